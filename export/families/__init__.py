@@ -1,0 +1,20 @@
+"""The families PocketVLM knows: name -> description."""
+
+from collections.abc import Mapping
+
+from export.errors import UserError, unknown
+from export.families.smolvlm import SMOLVLM
+from export.families.spec import Family, Json
+
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (SMOLVLM,)}
+
+
+def family_of(config: Json, where: str) -> Family:
+    """The family that reads this config.json (`where` names the file in errors)."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise UserError(f"{where}: no model_type; is this a Hugging Face checkpoint's config.json?")
+    by_type = {kind: family for family in FAMILIES.values() for kind in family.model_types}
+    if model_type not in by_type:
+        raise unknown("model_type", model_type, by_type) from None
+    return by_type[model_type]

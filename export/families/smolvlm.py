@@ -1,0 +1,214 @@
+"""SmolVLM and SmolVLM2 (transformers: Idefics3 and SmolVLM): SigLIP, pixel shuffle, Llama."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from export.errors import UserError
+from export.families.spec import (
+    Activation,
+    Decoder,
+    Family,
+    Gguf,
+    Json,
+    Projector,
+    Prompt,
+    Source,
+    Tiles,
+    Tower,
+    Vlm,
+)
+from export.shapes import shapes
+
+ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+
+PREPROCESSOR = "preprocessor_config.json"
+# Steps that the recipe always takes (1 is PIL's number of LANCZOS).
+STEPS: Json = {
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "resample": 1,
+}
+
+
+def read(config: Json) -> Vlm:
+    """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
+    vision, text = config.get("vision_config", {}), config["text_config"]
+    rope = text.get("rope_parameters") or text
+    hidden, heads = text["hidden_size"], text["num_attention_heads"]
+    return Vlm(
+        family="smolvlm",
+        # Defaults here are Idefics3VisionConfig's and LlamaConfig's: hub configs leave keys out.
+        vision=Tower(
+            layers=vision.get("num_hidden_layers", 12),
+            hidden=vision.get("hidden_size", 1152),
+            intermediate=vision.get("intermediate_size", 3072),
+            heads=vision.get("num_attention_heads", 16),
+            image_size=vision.get("image_size", 224),
+            patch_size=vision.get("patch_size", 32),
+            norm_eps=vision.get("layer_norm_eps", 1e-6),
+            activation=_activation(vision.get("hidden_act", "gelu_pytorch_tanh")),
+            channels=vision.get("num_channels", 3),
+        ),
+        projector=Projector("pixel_shuffle", config.get("scale_factor", 2)),
+        text=Decoder(
+            layers=text["num_hidden_layers"],
+            hidden=hidden,
+            intermediate=text["intermediate_size"],
+            heads=heads,
+            kv_heads=text.get("num_key_value_heads") or heads,
+            head_dim=text.get("head_dim") or hidden // heads,
+            vocab=text["vocab_size"],
+            context=text.get("max_position_embeddings", 2048),
+            rope_theta=float(rope.get("rope_theta", 10000.0)),
+            norm_eps=text.get("rms_norm_eps", 1e-6),
+            activation=_activation(text.get("hidden_act", "silu")),
+            tied=bool(config.get("tie_word_embeddings", False)),
+        ),
+        image_token_id=config.get("image_token_id", 128257),
+        bos_token_id=text.get("bos_token_id", 1),
+        # Filled from generation_config.json and the tokenizer where the checkpoint has them.
+        stop_token_ids=_ids(text.get("eos_token_id")),
+    )
+
+
+def sources(vlm: Vlm) -> dict[str, Source]:
+    """Checkpoint names of the canonical tensors; all values are taken as they are."""
+    return {name: Source((_hub_name(name),)) for name in shapes(vlm)}
+
+
+def image(vlm: Vlm, preprocessor: Json) -> Tiles:
+    """Image recipe of a preprocessor_config.json (Idefics3's and SmolVLM's image processor).
+
+    Raises UserError for settings that the recipe cannot express.
+    """
+    for key, expected in STEPS.items():
+        if preprocessor.get(key) not in (None, expected):
+            raise UserError(
+                f"{PREPROCESSOR}: {key} is {preprocessor[key]}, but only {expected} is supported "
+                f"for this family"
+            )
+    tile = _longest_edge(preprocessor, "max_image_size", vlm.vision.image_size)
+    if tile != vlm.vision.image_size:
+        raise UserError(
+            f"{PREPROCESSOR}: max_image_size {tile} is not the vision tower's image_size "
+            f"{vlm.vision.image_size} of config.json; take both files from the same checkpoint"
+        )
+    return Tiles(
+        tile=tile,
+        longest_edge=_longest_edge(preprocessor, "size", 4 * tile),
+        split=bool(preprocessor.get("do_image_splitting", True)),
+        mean=_channels(preprocessor, "image_mean"),
+        std=_channels(preprocessor, "image_std"),
+        rescale=_rescale(preprocessor.get("rescale_factor", 1 / 255)),
+    )
+
+
+def prompt(vlm: Vlm) -> Prompt:
+    """One user turn of the chat template (processing_idefics3.py, processing_smolvlm.py)."""
+    around, tokens = "<fake_token_around_image>", "{tokens}"
+    return Prompt(
+        with_images="<|im_start|>User:{images}{question}<end_of_utterance>\nAssistant:",
+        text_only="<|im_start|>User: {question}<end_of_utterance>\nAssistant:",
+        tile=around + "<row_{row}_col_{col}>" + tokens,
+        row_end="\n",
+        overview=f"\n{around}<global-img>{tokens}{around}",
+        single=f"{around}<global-img>{tokens}{around}",
+        image_token="<image>",
+        tokens_per_tile=vlm.tokens_per_tile,
+    )
+
+
+def _longest_edge(preprocessor: Json, key: str, default: int) -> int:
+    size = preprocessor.get(key, {"longest_edge": default})
+    edge = size.get("longest_edge") if isinstance(size, Mapping) else None
+    if not isinstance(edge, int) or edge < 1:
+        raise UserError(f'{PREPROCESSOR}: {key} is {size}, expected {{"longest_edge": pixels}}')
+    return edge
+
+
+def _rescale(factor: Any) -> float:
+    if isinstance(factor, (int, float)):
+        return float(factor)
+    raise UserError(f"{PREPROCESSOR}: rescale_factor is {factor}, expected a number")
+
+
+def _channels(preprocessor: Json, key: str) -> tuple[float, float, float]:
+    match preprocessor.get(key, [0.5, 0.5, 0.5]):
+        case [int() | float() as red, int() | float() as green, int() | float() as blue]:
+            return float(red), float(green), float(blue)
+        case found:
+            raise UserError(f"{PREPROCESSOR}: {key} is {found}, expected three numbers")
+
+
+def _activation(name: str) -> Activation:
+    if name not in ACTIVATIONS:
+        raise UserError(f"config.json: hidden_act '{name}' is not one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def _ids(value: int | list[int] | None) -> tuple[int, ...]:
+    return () if value is None else (value,) if isinstance(value, int) else tuple(value)
+
+
+PARTS: Mapping[str, str] = {
+    "token_embd": "model.text_model.embed_tokens",
+    "output_norm": "model.text_model.norm",
+    "output": "lm_head",
+    "v.patch_embd": "model.vision_model.embeddings.patch_embedding",
+    "v.position_embd": "model.vision_model.embeddings.position_embedding",
+    "v.post_ln": "model.vision_model.post_layernorm",
+    "mm.model.fc": "model.connector.modality_projection.proj",
+}
+TEXT_BLOCK: Mapping[str, str] = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+VISION_BLOCK: Mapping[str, str] = {
+    "ln1": "layer_norm1",
+    "ln2": "layer_norm2",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_out": "self_attn.out_proj",
+    "ffn_up": "mlp.fc1",
+    "ffn_down": "mlp.fc2",
+}
+
+
+def _hub_name(canonical: str) -> str:
+    stem, _, kind = canonical.rpartition(".")
+    if stem in PARTS:
+        return f"{PARTS[stem]}.{kind}"
+    tower, _, rest = stem.rpartition("blk.")
+    index, _, part = rest.partition(".")
+    if tower:
+        return f"model.vision_model.encoder.layers.{index}.{VISION_BLOCK[part]}.{kind}"
+    return f"model.text_model.layers.{index}.{TEXT_BLOCK[part]}.{kind}"
+
+
+SMOLVLM = Family(
+    name="smolvlm",
+    model_types=("idefics3", "smolvlm"),
+    read=read,
+    sources=sources,
+    image=image,
+    prompt=prompt,
+    special_tokens=(
+        "<|im_start|>",
+        "<global-img>",
+        *(f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7)),
+        "<fake_token_around_image>",
+        "<image>",
+        "<end_of_utterance>",
+    ),
+    gguf=Gguf(arch="llama", tokenizer_pre="smollm", permute_qk=True, projector_type="idefics3"),
+)

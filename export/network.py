@@ -1,0 +1,53 @@
+"""The networks, written once over `Ops`: vision tower with projector, embedding, decoder.
+
+NOT aware of who interprets them or of which family a model belongs to.
+"""
+
+from typing import TypeVar
+
+from export.families.spec import Decoder, Vlm
+from export.ops import Ops
+
+T = TypeVar("T")
+
+
+def vision(ops: Ops[T], vlm: Vlm, pixels: T) -> T:
+    """Tiles to decoder embeddings. pixels [T, C, h, w] -> [T, tokens_per_tile, text hidden]."""
+    tower = vlm.vision
+    x = ops.linear(ops.patches(pixels, tower), "v.patch_embd", bias=True)  # [T, N, H]
+    x = ops.add_parameter(x, "v.position_embd")
+    normed = ops.norm(x, "v.blk.0.ln1", "layer", tower.norm_eps)
+    for i in range(tower.layers):
+        block = f"v.blk.{i}"
+        q, k, v = (ops.linear(normed, f"{block}.attn_{part}", bias=True) for part in "qkv")
+        attended = ops.full_attention(q, k, v, tower.heads)
+        attended = ops.linear(attended, f"{block}.attn_out", bias=True)
+        normed, x = ops.add_norm(attended, x, f"{block}.ln2", "layer", tower.norm_eps)
+        inner = ops.activation(ops.linear(normed, f"{block}.ffn_up", bias=True), tower.activation)
+        inner = ops.linear(inner, f"{block}.ffn_down", bias=True)
+        after = f"v.blk.{i + 1}.ln1" if i + 1 < tower.layers else "v.post_ln"
+        normed, x = ops.add_norm(inner, x, after, "layer", tower.norm_eps)
+    return ops.linear(ops.pixel_shuffle(normed, tower, vlm.projector.scale), "mm.model.fc")
+
+
+def embedding(ops: Ops[T], ids: T) -> T:
+    """Token ids [B, S] -> embeddings [B, S, H]."""
+    return ops.embed(ids, "token_embd")
+
+
+def decoder(ops: Ops[T], text: Decoder, x: T) -> T:
+    """Embeddings [B, S, H] after the cached positions -> logits [B, kept, vocab]."""
+    normed = ops.norm(x, "blk.0.attn_norm", "rms", text.norm_eps)
+    for i in range(text.layers):
+        block = f"blk.{i}"
+        qkv = ops.linear(normed, *(f"{block}.attn_{part}" for part in "qkv"))
+        attended = ops.linear(ops.cached_attention(qkv, i, text), f"{block}.attn_output")
+        normed, x = ops.add_norm(attended, x, f"{block}.ffn_norm", "rms", text.norm_eps)
+        inner = ops.gated(
+            ops.linear(normed, f"{block}.ffn_gate", f"{block}.ffn_up"), text.activation
+        )
+        inner = ops.linear(inner, f"{block}.ffn_down")
+        after = f"blk.{i + 1}.attn_norm" if i + 1 < text.layers else "output_norm"
+        normed, x = ops.add_norm(inner, x, after, "rms", text.norm_eps)
+    head = "token_embd" if text.tied else "output"
+    return ops.linear(ops.wanted(normed), head)

@@ -1,0 +1,204 @@
+"""Ops as ONNX nodes: the fused operators that ONNX Runtime's CPU kernels run fastest.
+
+NOT aware of layouts, files or families. A tensor is an `ir.Value`; weights become initializers as
+they are met, so a graph is emitted and its weights are written in one pass.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from export.families.spec import Activation, Decoder, Tower
+from export.onnx.parameters import Parameters
+from export.ops import NormKind
+from export.quantize.recipe import Storage
+from export.rotary import rotary_tables
+
+MICROSOFT = "com.microsoft"
+# int8 activations inside MatMulNBits, one scale a block: up to 2.3 times float's rate on a CPU and
+# the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
+ACCURACY_LEVEL = 4
+INT64_MAX = np.iinfo(np.int64).max
+
+
+class Emit:
+    """Ops that append nodes to a graph.
+
+    `int8_matmul` chooses integer matrix products with one activation scale a call for quantized
+    weights (compute-bound towers) instead of MatMulNBits (bandwidth-bound decoding).
+    """
+
+    def __init__(self, parameters: Parameters, int8_matmul: bool = False) -> None:
+        self._parameters = parameters
+        self._int8_matmul = int8_matmul
+        self._rotary: tuple[ir.Value, ir.Value] | None = None
+        self.nodes: list[ir.Node] = []
+        self.inputs: dict[str, ir.Value] = {}
+        self.presents: list[ir.Value] = []
+        self.past: list[tuple[ir.Value, ir.Value]] = []
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        domain: str = "",
+        outputs: int = 1,
+    ) -> tuple[ir.Value, ...]:
+        """Append a node and return its outputs."""
+        node = ir.node(op, inputs, attributes, domain=domain, num_outputs=outputs)
+        node.name = f"{op}_{len(self.nodes)}"
+        for i, output in enumerate(node.outputs):
+            output.name = f"{node.name}.{i}"
+        self.nodes.append(node)
+        return tuple(node.outputs)
+
+    def linear(self, x: ir.Value, *names: str, bias: bool = False) -> ir.Value:
+        storages = {self._parameters.storage(name) for name in names}
+        if len(storages) > 1:  # a mixed recipe: one product each, then side by side
+            parts = [self.linear(x, name, bias=bias) for name in names]
+            return self.node("Concat", parts, {"axis": -1})[0]
+        storage = storages.pop()
+        offset = self._parameters.vector(*(f"{n}.bias" for n in names)) if bias else None
+        if not storage.quantized:
+            return self._dense(x, names, storage.bits, offset)
+        if self._int8_matmul:
+            return self._integer(x, names, storage, offset)
+        codes, scales = self._parameters.blocked(names, storage)
+        attributes = {
+            "K": self._parameters.columns(names[0]),
+            "N": self._parameters.rows(names),
+            "bits": storage.bits,
+            "block_size": storage.block,
+            "accuracy_level": ACCURACY_LEVEL,
+        }
+        inputs = [x, codes, scales] + ([None, None, offset] if offset else [])
+        return self.node("MatMulNBits", inputs, attributes, MICROSOFT)[0]
+
+    def norm(self, x: ir.Value, name: str, kind: NormKind, eps: float) -> ir.Value:
+        attributes = {"axis": -1, "epsilon": eps}
+        weight = self._parameters.vector(f"{name}.weight")
+        if kind == "layer":
+            bias = self._parameters.vector(f"{name}.bias")
+            return self.node("LayerNormalization", [x, weight, bias], attributes)[0]
+        return self.node("SimplifiedLayerNormalization", [x, weight], attributes)[0]
+
+    def add_norm(
+        self, x: ir.Value, residual: ir.Value, name: str, kind: NormKind, eps: float
+    ) -> tuple[ir.Value, ir.Value]:
+        inputs = [x, residual, self._parameters.vector(f"{name}.weight")]
+        op = "SkipSimplifiedLayerNormalization"
+        if kind == "layer":
+            inputs.append(self._parameters.vector(f"{name}.bias"))
+            op = "SkipLayerNormalization"
+        normed, mean, deviation, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
+        mean.name = deviation.name = ""  # optional outputs that nobody reads
+        return normed, total
+
+    def activation(self, x: ir.Value, kind: Activation) -> ir.Value:
+        if kind == "silu":  # x * sigmoid(alpha x) with alpha = 1
+            return self.node("QuickGelu", [x], {"alpha": 1.0}, MICROSOFT)[0]
+        return self.node("FastGelu", [x], None, MICROSOFT)[0]
+
+    def gated(self, x: ir.Value, kind: Activation) -> ir.Value:
+        gate, up = self.node("Split", [x], {"axis": -1, "num_outputs": 2}, outputs=2)
+        return self.node("Mul", [self.activation(gate, kind), up])[0]
+
+    def patches(self, pixels: ir.Value, vision: Tower) -> ir.Value:
+        size, side = vision.patch_size, vision.image_size // vision.patch_size
+        grid = self._reshape(pixels, -1, vision.channels, side, size, side, size)
+        grid = self.node("Transpose", [grid], {"perm": [0, 2, 4, 1, 3, 5]})[0]
+        return self._reshape(grid, -1, side * side, vision.channels * size * size)
+
+    def add_parameter(self, x: ir.Value, name: str) -> ir.Value:
+        return self.node("Add", [x, self._parameters.vector(f"{name}.weight")])[0]
+
+    def pixel_shuffle(self, x: ir.Value, vision: Tower, scale: int) -> ir.Value:
+        side = vision.image_size // vision.patch_size // scale
+        grid = self._reshape(x, -1, side, scale, side, scale * vision.hidden)
+        grid = self.node("Transpose", [grid], {"perm": [0, 1, 3, 2, 4]})[0]
+        return self._reshape(grid, -1, side * side, scale * scale * vision.hidden)
+
+    def full_attention(self, q: ir.Value, k: ir.Value, v: ir.Value, heads: int) -> ir.Value:
+        return self.node("MultiHeadAttention", [q, k, v], {"num_heads": heads}, MICROSOFT)[0]
+
+    def cached_attention(self, qkv: ir.Value, layer: int, text: Decoder) -> ir.Value:
+        cos, sin = self._rotary_tables(text)
+        past_key, past_value = self.past[layer]
+        lengths = [self.inputs["seqlens_k"], self.inputs["total_sequence_length"]]
+        attended, *present = self.node(
+            "GroupQueryAttention",
+            [qkv, None, None, past_key, past_value, *lengths, cos, sin],
+            {"num_heads": text.heads, "kv_num_heads": text.kv_heads, "do_rotary": 1},
+            MICROSOFT,
+            3,
+        )
+        self.presents += present
+        return attended
+
+    def embed(self, ids: ir.Value, name: str) -> ir.Value:
+        storage = self._parameters.storage(name)
+        if storage.quantized:
+            codes, scales = self._parameters.blocked([name], storage, flat=True)
+            attributes = {
+                "bits": storage.bits,
+                "block_size": storage.block,
+                "gather_axis": 0,
+                "quantize_axis": 1,
+            }
+            return self.node("GatherBlockQuantized", [codes, ids, scales], attributes, MICROSOFT)[0]
+        table = self._parameters.dense([name], storage.bits, transposed=False)
+        return self._float(self.node("Gather", [table, ids])[0], storage.bits)
+
+    def wanted(self, x: ir.Value) -> ir.Value:
+        """The last `num_logits_to_keep` positions; 0 keeps all of them (-0 starts at the front)."""
+        start = self._reshape(self.inputs["num_logits_to_keep"], 1)
+        start = self.node("Neg", [start])[0]
+        ends, axes = self._parameters.integers(INT64_MAX), self._parameters.integers(1)
+        return self.node("Slice", [x, start, ends, axes])[0]
+
+    def _dense(
+        self, x: ir.Value, names: Sequence[str], bits: int, offset: ir.Value | None
+    ) -> ir.Value:
+        weight = self._float(self._parameters.dense(names, bits, transposed=True), bits)
+        product = self.node("MatMul", [x, weight])[0]
+        return self.node("Add", [product, offset])[0] if offset else product
+
+    def _integer(
+        self, x: ir.Value, names: Sequence[str], storage: Storage, offset: ir.Value | None
+    ) -> ir.Value:
+        """int8 weights by int8 activations; 4-bit weights become int8 once, when a session loads.
+
+        ONNX Runtime folds the constant part, so on disk the weight has 4 bits and in use 8.
+        """
+        if storage.bits == 8:
+            weight, scales = self._parameters.int8_columns(names)
+        else:
+            codes, block_scales, scales = self._parameters.int4_rows(names, storage.block)
+            wide = self.node("Cast", [codes], {"to": int(ir.DataType.FLOAT)})[0]
+            wide = self.node("Mul", [wide, block_scales])[0]  # [rows, blocks, block]
+            wide = self._reshape(wide, self._parameters.rows(names), -1)
+            wide = self.node("Transpose", [wide], {"perm": [1, 0]})[0]  # [columns, rows]
+            wide = self.node("Round", [self.node("Div", [wide, scales])[0]])[0]
+            weight = self.node("Cast", [wide], {"to": int(ir.DataType.INT8)})[0]
+        inputs = [x, weight, scales, None, offset]
+        return self.node("DynamicQuantizeMatMul", inputs, None, MICROSOFT)[0]
+
+    def _float(self, x: ir.Value, bits: int) -> ir.Value:
+        """16-bit weights are stored as such and computed with in float32."""
+        if bits == 32:
+            return x
+        return self.node("Cast", [x], {"to": int(ir.DataType.FLOAT)})[0]
+
+    def _reshape(self, x: ir.Value, *shape: int) -> ir.Value:
+        return self.node("Reshape", [x, self._parameters.integers(*shape)])[0]
+
+    def _rotary_tables(self, text: Decoder) -> tuple[ir.Value, ir.Value]:
+        if self._rotary is None:
+            cos, sin = rotary_tables(text, text.context)
+            self._rotary = (
+                self._parameters.constant("rotary.cos", cos, ir.DataType.FLOAT),
+                self._parameters.constant("rotary.sin", sin, ir.DataType.FLOAT),
+            )
+        return self._rotary

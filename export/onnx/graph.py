@@ -1,0 +1,109 @@
+"""The three graphs of a model with the inputs and outputs that clients know by name.
+
+vision_encoder: pixel_values -> image_features; embed_tokens: input_ids -> inputs_embeds;
+decoder_model_merged: inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep ->
+logits, present.*. One decoder graph serves prefill and decode; past and present may be the same
+buffer of the maximum length (GroupQueryAttention then appends in place).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from export import network
+from export.families.spec import Vlm
+from export.onnx.emit import MICROSOFT, Emit
+from export.onnx.parameters import Parameters
+
+# opset 21: blocked int4 DequantizeLinear. IR 10 goes with it.
+OPSETS: Mapping[str, int] = {"": 21, MICROSOFT: 1}
+IR_VERSION = 10
+
+Axis = int | str
+FLOAT, INT64, INT32 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.INT32
+
+
+def vision_encoder(vlm: Vlm, parameters: Parameters) -> ir.Model:
+    """pixel_values float32 [num_tiles, 3, h, w] -> image_features [num_tiles, tokens, hidden]."""
+    v, ops = vlm.vision, Emit(parameters, int8_matmul=True)
+    pixels = _value("pixel_values", FLOAT, ["num_tiles", v.channels, v.image_size, v.image_size])
+    features = network.vision(ops, vlm, pixels)
+    _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, vlm.text.hidden])
+    return _model("vision_encoder", ops, [pixels], [features], parameters)
+
+
+def embed_tokens(vlm: Vlm, parameters: Parameters) -> ir.Model:
+    """input_ids int64 [batch_size, sequence_length] -> inputs_embeds [.., hidden]."""
+    ops = Emit(parameters)
+    ids = _value("input_ids", INT64, ["batch_size", "sequence_length"])
+    embeds = network.embedding(ops, ids)
+    _name(embeds, "inputs_embeds", FLOAT, ["batch_size", "sequence_length", vlm.text.hidden])
+    return _model("embed_tokens", ops, [ids], [embeds], parameters)
+
+
+def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
+    """Embeddings after `past` cached positions -> logits of the last positions, and the cache.
+
+    attention_mask int64 [batch_size, total_sequence_length] counts the valid positions, past ones
+    included. num_logits_to_keep int64 []: 0 gives the logits of every position.
+    """
+    text, ops = vlm.text, Emit(parameters)
+    embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", text.hidden])
+    mask = _value("attention_mask", INT64, ["batch_size", "total_sequence_length"])
+    keep = _value("num_logits_to_keep", INT64, [])
+    cache: list[Axis] = ["batch_size", text.kv_heads, "past_sequence_length", text.head_dim]
+    for i in range(text.layers):
+        key, value = (_value(f"past_key_values.{i}.{kind}", FLOAT, cache) for kind in _KINDS)
+        ops.past.append((key, value))
+    ops.inputs["num_logits_to_keep"] = keep
+    _lengths(ops, mask, parameters.integers(1))
+    logits = network.decoder(ops, text, embeds)
+    _name(logits, "logits", FLOAT, ["batch_size", "num_logits", text.vocab])
+    cache[2] = "total_sequence_length"
+    for n, present in enumerate(ops.presents):
+        _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", FLOAT, cache)
+    inputs = [embeds, mask, keep, *(value for pair in ops.past for value in pair)]
+    return _model("decoder_model_merged", ops, inputs, [logits, *ops.presents], parameters)
+
+
+GRAPHS: Mapping[str, Callable[[Vlm, Parameters], ir.Model]] = {
+    "vision": vision_encoder,
+    "embedding": embed_tokens,
+    "decoder": decoder_model_merged,
+}
+_KINDS = ("key", "value")
+
+
+def _lengths(ops: Emit, mask: ir.Value, one: ir.Value) -> None:
+    """What GroupQueryAttention wants to know: last valid index per row, and the total length."""
+    valid = ops.node("ReduceSum", [mask, one], {"keepdims": 0})[0]
+    last = ops.node("Sub", [valid, one])[0]
+    total = ops.node("Shape", [mask], {"start": 1, "end": 2})[0]
+    for name, value in (("seqlens_k", last), ("total_sequence_length", total)):
+        ops.inputs[name] = ops.node("Cast", [value], {"to": int(INT32)})[0]
+
+
+def _model(
+    name: str,
+    ops: Emit,
+    inputs: Sequence[ir.Value],
+    outputs: Sequence[ir.Value],
+    parameters: Parameters,
+) -> ir.Model:
+    graph = ir.Graph(
+        inputs,
+        outputs,
+        nodes=ops.nodes,
+        initializers=list(parameters.values.values()),
+        opset_imports=dict(OPSETS),
+        name=name,
+    )
+    return ir.Model(graph, ir_version=IR_VERSION, producer_name="pocket-vlm")
+
+
+def _value(name: str, dtype: ir.DataType, shape: Sequence[Axis]) -> ir.Value:
+    return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+
+
+def _name(value: ir.Value, name: str, dtype: ir.DataType, shape: Sequence[Axis]) -> None:
+    value.name, value.shape, value.type = name, ir.Shape(shape), ir.TensorType(dtype)

@@ -1,0 +1,61 @@
+"""The operations a network is written in. NOT aware of torch, ONNX or any weights' values.
+
+A network (export/network.py) is a plain function over `Ops[T]`; an interpreter decides what a `T`
+is: a torch tensor (export/run.py), a node output of an ONNX graph (export/onnx/emit.py) or a bare
+shape (export/count.py). The operations are as coarse as the fused kernels that runtimes have, so
+that each interpreter can pick its best one. Weights are named, never passed: the interpreter
+knows where they come from. Shapes in comments: B batch, S new positions, T tiles, N patches,
+H hidden.
+"""
+
+from typing import Literal, Protocol, TypeVar
+
+from export.families.spec import Activation, Decoder, Tower
+
+T = TypeVar("T")
+NormKind = Literal["layer", "rms"]
+
+
+class Ops(Protocol[T]):
+    """One interpretation of the operations; `name`s are canonical tensor names without suffix."""
+
+    def linear(self, x: T, *names: str, bias: bool = False) -> T:
+        """x [..., in] times the transposed rows of `{name}.weight`, side by side for several names."""
+
+    def norm(self, x: T, name: str, kind: NormKind, eps: float) -> T:
+        """Layer normalisation (weight and bias) or RMS normalisation (weight) of the last axis."""
+
+    def add_norm(self, x: T, residual: T, name: str, kind: NormKind, eps: float) -> tuple[T, T]:
+        """s = x + residual, as (norm(s), s)."""
+
+    def activation(self, x: T, kind: Activation) -> T:
+        """silu (x * sigmoid(x)) or gelu_tanh (the tanh approximation of GELU)."""
+
+    def gated(self, x: T, kind: Activation) -> T:
+        """x [..., 2 n] = gate | up -> activation(gate) * up, [..., n]."""
+
+    def patches(self, pixels: T, vision: Tower) -> T:
+        """pixels [T, C, h, w] -> non-overlapping patches, row by row: [T, N, C * patch_size^2]."""
+
+    def add_parameter(self, x: T, name: str) -> T:
+        """x + `{name}.weight`, broadcast over the leading axes."""
+
+    def pixel_shuffle(self, x: T, vision: Tower, scale: int) -> T:
+        """[T, N, H] on a square grid -> [T, N / scale^2, H * scale^2], neighbours in the channels."""
+
+    def full_attention(self, q: T, k: T, v: T, heads: int) -> T:
+        """Every position attends to every other. q, k, v and the result are [T, N, H]."""
+
+    def cached_attention(self, qkv: T, layer: int, text: Decoder) -> T:
+        """Causal grouped-query attention over cached and new positions, with rotary positions.
+
+        qkv [B, S, (heads + 2 kv_heads) * head_dim] -> [B, S, heads * head_dim]; the new keys and
+        values join the cache of `layer`. Rotation pairs dimension i with i + head_dim / 2
+        (RoFormer, Su et al. 2021, in the half-split layout of GPT-NeoX).
+        """
+
+    def embed(self, ids: T, name: str) -> T:
+        """ids [B, S] -> rows of `{name}.weight`: [B, S, H]."""
+
+    def wanted(self, x: T) -> T:
+        """The positions [B, S, H] whose logits are asked for, as [B, kept, H]."""

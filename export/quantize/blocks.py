@@ -1,0 +1,60 @@
+"""Rounding values to few bits with shared scales. NOT aware of tensors' names or file formats.
+
+All functions take float32 [rows, columns]; columns are padded with zeros to whole blocks.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.weights import FloatArray
+
+Codes = NDArray[np.uint8]
+
+
+def four_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
+    """Codes 0…15 [rows, blocks, block] and scales [rows, blocks]; value = (code - 8) * scale.
+
+    The value of largest magnitude in a block maps to code 0 exactly, so a scale may be negative
+    (ggml's Q4_0, ggml-quants.c quantize_row_q4_0_ref, with float32 scales).
+    """
+    blocks = _blocks(values, block)
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
+    scales = largest / np.float32(-8)
+    blocks = blocks * _inverse(scales)
+    blocks += np.float32(8.5)
+    return np.clip(blocks, 0, 15, out=blocks).astype(np.uint8), scales[..., 0]
+
+
+def eight_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
+    """Codes 1…255 [rows, blocks, block] and scales [rows, blocks]; value = (code - 128) * scale.
+
+    Round to nearest with scale = max |value| / 127 (ggml's Q8_0 with float32 scales).
+    """
+    blocks = _blocks(values, block)
+    scales = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
+    blocks = np.rint(blocks * _inverse(scales))
+    blocks += np.float32(128)
+    return blocks.astype(np.uint8), scales[..., 0]
+
+
+def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+    """Codes -127…127 [rows, columns] and one scale a row [rows]; value = code * scale."""
+    scales = np.abs(values).max(-1, keepdims=True) / np.float32(127)
+    return np.rint(values * _inverse(scales)).astype(np.int8), scales[:, 0]
+
+
+def pairs(codes: Codes) -> Codes:
+    """Two 4-bit codes a byte along the last axis, the first in the low half."""
+    return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
+
+
+def _blocks(values: FloatArray, block: int) -> FloatArray:
+    rows, columns = values.shape
+    padding = -columns % block
+    padded = np.pad(values, ((0, 0), (0, padding))) if padding else values
+    return padded.reshape(rows, -1, block)
+
+
+def _inverse(scales: FloatArray) -> FloatArray:
+    """1 / scale, and 0 where a whole block is 0."""
+    return np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)

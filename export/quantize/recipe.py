@@ -1,0 +1,65 @@
+"""Recipes: which tensor keeps how many bits. NOT aware of how any target packs them.
+
+A recipe is an ordered list of rules over canonical tensor names; the first match decides.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from export.families.spec import Shape
+
+Bits = Literal[32, 16, 8, 4]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How the values of one tensor are kept.
+
+    32 and 16 bits are floats. 8 and 4 bits are integers that share one scale in each block of
+    `block` neighbouring values of a row (symmetric: no zero point), rounded to nearest.
+    """
+
+    bits: Bits
+    block: int = 32
+
+    @property
+    def quantized(self) -> bool:
+        return self.bits < 16
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Tensors whose canonical name matches `pattern` (shell style) are kept as `storage`."""
+
+    pattern: str
+    storage: Storage
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An ordered list of rules; vectors (one axis) stay 32-bit floats whatever the rules say."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+    def storage(self, name: str, shape: Shape) -> Storage:
+        """The storage of one tensor; what no rule matches stays 32-bit."""
+        if len(shape) > 1:
+            for rule in self.rules:
+                if fnmatchcase(name, rule.pattern):
+                    return rule.storage
+        return Storage(32)
+
+
+# Patches and positions are read once per tile and are under 1 % of the weights: never quantized.
+_KEEP = (Rule("v.patch_embd.*", Storage(32)), Rule("v.position_embd.*", Storage(32)))
+
+RECIPES: Mapping[str, Recipe] = {
+    "fp32": Recipe("fp32", ()),
+    "fp16": Recipe("fp16", (*_KEEP, Rule("*", Storage(16)))),
+    "int8": Recipe("int8", (*_KEEP, Rule("*", Storage(8)))),
+    # The output head decides the argmax: at 4 bits it costs most and saves least.
+    "int4": Recipe("int4", (*_KEEP, Rule("output.weight", Storage(8)), Rule("*", Storage(4)))),
+}

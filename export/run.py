@@ -1,0 +1,139 @@
+"""The reference interpreter: every operation in eager torch, float32, one call after another.
+
+NOT aware of artifacts or formats. Everything else is compared with this; it is itself compared with
+transformers (tests/export/test_run.py).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from export.families.spec import Activation, Decoder, Tower
+from export.ops import NormKind
+from export.rotary import rotary_tables
+from export.weights import Weights
+
+Parameter = Callable[[str], Tensor]
+Cache = dict[int, tuple[Tensor, Tensor]]
+
+
+def resident(weights: Weights) -> Parameter:
+    """Parameters that are read once and kept: for decoding many tokens."""
+    kept: dict[str, Tensor] = {}
+
+    def parameter(name: str) -> Tensor:
+        if name not in kept:
+            kept[name] = torch.from_numpy(weights.read(name))
+        return kept[name]
+
+    return parameter
+
+
+def streaming(weights: Weights) -> Parameter:
+    """Parameters that are read at each use and dropped: one pass in the memory of one tensor."""
+    return lambda name: torch.from_numpy(weights.read(name))
+
+
+class Run:
+    """Ops over torch tensors, with a key-value cache that `cached_attention` appends to.
+
+    `past` is the number of cached positions to keep; `keep` how many of the last positions' logits
+    are wanted (0: all).
+    """
+
+    def __init__(self, parameter: Parameter) -> None:
+        self._parameter = parameter
+        self._cache: Cache = {}
+        self.past = 0
+        self.keep = 1
+
+    def linear(self, x: Tensor, *names: str, bias: bool = False) -> Tensor:
+        parts = []
+        for name in names:
+            weight = self._parameter(f"{name}.weight").flatten(1)  # [out, in]
+            parts.append(
+                functional.linear(x, weight, self._parameter(f"{name}.bias") if bias else None)
+            )
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def norm(self, x: Tensor, name: str, kind: NormKind, eps: float) -> Tensor:
+        weight = self._parameter(f"{name}.weight")
+        if kind == "layer":
+            return functional.layer_norm(
+                x, weight.shape, weight, self._parameter(f"{name}.bias"), eps
+            )
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+
+    def add_norm(
+        self, x: Tensor, residual: Tensor, name: str, kind: NormKind, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        total = residual + x
+        return self.norm(total, name, kind, eps), total
+
+    def activation(self, x: Tensor, kind: Activation) -> Tensor:
+        if kind == "silu":
+            return functional.silu(x)
+        return functional.gelu(x, approximate="tanh")
+
+    def gated(self, x: Tensor, kind: Activation) -> Tensor:
+        gate, up = x.chunk(2, dim=-1)
+        return self.activation(gate, kind) * up
+
+    def patches(self, pixels: Tensor, vision: Tower) -> Tensor:
+        tiles, channels, height, width = pixels.shape
+        size = vision.patch_size
+        grid = pixels.view(tiles, channels, height // size, size, width // size, size)
+        return grid.permute(0, 2, 4, 1, 3, 5).reshape(tiles, -1, channels * size * size)
+
+    def add_parameter(self, x: Tensor, name: str) -> Tensor:
+        return x + self._parameter(f"{name}.weight")
+
+    def pixel_shuffle(self, x: Tensor, vision: Tower, scale: int) -> Tensor:
+        side, tiles = vision.image_size // vision.patch_size // scale, len(x)
+        grid = x.view(tiles, side, scale, side, scale, vision.hidden)
+        return grid.permute(0, 1, 3, 2, 4, 5).reshape(tiles, side * side, -1)
+
+    def full_attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        query, key, value = (_heads(part, heads) for part in (q, k, v))
+        return _merge(functional.scaled_dot_product_attention(query, key, value))
+
+    def cached_attention(self, qkv: Tensor, layer: int, text: Decoder) -> Tensor:
+        sizes = [n * text.head_dim for n in (text.heads, text.kv_heads, text.kv_heads)]
+        query, key, value = torch.split(qkv, sizes, dim=-1)
+        tables = rotary_tables(text, self.past + qkv.shape[1])
+        cos, sin = (torch.from_numpy(table[self.past :]) for table in tables)
+        query = _rotate(_heads(query, text.heads), cos, sin)
+        key = _rotate(_heads(key, text.kv_heads), cos, sin)
+        value = _heads(value, text.kv_heads)
+        if self.past:
+            old_key, old_value = self._cache[layer]
+            key = torch.cat([old_key[:, :, : self.past], key], dim=2)
+            value = torch.cat([old_value[:, :, : self.past], value], dim=2)
+        self._cache[layer] = (key, value)
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril(self.past)
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, enable_gqa=True
+        )
+        return _merge(attended)
+
+    def embed(self, ids: Tensor, name: str) -> Tensor:
+        return self._parameter(f"{name}.weight")[ids]
+
+    def wanted(self, x: Tensor) -> Tensor:
+        return x[:, -self.keep :]
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    batch, length, width = x.shape
+    return x.view(batch, length, heads, width // heads).transpose(1, 2)  # [B, heads, S, d]
+
+
+def _merge(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)  # [B, S, heads * d]
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)

@@ -1,0 +1,66 @@
+"""Canonical tensors of a model: name -> shape, for every family.
+
+Canonical names are GGUF's; shapes are in torch's order (rows = outputs first). The single truth for
+the checkpoint check, the synthetic weights, the writers, the footprint and the tiny twins.
+"""
+
+from collections.abc import Iterator
+
+from export.families.spec import Decoder, Shape, Tower, Vlm
+
+COMPONENTS = ("vision", "embedding", "decoder")
+
+
+def shapes(vlm: Vlm) -> dict[str, Shape]:
+    """Every tensor of the model in the order in which the network uses them."""
+    return dict([*_tower(vlm.vision), *_projector(vlm), *_decoder(vlm.text)])
+
+
+def component(name: str) -> str:
+    """The part of the model (COMPONENTS) that a canonical tensor belongs to."""
+    if name.startswith(("v.", "mm.")):
+        return "vision"
+    return "embedding" if name == "token_embd.weight" else "decoder"
+
+
+def _tower(v: Tower) -> Iterator[tuple[str, Shape]]:
+    yield "v.patch_embd.weight", (v.hidden, v.channels, v.patch_size, v.patch_size)
+    yield "v.patch_embd.bias", (v.hidden,)
+    yield "v.position_embd.weight", (v.patches, v.hidden)
+    for i in range(v.layers):
+        block = f"v.blk.{i}"
+        for norm in ("ln1", "ln2"):
+            yield f"{block}.{norm}.weight", (v.hidden,)
+            yield f"{block}.{norm}.bias", (v.hidden,)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            yield f"{block}.{part}.weight", (v.hidden, v.hidden)
+            yield f"{block}.{part}.bias", (v.hidden,)
+        yield f"{block}.ffn_up.weight", (v.intermediate, v.hidden)
+        yield f"{block}.ffn_up.bias", (v.intermediate,)
+        yield f"{block}.ffn_down.weight", (v.hidden, v.intermediate)
+        yield f"{block}.ffn_down.bias", (v.hidden,)
+    yield "v.post_ln.weight", (v.hidden,)
+    yield "v.post_ln.bias", (v.hidden,)
+
+
+def _projector(vlm: Vlm) -> Iterator[tuple[str, Shape]]:
+    wide = vlm.vision.hidden * vlm.projector.scale**2
+    yield "mm.model.fc.weight", (vlm.text.hidden, wide)
+
+
+def _decoder(t: Decoder) -> Iterator[tuple[str, Shape]]:
+    yield "token_embd.weight", (t.vocab, t.hidden)
+    for i in range(t.layers):
+        block = f"blk.{i}"
+        yield f"{block}.attn_norm.weight", (t.hidden,)
+        yield f"{block}.attn_q.weight", (t.heads * t.head_dim, t.hidden)
+        yield f"{block}.attn_k.weight", (t.kv_heads * t.head_dim, t.hidden)
+        yield f"{block}.attn_v.weight", (t.kv_heads * t.head_dim, t.hidden)
+        yield f"{block}.attn_output.weight", (t.hidden, t.heads * t.head_dim)
+        yield f"{block}.ffn_norm.weight", (t.hidden,)
+        yield f"{block}.ffn_gate.weight", (t.intermediate, t.hidden)
+        yield f"{block}.ffn_up.weight", (t.intermediate, t.hidden)
+        yield f"{block}.ffn_down.weight", (t.hidden, t.intermediate)
+    yield "output_norm.weight", (t.hidden,)
+    if not t.tied:
+        yield "output.weight", (t.vocab, t.hidden)

@@ -1,0 +1,78 @@
+"""Targets: the formats an artifact can have, and what a writer reports of what it really did.
+
+Writers are reached by name when they are needed: importing this table imports none of them.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.model import Model
+from export.quantize.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A tensor that is not kept as its recipe asked, and why."""
+
+    tensor: str
+    asked: str
+    got: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one component's weights became: sums over its tensors."""
+
+    parameters: int
+    quantized_parameters: int
+    weight_bytes: int
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """The truth beside the label: realised bits and every exception."""
+
+    components: Mapping[str, Share]
+    types: Mapping[str, int]
+    """realised type (Q4_0, MatMulNBits 4, float32, …) -> parameters kept so."""
+    fallbacks: tuple[Fallback, ...]
+
+    @property
+    def bits_per_weight(self) -> float:
+        shares = self.components.values()
+        return 8 * sum(s.weight_bytes for s in shares) / sum(s.parameters for s in shares)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer left in its folder. `components` names the files of each component."""
+
+    components: Mapping[str, tuple[str, ...]]
+    quantization: Quantization
+    details: Mapping[str, Any]
+    """Target-specific facts for artifact.json (opset and domains, GGUF types, …)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A format: its writer as "module:function" and the layouts it can arrange its files in."""
+
+    writer: str
+    layouts: tuple[str, ...]
+
+    def write(self, model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
+        """Write the target's files of `model` into the empty `folder`, tensor by tensor."""
+        module, _, name = self.writer.partition(":")
+        function: Callable[[Model, Recipe, Path, str], Written]
+        function = getattr(importlib.import_module(module), name)
+        return function(model, recipe, folder, layout)
+
+
+TARGETS: Mapping[str, Target] = {
+    "onnx": Target("export.onnx.write:write", ("native",)),
+    "gguf": Target("export.gguf.write:write", ("native",)),
+}
