@@ -1,0 +1,92 @@
+"""The table of runtimes: what each one opens and where its code is. Importing it imports none.
+
+NOT aware of what is asked of a session or of how long an answer takes.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal, cast
+
+from export.artifact import Artifact
+from export.model import Model
+from runtimes.base import Session
+
+ANY_TARGET = "*"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One runtime: `module` offers `unavailable() -> str | None` and `open_session(...)`."""
+
+    module: str
+    targets: tuple[str, ...]
+    devices: tuple[str, ...]
+    takes: Literal["artifact", "checkpoint"] = "artifact"
+    imports: tuple[str, ...] = ()
+    """Modules it needs. Imported before the clock runs, so that loading is only loading."""
+    distributions: tuple[str, ...] = ()
+    """What they are called on PyPI; their versions belong to every measurement."""
+    hidden: bool = False
+    """True for runtimes that are only used when asked for by name."""
+
+    def opens(self, target: str | None) -> bool:
+        """Whether it opens artifacts of `target`; None stands for a checkpoint."""
+        if target is None:
+            return self.takes == "checkpoint"
+        return target in self.targets or ANY_TARGET in self.targets
+
+    def missing(self) -> str | None:
+        """Which library is not installed, or None. Imports nothing."""
+        absent = [name for name in self.imports if find_spec(name) is None]
+        if not absent:
+            return None
+        extra = self.module.removeprefix("runtimes.").rstrip("_").replace("_", "-")
+        return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{extra}]')"
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used here, or None. May import its libraries."""
+        if missing := self.missing():
+            return missing
+        ask: Callable[[], str | None] = importlib.import_module(self.module).unavailable
+        return ask()
+
+    def open_session(
+        self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
+    ) -> Session:
+        """Load an artifact (or a checkpoint, see `takes`). Raises UserError where it cannot."""
+        function = importlib.import_module(self.module).open_session
+        return cast(Session, function(subject, threads=threads, device=device))
+
+    def preload(self) -> None:
+        """Import the libraries it needs."""
+        for name in self.imports:
+            importlib.import_module(name)
+
+
+RUNTIMES: Mapping[str, Runtime] = {
+    "reference": Runtime(
+        "runtimes.reference",
+        targets=(),
+        devices=("cpu",),
+        takes="checkpoint",
+        imports=("torch",),
+        distributions=("torch",),
+    ),
+    "onnxruntime": Runtime(
+        "runtimes.onnxruntime_",
+        targets=("onnx",),
+        devices=("cpu",),
+        imports=("onnxruntime",),
+        distributions=("onnxruntime",),
+    ),
+    "llama_cpp": Runtime(
+        "runtimes.llama_cpp_",
+        targets=("gguf",),
+        devices=("cpu",),
+        imports=("llama_cpp",),
+        distributions=("llama-cpp-python",),
+    ),
+    "fake": Runtime("runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), hidden=True),
+}

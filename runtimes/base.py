@@ -1,0 +1,63 @@
+"""What a runtime is: a session takes a request and yields events, each when its result is there.
+
+NOT aware of clocks, files of reports, or models' names: a runtime never measures and never prints.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question about images, or exact prompt ids; answered greedily.
+
+    `answer` forces the given tokens instead of the model's own choice (teacher forcing); exactly
+    those are decoded, stop tokens included. `arrays` asks for what the steps computed: the images'
+    features and the distribution behind each token.
+    `reuse` allows image features and a common prompt prefix of the last request to be reused.
+    """
+
+    question: str = ""
+    images: tuple[Image.Image, ...] = ()
+    ids: tuple[int, ...] | None = None
+    max_tokens: int = 64
+    answer: tuple[int, ...] | None = None
+    arrays: bool = False
+    reuse: bool = True
+
+
+@dataclass(frozen=True)
+class Event:
+    """One finished step of an answer.
+
+    prepare: pixels and prompt ids exist (positions = prompt length); image: features of all images
+    are on the host (positions = image tokens); prefill: the prompt is in the cache (positions = how
+    many were computed, fewer than the prompt's when a prefix was reused); token: one more token,
+    the first right after prefill. `logits` [vocab] are those that `token` was chosen from,
+    `features` [image tokens, hidden] what the images became; both only when asked for.
+    """
+
+    kind: Literal["prepare", "image", "prefill", "token"]
+    positions: int = 0
+    reused: bool = False
+    token: int | None = None
+    logits: FloatArray | None = None
+    features: FloatArray | None = None
+
+
+class Session(Protocol):
+    """An artifact loaded into a runtime."""
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Answer one request. Raises UserError for a request that cannot be answered."""
+
+    def close(self) -> None:
+        """Free the runtime's memory; the session cannot be used afterwards."""

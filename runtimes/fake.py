@@ -1,0 +1,50 @@
+"""A public fake: a session that follows the script in its artifact's `details["fake"]`."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from export.artifact import Artifact
+from export.errors import UserError
+from runtimes.base import Event, Request
+
+LOGITS = 9 * np.eye(16, dtype=np.float32)  # one row for each token that can be chosen
+
+
+@dataclass(frozen=True)
+class FakeSession:
+    script: Mapping[str, Any]  # answers: {question: tokens}, step: {bytes, delay_s, says, …}
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        own = self.script.get("answers", {}).get(request.question, (1, 2, 0))
+        yield self.step(Event("prepare", len(request.ids or range(12))))
+        if request.images:
+            yield self.step(Event("image", 4 * len(request.images)))
+        yield self.step(Event("prefill", len(request.ids or range(12))))
+        for n, token in enumerate(request.answer or own[: request.max_tokens]):
+            yield self.step(Event("token", token=token, logits=LOGITS[own[n % len(own)]]))
+
+    def step(self, event: Event, name: str = "") -> Event:
+        script = self.script.get(name or event.kind, {})
+        _ = np.ones(script.get("bytes", 0), np.uint8)
+        time.sleep(script.get("delay_s", 0.0))
+        os.write(1, script.get("says", "").encode())
+        if "refuse" in script:
+            raise UserError(script["refuse"])
+        os.kill(os.getpid(), script.get("signal", 0))  # 6 aborts, 9 is what a full memory does
+        return event
+
+    def close(self) -> None: ...
+
+
+def unavailable() -> None: ...
+
+
+def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> FakeSession:
+    session = FakeSession(artifact.manifest.details.get("fake", {}))
+    session.step(Event("prepare"), "load")
+    return session

@@ -1,0 +1,217 @@
+"""From an image file to the tiles a vision tower takes. Pillow and numpy only.
+
+NOT aware of prompts, tokens, runtimes or models: a Tiles recipe says what to do.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from export.errors import UserError
+from export.families.spec import Tiles
+from runtimes.base import FloatArray
+
+Size = tuple[int, int]
+"""Width and height in pixels, as in Pillow."""
+
+MAX_PIXELS = 178_956_970
+"""The size from which Pillow itself calls a file a decompression bomb (716 MB once decoded)."""
+
+RESAMPLE: Mapping[str, Image.Resampling] = {"lanczos": Image.Resampling.LANCZOS}
+RUNS_PROGRAMS = frozenset({"EPS"})  # Pillow decodes it with Ghostscript: foreign code
+
+# What Pillow's decoders raise on damaged files (found by mutating files of every format).
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Warning,  # where warnings are made errors
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How an image is cut: resized to `scaled`, then to `resized`, into `rows` x `cols` tiles."""
+
+    scaled: Size
+    resized: Size
+    rows: int
+    cols: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles the tower sees: the grid and, where the image was cut, the overview."""
+        cut = self.rows * self.cols
+        return cut + 1 if cut > 1 else 1
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One prepared image: `values` float32 [tiles, 3, tile, tile], row by row, overview last.
+
+    `rows` x `cols` is the grid of tiles (1 x 1 and a single tile when the image was not cut);
+    `rgb` is the resized image before cutting, for runtimes that cut it themselves.
+    """
+
+    values: FloatArray
+    rows: int
+    cols: int
+    rgb: Image.Image
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """An image file as RGB, upright by its EXIF orientation; the first frame of an animation.
+
+    The same pixels as `transformers.image_utils.load_image`: transparency is dropped, not blended.
+    Raises UserError for what is missing, no image, damaged, or larger than MAX_PIXELS.
+    """
+    name, path = str(path), Path(path)
+    with _decoding(name):
+        if not path.is_file():
+            raise UserError(f"{name}: no such file; give the path of an image")
+        with Image.open(path) as image:
+            if image.format in RUNS_PROGRAMS:
+                raise UserError(f"{name}: {image.format} is not decoded; convert it to PNG first")
+            _check_size(image.size, name)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
+                del upright.info["transparency"]  # dropped in any case, but with a warning
+            return upright.convert("RGB")
+
+
+def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
+    """An image in memory as RGB, transparency blended onto white (transformers' convert_to_rgb).
+
+    Returns `image` itself where nothing is to do; an EXIF orientation is left alone. `name` is for
+    errors: UserError for an empty or too large image and for one that cannot be decoded.
+    """
+    _check_size(image.size, name)
+    with _decoding(name):
+        if "A" in image.getbands() or image.info.get("transparency") is not None:
+            over = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+            return Image.alpha_composite(white, over).convert("RGB")
+        image.load()  # an opened file is decoded here, where its damages are reported
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def grid(size: Size, recipe: Tiles) -> Grid:
+    """How the recipe cuts an image of this size; decides the number of tiles without any pixels.
+
+    With `max_tiles`, the largest longest edge that keeps to it: the recipe's, else the nearest
+    lower multiple of the tile. Raises UserError where not even one tile's edge does.
+    """
+    if recipe.max_tiles is None:
+        return _grid(size, recipe)
+    lower = range((recipe.longest_edge - 1) // recipe.tile * recipe.tile, 0, -recipe.tile)
+    for edge in (recipe.longest_edge, *lower):
+        found = _grid(size, replace(recipe, longest_edge=edge))
+        if found.tiles <= recipe.max_tiles:
+            return found
+    raise UserError(f"max_tiles {recipe.max_tiles} is too few for any image; give 1 or more")
+
+
+def pixels(image: Image.Image, recipe: Tiles) -> Pixels:
+    """Execute the recipe on one image of any mode (see `rgb` for what that means and raises).
+
+    Equal to transformers' Idefics3ImageProcessorPil to the bit: each step works on uint8, and the
+    normalised value is one of 256 a channel.
+    """
+    image = rgb(image)
+    cut, resample, tile = grid(image.size, recipe), RESAMPLE[recipe.resample], recipe.tile
+    image = image.resize(cut.scaled, resample)  # a copy where the size is the same
+    if cut.resized != cut.scaled:
+        image = image.resize(cut.resized, resample)
+    whole = np.asarray(image)  # [height, width, 3]
+    corners = [(row * tile, col * tile) for row in range(cut.rows) for col in range(cut.cols)]
+    tiles = [whole[y : y + tile, x : x + tile] for y, x in corners]
+    if cut.tiles > 1:
+        tiles.append(np.asarray(image.resize((tile, tile), resample)))
+    return Pixels(_normalised(tiles, recipe), cut.rows, cut.cols, image)
+
+
+def _grid(size: Size, recipe: Tiles) -> Grid:
+    tile = recipe.tile
+    width, height = _scaled(size, recipe.longest_edge, even=True)
+    if max(width, height) > recipe.max_edge:
+        width, height = _scaled((width, height), recipe.max_edge, even=False)
+    if not recipe.split:
+        return Grid((width, height), (tile, tile), 1, 1)
+    aspect = width / height
+    if width >= height:
+        full_width = _multiple(width, tile)
+        full = full_width, _multiple(int(full_width / aspect), tile)
+    else:
+        full_height = _multiple(height, tile)
+        full = _multiple(int(full_height * aspect), tile), full_height
+    return Grid((width, height), full, full[1] // tile, full[0] // tile)
+
+
+def _scaled(size: Size, edge: int, even: bool) -> Size:
+    """The longest edge becomes `edge`; the other one follows, truncated, at least one pixel.
+
+    Floating point in transformers' order: another order truncates to another pixel now and then.
+    """
+    width, height = size
+    aspect = width / height
+    other = int(edge / aspect) if width >= height else int(edge * aspect)
+    if even:
+        other += other % 2
+    other = max(other, 1)
+    return (edge, other) if width >= height else (other, edge)
+
+
+def _multiple(length: int, of: int) -> int:
+    return math.ceil(length / of) * of
+
+
+def _normalised(tiles: list[NDArray[np.uint8]], recipe: Tiles) -> FloatArray:
+    """uint8 [tile, tile, 3] each to float32 [tiles, 3, tile, tile] by a table of 256 a channel."""
+    levels = (np.arange(256) * recipe.rescale).astype(np.float32)  # product in float64, as theirs
+    values = np.empty((len(tiles), 3, recipe.tile, recipe.tile), np.float32)
+    for channel, (mean, std) in enumerate(zip(recipe.mean, recipe.std, strict=True)):
+        table = (levels - np.float32(mean)) / np.float32(std)
+        for tile, out in zip(tiles, values[:, channel], strict=True):
+            np.take(table, tile[:, :, channel], out=out, mode="clip")  # clip: without a buffer
+    return values
+
+
+def _check_size(size: Size, name: str) -> None:
+    width, height = size
+    if not width or not height:
+        raise UserError(f"{name}: an empty image of {width} x {height} pixels; it needs at least 1")
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"{name}: {width} x {height} pixels are more than {MAX_PIXELS}; give a smaller image"
+        )
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name}: not an image in a format that Pillow knows") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name}: more than {MAX_PIXELS} pixels; give a smaller image") from error
+    except PermissionError as error:
+        raise UserError(f"{name}: not readable; check its permissions") from error
+    except DAMAGED as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name}: damaged or unsupported image ({reason})") from error

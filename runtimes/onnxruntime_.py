@@ -1,0 +1,97 @@
+"""ONNX Runtime on the CPU: three graphs, one shared key-value buffer, bound once.
+
+Past and present are the same OrtValue of the full context, so a step copies no cache
+(GroupQueryAttention appends in place). NOT aware of prompts or clocks.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from export.artifact import Artifact
+from export.errors import UserError
+from runtimes.base import FloatArray, IntArray, Session
+from runtimes.prepare import Pixels, Preparer
+from runtimes.session import GreedySession, place_features
+
+PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider"}
+
+
+def unavailable() -> str | None:
+    """Why this runtime cannot be used here, or None."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed (pip install 'pocket-vlm[onnxruntime]')"
+    return None
+
+
+def open_session(
+    artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
+) -> Session:
+    """Load an ONNX artifact. `context` (default: the model's) sizes the key-value buffer."""
+    manifest = artifact.manifest
+    backend = OnnxBackend(artifact, threads, device, context or manifest.vlm.text.context)
+    tokenizer = (artifact.path / "tokenizer.json").read_bytes()
+    preparer = Preparer(manifest.image, manifest.prompt, tokenizer, manifest.vlm.image_token_id)
+    return GreedySession(backend, preparer, manifest.vlm.stop_token_ids)
+
+
+class OnnxBackend:
+    """runtimes.session.Backend over three ONNX Runtime sessions."""
+
+    def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
+        manifest = artifact.manifest
+        self._text = manifest.vlm.text
+        self._image_token_id = manifest.vlm.image_token_id
+        self._vision, self._embed, self._decoder = (
+            _session(artifact.path / manifest.components[part][0], threads, device)
+            for part in ("vision", "embedding", "decoder")
+        )
+        self.context = context
+        self._mask = np.ones((1, context), np.int64)
+        self._binding = self._decoder.io_binding()
+        self._cache = self._bind_cache()
+        self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        tiles = np.concatenate([image.values for image in images])
+        features: FloatArray = self._vision.run(None, {"pixel_values": tiles})[0]
+        return features.reshape(-1, features.shape[-1])
+
+    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+        embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
+        place_features(embeds[0], ids, features, self._image_token_id)
+        binding = self._binding
+        binding.bind_cpu_input("inputs_embeds", embeds)
+        binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
+        binding.bind_output("logits", "cpu")
+        self._decoder.run_with_iobinding(binding)
+        logits: FloatArray = binding.get_outputs()[0].numpy()
+        return logits[0, -1]
+
+    def close(self) -> None:
+        del self._binding, self._cache, self._vision, self._embed, self._decoder
+
+    def _bind_cache(self) -> list[ort.OrtValue]:
+        """One buffer a layer and kind, bound as past and as present."""
+        shape = (1, self._text.kv_heads, self.context, self._text.head_dim)
+        self._binding.bind_output("logits", "cpu")  # first, so that get_outputs()[0] is it
+        cache = []
+        for i in range(self._text.layers):
+            for kind in ("key", "value"):
+                buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+                self._binding.bind_ortvalue_input(f"past_key_values.{i}.{kind}", buffer)
+                self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
+                cache.append(buffer)
+        return cache
+
+
+def _session(path: Path, threads: int, device: str) -> ort.InferenceSession:
+    if device not in PROVIDERS:
+        raise UserError(f"onnxruntime has no device '{device}' here; known: {', '.join(PROVIDERS)}")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=[PROVIDERS[device]])

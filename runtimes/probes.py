@@ -1,0 +1,57 @@
+"""The questions an export is proven with: a few drawn images, fixed questions and fixed answers.
+
+They need no data set and are the same for every model, so proofs of one model can be compared.
+NOT aware of models or runtimes.
+"""
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An image, a question about it, and a fixed answer that is scored token by token."""
+
+    name: str
+    image: Image.Image | None
+    question: str
+    answer: str
+
+
+def probes(edge: int) -> tuple[Probe, ...]:
+    """The probes with images of about `edge` pixels: square, wide, tall, and none at all."""
+    return (
+        Probe("shape", _shape(edge), "what color is the shape?", " red"),
+        Probe("shape, yes or no", _shape(edge), "is there a circle in the image?", " no"),
+        Probe("text", _text(edge), "what does the image say?", " The image says POCKET 42."),
+        Probe("chart", _chart(edge), "which bar is the tallest?", " The third bar is the tallest."),
+        Probe("no image", None, "what color is the sky?", " The sky is blue."),
+    )
+
+
+def _shape(edge: int) -> Image.Image:
+    image = Image.new("RGB", (edge, edge), (235, 235, 225))
+    corner, size = edge // 4, edge // 2
+    ImageDraw.Draw(image).rectangle((corner, corner, corner + size, corner + size), (230, 20, 30))
+    return image
+
+
+def _text(edge: int) -> Image.Image:
+    """Large letters on a wide image."""
+    image = Image.new("RGB", (edge, edge * 5 // 8), WHITE)
+    ImageDraw.Draw(image).text((edge // 16, edge // 5), "POCKET 42", (0, 0, 0), font_size=edge / 6)
+    return image
+
+
+def _chart(edge: int) -> Image.Image:
+    """Three bars over a fading background, on a tall image."""
+    width, height = edge * 3 // 4, edge
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    for i, (share, colour) in enumerate(((3, "green"), (5, "blue"), (7, "orange"))):
+        left = (2 * i + 1) * width // 8
+        draw.rectangle((left, height - share * height // 8, left + width // 8, height), colour)
+    return image

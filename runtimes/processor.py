@@ -1,0 +1,67 @@
+"""Our preprocessing against the HF processor of the same checkpoint: pixels, ids, image tokens.
+
+NOT aware of runtimes. transformers is imported only here, and only when asked.
+"""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from export.model import Model
+from runtimes.base import Request
+from runtimes.prepare import Preparer
+from runtimes.probes import Probe, probes
+
+# Both sides compute (x / 255 - mean) / std in float32; the order of roundings may differ.
+PIXEL_TOLERANCE = 1e-5
+
+
+def compare(model: Model) -> dict[str, Any]:
+    """Probe by probe: largest pixel difference, and whether ids and image tokens are equal."""
+    if model.folder is None:
+        return {"skipped": "random weights come without a processor"}
+    if importlib.util.find_spec("transformers") is None:
+        return {"skipped": "transformers is not installed (pip install 'pocket-vlm[reference]')"}
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(model.folder)
+    preparer = Preparer(
+        model.image, model.prompt, model.files["tokenizer.json"], model.vlm.image_token_id
+    )
+    asked = probes(model.image.longest_edge)
+    differences = [_pixel_difference(probe, processor, preparer) for probe in asked]
+    ids = [_ids_equal(probe, processor, preparer) for probe in asked]
+    return {
+        "n": len(asked),
+        "max_pixel_difference": max(differences),
+        "equal_ids": sum(ids),
+        "equal": max(differences) <= PIXEL_TOLERANCE and all(ids),
+    }
+
+
+def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float:
+    if probe.image is None:
+        return 0.0
+    found = preparer(Request(probe.question, (probe.image,))).images[0].values
+    expected = np.asarray(_processed(probe, processor)["pixel_values"])[0]
+    if expected.shape != found.shape:
+        return float("inf")
+    return float(np.abs(expected - found).max())
+
+
+def _ids_equal(probe: Probe, processor: Any, preparer: Preparer) -> bool:
+    images = () if probe.image is None else (probe.image,)
+    found = preparer(Request(probe.question, images)).ids
+    return np.asarray(_processed(probe, processor)["input_ids"])[0].tolist() == found.tolist()
+
+
+def _processed(probe: Probe, processor: Any) -> Any:
+    content: list[dict[str, str]] = [{"type": "text", "text": probe.question}]
+    if probe.image is not None:
+        content.insert(0, {"type": "image"})
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    images = None if probe.image is None else [[probe.image]]
+    return processor(text=text, images=images, return_tensors="np")

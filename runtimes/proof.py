@@ -1,0 +1,164 @@
+"""The proof ladder: what an artifact computes against what its checkpoint computes.
+
+(a) every tensor explained, (b) preprocessing equals the HF processor's, (c) the vision features,
+(d) next-token distributions on fixed answers, (e) greedy tokens. NOT aware of clocks or reports.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from export.artifact import Artifact
+from export.families.spec import Tiles
+from export.model import Model
+from runtimes import RUNTIMES, processor
+from runtimes.base import FloatArray, Request, Session
+from runtimes.fidelity import Accumulator
+from runtimes.probes import Probe, probes
+from runtimes.reference import Scorer
+
+Check = Mapping[str, Any]
+MAX_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a recipe must reach on the probes; a wrong graph misses them by orders of magnitude."""
+
+    cosine: float
+    mean_kld: float
+    top1: float
+    exact: bool
+    """Rounding of weights is no excuse: the bounds hold for random weights and tokens too."""
+
+
+BOUNDS: Mapping[str, Bounds] = {
+    "fp32": Bounds(cosine=0.99999, mean_kld=1e-4, top1=1.0, exact=True),
+    "fp16": Bounds(cosine=0.9999, mean_kld=1e-3, top1=0.98, exact=True),
+    "int8": Bounds(cosine=0.99, mean_kld=0.05, top1=0.9, exact=False),
+    "int4": Bounds(cosine=0.9, mean_kld=0.5, top1=0.7, exact=False),
+}
+
+
+def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
+    """Run the ladder. `passed` is None where the artifact could not be run here."""
+    checks: dict[str, Check] = {
+        "tensors": {"explained": len(model.weights.shapes())},
+        "preprocessing": processor.compare(model),
+    }
+    target = artifact.manifest.target
+    runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
+    reason = runtime.unavailable() or RUNTIMES["reference"].unavailable()
+    if reason is not None:
+        checks |= {name: {"skipped": reason} for name in ("features", "logits", "greedy")}
+    else:
+        image = _few_tiles(model.image)
+        manifest = replace(artifact.manifest, image=image)
+        session = runtime.open_session(replace(artifact, manifest=manifest), threads=2)
+        checks |= _compare(Scorer(replace(model, image=image)), session, image.longest_edge)
+        session.close()
+    failures = _failures(checks, artifact.manifest.recipe, model.weights.synthetic)
+    passed = not failures if reason is None else None
+    return {"passed": passed, "failures": failures, "checks": checks}
+
+
+def _few_tiles(image: Tiles) -> Tiles:
+    """The same recipe on smaller images: at most 2 x 2 tiles and the overview."""
+    return replace(image, longest_edge=min(image.longest_edge, 2 * image.tile))
+
+
+def _compare(reference: Scorer, session: Session, edge: int) -> dict[str, Check]:
+    fidelity, features, equal, total = Accumulator(), _Features(), 0, 0
+    for probe in probes(edge):
+        request = _request(probe, reference)
+        expected_features, expected = reference.score(request)
+        shown, _, logits = _collect(session, request)
+        if shown is not None and expected_features is not None:
+            features.add(expected_features, shown)
+        for one, other in zip(expected, logits, strict=True):
+            fidelity.add(one, other)
+        free = replace(request, answer=None, max_tokens=MAX_TOKENS)
+        _, tokens, _ = _collect(session, free)
+        _, judged = reference.score(replace(free, answer=tokens))
+        equal += _agreeing(tokens, judged)
+        total += len(tokens)
+    result = fidelity.result()
+    assert result is not None
+    return {
+        "features": features.result(),
+        "logits": vars(result),
+        "greedy": {"equal": equal, "of": total},
+    }
+
+
+def _request(probe: Probe, reference: Scorer) -> Request:
+    return Request(
+        probe.question,
+        () if probe.image is None else (probe.image,),
+        answer=reference.tokens(probe.answer),
+        arrays=True,
+    )
+
+
+def _collect(
+    session: Session, request: Request
+) -> tuple[FloatArray | None, tuple[int, ...], list[FloatArray]]:
+    features, tokens, logits = None, [], []
+    for event in session.generate(request):
+        if event.kind == "image":
+            features = event.features
+        if event.token is not None and event.logits is not None:
+            tokens.append(event.token)
+            logits.append(event.logits)
+    return features, tuple(tokens), logits
+
+
+def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
+    """Tokens up to the first one that the reference would not have chosen."""
+    differ = np.flatnonzero(judged.argmax(-1) != np.array(tokens))
+    return int(differ[0]) if len(differ) else len(tokens)
+
+
+class _Features:
+    """Cosine and largest error over the rows [image tokens, hidden] of several images."""
+
+    def __init__(self) -> None:
+        self._cosines: list[float] = []
+        self._errors: list[float] = []
+
+    def add(self, expected: FloatArray, found: FloatArray) -> None:
+        a, b = expected.astype(np.float64), found.astype(np.float64)
+        norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+        self._cosines += list((a * b).sum(-1) / norms)
+        self._errors.append(float(np.abs(a - b).max() / np.abs(a).max()))
+
+    def result(self) -> Check:
+        return {
+            "n": len(self._cosines),
+            "cosine": float(np.mean(self._cosines)),
+            "min_cosine": float(np.min(self._cosines)),
+            "max_error": max(self._errors),
+        }
+
+
+def _failures(checks: Mapping[str, Check], recipe: str, synthetic: bool) -> list[str]:
+    return list(_judge(checks, BOUNDS[recipe], synthetic))
+
+
+def _judge(checks: Mapping[str, Check], bounds: Bounds, synthetic: bool) -> Iterator[str]:
+    preprocessing = checks["preprocessing"]
+    if preprocessing.get("equal") is False:
+        yield f"preprocessing differs from the HF processor's: {preprocessing}"
+    if "skipped" in checks["logits"] or (synthetic and not bounds.exact):
+        return  # how much rounding hurts random weights says nothing
+    cosine, logits, greedy = checks["features"]["cosine"], checks["logits"], checks["greedy"]
+    if cosine < bounds.cosine:
+        yield f"vision features: cosine {cosine:.6f}, expected at least {bounds.cosine}"
+    if logits["mean_kld"] > bounds.mean_kld:
+        yield f"logits: mean KLD {logits['mean_kld']:.2e}, expected at most {bounds.mean_kld}"
+    if logits["top1"] < bounds.top1:
+        yield f"logits: top-1 agreement {logits['top1']:.3f}, expected at least {bounds.top1}"
+    if bounds.top1 == 1.0 and greedy["equal"] < greedy["of"]:
+        yield f"greedy tokens: {greedy['equal']} of {greedy['of']} equal the reference's"

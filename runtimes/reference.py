@@ -1,0 +1,97 @@
+"""The reference: the network's definition run eagerly in torch, float32, on the checkpoint itself.
+
+NOT aware of artifacts. Slow on purpose: what is exact and simple is what others are held against.
+"""
+
+import importlib.util
+import math
+
+import numpy as np
+import torch
+
+from export import network
+from export.model import Model
+from export.run import Parameter, Run, resident, streaming
+from runtimes.base import FloatArray, IntArray, Request, Session
+from runtimes.prepare import Pixels, Preparer
+from runtimes.session import GreedySession, place_features
+
+RESIDENT_BYTES = 2**30
+
+
+def unavailable() -> str | None:
+    """Why this runtime cannot be used here, or None."""
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed (pip install 'pocket-vlm[reference]')"
+    return None
+
+
+def open_session(
+    model: Model, *, threads: int, device: str = "cpu", parameter: Parameter | None = None
+) -> Session:
+    """Open a checkpoint; `parameter` says how weights are held (default: read once, kept)."""
+    torch.set_num_threads(threads)
+    backend = TorchBackend(model, parameter or resident(model.weights))
+    return GreedySession(backend, _preparer(model), model.vlm.stop_token_ids)
+
+
+def _preparer(model: Model) -> Preparer:
+    tokenizer = model.files["tokenizer.json"]
+    return Preparer(model.image, model.prompt, tokenizer, model.vlm.image_token_id)
+
+
+class Scorer:
+    """The reference's answer to forced requests, each in one pass over the weights.
+
+    A model over `RESIDENT_BYTES` is read from its source at every use instead of being kept, so a
+    proof needs no more memory than the export before it.
+    """
+
+    def __init__(self, model: Model) -> None:
+        size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
+        hold = resident if size <= RESIDENT_BYTES else streaming
+        self._backend = TorchBackend(model, hold(model.weights))
+        self._preparer = _preparer(model)
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """Token ids of an answer's text."""
+        return self._preparer.tokens(text)
+
+    def score(self, request: Request) -> tuple[FloatArray | None, FloatArray]:
+        """Features [image tokens, hidden] and the logits [answer, vocab] behind each token."""
+        prepared, answer = self._preparer(request), request.answer or ()
+        features = self._backend.encode(prepared.images) if prepared.images else None
+        ids = np.concatenate([prepared.ids, np.array(answer[:-1], np.int64)])
+        return features, self._backend.extend_all(ids, features, 0, keep=len(answer))
+
+
+class TorchBackend:
+    """runtimes.session.Backend over export.run."""
+
+    def __init__(self, model: Model, parameter: Parameter) -> None:
+        self._vlm = model.vlm
+        self._ops = Run(parameter)
+        self.context = model.vlm.text.context
+
+    @torch.inference_mode()
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        tiles = torch.from_numpy(np.concatenate([image.values for image in images]))
+        features = network.vision(self._ops, self._vlm, tiles)
+        return features.flatten(0, 1).numpy()
+
+    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+        return self.extend_all(ids, features, past, keep=1)[0]
+
+    @torch.inference_mode()
+    def extend_all(
+        self, ids: IntArray, features: FloatArray | None, past: int, keep: int
+    ) -> FloatArray:
+        """As extend, with the logits of the last `keep` positions: [keep, vocab]."""
+        embeds = network.embedding(self._ops, torch.from_numpy(ids)).numpy()
+        place_features(embeds, ids, features, self._vlm.image_token_id)
+        self._ops.past, self._ops.keep = past, keep
+        logits = network.decoder(self._ops, self._vlm.text, torch.from_numpy(embeds)[None])
+        return logits[0].numpy()
+
+    def close(self) -> None:
+        self._ops = Run(lambda name: torch.empty(0))

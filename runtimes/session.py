@@ -1,0 +1,109 @@
+"""The one generation loop: prepare, encode, prefill, decode, over any backend.
+
+NOT aware of ONNX Runtime, llama.cpp or torch: those are backends with two methods.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from export.errors import UserError
+from runtimes.base import Event, FloatArray, IntArray, Request
+from runtimes.prepare import Pixels, Preparer
+
+
+class Backend(Protocol):
+    """The arithmetic of one loaded model, with a key-value cache of `context` positions."""
+
+    context: int
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """Features of the images, one row per image token: [tokens, hidden]."""
+
+    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+        """Append positions after the first `past` ones and return the last one's logits [vocab].
+
+        Image tokens in `ids` take the rows of `features` in order.
+        """
+
+    def close(self) -> None:
+        """Free everything."""
+
+
+class GreedySession:
+    """A session that keeps the last images' features and the cache of the last prompt."""
+
+    def __init__(self, backend: Backend, preparer: Preparer, stop: tuple[int, ...]) -> None:
+        self._backend = backend
+        self._preparer = preparer
+        self._stop = frozenset(stop)
+        self._cached: tuple[str, IntArray] = ("", np.zeros(0, np.int64))
+        self._features: tuple[str, FloatArray | None] = ("", None)
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Answer one request (see runtimes.base.Session)."""
+        prepared = self._preparer(request)
+        ids = prepared.ids
+        self._check_length(len(ids), request)
+        yield Event("prepare", positions=len(ids))
+
+        key = prepared.images_key
+        features = None
+        if request.images:
+            reused = request.reuse and key == self._features[0]
+            if not reused:
+                self._features = (key, self._backend.encode(prepared.images))
+            features = self._features[1]
+            assert features is not None
+            shown = features if request.arrays else None
+            yield Event("image", positions=len(features), reused=reused, features=shown)
+
+        past = self._common_prefix(key, ids) if request.reuse else 0
+        self._cached = ("", ids[:0])  # until the prefill is done, the cache matches nothing
+        skipped = int(np.count_nonzero(ids[:past] == self._preparer.image_token_id))
+        rest = features[skipped:] if features is not None else None
+        logits = self._backend.extend(ids[past:], rest, past)
+        self._cached = (key, ids)
+        yield Event("prefill", positions=len(ids) - past, reused=past > 0)
+        yield from self._decode(request, logits, len(ids))
+
+    def close(self) -> None:
+        """Free the backend's memory."""
+        self._backend.close()
+
+    def _decode(self, request: Request, logits: FloatArray, length: int) -> Iterator[Event]:
+        forced = request.answer
+        limit = request.max_tokens if forced is None else len(forced)
+        for n in range(limit):
+            token = int(np.argmax(logits)) if forced is None else forced[n]
+            yield Event("token", token=token, logits=logits if request.arrays else None)
+            if n + 1 == limit or (forced is None and token in self._stop):
+                return
+            logits = self._backend.extend(np.array([token], np.int64), None, length + n)
+
+    def _check_length(self, prompt: int, request: Request) -> None:
+        answer = request.max_tokens if request.answer is None else len(request.answer)
+        if prompt + answer > self._backend.context:
+            raise UserError(
+                f"the prompt takes {prompt} positions and the answer up to {answer}, but the "
+                f"context holds {self._backend.context}; ask for fewer tokens or a smaller image"
+            )
+
+    def _common_prefix(self, key: str, ids: IntArray) -> int:
+        """Positions at the start that the cache already holds; the last one is always computed."""
+        cached_key, cached = self._cached
+        if cached_key != key:
+            return 0
+        shared = min(len(cached), len(ids) - 1)
+        differ = np.flatnonzero(cached[:shared] != ids[:shared])
+        return int(differ[0]) if len(differ) else shared
+
+
+def place_features(
+    embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int
+) -> None:
+    """Overwrite the rows [positions, hidden] of image tokens with `features`, in order."""
+    if features is not None:
+        rows = np.flatnonzero(ids == image_token_id)
+        embeddings[rows] = features[: len(rows)]
