@@ -20,7 +20,7 @@ class Ops(Protocol[T]):
     """One interpretation of the operations; `name`s are canonical tensor names without suffix."""
 
     def linear(self, x: T, *names: str, bias: bool = False) -> T:
-        """x [..., in] times the transposed rows of `{name}.weight`, side by side for several names."""
+        """x [..., in] -> [..., rows of `{name}.weight`], side by side for several names."""
 
     def norm(self, x: T, name: str, kind: NormKind, eps: float) -> T:
         """Layer normalisation (weight and bias) or RMS normalisation (weight) of the last axis."""
@@ -41,7 +41,7 @@ class Ops(Protocol[T]):
         """x + `{name}.weight`, broadcast over the leading axes."""
 
     def pixel_shuffle(self, x: T, vision: Tower, scale: int) -> T:
-        """[T, N, H] on a square grid -> [T, N / scale^2, H * scale^2], neighbours in the channels."""
+        """scale x scale neighbours side by side: [T, N, H] -> [T, N / scale^2, H * scale^2]."""
 
     def full_attention(self, q: T, k: T, v: T, heads: int) -> T:
         """Every position attends to every other. q, k, v and the result are [T, N, H]."""

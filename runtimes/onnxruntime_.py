@@ -58,7 +58,7 @@ class OnnxBackend:
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         tiles = np.concatenate([image.values for image in images])
         features: FloatArray = self._vision.run(None, {"pixel_values": tiles})[0]
-        return features.reshape(-1, features.shape[-1])
+        return np.concatenate(features)  # [tiles, tokens, hidden] -> [tiles * tokens, hidden]
 
     def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
         embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
@@ -68,8 +68,8 @@ class OnnxBackend:
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
         binding.bind_output("logits", "cpu")
         self._decoder.run_with_iobinding(binding)
-        logits: FloatArray = binding.get_outputs()[0].numpy()
-        return logits[0, -1]
+        logits: FloatArray = binding.get_outputs()[0].numpy()[0, -1]
+        return logits
 
     def close(self) -> None:
         del self._binding, self._cache, self._vision, self._embed, self._decoder

@@ -77,7 +77,8 @@ class TorchBackend:
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         tiles = torch.from_numpy(np.concatenate([image.values for image in images]))
         features = network.vision(self._ops, self._vlm, tiles)
-        return features.flatten(0, 1).numpy()
+        rows: FloatArray = features.flatten(0, 1).numpy()
+        return rows
 
     def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
         return self.extend_all(ids, features, past, keep=1)[0]
@@ -91,7 +92,8 @@ class TorchBackend:
         place_features(embeds, ids, features, self._vlm.image_token_id)
         self._ops.past, self._ops.keep = past, keep
         logits = network.decoder(self._ops, self._vlm.text, torch.from_numpy(embeds)[None])
-        return logits[0].numpy()
+        rows: FloatArray = np.asarray(logits[0].numpy())
+        return rows
 
     def close(self) -> None:
         self._ops = Run(lambda name: torch.empty(0))

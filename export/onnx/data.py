@@ -21,7 +21,9 @@ class DataFile:
         self._path = path
         self._file = path.open("wb")
 
-    def add(self, name: str, values: NDArray[Any], dtype: ir.DataType, shape: list[int]) -> ir.Value:
+    def add(
+        self, name: str, values: NDArray[Any], dtype: ir.DataType, shape: list[int]
+    ) -> ir.Value:
         """Write `values` (already packed as `dtype` wants it) and return it as an initializer."""
         align = PAGE if values.nbytes >= PAGE else LINE
         offset = self._file.tell() + -self._file.tell() % align

@@ -179,6 +179,10 @@ class Emit:
             wide = self.node("Cast", [codes], {"to": int(ir.DataType.FLOAT)})[0]
             wide = self.node("Mul", [wide, block_scales])[0]  # [rows, blocks, block]
             wide = self._reshape(wide, self._parameters.rows(names), -1)
+            columns = self._parameters.columns(names[0])
+            if columns % storage.block:  # the last block was padded with zeros
+                zero, one, end = (self._parameters.integers(n) for n in (0, 1, columns))
+                wide = self.node("Slice", [wide, zero, end, one])[0]
             wide = self.node("Transpose", [wide], {"perm": [1, 0]})[0]  # [columns, rows]
             wide = self.node("Round", [self.node("Div", [wide, scales])[0]])[0]
             weight = self.node("Cast", [wide], {"to": int(ir.DataType.INT8)})[0]

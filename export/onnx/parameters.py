@@ -77,7 +77,7 @@ class Parameters:
             tensor = ir.tensor(np.array(values, np.int64), name=name)
             self.values[name] = ir.Value(
                 name=name,
-                shape=tensor.shape,
+                shape=ir.Shape([len(values)]),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,
             )
@@ -121,9 +121,7 @@ class Parameters:
             self.constant(_key(names, "scales"), scales, ir.DataType.FLOAT),
         )
 
-    def int4_rows(
-        self, names: Sequence[str], block: int
-    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+    def int4_rows(self, names: Sequence[str], block: int) -> tuple[ir.Value, ir.Value, ir.Value]:
         """int4 [rows, blocks, block], scales [rows, blocks, 1] and scales [rows].
 
         The last are those that make int8 of the dequantized rows.
@@ -144,7 +142,7 @@ class Parameters:
         )
 
     def int8_columns(self, names: Sequence[str]) -> tuple[ir.Value, ir.Value]:
-        """int8 [columns, rows] and one float32 scale a row [rows], as DynamicQuantizeMatMul reads."""
+        """int8 [columns, rows] and float32 scales [rows], as DynamicQuantizeMatMul reads."""
         codes, scales = blocks.eight_bit_rows(self._rows(names))
         self._account(names, (codes.nbytes + scales.nbytes) / codes.size, "int8 by rows")
         return (

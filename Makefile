@@ -1,0 +1,88 @@
+# The same words on a laptop and in CI; `make help` lists them. GNU make.
+PYTHON ?= python3
+
+# What `export`, `bench` and `report` are about; set on the command line.
+MODEL = tiny-smolvlm
+TARGET = onnx
+RECIPE = int4
+TASK = latency
+ARGS =
+
+VENV := .venv
+PY := $(VENV)/bin/python
+BENCH := $(VENV)/bin/bench
+READY := $(VENV)/.ready
+NAME = $(notdir $(patsubst %/,%,$(MODEL)))
+
+DEMO := results/demo
+LIMIT := 100
+DEMO_RECIPES := fp16 int8 int4
+DEMO_ARTIFACTS := $(foreach target,onnx gguf,$(DEMO_RECIPES:%=build/tiny-smolvlm/$(target)-%))
+
+.DEFAULT_GOAL := help
+# `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
+.PHONY: setup demo export bench report footprint check fix test clean help
+
+setup: $(READY) ## make .venv and install the pinned versions into it
+	@:
+
+demo: $(READY) ## export, prove and benchmark the bundled model; ends with where the report is
+	@set -e; for recipe in $(DEMO_RECIPES); do \
+	  for target in onnx gguf; do \
+	    $(PY) -m export tiny-smolvlm --target $$target --recipe $$recipe; \
+	  done; \
+	done
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	@$(BENCH) run $(DEMO_ARTIFACTS) tiny-smolvlm --task latency --task easy-vqa --task fidelity \
+	  --limit $(LIMIT) -o $(DEMO)/run.jsonl
+	@$(BENCH) report $(DEMO)/run.jsonl -o $(DEMO)/REPORT.md
+	@echo "The report is in $(DEMO)/REPORT.md"
+
+export: $(READY) ## export MODEL= TARGET= RECIPE= (a name of models.yaml or a folder) to build/
+	@$(PY) -m export "$(MODEL)" --target "$(TARGET)" --recipe "$(RECIPE)" $(ARGS)
+
+bench: $(READY) ## measure everything exported of MODEL= on TASK=; records go to results/runs/
+	@test -n "$(wildcard build/$(NAME)/*/artifact.json)" || \
+	  { echo "nothing of $(NAME) is in build/ yet; first: make export MODEL=$(MODEL)" >&2; exit 2; }
+	@mkdir -p results/runs
+	@$(BENCH) run $(patsubst %/artifact.json,%,$(wildcard build/$(NAME)/*/artifact.json)) \
+	  $(TASK:%=--task %) -o results/runs/$(NAME).jsonl $(ARGS)
+
+report: $(READY) ## turn all records of results/runs/ into results/REPORT.md
+	@test -n "$(wildcard results/runs/*.jsonl)" || \
+	  { echo "no records in results/runs/ yet; first: make bench" >&2; exit 2; }
+	@$(BENCH) report $(wildcard results/runs/*.jsonl) -o results/REPORT.md $(ARGS)
+
+footprint: ## predicted sizes of every model (not there yet: comes with the footprint gate)
+	@echo "make footprint: there is no footprint gate in this version yet" >&2; exit 2
+
+check: $(READY) ## ruff (rules and format) and mypy --strict
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+fix: $(READY) ## let ruff repair and format what it can
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+test: $(READY) ## run the tests, without network (ARGS="-k name" for some of them)
+	@$(PY) -m pytest $(ARGS)
+
+clean: ## remove what was built and all caches; .venv stays
+	@rm -rf build dist $(DEMO) .mypy_cache .pytest_cache .ruff_cache
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+# The stamp is written last, so a set-up that broke off is done again. An existing .venv is kept:
+# what is in it already (a CPU-only torch, say) stays if it has the pinned version.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "set-up needs Python 3.11 or newer as $(PYTHON); name another with PYTHON=…" >&2; exit 2; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
+	  { echo "could not make $(VENV); on Debian and Ubuntu, install python3-venv" >&2; exit 2; }
+	@echo "Installing into $(VENV). The first time compiles llama.cpp: some ten minutes on two cores."
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' || \
+	  { echo "set-up failed, see above (llama-cpp-python needs a C++ compiler to build)" >&2; exit 2; }
+	@touch $@

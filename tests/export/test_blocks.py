@@ -1,0 +1,49 @@
+"""Rounding to few bits agrees with ggml's and stays within half a step."""
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, quants
+
+from export.quantize import blocks
+
+RNG = np.random.default_rng(0)
+VALUES = (RNG.standard_normal((48, 96)) * RNG.uniform(0.1, 3, (48, 1))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("bits", "kind", "zero"), [(4, "Q4_0", 8), (8, "Q8_0", 128)])
+def test_codes_are_ggmls_but_for_its_half_precision_scales(bits: int, kind: str, zero: int) -> None:
+    rounded = blocks.four_bits(VALUES, 32) if bits == 4 else blocks.eight_bits(VALUES, 32)
+    codes, scales = rounded
+    found = ((codes - np.float32(zero)) * scales[..., None]).reshape(VALUES.shape)
+    packed = quants.quantize(VALUES, GGMLQuantizationType[kind])
+    expected = quants.dequantize(packed, GGMLQuantizationType[kind])
+    # ggml keeps a scale in half precision: 2^-11 relative, times codes of up to 8 or 127.
+    assert np.abs(found - expected).max() <= np.abs(VALUES).max() * 2**-10
+
+
+@pytest.mark.parametrize("block", [16, 32, 64])
+def test_columns_that_fill_no_block_are_padded_with_zeros(block: int) -> None:
+    values = VALUES[:, :70]
+    codes, scales = blocks.eight_bits(values, block)
+    count = -(-70 // block)
+    assert codes.shape == (48, count, block)
+    assert scales.shape == (48, count)
+    back = ((codes - np.float32(128)) * scales[..., None]).reshape(48, -1)
+    assert np.abs(back[:, :70] - values).max() <= np.abs(values).max() / 127 / 2 + 1e-6
+    assert not back[:, 70:].any()
+
+
+def test_a_block_of_zeros_stays_zero() -> None:
+    zeros = np.zeros((2, 32), np.float32)
+    assert blocks.four_bits(zeros, 32)[1].tolist() == [[0.0], [0.0]]
+    assert blocks.eight_bits(zeros, 32)[1].tolist() == [[0.0], [0.0]]
+    assert not blocks.eight_bit_rows(zeros)[0].any()
+
+
+def test_rows_of_eight_bits_are_within_half_a_step() -> None:
+    codes, scales = blocks.eight_bit_rows(VALUES)
+    assert (np.abs(codes * scales[:, None] - VALUES) <= scales[:, None] * 0.5 + 1e-7).all()
+
+
+def test_two_codes_share_a_byte_low_half_first() -> None:
+    assert blocks.pairs(np.array([[1, 2, 15, 0]], np.uint8)).tolist() == [[0x21, 0x0F]]

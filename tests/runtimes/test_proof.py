@@ -1,0 +1,71 @@
+"""The proof ladder accepts faithful artifacts and names what is wrong with others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_models import hf_model, tiny_artifact, tiny_model
+
+from export.artifact import Artifact
+from export.model import Model
+from runtimes.proof import prove
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return tiny_model(hf_model("grouped heads"))
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "fp16"])
+def test_a_faithful_artifact_passes(model: Model, recipe: str, tmp_path: Path) -> None:
+    proof = prove(model, tiny_artifact(model, "onnx", recipe, tmp_path))
+    assert proof["passed"] is True
+    assert proof["failures"] == []
+    assert proof["checks"]["tensors"] == {"explained": 84}
+    assert proof["checks"]["features"]["cosine"] > 0.9999
+    assert proof["checks"]["logits"]["mean_kld"] < 1e-4
+
+
+def test_fewer_bits_are_further_away(model: Model, tmp_path: Path) -> None:
+    found = []
+    for recipe in ("fp32", "int8", "int4"):
+        (tmp_path / recipe).mkdir()
+        artifact = tiny_artifact(model, "onnx", recipe, tmp_path / recipe)
+        found.append(prove(model, artifact)["checks"]["logits"]["mean_kld"])
+    assert found[0] < found[1] < found[2]
+
+
+def overwrite(artifact: Artifact, name: str) -> None:
+    """Replace one tensor's bytes by another pattern, size unchanged."""
+    path = artifact.path / name
+    content = bytearray(path.read_bytes())
+    content[8192:16384] = content[16384:24576]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [("vision_encoder.onnx_data", "vision features"), ("decoder_model_merged.onnx_data", "logits")],
+)
+def test_a_damaged_artifact_fails(model: Model, file: str, complaint: str, tmp_path: Path) -> None:
+    artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
+    overwrite(artifact, file)
+    proof = prove(model, artifact)
+    assert proof["passed"] is False
+    assert any(complaint in failure for failure in proof["failures"])
+
+
+def test_another_prompt_is_noticed(model: Model, tmp_path: Path) -> None:
+    artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
+    prompt = replace(model.prompt, with_images="User:{images} {question}\nAssistant:")
+    other = replace(artifact, manifest=replace(artifact.manifest, prompt=prompt))
+    assert prove(model, other)["passed"] is False
+
+
+def test_random_weights_are_not_judged_for_rounding(model: Model, tmp_path: Path) -> None:
+    class Random(type(model.weights)):  # type: ignore[misc]
+        synthetic = True
+
+    weights = Random(hf_model("grouped heads"))
+    random = replace(model, weights=weights)
+    assert prove(random, tiny_artifact(random, "onnx", "int4", tmp_path))["failures"] == []
