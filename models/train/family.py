@@ -1,0 +1,43 @@
+"""What training needs to know of a model family. NOT aware of any family, task or optimizer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The exact text around a question; the image tokens stand between the first two."""
+
+    before_image: str
+    image_token: str
+    after_image: str
+    question: str  # with {question}
+    answer: str  # with {answer}; ends with the token that ends an answer
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of FAMILIES.
+
+    `vision(model)` are the modules that turn pixels into image tokens; `image_tokens` maps
+    (batch, 3, size, size) to (batch, grid * grid, width). `hidden` runs the decoder on embeddings
+    (batch, length, width) with an additive mask (batch, 1, length, length) and positions
+    (batch, length). `write` stores the hub's set of files.
+    """
+
+    prompt: Prompt
+    image_size: int
+    grid: int
+    width: int
+    tokenizer: Callable[[list[str]], Tokenizer]
+    build: Callable[[Tokenizer], nn.Module]
+    vision: Callable[[nn.Module], list[nn.Module]]
+    image_tokens: Callable[[nn.Module, Tensor], Tensor]
+    embed: Callable[[nn.Module, Tensor], Tensor]
+    hidden: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+    logits: Callable[[nn.Module, Tensor], Tensor]
+    write: Callable[[nn.Module, Tokenizer, Path], None]

@@ -1,0 +1,93 @@
+"""Muon for the matrices inside the network, AdamW for everything else, on one step-counted rate.
+
+Muon: Keller Jordan, https://kellerjordan.github.io/posts/muon/ . NOT aware of models.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.95
+# Quintic Newton-Schulz coefficients of the post: singular values go to about 1 in five steps.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalised; matrices of one shape are handled together."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+        of_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        for parameter in parameters:
+            of_shape[parameter.shape].append(parameter)
+        super().__init__([{"params": group} for group in of_shape.values()], {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients = torch.stack([p.grad for p in parameters])
+            momenta = torch.stack(
+                [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+            )
+            momenta = torch.lerp(gradients, momenta, MOMENTUM)
+            updates = orthogonalised(torch.lerp(gradients, momenta, MOMENTUM))  # Nesterov
+            rows, columns = parameters[0].shape
+            scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+            for parameter, momentum, update in zip(parameters, momenta, updates, strict=True):
+                self.state[parameter]["momentum"] = momentum
+                parameter.sub_(update, alpha=scale)
+
+
+def orthogonalised(matrices: Tensor) -> Tensor:
+    """(n, rows, columns) to about the nearest orthogonal matrices."""
+    a, b, c = COEFFICIENTS
+    x: Tensor = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    is_tall = x.shape[1] > x.shape[2]
+    x = x.mT if is_tall else x
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if is_tall else x
+
+
+class Optimizer:
+    """Both optimizers at one rate: linear warm-up to `peak`, then linear decay to its `floor`."""
+
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        steps: int,
+        peak: float = 1.0,
+        floor: float = 0.0,
+    ) -> None:
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in named:
+            is_inner = parameter.ndim == 2 and "embed" not in name and "head" not in name
+            (matrices if is_inner else others).append(parameter)
+        self._parameters = matrices + others
+        self._optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices, lr=0.02),
+            torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        warm_up = min(50, steps // 4)
+
+        def rate(step: int) -> float:
+            return peak * min((step + 1) / warm_up, 1 - (1 - floor) * step / steps)
+
+        self._schedules = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in self._optimizers
+        ]
+
+    def step(self, loss: Tensor) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):
+            optimizer.step()
+            schedule.step()

@@ -1,0 +1,175 @@
+"""Trains a twin in two stages of counted steps.
+
+1. labels: the vision modules learn to name what is in each image cell;
+2. answers: the whole model learns to answer, with the first loss kept on beside it.
+
+From scratch, answers alone stop at a plateau where colours are solved and shapes are guessed.
+Deterministic for one thread and one seed. NOT aware of files.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from models.train.family import Family
+from models.train.optimizer import Optimizer
+from models.train.packing import Packer, scored_logits
+from models.train.task import Example, Pixels, Question, Task
+
+LOG_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Recipe:
+    label_steps: int = 300
+    label_batch: int = 64
+    answer_steps: int = 1000
+    answer_batch: int = 32
+    questions_per_image: int = 5
+    label_loss_weight: float = 0.5
+    # Share of the first stage's rate. At the full rate the second stage spoils what the first one
+    # learned, and matching the question's colour to the image's is learned much later.
+    answer_peak: float = 0.4
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that decides the weights, and where to report progress lines."""
+
+    family: Family
+    task: Task
+    tokenizer: Tokenizer
+    examples: list[Example]
+    recipe: Recipe
+    seed: int
+    report: Callable[[str], None]
+
+
+def train(course: Course) -> nn.Module:
+    torch.manual_seed(course.seed)
+    model = course.family.build(course.tokenizer).train()
+    attributes = course.task.attributes.values()
+    heads = nn.ModuleList(nn.Linear(course.family.width, count) for count in attributes)
+    rng = np.random.default_rng(course.seed)
+    _learn_labels(course, model, heads, rng)
+    _learn_answers(course, model, heads, rng)
+    return model.eval()
+
+
+def _learn_labels(
+    course: Course, model: nn.Module, heads: nn.ModuleList, rng: np.random.Generator
+) -> None:
+    family, task, recipe = course.family, course.task, course.recipe
+    named = [*_named(family.vision(model)), *_named([heads], "head.")]
+    optimizer = Optimizer(named, recipe.label_steps, floor=0.1)
+    log = Log("labels", course.report)
+    for chosen in batches(course.examples, recipe.label_batch, recipe.label_steps, rng):
+        pixels = [task.augment(example.pixels, rng) for example in chosen]
+        images = family.image_tokens(model, to_tensor(pixels))
+        loss, accuracy = label_loss(heads, images, cell_labels(task, pixels, family.grid))
+        optimizer.step(loss)
+        log.add(loss=loss, accuracy=accuracy)
+
+
+def _learn_answers(
+    course: Course, model: nn.Module, heads: nn.ModuleList, rng: np.random.Generator
+) -> None:
+    family, task, recipe = course.family, course.task, course.recipe
+    packer = Packer(family.prompt, family.grid**2, course.tokenizer)
+    named = [*model.named_parameters(), *_named([heads], "head.")]
+    optimizer = Optimizer(named, recipe.answer_steps, peak=recipe.answer_peak)
+    counts = answer_counts(course.examples)
+    log = Log("answers", course.report)
+    for chosen in batches(course.examples, recipe.answer_batch, recipe.answer_steps, rng):
+        pixels = [task.augment(example.pixels, rng) for example in chosen]
+        asked = [drawn(example, recipe.questions_per_image, counts, rng) for example in chosen]
+        images = family.image_tokens(model, to_tensor(pixels))
+        labels_loss, _ = label_loss(heads, images, cell_labels(task, pixels, family.grid))
+        logits, labels = scored_logits(family, model, packer, images, packer.pack(asked))
+        answers_loss = cross_entropy(logits, labels)
+        optimizer.step(answers_loss + recipe.label_loss_weight * labels_loss)
+        accuracy = (logits.argmax(-1) == labels).float().mean()
+        log.add(loss=answers_loss, accuracy=accuracy, labels_loss=labels_loss)
+
+
+def label_loss(heads: nn.ModuleList, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss, summed over attributes, and the share of occupied cells with all attributes right."""
+    loss = torch.zeros(())
+    is_right = torch.ones(labels.shape[:2], dtype=torch.bool)
+    for index, head in enumerate(heads):
+        logits = head(images)  # (batch, cells, classes)
+        loss = loss + cross_entropy(logits.flatten(0, 1), labels[:, :, index].flatten())
+        is_right &= logits.argmax(-1) == labels[:, :, index]
+    return loss, is_right[labels.any(-1)].float().mean()
+
+
+def batches(
+    examples: list[Example], size: int, steps: int, rng: np.random.Generator
+) -> Iterator[list[Example]]:
+    """`steps` batches; every example once before any comes again."""
+    order: list[int] = []
+    for _ in range(steps):
+        if len(order) < size:
+            order += rng.permutation(len(examples)).tolist()
+        yield [examples[index] for index in order[:size]]
+        order = order[size:]
+
+
+def answer_counts(examples: list[Example]) -> Counter[tuple[str, str]]:
+    return Counter(
+        (asked.text, asked.answer) for example in examples for asked in example.questions
+    )
+
+
+def drawn(
+    example: Example, count: int, counts: Counter[tuple[str, str]], rng: np.random.Generator
+) -> list[Question]:
+    """`count` of an image's questions, the rarer the answer among its text's, the more often.
+
+    Drawn evenly, "is there a red shape?" is answered "no" in eight of nine images, and so it is
+    by the model.
+    """
+    weights = np.array([1 / counts[asked.text, asked.answer] for asked in example.questions])
+    indices = rng.choice(len(weights), size=count, p=weights / weights.sum())
+    return [example.questions[index] for index in indices]
+
+
+def to_tensor(pixels: list[Pixels]) -> Tensor:
+    """(batch, 3, height, width) in [-1, 1]: what the image processor makes of them."""
+    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    return (stacked.float() / 255 - 0.5) / 0.5
+
+
+def cell_labels(task: Task, pixels: list[Pixels], grid: int) -> Tensor:
+    return torch.from_numpy(np.stack([task.cell_labels(image, grid) for image in pixels]))
+
+
+def _named(modules: list[nn.Module], prefix: str = "") -> Iterator[tuple[str, nn.Parameter]]:
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            yield prefix + name, parameter
+
+
+class Log:
+    """Means of the last LOG_EVERY steps, as lines."""
+
+    def __init__(self, stage: str, report: Callable[[str], None]) -> None:
+        self._stage = stage
+        self._report = report
+        self._step = 0
+        self._sums: dict[str, float] = {}
+
+    def add(self, **values: Tensor) -> None:
+        self._step += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+        if self._step % LOG_EVERY == 0:
+            means = " ".join(f"{k} {v / LOG_EVERY:.4f}" for k, v in self._sums.items())
+            self._report(f"{self._stage} {self._step}: {means}")
+            self._sums = {}
