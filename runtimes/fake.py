@@ -31,8 +31,8 @@ class FakeSession:
     def step(self, event: Event, name: str = "") -> Event:
         script = self.script.get(name or event.kind, {})
         _ = np.ones(script.get("bytes", 0), np.uint8)
-        time.sleep(script.get("delay_s", 0.0))
         os.write(1, script.get("says", "").encode())
+        time.sleep(script.get("delay_s", 0.0))
         if "refuse" in script:
             raise UserError(script["refuse"])
         os.kill(os.getpid(), script.get("signal", 0))  # 6 aborts, 9 is what a full memory does

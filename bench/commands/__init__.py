@@ -1,0 +1,1 @@
+"""The commands of `bench`, each a module with `run(arguments) -> exit code`."""

@@ -1,0 +1,106 @@
+"""`bench ask`: one question, the answer as it is decoded, then the timings."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from bench.environment import usable_cpus
+from bench.format import megabytes, milliseconds, significant
+from bench.measure import Stopwatch, Timing, timed
+from bench.memory import peak_bytes
+from bench.subjects import detokenizer, load
+from export.artifact import Artifact
+from export.errors import UserError
+from runtimes import RUNTIMES, Runtime
+from runtimes.base import Request
+from runtimes.prepare import load_image
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in the next token
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask once. With --json the last line is an object; see `answer_line`."""
+    image = load_image(arguments.image)
+    loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
+    runtime = _runtime(
+        arguments.runtime, loaded.manifest.target if isinstance(loaded, Artifact) else None
+    )
+    runtime.preload()
+    threads = arguments.threads or usable_cpus()
+    session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
+    text = detokenizer(loaded)
+    watch = Stopwatch()
+    request = Request(arguments.question, (image,), max_tokens=arguments.max_tokens)
+    printer = _Printer(text)
+    for event in watch.watch(session.generate(request)):
+        if event.token is not None:
+            printer.add(event.token)
+    session.close()
+    timing, load_s, peak = watch.timing(), reading_s + opening_s, peak_bytes()
+    sys.stdout.write("\n")
+    line = answer_line(text(timing.tokens).strip(), timing, load_s, peak)
+    sys.stdout.write(line + "\n" if arguments.json else "")
+    sys.stderr.write("" if arguments.json else _timings(timing, load_s, peak) + "\n")
+    return 0
+
+
+def answer_line(answer: str, timing: Timing, load_s: float, peak: int | None) -> str:
+    """The shape that other programs rely on."""
+    return json.dumps(
+        {
+            "answer": answer,
+            "token_ids": timing.tokens,
+            "load_s": load_s,
+            "image_s": timing.image_s,
+            "prefill_s": timing.prefill_s,
+            "first_token_s": timing.first_token_s,
+            "decode_tokens_per_s": timing.decode_tokens_per_s,
+            "peak_bytes": peak,
+        }
+    )
+
+
+class _Printer:
+    """Writes what each token adds to the text."""
+
+    def __init__(self, text: Callable[[Sequence[int]], str]) -> None:
+        self._text = text
+        self._tokens: list[int] = []
+        self._written = ""
+
+    def add(self, token: int) -> None:
+        self._tokens.append(token)
+        whole = self._text(self._tokens).lstrip()
+        if not whole.endswith(UNFINISHED):
+            sys.stdout.write(whole[len(self._written) :])
+            sys.stdout.flush()
+            self._written = whole
+
+
+def _runtime(name: str | None, target: str | None) -> Runtime:
+    """The one asked for, else the first that opens the target and is available."""
+    if name is not None:
+        fitting = [RUNTIMES[name]] if RUNTIMES[name].opens(target) else []
+    else:
+        fitting = [row for row in RUNTIMES.values() if row.opens(target) and not row.hidden]
+    what = target or "a checkpoint"
+    if not fitting:
+        able = [key for key, row in RUNTIMES.items() if row.opens(target) and not row.hidden]
+        raise UserError(f"{name or 'no runtime'} does not open {what}; choose {' or '.join(able)}")
+    reasons = [row.unavailable() for row in fitting]
+    if all(reasons):
+        raise UserError(f"no runtime for {what}: {'; '.join(str(reason) for reason in reasons)}")
+    return fitting[reasons.index(None)]
+
+
+def _timings(timing: Timing, load_s: float, peak: int | None) -> str:
+    parts = [
+        f"load {milliseconds(load_s)}",
+        f"image {milliseconds(timing.image_s)}",
+        f"prefill {milliseconds(timing.prefill_s)}",
+        f"first token {milliseconds(timing.first_token_s)}",
+        f"decode {significant(timing.decode_tokens_per_s)} tokens/s",
+        f"peak {megabytes(peak)}",
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,75 @@
+"""`bench list`: the tables of PocketVLM and what is unavailable here, and why.
+
+Imports none of the libraries it tells about.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.tasks import TASKS
+from export.quantize.recipe import RECIPES
+from export.registry import list_models
+from export.targets import TARGETS
+from runtimes import RUNTIMES
+
+Listing = Mapping[str, Mapping[str, Mapping[str, object]]]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the tables, for people or as JSON."""
+    found = listing()
+    if arguments.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return 0
+    console = Console()
+    for title, rows in found.items():
+        table = Table(title=title, title_justify="left", title_style="bold", box=None)
+        columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+        for column in ("name", *columns):
+            table.add_column(column)
+        for name, row in rows.items():
+            table.add_row(name, *(_cell(row.get(column)) for column in columns))
+        console.print(table)
+        console.print()
+    return 0
+
+
+def listing() -> Listing:
+    """kind -> name -> what is known; `unavailable` is None or the reason."""
+    return {
+        "models": {
+            name: {"from": entry.hub or entry.path or entry.config}
+            for name, entry in list_models().items()
+        },
+        "recipes": {name: {"keeps": _rules(name)} for name in RECIPES},
+        "targets": {name: {"layouts": target.layouts} for name, target in TARGETS.items()},
+        "runtimes": {
+            name: {
+                "opens": ", ".join(runtime.targets) or runtime.takes,
+                "devices": runtime.devices,
+                "unavailable": runtime.missing(),
+            }
+            for name, runtime in RUNTIMES.items()
+            if not runtime.hidden
+        },
+        "tasks": {
+            name: {"measures": task.summary, "unavailable": task.unavailable()}
+            for name, task in TASKS.items()
+        },
+    }
+
+
+def _rules(recipe: str) -> str:
+    rules = [f"{rule.pattern} {rule.storage.bits} bit" for rule in RECIPES[recipe].rules]
+    return ", ".join(rules) or "everything 32 bit"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return ", ".join(str(part) for part in value)
+    return "" if value is None else str(value)

@@ -1,0 +1,121 @@
+"""The machine and the software that a measurement was taken with. No host names, no paths.
+
+NOT aware of what is measured. What cannot be read here is None.
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+# Instruction sets that decide how fast matrices are multiplied at 32, 16, 8 and 4 bits.
+FLAGS = (
+    *("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
+CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What does not change while a run lasts."""
+
+    cpu: str | None
+    cpu_flags: tuple[str, ...]
+    cores: int | None
+    """Physical cores; `usable_cpus` are the logical ones this process may run on."""
+    usable_cpus: int | None
+    governor: str | None
+    max_hz: int | None
+    memory_bytes: int | None
+    system: str
+    architecture: str
+    python: str
+    packages: Mapping[str, str]
+    revision: str | None
+    """Git revision of PocketVLM, with `-dirty` where files were changed."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy the machine was at one moment."""
+
+    load_1m: float | None
+    steal_s: float | None
+    """Seconds since boot, over all CPUs, that a hypervisor gave to others."""
+
+
+def environment(packages: Iterable[str]) -> Environment:
+    """This machine, with the versions of those `packages` that are installed."""
+    import psutil
+
+    cpuinfo = _lines("/proc/cpuinfo")
+    flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
+    hertz = _text(CPUFREQ / "cpuinfo_max_freq")
+    return Environment(
+        cpu=cpuinfo.get("model name") or platform.processor() or None,
+        cpu_flags=tuple(flag for flag in FLAGS if flag in flags),
+        cores=psutil.cpu_count(logical=False),
+        usable_cpus=usable_cpus(),
+        governor=_text(CPUFREQ / "scaling_governor"),
+        max_hz=int(hertz) * 1000 if hertz else None,
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()}",
+        architecture=platform.machine(),
+        python=platform.python_version(),
+        packages={name: version for name in sorted(packages) if (version := _version(name))},
+        revision=_revision(Path(__file__).parent.parent),
+    )
+
+
+def usable_cpus() -> int:
+    """Logical CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load() -> Load:
+    """How busy the machine is now."""
+    words = _lines("/proc/stat", separator=" ").get("cpu", "").split()
+    steal = int(words[7]) / os.sysconf("SC_CLK_TCK") if len(words) > 7 else None
+    return Load(os.getloadavg()[0] if hasattr(os, "getloadavg") else None, steal)
+
+
+def _lines(path: str, separator: str = ":") -> Mapping[str, str]:
+    """First value of each `key<separator>value` line; nothing where there is no such file."""
+    found: dict[str, str] = {}
+    for line in (_text(Path(path)) or "").splitlines():
+        key, _, value = line.partition(separator)
+        found.setdefault(key.strip(), value.strip())
+    return found
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _revision(checkout: Path) -> str | None:
+    if not (checkout / ".git").exists():
+        return None
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(checkout), *describe]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,78 @@
+"""Memory of this process, from /proc. What the operating system does not tell is None.
+
+The peak (VmHWM) is reset by writing 5 to /proc/self/clear_refs (man 5 proc_pid_clear_refs), so each
+phase has its own. NOT aware of what a phase does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
+PHASES = ("start", "loaded", "image", "prefill", "decode")
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """Bytes of the whole process: the peak within a phase, the rest at the phase's end.
+
+    `start` is the interpreter with the runtime's libraries, before anything is loaded.
+    `private_bytes` would be freed if the process ended; `file_bytes` (of PSS) are pages of files,
+    such as mapped weights, that the system may drop and read again.
+    """
+
+    phase: str
+    peak_bytes: int | None
+    rss_bytes: int | None
+    pss_bytes: int | None
+    private_bytes: int | None
+    file_bytes: int | None
+
+
+def reset_peak() -> bool:
+    """Start a new peak. False where that is not possible."""
+    try:
+        Path(CLEAR).write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak_bytes() -> int | None:
+    """The highest resident set since the start or the last reset."""
+    return _fields(STATUS).get("VmHWM")
+
+
+class Phases:
+    """Reads the memory at the end of each phase. Where the peak cannot be reset it is None."""
+
+    def __init__(self) -> None:
+        self._resets = reset_peak()
+        self.done: list[PhaseMemory] = []
+
+    def end(self, phase: str) -> None:
+        """Close `phase` and start the next one."""
+        peak = peak_bytes() if self._resets else None
+        now, rollup = _fields(STATUS), _fields(ROLLUP)
+        clean, dirty = rollup.get("Private_Clean"), rollup.get("Private_Dirty")
+        self.done.append(
+            PhaseMemory(
+                phase=phase,
+                peak_bytes=peak,
+                rss_bytes=now.get("VmRSS"),
+                pss_bytes=rollup.get("Pss"),
+                private_bytes=None if clean is None or dirty is None else clean + dirty,
+                file_bytes=rollup.get("Pss_File"),
+            )
+        )
+        self._resets = self._resets and reset_peak()
+
+
+def _fields(path: str) -> Mapping[str, int]:
+    """`Name:   123 kB` lines as bytes; nothing where there is no such file."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return {}
+    words = [line.split() for line in lines]
+    return {w[0].rstrip(":"): int(w[1]) * 1024 for w in words if len(w) == 3 and w[2] == "kB"}

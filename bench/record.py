@@ -1,0 +1,169 @@
+"""Records: one measured (or failed, or skipped) job each, as a line of JSON.
+
+NOT aware of how anything is measured or shown.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.environment import Environment, Load
+from bench.measure import Timing
+from bench.memory import PhaseMemory
+from export.decode import Mismatch, decode
+from export.errors import UserError
+from export.files import parse_json
+from runtimes.fidelity import Fidelity
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: an artifact, or a checkpoint (then target, recipe and sha256 are None)."""
+
+    model: str
+    synthetic: bool
+    target: str | None
+    recipe: str | None
+    layout: str | None
+    sha256: str | None
+    """Of artifact.json, which holds the sha256 of every other file."""
+    disk_bytes: int | None
+    origin: Mapping[str, Any]
+    quantization: Mapping[str, Any] | None
+    proof: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen about a task; each task reads what concerns it."""
+
+    prompt: Literal["image", "text"] = "image"
+    prefill_tokens: int = 128
+    """Length of a text prompt; an image's length is decided by its model."""
+    decode_tokens: int = 32
+    repeats: int = 5
+    limit: int | None = None
+    """Questions asked; None is all of them."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One job's place in the plan."""
+
+    subject: Subject
+    runtime: str
+    device: str
+    threads: int
+    task: str
+    options: Options
+    round: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question's score."""
+
+    id: str
+    answer: str
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the subject's answers are from a reference's, token by token."""
+
+    reference: str
+    items: int
+    equal_answers: int
+    fidelity: Fidelity | None
+    token_kld: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job found. Empty tuples and None: not part of its task."""
+
+    load_s: float | None = None
+    warmups: tuple[Timing, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    memory: tuple[PhaseMemory, ...] = ()
+    items: tuple[Item, ...] = ()
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of a run. `reason` says why it failed or was skipped."""
+
+    schema: int
+    case: Case
+    status: Literal["ok", "failed", "skipped"]
+    reason: str | None
+    started_at: str
+    """UTC, ISO 8601."""
+    wall_s: float | None
+    before: Load
+    after: Load
+    environment: Environment
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A line that is not a record."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: not a record, skipped: {self.reason}"
+
+
+def append(path: Path, record: Record) -> None:
+    """Add one line, whole or not at all for a reader, and on the disk when this returns."""
+    line = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        left = line.encode()
+        while left:
+            left = left[os.write(file, left) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
+    """The records of some runs, in order, beside the lines that are none. Raises UserError."""
+    records: list[Record] = []
+    damages: list[Damage] = []
+    for path in paths:
+        for number, line in enumerate(_lines(path), start=1):
+            if not line.strip():
+                continue
+            try:
+                records.append(parse(line))
+            except (ValueError, UserError) as error:
+                damages.append(Damage(path.name, number, str(error)))
+    return records, damages
+
+
+def parse(line: str) -> Record:
+    """One line. Raises UserError or ValueError saying what is wrong with it."""
+    value = parse_json(line.encode(), "the line")
+    if (schema := value.get("schema")) != SCHEMA:
+        raise Mismatch(f"schema {schema!r}, this version reads {SCHEMA}")
+    return decode(Record, value)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `bench run -o {path}` writes one") from None

@@ -1,0 +1,99 @@
+"""From what a user names (an artifact's or checkpoint's folder, a model) to what is measured.
+
+NOT aware of runtimes or tasks.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.record import Subject
+from export.artifact import Artifact, load_artifact
+from export.errors import UserError
+from export.families.spec import Vlm
+from export.model import Model
+from export.registry import open_model
+from runtimes.prepare import Preparer
+
+
+@dataclass(frozen=True)
+class Source:
+    """A subject, and where to open it again in another process."""
+
+    subject: Subject
+    location: str
+
+
+def load(location: str, offline: bool = False) -> Artifact | Model:
+    """What is at a location. Raises UserError for anything that cannot be opened.
+
+    A model of the hub is fetched, unless `offline`: then it is taken from the cache alone.
+    """
+    if (Path(location) / "artifact.json").exists():
+        return load_artifact(Path(location))
+    return open_model(location, offline=offline)
+
+
+def source(location: str, offline: bool = False) -> Source:
+    """What is at a location, identified."""
+    loaded = load(location, offline)
+    subject = _artifact(loaded) if isinstance(loaded, Artifact) else _checkpoint(loaded)
+    return Source(subject, location)
+
+
+def vlm(loaded: Artifact | Model) -> Vlm:
+    """The numbers of an opened subject."""
+    return loaded.manifest.vlm if isinstance(loaded, Artifact) else loaded.vlm
+
+
+def detokenizer(loaded: Artifact | Model) -> Callable[[Sequence[int]], str]:
+    """A function from token ids to text, special tokens left out."""
+    of = loaded.manifest if isinstance(loaded, Artifact) else loaded
+    return Preparer(of.image, of.prompt, _tokenizer(loaded), of.vlm.image_token_id).text
+
+
+def _tokenizer(loaded: Artifact | Model) -> bytes:
+    if isinstance(loaded, Model):
+        found = [data for name, data in loaded.files.items() if name == "tokenizer.json"]
+        where = loaded.name
+    else:
+        names = [name for name in loaded.manifest.files if Path(name).name == "tokenizer.json"]
+        found = [(loaded.path / name).read_bytes() for name in names]
+        where = str(loaded.path)
+    if not found:
+        raise UserError(f"{where}: no tokenizer.json, so answers cannot be turned into text")
+    return found[0]
+
+
+def _artifact(artifact: Artifact) -> Subject:
+    manifest = artifact.manifest
+    return Subject(
+        model=manifest.model,
+        synthetic=manifest.synthetic,
+        target=manifest.target,
+        recipe=manifest.recipe,
+        layout=manifest.layout,
+        sha256=hashlib.sha256((artifact.path / "artifact.json").read_bytes()).hexdigest(),
+        disk_bytes=sum(int(file["bytes"]) for file in manifest.files.values()),
+        origin=manifest.origin,
+        quantization=manifest.quantization,
+        proof=manifest.proof,
+    )
+
+
+def _checkpoint(model: Model) -> Subject:
+    files = list(model.folder.glob("*.safetensors")) if model.folder else []
+    return Subject(
+        model=model.name,
+        synthetic=model.weights.synthetic,
+        target=None,
+        recipe=None,
+        layout=None,
+        sha256=None,
+        disk_bytes=sum(file.stat().st_size for file in files) if files else None,
+        origin=json.loads(json.dumps(model.weights.origin)),
+        quantization=None,
+        proof=None,
+    )

@@ -1,0 +1,60 @@
+"""Time and memory of one request of fixed size, again and again.
+
+NOT aware of what the tokens mean: prompt ids and answers are made up, so lengths are exact.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from bench.measure import Stopwatch, measure
+from bench.record import Options, Outcome
+from bench.subjects import vlm
+from bench.tasks import Context
+from export.families.spec import Vlm
+from runtimes.base import Request
+
+IMAGE_SIZE = (640, 480)  # a small photo; families scale it to what they take
+QUESTION = "What is in this image?"
+
+
+def run(context: Context) -> Outcome:
+    """One warm-up, whose memory is read phase by phase, then the repeats, undisturbed."""
+    request = request_of(vlm(context.loaded), context.case.options)
+    warmup = Stopwatch()
+    for event in warmup.watch(context.session.generate(request)):
+        if event.kind in ("image", "prefill"):
+            context.phases.end(event.kind)
+    context.phases.end("decode")
+    repeats = range(context.case.options.repeats)
+    timings = tuple(measure(context.session.generate(request)) for _ in repeats)
+    return Outcome(warmups=(warmup.timing(),), timings=timings)
+
+
+def request_of(numbers: Vlm, options: Options) -> Request:
+    """Nothing is reused between requests; the answer is forced, so all decode equally long."""
+    request = Request(answer=ids(numbers, options.decode_tokens), reuse=False)
+    if options.prompt == "text":
+        return replace(request, ids=ids(numbers, options.prefill_tokens))
+    return replace(request, question=QUESTION, images=(image(),))
+
+
+def ids(numbers: Vlm, length: int) -> tuple[int, ...]:
+    """Token ids spread over the vocabulary's lower half, without the image token.
+
+    Its upper end can be padding that no tokenizer has.
+    """
+    half = range(numbers.text.vocab // 2)
+    usable = [n for n in half if n != numbers.image_token_id]
+    spread = np.random.default_rng(0).integers(0, len(usable), length)
+    return tuple(usable[n] for n in spread)
+
+
+def image() -> Image.Image:
+    """A picture of smooth gradients and hard edges, the same everywhere."""
+    width, height = IMAGE_SIZE
+    y, x = np.mgrid[0:height, 0:width]
+    checks = ((x // 40 + y // 40) % 2) * 255
+    channels = (x * 255 // width, y * 255 // height, checks)
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))

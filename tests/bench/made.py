@@ -1,0 +1,174 @@
+"""Fake artifacts and made-up records: what the tests of bench work with, without any model."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+from bench.environment import Environment, Load
+from bench.measure import Timing
+from bench.memory import PHASES, PhaseMemory
+from bench.plan import Job
+from bench.record import Agreement, Case, Item, Options, Outcome, Record, Subject
+from export.families.spec import Decoder, Projector, Prompt, Tiles, Tower, Vlm
+from runtimes.fidelity import Fidelity
+
+WORDS = ("<end>", "yes", "no", "red", "blue", "circle")
+IMAGE_TOKEN_ID = 15
+VLM = Vlm(
+    family="smolvlm",
+    vision=Tower(1, 8, 8, 1, 8, 4, 1e-6, "gelu_tanh"),
+    projector=Projector("pixel_shuffle", 1),
+    text=Decoder(1, 8, 8, 1, 1, 8, 16, 4096, 1e4, 1e-6, "silu", True),
+    image_token_id=IMAGE_TOKEN_ID,
+    bos_token_id=0,
+    stop_token_ids=(0,),
+)
+TILES = Tiles(8, 8, False, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255)
+PROMPT = Prompt("{images}{question}", "{question}", "", "", "", "{tokens}", "<image>", 4)
+
+MakeArtifact = Callable[..., Path]
+MakeJob = Callable[..., Job]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def tokenizer_json() -> str:
+    vocab = {word: n for n, word in enumerate(WORDS)}
+    vocab |= {f"word{n}": n for n in range(len(WORDS), IMAGE_TOKEN_ID)} | {"<image>": 15}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="yes"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in ("<end>", "<image>")])
+    return str(tokenizer.to_str())
+
+
+ENVIRONMENT = Environment(
+    cpu="Imaginary CPU 9",
+    cpu_flags=("avx2", "fma"),
+    cores=2,
+    usable_cpus=2,
+    governor=None,
+    max_hz=None,
+    memory_bytes=8_000_000_000,
+    system="Linux 6.1",
+    architecture="x86_64",
+    python="3.11.7",
+    packages={"numpy": "2.4.6", "onnxruntime": "1.32.0"},
+    revision="0123456789abcdef0123456789abcdef01234567",
+)
+
+
+def subject(recipe: str | None, megabytes: float, **changes: Any) -> Subject:
+    """An ONNX artifact of that recipe, or a checkpoint for None."""
+    made = Subject(
+        model="tiny-smolvlm",
+        synthetic=False,
+        target=recipe and "onnx",
+        recipe=recipe,
+        layout=recipe and "native",
+        sha256=recipe and sha256(recipe.encode()),
+        disk_bytes=round(megabytes * 1e6),
+        origin={"folder": "tiny-smolvlm"},
+        quantization=None,
+        proof=None,
+    )
+    return replace(made, **changes)
+
+
+def quantization(bits: float) -> dict[str, Any]:
+    tensors = ("blk.0.attn_q.weight", "blk.1.attn_q.weight")
+    fallback = {"asked": "4 bit", "got": "float16", "reason": "rows not divisible by 32"}
+    return {
+        "bits_per_weight": bits,
+        "components": {
+            "vision": {"parameters": 400000, "quantized_parameters": 0, "weight_bytes": 1600000},
+            "decoder": {
+                "parameters": 1250000,
+                "quantized_parameters": 1200000,
+                "weight_bytes": 780000,
+            },
+        },
+        "fallbacks": [{"tensor": tensor, **fallback} for tensor in tensors],
+    }
+
+
+PROOF = {
+    "passed": True,
+    "failures": [],
+    "checks": {
+        "tensors": {"tensors": 84, "parameters": 1650000},
+        "preprocessing": {"skipped": "no processor in the checkpoint"},
+        "features": {"cosine": 0.99998, "max_error": 0.00031},
+        "logits": {"n": 64, "mean_kld": 0.0004, "kld_p999": 0.009, "top1": 0.984375},
+        "greedy": {"equal": 12, "of": 12},
+    },
+}
+
+
+def timing(scale: float, tokens: int = 4) -> Timing:
+    """Steps of 1, 8, 5 ms and tokens every 2 ms, times `scale`."""
+    return Timing(
+        prepare_s=0.001 * scale,
+        image_s=0.008 * scale,
+        prefill_s=0.005 * scale,
+        first_token_s=0.0141 * scale,
+        token_s=(0.002 * scale,) * (tokens - 1),
+        total_s=(0.0141 + 0.002 * (tokens - 1)) * scale,
+        prompt_positions=40,
+        image_positions=16,
+        prefill_positions=40,
+        image_reused=False,
+        prefix_reused=False,
+        tokens=tuple(range(tokens)),
+    )
+
+
+def phases(peak: int) -> tuple[PhaseMemory, ...]:
+    peaks = (peak // 2, peak, peak - 10_000_000, peak - 5_000_000, None)
+    return tuple(
+        PhaseMemory(phase, bytes_, peak // 2, peak // 2, peak // 3, peak // 8)
+        for phase, bytes_ in zip(PHASES, peaks, strict=True)
+    )
+
+
+def record(of: Subject, runtime: str, task: str, outcome: Outcome, number: int = 0) -> Record:
+    case = Case(of, runtime, "cpu", 2, task, Options(decode_tokens=4), number)
+    return Record(
+        schema=1,
+        case=case,
+        status="ok",
+        reason=None,
+        started_at="2026-01-01T00:00:00+00:00",
+        wall_s=2.0,
+        before=Load(0.25, 10.0),
+        after=Load(0.5, 10.25),
+        environment=ENVIRONMENT,
+        outcome=outcome,
+    )
+
+
+def latency(of: Subject, runtime: str, scale: float, peak: int) -> list[Record]:
+    """Two rounds of three requests, 1 % apart."""
+    rounds = []
+    for number in range(2):
+        steps = tuple(timing(scale * (1 + 0.01 * (3 * number + n))) for n in range(3))
+        outcome = Outcome(0.02 * scale, (timing(scale * 3),), steps, phases(peak))
+        rounds.append(record(of, runtime, "latency", outcome, number))
+    return rounds
+
+
+def accuracy(of: Subject, runtime: str, correct: int, asked: int = 40) -> Record:
+    items = tuple(Item(f"{n}/0", "red", n < correct) for n in range(asked))
+    return record(of, runtime, "easy-vqa", Outcome(0.02, items=items))
+
+
+def fidelity(of: Subject, runtime: str, kld: float) -> Record:
+    klds = tuple(kld * (0.5 + n / 19) for n in range(20))
+    found = Fidelity(20, kld, kld * 1.5, kld * 1.6, kld * 1.7, 0.95)
+    agreement = Agreement("tiny-smolvlm", 10, 9, found, klds)
+    return record(of, runtime, "fidelity", Outcome(0.02, agreement=agreement))

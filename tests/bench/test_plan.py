@@ -1,0 +1,90 @@
+"""The plan is the whole product: every combination runs or says why not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.plan import Choices, plan
+from bench.record import Options
+from bench.subjects import Source
+from bench.tasks import TASKS
+from runtimes import RUNTIMES, Runtime
+from tests.bench.made import subject
+
+ONNX = Source(subject("int4", 1.5), "a/onnx-int4")
+GGUF = Source(replace(subject("int8", 2.5), target="gguf"), "a/gguf-int8")
+RANDOM = Source(replace(subject("int4", 300), synthetic=True), "a/random")
+CHECKPOINT = Source(subject(None, 3.3), "tiny-smolvlm")
+STRANGER = Source(replace(subject("int4", 1.5), model="fine-tune"), "a/fine-tune")
+ABSENT = Runtime("runtimes.fake", ("onnx",), ("cpu",), imports=("no_such_library",))
+
+
+def choices(**changes: Any) -> Choices:
+    made = Choices(
+        runtimes={"fake": RUNTIMES["fake"]},
+        asked_runtimes=False,
+        tasks=TASKS,
+        options=Options(),
+        rounds=1,
+        threads=1,
+        reference=None,
+        known_models=("tiny-smolvlm",),
+    )
+    return replace(made, **changes)
+
+
+def test_repeated_tasks_are_interleaved_by_rounds_and_come_first() -> None:
+    jobs = plan([ONNX, GGUF], choices(rounds=3)).jobs
+    found = [(job.case.task, job.case.round, job.location[-4:]) for job in jobs]
+    rounds = [("latency", n, end) for n in range(3) for end in ("int4", "int8")]
+    once = [(task, 0, end) for task in ("easy-vqa", "fidelity") for end in ("int4", "int8")]
+    assert found == rounds + once
+
+
+SKIPS = [
+    (ONNX, {"runtimes": {"x": ABSENT}}, "no_such_library is not installed"),
+    (GGUF, {"runtimes": {"x": ABSENT}, "asked_runtimes": True}, "it opens onnx, and this is gguf"),
+    (ONNX, {"device": "cuda"}, "it has no device cuda, only cpu"),
+    (RANDOM, {"tasks": {"easy-vqa": TASKS["easy-vqa"]}}, "random weights"),
+    (RANDOM, {"tasks": {"fidelity": TASKS["fidelity"]}}, "random weights"),
+    (STRANGER, {"tasks": {"fidelity": TASKS["fidelity"]}}, "name its checkpoint by --reference"),
+    (
+        ONNX,
+        {"tasks": {"x": replace(TASKS["latency"], imports=("no_such_library",))}},
+        "needs no_such_library",
+    ),
+    (
+        CHECKPOINT,
+        {
+            "tasks": {"fidelity": TASKS["fidelity"]},
+            "runtimes": {"x": replace(RUNTIMES["fake"], takes="checkpoint")},
+        },
+        "is what others are compared with",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "changes", "reason"), SKIPS)
+def test_what_cannot_run_is_skipped_with_its_reason(
+    source: Source, changes: dict[str, Any], reason: str
+) -> None:
+    found = plan([source], choices(**changes))
+    assert not found.jobs
+    assert found.skips
+    assert all(reason in skip.reason for skip in found.skips)
+
+
+def test_runtimes_of_other_targets_are_no_skips_unless_asked_for() -> None:
+    found = plan([GGUF], choices(runtimes={"x": ABSENT}))
+    assert found.jobs == found.skips == ()
+
+
+def test_a_named_reference_is_used_for_every_subject() -> None:
+    fidelity = choices(tasks={"fidelity": TASKS["fidelity"]}, reference="there")
+    assert [job.reference for job in plan([ONNX, STRANGER], fidelity).jobs] == ["there", "there"]
+
+
+def test_the_own_model_is_the_reference_otherwise() -> None:
+    fidelity = choices(tasks={"fidelity": TASKS["fidelity"]})
+    assert [job.reference for job in plan([ONNX], fidelity).jobs] == ["tiny-smolvlm"]

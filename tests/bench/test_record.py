@@ -1,0 +1,66 @@
+"""A run is lines of JSON: what was written is read, what is damaged is told."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.record import Record, append, parse, read
+from export.errors import UserError
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path, records: list[Record]) -> None:
+    path = tmp_path / "run.jsonl"
+    for record in records:
+        append(path, record)
+    found, damages = read([path])
+    assert found == records
+    assert damages == []
+    assert {json.loads(line)["schema"] for line in path.read_text().splitlines()} == {1}
+
+
+def test_damaged_lines_are_told_by_number_and_the_rest_is_read(
+    tmp_path: Path, records: list[Record]
+) -> None:
+    path = tmp_path / "run.jsonl"
+    append(path, records[0])
+    whole = path.read_text().strip()
+    value = json.loads(whole)
+    lines = {
+        2: whole[:-20],
+        3: "[" * 100_000,
+        4: json.dumps(value | {"schema": 99}),
+        5: json.dumps(value | {"surplus": 1}),
+        6: json.dumps(value | {"status": "fine"}),
+        7: json.dumps({key: value[key] for key in value if key != "case"}),
+        8: json.dumps(value | {"wall_s": "long"}),
+    }
+    path.write_text("\n".join([whole, *lines.values(), "", whole]) + "\n")
+    found, damages = read([path])
+    assert found == [records[0], records[0]]
+    assert [damage.line for damage in damages] == list(lines)
+    reasons = " ".join(str(damage) for damage in damages)
+    for part in ("run.jsonl:2:", "schema 99", "'surplus'", "'fine'", "case: missing", "wall_s"):
+        assert part in reasons
+
+
+def test_a_missing_run_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        read([tmp_path / "none.jsonl"])
+
+
+def test_a_number_that_is_none_is_not_written(tmp_path: Path, records: list[Record]) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        append(tmp_path / "run.jsonl", replace(records[0], wall_s=math.nan))
+    assert not (tmp_path / "run.jsonl").exists()
+
+
+def test_absent_is_none_and_never_zero(records: list[Record]) -> None:
+    line = '"wall_s": null'
+    record = replace(records[0], wall_s=None)
+    from dataclasses import asdict
+
+    assert line in json.dumps(asdict(record))
+    assert parse(json.dumps(asdict(record))).wall_s is None

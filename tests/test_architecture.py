@@ -1,0 +1,89 @@
+"""Imports point one way, bench -> runtimes -> export; heavy libraries stay in their wrappers."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# package -> our packages it may import
+ALLOWED = {
+    "export": {"export"},
+    "runtimes": {"export", "runtimes"},
+    "bench": {"export", "runtimes", "bench"},
+}
+# export/__main__.py puts everything together: it reaches runtimes by name, when it needs them.
+BY_NAME = {"export/__main__.py"}
+# heavy library -> how the names of modules start that may import it at their top: each wraps it,
+# and is itself only imported by name, at the last moment
+WRAPPERS = {
+    "torch": {"export/run.py", "runtimes/reference.py"},
+    "transformers": set[str](),
+    "onnx": {"export/onnx/"},
+    "onnx_ir": {"export/onnx/"},
+    "onnxruntime": {"runtimes/onnxruntime_.py", "runtimes/peers/"},
+    "onnxruntime_genai": {"runtimes/peers/"},
+    "gguf": {"export/gguf/", "runtimes/llama_cpp_"},
+    "llama_cpp": {"runtimes/llama_cpp_", "runtimes/peers/"},
+    "matplotlib": set[str](),
+    "scipy": set[str](),
+    "easy_vqa": set[str](),
+}
+
+
+def modules(*packages: str) -> list[Path]:
+    return [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(nodes: Iterator[ast.AST]) -> set[str]:
+    """First names of what is imported."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a module is"
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What importing a module runs: no function bodies, nothing that only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        yield child
+        yield from run_on_import(child)
+
+
+def strings(tree: ast.AST) -> set[str]:
+    """First names of strings like "runtimes.fake": imports by name."""
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    dotted = (value for value in constants if isinstance(value, str) and "\n" not in value)
+    return {value.partition(".")[0] for value in dotted if value.replace(":", ".").count(".")}
+
+
+@pytest.mark.parametrize("path", modules(*ALLOWED), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    others = set(ALLOWED) - ALLOWED[path.relative_to(ROOT).parts[0]]
+    assert not others & imports(ast.walk(tree))
+    if name not in BY_NAME:
+        assert not others & strings(tree)
+
+
+@pytest.mark.parametrize("path", modules(*ALLOWED), ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_are_imported_by_their_wrappers_only(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    found = imports(run_on_import(ast.parse(path.read_text(encoding="utf-8"))))
+    for library in found & set(WRAPPERS):
+        assert any(name.startswith(place) for place in WRAPPERS[library]), library
+
+
+def test_wrappers_exist() -> None:
+    places = {place for allowed in WRAPPERS.values() for place in allowed}
+    assert [place for place in places if not list(ROOT.glob(f"{place}*"))] == []
