@@ -17,6 +17,8 @@ from runtimes.base import FloatArray, IntArray, Session
 from runtimes.prepare import Pixels, Preparer
 from runtimes.session import GreedySession, place_features
 
+# Room for several tiled images and a long answer; a model's own limit can be many gigabytes.
+CONTEXT = 4096
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider"}
 
 
@@ -30,9 +32,10 @@ def unavailable() -> str | None:
 def open_session(
     artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
 ) -> Session:
-    """Load an ONNX artifact. `context` (default: the model's) sizes the key-value buffer."""
+    """Load an ONNX artifact with room for `context` positions (default: at most CONTEXT)."""
     manifest = artifact.manifest
-    backend = OnnxBackend(artifact, threads, device, context or manifest.vlm.text.context)
+    room = context or min(manifest.vlm.text.context, CONTEXT)
+    backend = OnnxBackend(artifact, threads, device, room)
     tokenizer = (artifact.path / "tokenizer.json").read_bytes()
     preparer = Preparer(manifest.image, manifest.prompt, tokenizer, manifest.vlm.image_token_id)
     return GreedySession(backend, preparer, manifest.vlm.stop_token_ids)
@@ -81,7 +84,8 @@ class OnnxBackend:
         cache = []
         for i in range(self._text.layers):
             for kind in ("key", "value"):
-                buffer = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+                # Not cleared: pages that no position reaches never become memory.
+                buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")
                 self._binding.bind_ortvalue_input(f"past_key_values.{i}.{kind}", buffer)
                 self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
                 cache.append(buffer)

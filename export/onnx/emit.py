@@ -175,17 +175,15 @@ class Emit:
         if storage.bits == 8:
             weight, scales = self._parameters.int8_columns(names)
         else:
-            codes, block_scales, scales = self._parameters.int4_rows(names, storage.block)
-            wide = self.node("Cast", [codes], {"to": int(ir.DataType.FLOAT)})[0]
-            wide = self.node("Mul", [wide, block_scales])[0]  # [rows, blocks, block]
+            codes, factors, scales = self._parameters.int4_rows(names, storage.block)
+            wide = self.node("Cast", [codes], {"to": int(ir.DataType.INT8)})[0]
+            wide = self.node("Mul", [wide, factors])[0]  # [rows, blocks, block]
             wide = self._reshape(wide, self._parameters.rows(names), -1)
             columns = self._parameters.columns(names[0])
             if columns % storage.block:  # the last block was padded with zeros
                 zero, one, end = (self._parameters.integers(n) for n in (0, 1, columns))
                 wide = self.node("Slice", [wide, zero, end, one])[0]
-            wide = self.node("Transpose", [wide], {"perm": [1, 0]})[0]  # [columns, rows]
-            wide = self.node("Round", [self.node("Div", [wide, scales])[0]])[0]
-            weight = self.node("Cast", [wide], {"to": int(ir.DataType.INT8)})[0]
+            weight = self.node("Transpose", [wide], {"perm": [1, 0]})[0]  # [columns, rows]
         inputs = [x, weight, scales, None, offset]
         return self.node("DynamicQuantizeMatMul", inputs, None, MICROSOFT)[0]
 

@@ -122,23 +122,22 @@ class Parameters:
         )
 
     def int4_rows(self, names: Sequence[str], block: int) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """int4 [rows, blocks, block], scales [rows, blocks, 1] and scales [rows].
+        """int4 codes [rows, blocks, block], int8 factors [rows, blocks, 1], scales [rows].
 
-        The last are those that make int8 of the dequantized rows.
+        Codes times factors are int8 rows (blocks.four_bit_rows).
         """
         rows = self._rows(names)
-        codes, scales = blocks.four_bits(rows, block)
-        row_scales = np.abs((codes - np.float32(8)) * scales[..., None]).max((1, 2)) / 127
-        packed = blocks.pairs(codes ^ np.uint8(8))  # two's complement
-        nbytes = packed.nbytes + scales.nbytes + row_scales.nbytes
-        self._account(names, nbytes / rows.size, f"int4 in blocks of {block}")
+        codes, factors, scales = blocks.four_bit_rows(rows, block)
+        packed = blocks.pairs(codes.view(np.uint8) & np.uint8(15))
+        nbytes = packed.nbytes + factors.nbytes + scales.nbytes
+        self._account(names, nbytes / rows.size, f"int4 in blocks of {block}, by rows")
         key = _key(names, "codes")
         if key not in self.values:
             self.values[key] = self._data.add(key, packed, ir.DataType.INT4, list(codes.shape))
         return (
             self.values[key],
-            self.constant(_key(names, "scales"), scales[..., None], ir.DataType.FLOAT),
-            self.constant(_key(names, "row_scales"), row_scales, ir.DataType.FLOAT),
+            self.constant(_key(names, "factors"), factors[..., None], ir.DataType.INT8),
+            self.constant(_key(names, "scales"), scales, ir.DataType.FLOAT),
         )
 
     def int8_columns(self, names: Sequence[str]) -> tuple[ir.Value, ir.Value]:

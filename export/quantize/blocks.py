@@ -43,9 +43,37 @@ def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
     return np.rint(values * _inverse(scales)).astype(np.int8), scales[:, 0]
 
 
+def four_bit_rows(
+    values: FloatArray, block: int
+) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
+    """Four bits that become int8 by one integer product.
+
+    Codes -8…7 [rows, blocks, block], factors -15…15 [rows, blocks] and one scale a row [rows];
+    value = code * factor * scale, and code * factor is an int8. A block's factor is the one of the
+    two around its ideal scale that leaves the smaller squared error.
+    """
+    blocks = _blocks(values, block)
+    _, ideal = four_bits(values, block)
+    scales = np.abs(ideal).max(-1, keepdims=True) / np.float32(15)
+    wanted = ideal * _inverse(scales)
+    units = blocks * _inverse(scales)[..., None]
+    lower = np.sign(wanted) * np.clip(np.floor(np.abs(wanted)), 1, 15)
+    upper = np.sign(wanted) * np.clip(np.ceil(np.abs(wanted)), 1, 15)
+    (codes, error), (other, other_error) = (_coded(units, f) for f in (lower, upper))
+    better = other_error < error
+    factors = np.where(better, upper, lower).astype(np.int8)
+    return np.where(better[..., None], other, codes).astype(np.int8), factors, scales[:, 0]
+
+
 def pairs(codes: Codes) -> Codes:
     """Two 4-bit codes a byte along the last axis, the first in the low half."""
     return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
+
+
+def _coded(units: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Codes of `units` [rows, blocks, block] under `factors` [rows, blocks], and their error."""
+    codes = np.clip(np.rint(units * _inverse(factors)[..., None]), -8, 7)
+    return codes, np.square(codes * factors[..., None] - units).sum(-1)
 
 
 def _blocks(values: FloatArray, block: int) -> FloatArray:
