@@ -68,7 +68,7 @@ def plan(sources: Sequence[Source], choices: Choices) -> Plan:
             reference = _reference(source, choices) if task.needs_reference else None
             reason = (
                 _mismatch(source, choices.runtimes[name], choices.device)
-                or choices.runtimes[name].missing()
+                or choices.runtimes[name].unavailable()
                 or task.unavailable()
                 or _unfit(source, task, reference)
             )

@@ -26,8 +26,6 @@ REFERENCE = "reference"
 def perform(job: Job) -> Outcome:
     """Open the subject, do the task, close it."""
     case, runtime = job.case, RUNTIMES[job.case.runtime]
-    if reason := runtime.unavailable():
-        raise UserError(reason)
     phases = Phases()
     runtime.preload()
     phases.end("start")

@@ -82,16 +82,16 @@ class Run:
         return self.activation(gate, kind) * up
 
     def patches(self, pixels: Tensor, vision: Tower) -> Tensor:
-        tiles, channels, height, width = pixels.shape
-        size = vision.patch_size
-        grid = pixels.view(tiles, channels, height // size, size, width // size, size)
-        return grid.permute(0, 2, 4, 1, 3, 5).reshape(tiles, -1, channels * size * size)
+        size, side = vision.patch_size, vision.side
+        seen = pixels[:, :, : side * size, : side * size]
+        grid = seen.reshape(len(pixels), -1, side, size, side, size)
+        return grid.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), side * side, -1)
 
     def add_parameter(self, x: Tensor, name: str) -> Tensor:
         return x + self._parameter(f"{name}.weight")
 
     def pixel_shuffle(self, x: Tensor, vision: Tower, scale: int) -> Tensor:
-        side, tiles = vision.image_size // vision.patch_size // scale, len(x)
+        side, tiles = vision.side // scale, len(x)
         grid = x.view(tiles, side, scale, side, scale, vision.hidden)
         return grid.permute(0, 1, 3, 2, 4, 5).reshape(tiles, side * side, -1)
 

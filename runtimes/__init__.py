@@ -4,7 +4,7 @@ NOT aware of what is asked of a session or of how long an answer takes.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, cast
@@ -18,7 +18,7 @@ ANY_TARGET = "*"
 
 @dataclass(frozen=True)
 class Runtime:
-    """One runtime: `module` offers `unavailable() -> str | None` and `open_session(...)`."""
+    """One runtime: `module` offers `open_session(subject, *, threads, device) -> Session`."""
 
     module: str
     targets: tuple[str, ...]
@@ -37,20 +37,13 @@ class Runtime:
             return self.takes == "checkpoint"
         return target in self.targets or ANY_TARGET in self.targets
 
-    def missing(self) -> str | None:
-        """Which library is not installed, or None. Imports nothing."""
+    def unavailable(self) -> str | None:
+        """Why it cannot be used here, or None. Imports nothing."""
         absent = [name for name in self.imports if find_spec(name) is None]
         if not absent:
             return None
         extra = self.module.removeprefix("runtimes.").rstrip("_").replace("_", "-")
         return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{extra}]')"
-
-    def unavailable(self) -> str | None:
-        """Why it cannot be used here, or None. May import its libraries."""
-        if missing := self.missing():
-            return missing
-        ask: Callable[[], str | None] = importlib.import_module(self.module).unavailable
-        return ask()
 
     def open_session(
         self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
@@ -87,6 +80,23 @@ RUNTIMES: Mapping[str, Runtime] = {
         devices=("cpu",),
         imports=("llama_cpp",),
         distributions=("llama-cpp-python",),
+    ),
+    # What others offer for the same files, to be measured beside ours.
+    "llama_bench": Runtime(
+        "runtimes.peers.llama_bench",
+        targets=("gguf",),
+        devices=("cpu",),
+        imports=("llama_cpp",),
+        distributions=("llama-cpp-python",),
+        hidden=True,
+    ),
+    "genai": Runtime(
+        "runtimes.peers.genai",
+        targets=("genai",),
+        devices=("cpu",),
+        imports=("onnxruntime_genai",),
+        distributions=("onnxruntime-genai",),
+        hidden=True,
     ),
     "fake": Runtime("runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), hidden=True),
 }

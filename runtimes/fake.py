@@ -41,9 +41,6 @@ class FakeSession:
     def close(self) -> None: ...
 
 
-def unavailable() -> None: ...
-
-
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> FakeSession:
     session = FakeSession(artifact.manifest.details.get("fake", {}))
     session.step(Event("prepare"), "load")

@@ -4,7 +4,6 @@ Past and present are the same OrtValue of the full context, so a step copies no 
 (GroupQueryAttention appends in place). NOT aware of prompts or clocks.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,31 +13,19 @@ import onnxruntime as ort
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
-from runtimes.prepare import Pixels, Preparer
-from runtimes.session import GreedySession, place_features
+from runtimes.prepare import Pixels, preparer_of
+from runtimes.session import GreedySession, place_features, room
 
-# Room for several tiled images and a long answer; a model's own limit can be many gigabytes.
-CONTEXT = 4096
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider"}
-
-
-def unavailable() -> str | None:
-    """Why this runtime cannot be used here, or None."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "onnxruntime is not installed (pip install 'pocket-vlm[onnxruntime]')"
-    return None
 
 
 def open_session(
     artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
 ) -> Session:
-    """Load an ONNX artifact with room for `context` positions (default: at most CONTEXT)."""
+    """Load an ONNX artifact; `context`: positions to make room for (see session.room)."""
     manifest = artifact.manifest
-    room = context or min(manifest.vlm.text.context, CONTEXT)
-    backend = OnnxBackend(artifact, threads, device, room)
-    tokenizer = (artifact.path / "tokenizer.json").read_bytes()
-    preparer = Preparer(manifest.image, manifest.prompt, tokenizer, manifest.vlm.image_token_id)
-    return GreedySession(backend, preparer, manifest.vlm.stop_token_ids)
+    backend = OnnxBackend(artifact, threads, device, room(manifest.vlm, context))
+    return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
 
 class OnnxBackend:

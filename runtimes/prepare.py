@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
+from export.artifact import Artifact
 from export.errors import UserError
 from export.families.spec import Prompt, Tiles
 from runtimes.base import IntArray, Request
@@ -114,6 +115,13 @@ class Preparer:
             found = f"{min(ids)} to {max(ids)}" if ids else "none"
             raise UserError(f"prompt ids: {found}; {self._name} has ids 0 to {size - 1}")
         return np.array(ids, np.int64)
+
+
+def preparer_of(artifact: Artifact) -> Preparer:
+    """The preparer of an artifact's recipes and tokenizer. Raises UserError as Preparer does."""
+    manifest = artifact.manifest
+    tokenizer = artifact.path / "tokenizer.json"
+    return Preparer(manifest.image, manifest.prompt, tokenizer, manifest.vlm.image_token_id)
 
 
 def _read_tokenizer(source: bytes | Path) -> tuple[str, Tokenizer]:

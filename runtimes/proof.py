@@ -154,9 +154,10 @@ def _judge(checks: Mapping[str, Check], bounds: Bounds, synthetic: bool) -> Iter
     if "skipped" in checks["logits"] or (synthetic and not bounds.exact):
         return  # how much rounding hurts random weights says nothing
     cosine, logits, greedy = checks["features"]["cosine"], checks["logits"], checks["greedy"]
-    if cosine < bounds.cosine:
+    # Written so that a value that is no number fails too.
+    if not cosine >= bounds.cosine:
         yield f"vision features: cosine {cosine:.6f}, expected at least {bounds.cosine}"
-    if logits["mean_kld"] > bounds.mean_kld:
+    if not logits["mean_kld"] <= bounds.mean_kld:
         yield f"logits: mean KLD {logits['mean_kld']:.2e}, expected at most {bounds.mean_kld}"
     if logits["top1"] < bounds.top1:
         yield f"logits: top-1 agreement {logits['top1']:.3f}, expected at least {bounds.top1}"

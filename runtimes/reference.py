@@ -3,7 +3,6 @@
 NOT aware of artifacts. Slow on purpose: what is exact and simple is what others are held against.
 """
 
-import importlib.util
 import math
 
 import numpy as np
@@ -17,13 +16,6 @@ from runtimes.prepare import Pixels, Preparer
 from runtimes.session import GreedySession, place_features
 
 RESIDENT_BYTES = 2**30
-
-
-def unavailable() -> str | None:
-    """Why this runtime cannot be used here, or None."""
-    if importlib.util.find_spec("torch") is None:
-        return "torch is not installed (pip install 'pocket-vlm[reference]')"
-    return None
 
 
 def open_session(
@@ -92,7 +84,7 @@ class TorchBackend:
         place_features(embeds, ids, features, self._vlm.image_token_id)
         self._ops.past, self._ops.keep = past, keep
         logits = network.decoder(self._ops, self._vlm.text, torch.from_numpy(embeds)[None])
-        rows: FloatArray = np.asarray(logits[0].numpy())
+        rows: FloatArray = np.asarray(logits[0])
         return rows
 
     def close(self) -> None:

@@ -9,8 +9,12 @@ from typing import Protocol
 import numpy as np
 
 from export.errors import UserError
+from export.families.spec import Vlm
 from runtimes.base import Event, FloatArray, IntArray, Request
 from runtimes.prepare import Pixels, Preparer
+
+# Room for several tiled images and a long answer; a model's own limit can be many gigabytes.
+CONTEXT = 4096
 
 
 class Backend(Protocol):
@@ -29,6 +33,11 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free everything."""
+
+
+def room(vlm: Vlm, asked: int | None = None) -> int:
+    """Positions a session makes room for: as asked, else the model's own limit up to CONTEXT."""
+    return asked or min(vlm.text.context, CONTEXT)
 
 
 class GreedySession:

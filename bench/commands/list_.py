@@ -52,7 +52,7 @@ def listing() -> Listing:
             name: {
                 "opens": ", ".join(runtime.targets) or runtime.takes,
                 "devices": runtime.devices,
-                "unavailable": runtime.missing(),
+                "unavailable": runtime.unavailable(),
             }
             for name, runtime in RUNTIMES.items()
             if not runtime.hidden

@@ -36,6 +36,7 @@ def read(config: Json) -> Vlm:
     """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
     vision, text = config.get("vision_config", {}), config["text_config"]
     rope = text.get("rope_parameters") or text
+    _expect_plain_rope(text.get("rope_parameters") or text.get("rope_scaling") or {})
     hidden, heads = text["hidden_size"], text["num_attention_heads"]
     return Vlm(
         family="smolvlm",
@@ -118,6 +119,12 @@ def prompt(vlm: Vlm) -> Prompt:
         image_token="<image>",
         tokens_per_tile=vlm.tokens_per_tile,
     )
+
+
+def _expect_plain_rope(scaling: Json) -> None:
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default":
+        raise UserError(f"config.json: rope_type '{kind}' is not supported, only 'default' is")
 
 
 def _longest_edge(preprocessor: Json, key: str, default: int) -> int:
@@ -211,4 +218,6 @@ SMOLVLM = Family(
         "<end_of_utterance>",
     ),
     gguf=Gguf(arch="llama", tokenizer_pre="smollm", permute_qk=True, projector_type="idefics3"),
+    stop_tokens=("<end_of_utterance>",),
+    ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
 )

@@ -27,9 +27,14 @@ class Tower:
     channels: int = 3
 
     @property
+    def side(self) -> int:
+        """Patches along one edge of a tile; pixels that fill no patch are not seen."""
+        return self.image_size // self.patch_size
+
+    @property
     def patches(self) -> int:
         """Patches of one square tile."""
-        return (self.image_size // self.patch_size) ** 2
+        return self.side**2
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,7 @@ class Family:
     special_tokens: tuple[str, ...]
     """Tokens the prompt needs as one id each (a synthetic tokenizer is made with these)."""
     gguf: Gguf
+    stop_tokens: tuple[str, ...] = ()
+    """Tokens that end an answer whatever the checkpoint's configuration says."""
+    ignored: tuple[str, ...] = ()
+    """Patterns of checkpoint tensors that hold no weights (buffers that some versions save)."""

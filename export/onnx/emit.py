@@ -106,7 +106,12 @@ class Emit:
         return self.node("Mul", [self.activation(gate, kind), up])[0]
 
     def patches(self, pixels: ir.Value, vision: Tower) -> ir.Value:
-        size, side = vision.patch_size, vision.image_size // vision.patch_size
+        size, side = vision.patch_size, vision.side
+        if vision.image_size % size:  # pixels that fill no patch
+            zeros, ends, axes = (
+                self._parameters.integers(*pair) for pair in ((0, 0), (side * size,) * 2, (2, 3))
+            )
+            pixels = self.node("Slice", [pixels, zeros, ends, axes])[0]
         grid = self._reshape(pixels, -1, vision.channels, side, size, side, size)
         grid = self.node("Transpose", [grid], {"perm": [0, 2, 4, 1, 3, 5]})[0]
         return self._reshape(grid, -1, side * side, vision.channels * size * size)
@@ -115,7 +120,7 @@ class Emit:
         return self.node("Add", [x, self._parameters.vector(f"{name}.weight")])[0]
 
     def pixel_shuffle(self, x: ir.Value, vision: Tower, scale: int) -> ir.Value:
-        side = vision.image_size // vision.patch_size // scale
+        side = vision.side // scale
         grid = self._reshape(x, -1, side, scale, side, scale * vision.hidden)
         grid = self.node("Transpose", [grid], {"perm": [0, 1, 3, 2, 4]})[0]
         return self._reshape(grid, -1, side * side, scale * scale * vision.hidden)

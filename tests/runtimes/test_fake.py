@@ -5,7 +5,7 @@ from PIL import Image
 
 from export.errors import UserError
 from runtimes.base import Event, Request
-from runtimes.fake import FakeSession, unavailable
+from runtimes.fake import FakeSession
 
 
 def kinds(events: list[Event]) -> list[str]:
@@ -37,7 +37,3 @@ def test_answers_are_scripted_by_question_and_bounded() -> None:
 def test_a_refusal_is_a_users_error() -> None:
     with pytest.raises(UserError, match="as told"):
         list(FakeSession({"prefill": {"refuse": "as told"}}).generate(Request("a")))
-
-
-def test_it_is_always_available() -> None:
-    assert unavailable() is None

@@ -61,6 +61,7 @@ CASES: Mapping[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     ),
     "as many kv heads": ("idefics3", {"num_key_value_heads": 4, "rope_theta": 273768.0}, {}, 2),
     "scale 3": ("idefics3", {}, {"image_size": 48}, 3),
+    "pixels beyond the last patch": ("idefics3", {}, {"image_size": 36}, 2),
     "narrow rows": ("idefics3", {}, {"hidden_size": 40, "intermediate_size": 72}, 2),
     "smolvlm2": ("smolvlm", {"num_hidden_layers": 2}, {}, 2),
 }

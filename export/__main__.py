@@ -1,0 +1,138 @@
+"""`python -m export`: makes one artifact and says what became of it.
+
+The only module of the package that reaches for a runtime, for the proof. NOT aware of formats.
+"""
+
+import argparse
+import importlib
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from export.artifact import Artifact
+from export.build import Order, ProofFailed, Prove, build
+from export.errors import UserError
+from export.model import Model
+from export.progress import Stages, peak_bytes, showing
+from export.quantize.recipe import RECIPES
+from export.registry import open_model
+from export.summary import lines, summary
+from export.targets import TARGETS, Target
+
+LAYOUTS = sorted({layout for target in TARGETS.values() for layout in target.layouts})
+STOPPED = 128 + signal.SIGTERM
+
+
+def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGETS) -> int:
+    """The command. Returns 0, 1 (the proof failed), 2 (a user's error) or 130 (stopped)."""
+    args = parser().parse_args(argv)
+    try:
+        with _stoppable():
+            return run(args, targets=targets)
+    except UserError as error:
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was kept", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def run(
+    args: argparse.Namespace,
+    *,
+    targets: Mapping[str, Target] = TARGETS,
+    prove: Prove | None = None,
+) -> int:
+    """Export as `args` say; `targets` and `prove` may be others than the real ones."""
+    order = Order(args.target, args.recipe, args.layout, args.allow_drift)
+    started, stages = time.perf_counter(), Stages()
+    model = open_model(
+        args.model, weights=args.weights, revision=args.revision, offline=args.offline
+    )
+    try:
+        with showing(model, stages) as (watched, stage):
+            artifact = build(
+                watched,
+                order,
+                args.out or default_out(model, order),
+                targets=targets,
+                recipes=RECIPES,
+                prove=None if args.no_verify else prove or _prove,
+                stage=stage,
+            )
+    except ProofFailed as failed:
+        print(f"proof failed: {_one_line(str(failed))}; nothing was kept", file=sys.stderr)
+        return 1
+    facts = summary(artifact) | {
+        "peak_bytes": peak_bytes(),
+        "writing_peak_bytes": stages.writing_peak_bytes(),
+        "seconds": time.perf_counter() - started,
+    }
+    print(json.dumps(facts) if args.json else "\n".join(lines(facts)))
+    return 0
+
+
+def default_out(model: Model, order: Order) -> Path:
+    """build/<model>/<target>-<recipe>[-<layout>]."""
+    layout = "" if order.layout == "native" else f"-{order.layout}"
+    return Path("build") / model.name / f"{order.target}-{order.recipe}{layout}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    it = argparse.ArgumentParser(
+        prog="python -m export", description="Export a vision-language model, proven and described."
+    )
+    it.add_argument("model", metavar="MODEL|DIR", help="name in models.yaml, or checkpoint folder")
+    it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
+    it.add_argument("--recipe", required=True, choices=RECIPES, help="bits of the weights")
+    it.add_argument("--weights", choices=("hub", "synthetic"), help="synthetic: random values")
+    it.add_argument("--revision", help="commit, tag or branch on the hub")
+    it.add_argument("--layout", default="native", choices=LAYOUTS, help="arrangement of the files")
+    it.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
+    )
+    it.add_argument("--no-verify", action="store_true", help="write without a proof")
+    it.add_argument("--allow-drift", action="store_true", help="keep it if the proof fails")
+    it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
+    it.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    return it
+
+
+def _prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:
+    prove: Prove = importlib.import_module("runtimes.proof").prove
+    return prove(model, artifact)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that nothing half-written stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(STOPPED)
+
+
+def _one_line(text: str, longest: int = 1000) -> str:
+    """Names in errors come from files of others: no control characters, no endless lines."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= longest else f"{line[:longest]}…"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The closed world: numbers that fit each other, and every tensor explained, both ways.
+
+NOT aware of families, file formats or where tensors are kept.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+
+from export.decode import Mismatch, decode
+from export.errors import UserError
+from export.families.spec import Shape, Source, Tiles, Vlm
+from export.files import few, short
+
+# Lowest and highest values that a file may ask for; far from what any small model has.
+SIZES: Mapping[str, tuple[int, int]] = {
+    "layers": (1, 1 << 10),
+    "hidden": (1, 1 << 20),
+    "intermediate": (1, 1 << 20),
+    "heads": (1, 1 << 12),
+    "kv_heads": (1, 1 << 12),
+    "head_dim": (2, 1 << 12),
+    "vocab": (2, 1 << 24),
+    "context": (1, 1 << 24),
+    "image_size": (1, 1 << 14),
+    "patch_size": (1, 1 << 12),
+    "channels": (1, 1 << 4),
+    "scale": (1, 1 << 6),
+}
+Rule = tuple[Callable[[Vlm], bool], str]
+RULES: tuple[Rule, ...] = (
+    (
+        lambda m: m.text.hidden % m.text.heads == 0,
+        "hidden_size {text.hidden} is not a multiple of num_attention_heads {text.heads}",
+    ),
+    (
+        lambda m: m.text.heads % m.text.kv_heads == 0,
+        "num_attention_heads {text.heads} is not a multiple of num_key_value_heads {text.kv_heads}",
+    ),
+    (
+        lambda m: m.text.head_dim % 2 == 0,
+        "head_dim {text.head_dim} is odd, but is rotated by pairs",
+    ),
+    (
+        lambda m: m.vision.hidden % m.vision.heads == 0,
+        "the vision tower's hidden_size {vision.hidden} is not a multiple of its "
+        "num_attention_heads {vision.heads}",
+    ),
+    (
+        # Not a multiple: SmolVLM-Instruct has 384 and 14, and leaves the last 6 pixels out.
+        lambda m: m.vision.image_size >= m.vision.patch_size,
+        "image_size {vision.image_size} is smaller than patch_size {vision.patch_size}",
+    ),
+    (
+        lambda m: m.vision.image_size // m.vision.patch_size % m.projector.scale == 0,
+        "a side of image_size {vision.image_size} // patch_size {vision.patch_size} patches is not "
+        "a multiple of scale_factor {projector.scale}",
+    ),
+    (lambda m: 0 < m.text.norm_eps < 1, "rms_norm_eps {text.norm_eps} is not between 0 and 1"),
+    (
+        lambda m: 0 < m.vision.norm_eps < 1,
+        "layer_norm_eps {vision.norm_eps} is not between 0 and 1",
+    ),
+    (
+        lambda m: 1 <= m.text.rope_theta <= 1e12,
+        "rope_theta {text.rope_theta} is not between 1 and 1e12",
+    ),
+)
+
+
+def numbers(vlm: Vlm, where: str) -> Vlm:
+    """The same numbers, once their types, sizes and relations are right. Raises UserError."""
+    try:
+        checked = decode(Vlm, json.loads(json.dumps(asdict(vlm))))
+    except Mismatch as error:
+        raise UserError(f"{where}: {error}") from None
+    problems = [*_sizes(checked)]
+    problems += [] if problems else [*_relations(checked)]
+    if problems:
+        raise UserError(f"{where}: {'; '.join(problems)}; take config.json from the checkpoint")
+    return checked
+
+
+def recipe(image: Tiles, vlm: Vlm, where: str) -> None:
+    """Raises UserError for an image recipe that cannot be carried out."""
+    edge, tile = image.longest_edge, image.tile
+    if tile != vlm.vision.image_size or not tile <= edge <= 1 << 15:
+        raise UserError(
+            f"{where}: tiles of {tile} pixels and a longest edge of {edge}, expected tiles of "
+            f"{vlm.vision.image_size} and an edge from there to {1 << 15}"
+        )
+    values = (*image.mean, *image.std, image.rescale)
+    if not all(math.isfinite(value) for value in values) or not all(s > 0 for s in image.std):
+        raise UserError(
+            f"{where}: image_mean {image.mean} and image_std {image.std} cannot be used"
+        )
+
+
+def source_of(sources: Mapping[str, Source], canonical: str) -> str:
+    """The one checkpoint tensor behind a canonical one (no family splits or joins any yet)."""
+    (name,) = sources[canonical].names
+    return name
+
+
+def tensors(
+    expected: Mapping[str, Shape],
+    sources: Mapping[str, Source],
+    found: Mapping[str, Shape],
+    ignored: tuple[str, ...],
+    where: str,
+) -> None:
+    """Raises one UserError that lists every tensor that is missing, misshaped or unexplained.
+
+    `expected` has canonical names, `found` the checkpoint's; `sources` leads from one to the other.
+    """
+    wanted = {source_of(sources, name): shape for name, shape in expected.items()}
+    missing = [name for name in wanted if name not in found]
+    wrong = [
+        f"{short(name)} is {list(found[name])}, expected {list(shape)}"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    ]
+    left = [n for n in found if n not in wanted and not any(fnmatchcase(n, p) for p in ignored)]
+    kinds = {"missing": missing, "of the wrong shape": wrong, "not of this architecture": left}
+    if any(kinds.values()):
+        listed = "; ".join(f"{kind}: {few(names)}" for kind, names in kinds.items() if names)
+        raise UserError(f"{where}: tensors {listed}; {_remedy(left)}")
+
+
+def _remedy(left: list[str]) -> str:
+    if any("lora_" in name for name in left):
+        return "merge the adapter into the model (merge_and_unload) and save that"
+    return "take config.json and the weights from the same checkpoint, saved unquantized"
+
+
+def _sizes(vlm: Vlm) -> Iterator[str]:
+    for part in ("vision", "projector", "text"):
+        for name, value in vars(getattr(vlm, part)).items():
+            low, high = SIZES.get(name, (value, value))
+            if not low <= value <= high:
+                yield f"{part} {name} is {value}, expected {low} to {high}"
+
+
+def _relations(vlm: Vlm) -> Iterator[str]:
+    for holds, broken in RULES:
+        if not holds(vlm):
+            yield broken.format(text=vlm.text, vision=vlm.vision, projector=vlm.projector)
+    ids = {"image_token_id": (vlm.image_token_id,), "bos_token_id": (vlm.bos_token_id,)}
+    for name, values in (ids | {"eos_token_id": vlm.stop_token_ids}).items():
+        for value in values:
+            if not 0 <= value < vlm.text.vocab:
+                yield f"{name} {value} is not within the vocabulary of {vlm.text.vocab}"

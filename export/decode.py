@@ -1,0 +1,119 @@
+"""From parsed JSON to frozen dataclasses, strictly: every field has its type, no key is left over.
+
+NOT aware of what the values mean.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+
+
+class Mismatch(ValueError):
+    """A value that is not what its type says; the message starts with where it is."""
+
+
+def decode(kind: type[T], value: object, where: str = "") -> T:
+    """`value` as a `kind`. Raises Mismatch. Keys of fields with a default may be absent."""
+    return typing.cast(T, _decode(kind, value, where))
+
+
+def _decode(kind: Any, value: object, where: str) -> object:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _dataclass(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin in _GENERIC:
+        return _GENERIC[origin](typing.get_args(kind), value, where)
+    return _plain(kind, value, where)
+
+
+def _dataclass(kind: type, value: object, where: str) -> object:
+    given = _expect_type(dict, value, where or kind.__name__)
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if left := sorted(given.keys() - fields.keys()):
+        raise Mismatch(f"{where or kind.__name__}: unknown key {left[0][:40]!r}")
+    for name, field in fields.items():
+        if name not in given and _required(field):
+            raise Mismatch(f"{_below(where, name)}: missing")
+    known = {name: _decode(hints[name], given[name], _below(where, name)) for name in given}
+    return kind(**known)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _below(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _optional(arguments: tuple[Any, ...], value: object, where: str) -> object:
+    inner = [argument for argument in arguments if argument is not types.NoneType]
+    if value is None and len(inner) < len(arguments):
+        return None
+    return _decode(inner[0], value, where)
+
+
+def _literal(arguments: tuple[Any, ...], value: object, where: str) -> object:
+    if any(type(value) is type(known) and value == known for known in arguments):
+        return value
+    raise _mismatch(f"one of {', '.join(map(str, arguments))}", value, where)
+
+
+def _tuple(arguments: tuple[Any, ...], value: object, where: str) -> object:
+    given = _expect_type(list, value, where)
+    kinds = arguments[:1] * len(given) if arguments[-1] is Ellipsis else arguments
+    if len(kinds) != len(given):
+        raise _mismatch(f"{len(kinds)} values", value, where)
+    return tuple(
+        _decode(kind, item, f"{where}[{n}]")
+        for n, (kind, item) in enumerate(zip(kinds, given, strict=True))
+    )
+
+
+def _mapping(arguments: tuple[Any, ...], value: object, where: str) -> object:
+    given = _expect_type(dict, value, where)
+    return {
+        key: _decode(arguments[1], item, _below(where, key[:40])) for key, item in given.items()
+    }
+
+
+_GENERIC: Mapping[Any, Callable[[tuple[Any, ...], object, str], object]] = {
+    Union: _optional,
+    types.UnionType: _optional,
+    Literal: _literal,
+    tuple: _tuple,
+    Mapping: _mapping,
+}
+
+
+def _plain(kind: Any, value: object, where: str) -> object:
+    if kind in (Any, object):
+        return value
+    if kind is float and type(value) is int and abs(value) < 1 << 53:
+        return float(value)
+    return _expect_type(kind, value, where)
+
+
+def _expect_type(kind: type[T], value: object, where: str) -> T:
+    """JSON has exact types: True is no number, a list is no object."""
+    if type(value) is not kind:
+        raise _mismatch(_WORDS.get(kind, kind.__name__), value, where)
+    return value
+
+
+_WORDS: Mapping[type, str] = {
+    dict: "an object",
+    list: "a list",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+}
+
+
+def _mismatch(wanted: str, value: object, where: str) -> Mismatch:
+    return Mismatch(f"{where}: expected {wanted}, found {str(value)[:40]!r}")

@@ -1,0 +1,114 @@
+"""Files in a folder that somebody else filled: found only inside it, read within limits.
+
+NOT aware of what the files mean.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from export.errors import UserError
+
+JSON_LIMIT_BYTES = 64 << 20
+FILE_LIMIT_BYTES = 256 << 20
+"""More than the largest tokenizer.json there is (Gemma's, 33 MB), less than hurts."""
+
+BLOCK_BYTES = 1 << 20
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name` in `folder`. Raises UserError if it leads out of the folder."""
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or not name.isprintable() or len(name) > 255:
+        raise UserError(
+            f"{folder}: names the file {short(name)!r}, which is not a plain path inside the "
+            f"folder; nothing outside is read"
+        )
+    path = folder / name
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(_root(folder)):
+        raise UserError(f"{path}: links out of the folder, to {target}; put the file itself there")
+    return path
+
+
+def read_file(folder: Path, name: str, limit_bytes: int = FILE_LIMIT_BYTES) -> bytes:
+    """The bytes of a regular file inside `folder`, at most `limit_bytes` of them."""
+    path = inside(folder, name)
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+        if (size := path.stat().st_size) > limit_bytes:
+            raise UserError(f"{path}: has {size} bytes, expected at most {limit_bytes}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file inside `folder`."""
+    data = read_file(folder, name, JSON_LIMIT_BYTES)
+    return parse_json(data, str(folder / name))
+
+
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object, strictly: UTF-8, no repeated keys, no NaN. Raises UserError."""
+    try:
+        value = json.loads(
+            data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_repetition
+        )
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: is not UTF-8 text (byte {error.start})") from None
+    except RecursionError:
+        raise UserError(f"{where}: is nested too deeply for a JSON file of this kind") from None
+    except ValueError as error:
+        raise UserError(f"{where}: is not valid JSON ({short(str(error))})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read block by block."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def short(text: str, length: int = 80) -> str:
+    """`text`, cut in the middle where it is longer than `length`."""
+    if len(text) <= length:
+        return text
+    return f"{text[: length // 2]}…{text[-length // 2 :]}"
+
+
+def few(names: Iterable[str], shown: int = 3) -> str:
+    """The first names of a list and how many there are in all."""
+    listed = list(names)
+    more = f", … ({len(listed)} in all)" if len(listed) > shown else ""
+    return ", ".join(short(name) for name in listed[:shown]) + more
+
+
+def _root(folder: Path) -> Path:
+    """Where links may lead: the folder; of a snapshot in huggingface_hub's cache, its model's."""
+    real = Path(os.path.realpath(folder))
+    if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
+        return real.parent.parent
+    return real
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {short(twice)!r} is there twice")
+    return found

@@ -1,0 +1,129 @@
+"""Writes a model as GGUF: the decoder with its tokenizer, and the vision tower as mmproj."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
+
+from export.errors import UserError
+from export.families import FAMILIES
+from export.families.spec import Gguf, Tiles, Vlm
+from export.gguf import metadata
+from export.gguf.file import write_file
+from export.gguf.metadata import Value
+from export.gguf.packing import Planned, plan
+from export.gguf.tokenizer import tokenizer_metadata
+from export.model import Model
+from export.quantize.recipe import Recipe
+from export.shapes import COMPONENTS, component, shapes
+from export.targets import Fallback, Quantization, Share, Written
+
+FILE_TYPES: Mapping[str, LlamaFileType] = {
+    "F32": LlamaFileType.ALL_F32,
+    "F16": LlamaFileType.MOSTLY_F16,
+    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
+}
+ROTATED = (".attn_q.weight", ".attn_k.weight")
+
+
+def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
+    """Write `<model>-<type>.gguf` and `mmproj-<model>-<type>.gguf` into `folder`.
+
+    Files are named after the type that most of their parameters have, as llama.cpp's users expect.
+    """
+    _expect_8_bit_levels(model.image)
+    vlm, facts = model.vlm, FAMILIES[model.vlm.family].gguf
+    tensors, fallbacks = _planned(vlm, facts, recipe)
+    vision = [tensor for tensor in tensors if component(tensor.name) == "vision"]
+    text = [tensor for tensor in tensors if component(tensor.name) != "vision"]
+    name = safe_name(model.name)
+    decoder_file = f"{name}-{main_type(text)}.gguf"
+    vision_file = f"mmproj-{name}-{main_type(vision)}.gguf"
+    decoder_keys = {
+        **general("model", model.name, text),
+        **metadata.decoder(vlm, facts),
+        **tokenizer_metadata(model.files, vlm, facts.tokenizer_pre),
+    }
+    vision_keys = {
+        **general("mmproj", model.name, vision),
+        **metadata.vision(vlm, model.image, facts),
+    }
+    write_file(folder / decoder_file, facts.arch, decoder_keys, text, model.weights)
+    write_file(folder / vision_file, "clip", vision_keys, vision, model.weights)
+    return Written(
+        {"decoder": (decoder_file,), "vision": (vision_file,)},
+        Quantization(_shares(tensors), _types(tensors), fallbacks),
+        {"layout": layout, "arch": facts.arch, "projector": facts.projector_type},
+    )
+
+
+def main_type(tensors: Sequence[Planned]) -> str:
+    """The type that most parameters of a file have."""
+    types = _types(tensors)
+    return max(types, key=lambda name: types[name])
+
+
+def general(kind: str, name: str, tensors: Sequence[Planned]) -> dict[str, Value]:
+    """What every file says of itself; `kind` is model or mmproj."""
+    total = sum(tensor.parameters for tensor in tensors)
+    return {
+        Keys.General.TYPE: kind,
+        Keys.General.NAME: name,
+        Keys.General.SIZE_LABEL: size_label(total, total, 0, 0),
+        Keys.General.FILE_TYPE: int(FILE_TYPES[main_type(tensors)]),
+        Keys.General.QUANTIZATION_VERSION: GGML_QUANT_VERSION,
+    }
+
+
+def safe_name(name: str) -> str:
+    """A model's name as the beginning of a file name: no separators, nothing hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
+
+
+def _expect_8_bit_levels(image: Tiles) -> None:
+    if not math.isclose(image.rescale, 1 / 255, rel_tol=1e-6):
+        raise UserError(
+            f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
+            f"llama.cpp always takes 1/255; export for the onnx target instead"
+        )
+
+
+def _planned(
+    vlm: Vlm, facts: Gguf, recipe: Recipe
+) -> tuple[tuple[Planned, ...], tuple[Fallback, ...]]:
+    plans = [
+        plan(name, shape, recipe, _head_rows(name, vlm, facts))
+        for name, shape in shapes(vlm).items()
+    ]
+    return (
+        tuple(tensor for tensor, _ in plans),
+        tuple(fallback for _, fallback in plans if fallback),
+    )
+
+
+def _head_rows(name: str, vlm: Vlm, facts: Gguf) -> int:
+    rotated = name.startswith("blk.") and name.endswith(ROTATED)
+    return vlm.text.head_dim if facts.permute_qk and rotated else 0
+
+
+def _types(tensors: Sequence[Planned]) -> dict[str, int]:
+    """Type -> parameters kept so."""
+    types: dict[str, int] = {}
+    for tensor in tensors:
+        types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.parameters
+    return types
+
+
+def _shares(tensors: tuple[Planned, ...]) -> Mapping[str, Share]:
+    shares = {}
+    for part in COMPONENTS:
+        own = [tensor for tensor in tensors if component(tensor.name) == part]
+        shares[part] = Share(
+            parameters=sum(tensor.parameters for tensor in own),
+            quantized_parameters=sum(tensor.parameters for tensor in own if tensor.quantized),
+            weight_bytes=sum(tensor.weight_bytes for tensor in own),
+        )
+    return shares

@@ -1,0 +1,95 @@
+"""How far an export is: a bar on a terminal, and the memory that writing took.
+
+NOT aware of formats or of what the stages do.
+"""
+
+import math
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from export.families.spec import Shape
+from export.model import Model
+from export.weights import FloatArray, Weights
+
+STATUS = Path("/proc/self/status")
+WORDS: Mapping[str, str] = {"write": "writing", "prove": "proving"}
+
+
+class Stages:
+    """Remembers this process's peak memory as each stage begins."""
+
+    def __init__(self) -> None:
+        self._peaks: dict[str, int] = {}
+
+    def __call__(self, name: str) -> None:
+        self._peaks[name] = peak_bytes()
+
+    def writing_peak_bytes(self) -> int:
+        """The peak until the proof began (until now where there was none)."""
+        return self._peaks.get("prove", peak_bytes())
+
+
+class Watched:
+    """Weights that tell how many values are read."""
+
+    def __init__(self, weights: Weights, advance: Callable[[int], None]) -> None:
+        self._weights = weights
+        self._advance = advance
+
+    @property
+    def synthetic(self) -> bool:
+        """As of the weights behind it; so are the other members."""
+        return self._weights.synthetic
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What identifies the values."""
+        return self._weights.origin
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Every canonical tensor."""
+        return self._weights.shapes()
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Rows [start, stop) of a tensor as float32."""
+        values = self._weights.read(name, start, stop)
+        self._advance(values.size)
+        return values
+
+
+@contextmanager
+def showing(model: Model, stages: Stages) -> Iterator[tuple[Model, Callable[[str], None]]]:
+    """The model with a bar behind its weights, and a listener to stages; silent off a terminal."""
+    if not sys.stderr.isatty():
+        yield model, stages
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    total = sum(math.prod(shape) for shape in model.weights.shapes().values())
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(model.name, total=total)
+
+        def stage(name: str) -> None:
+            stages(name)
+            words = f"{model.name}: {WORDS.get(name, name)}"
+            bar.update(task, description=words, total=total if name == "write" else None)
+
+        weights = Watched(model.weights, lambda values: bar.advance(task, values))
+        yield replace(model, weights=weights), stage
+
+
+def peak_bytes() -> int:
+    """The most memory this process had resident so far (VmHWM; getrusage where there is none)."""
+    if STATUS.exists():
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

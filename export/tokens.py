@@ -1,0 +1,47 @@
+"""What must be true of a checkpoint's tokenizer. NOT aware of prompts or of how text is split."""
+
+from pathlib import Path
+
+from export.errors import UserError
+from export.families.spec import Vlm
+from export.files import short
+
+
+class Tokens:
+    """The vocabulary of a tokenizer.json. Raises UserError where there is none to be read."""
+
+    def __init__(self, data: bytes | None, path: Path) -> None:
+        if data is None:
+            raise UserError(
+                f"{path}: there is no such file; save the tokenizer into the folder too "
+                f"(tokenizer.save_pretrained)"
+            )
+        from tokenizers import Tokenizer
+
+        try:
+            self._vocab: dict[str, int] = Tokenizer.from_str(data.decode("utf-8")).get_vocab()
+        except Exception as error:  # what the library raises has no type of its own
+            raise UserError(
+                f"{path}: is not a tokenizer ({short(str(error))}); fetch or save it again"
+            ) from None
+        self._path = path
+
+    def ids(self, tokens: tuple[str, ...]) -> tuple[int, ...]:
+        """The ids of those tokens that there are."""
+        return tuple(self._vocab[token] for token in tokens if token in self._vocab)
+
+    def expect(self, image_token: str, vlm: Vlm) -> None:
+        """Raises UserError unless image token and vocabulary are those of the model."""
+        found = self._vocab.get(image_token)
+        if found != vlm.image_token_id:
+            has = "no such token" if found is None else f"id {found}"
+            raise UserError(
+                f"{self._path}: has {has} for {image_token}, but config.json has image_token_id "
+                f"{vlm.image_token_id}; take both files from the same checkpoint"
+            )
+        last, highest = max(self._vocab.items(), key=lambda item: item[1])
+        if highest >= vlm.text.vocab:
+            raise UserError(
+                f"{self._path}: {short(last)!r} has id {highest}, but config.json has vocab_size "
+                f"{vlm.text.vocab}; take both files from the same checkpoint"
+            )

@@ -1,0 +1,63 @@
+"""Fetches a checkpoint from the Hugging Face hub at one revision. NOT aware of what is in it."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from export.errors import UserError
+from export.files import short
+
+PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model")
+"""What is fetched: weights, numbers and tokenizer; no pickles and no code."""
+
+Download = Callable[..., Any]
+Refusal = tuple[str, str]
+
+# In this order: a gated repository is also one that is not found.
+REFUSALS: tuple[tuple[str, Refusal], ...] = (
+    (
+        "GatedRepoError",
+        ("is gated", "accept its terms on its page, then run `hf auth login`"),
+    ),
+    ("RepositoryNotFoundError", ("is not on the hub, or is private", "check the id")),
+    ("RevisionNotFoundError", ("has no revision '{revision}'", "check --revision")),
+    ("HFValidationError", ("is no hub id", "expected owner/name")),
+    ("IncompleteSnapshotError", ("is only partly in the cache", "run once without --offline")),
+    (
+        "LocalEntryNotFoundError",
+        (
+            "at {revision} is not in the cache and the hub cannot be reached",
+            "check the network (or leave out --offline), or use --weights synthetic",
+        ),
+    ),
+)
+
+
+def fetch(
+    repository: str, revision: str, *, offline: bool = False, download: Download | None = None
+) -> tuple[Path, str]:
+    """The folder of a snapshot and its commit. With `offline`, only what the cache has.
+
+    `download` is huggingface_hub.snapshot_download or a fake of it. Raises UserError.
+    """
+    hub = importlib.import_module("huggingface_hub")
+    errors = importlib.import_module("huggingface_hub.errors")
+    try:
+        folder = (download or hub.snapshot_download)(
+            repository,
+            revision=revision,
+            local_files_only=offline,
+            allow_patterns=list(PATTERNS),
+        )
+    except (OSError, errors.HFValidationError, errors.HTTPError) as error:
+        raise _refusal(error, errors, repository, revision) from None
+    path = Path(folder)
+    return path, path.name
+
+
+def _refusal(error: Exception, errors: Any, repository: str, revision: str) -> UserError:
+    for name, (finding, remedy) in REFUSALS:
+        if isinstance(error, getattr(errors, name, ())):
+            return UserError(f"{repository} {finding.format(revision=revision)}; {remedy}")
+    return UserError(f"{repository}: fetching failed ({short(str(error), 200)}); try again")

@@ -1,0 +1,92 @@
+"""Random weights of a real geometry: latency, memory and size without a checkpoint.
+
+Made where they are read, from (seed, tensor, chunk of rows) by a counter-based generator, so any
+rows can be had alone. NOT aware of files or of what the values are used for.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from export.families.spec import Shape, Vlm
+from export.shapes import shapes
+from export.weights import FloatArray
+
+CHUNK_VALUES = 1 << 18
+MASK_64 = (1 << 64) - 1
+NORM_SPREAD = 0.05
+BIAS_DEVIATION = 0.02
+POSITION_DEVIATION = 0.02
+
+# Uniform over the int16 range has this deviation: (2^16 - 1) / sqrt(12).
+INT16_DEVIATION = 65535 / math.sqrt(12)
+
+
+class Synthetic:
+    """Seeded uniform values: 1/sqrt(fan in) for linear maps, so that activations stay near 1.
+
+    Norm weights are near 1, embeddings of tokens have deviation 1 like the image features beside
+    them. All are rounded to bfloat16, as released checkpoints are.
+    """
+
+    synthetic = True
+
+    def __init__(self, vlm: Vlm, seed: int = 0) -> None:
+        self._shapes = shapes(vlm)
+        self._seed = seed
+
+    @cached_property
+    def origin(self) -> Mapping[str, Any]:
+        """{"synthetic": …}: the seed and the name of the way values are made from it."""
+        return {"synthetic": {"seed": self._seed, "generator": "philox-int16-1"}}
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Every canonical tensor."""
+        return self._shapes
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Rows [start, stop) of a tensor as float32: the same values whatever range is asked."""
+        shape = self._shapes[name]
+        first, last, _ = slice(start, stop).indices(shape[0])
+        out = np.empty((max(0, last - first), *shape[1:]), np.float32)
+        row_values = math.prod(shape[1:])
+        rows = max(1, CHUNK_VALUES // row_values)
+        for chunk in range(first // rows, -(-last // rows) if last > first else 0):
+            begin, end = max(first, chunk * rows), min(last, (chunk + 1) * rows)
+            values = self._values(name, chunk, (end - chunk * rows) * row_values)
+            part = values[(begin - chunk * rows) * row_values :]
+            out[begin - first : end - first] = part.reshape(end - begin, *shape[1:])
+        return out
+
+    def _values(self, name: str, chunk: int, count: int) -> FloatArray:
+        """The first `count` values of a chunk."""
+        key = [self._seed & MASK_64, zlib.crc32(name.encode())]
+        bits = np.random.Philox(key=key, counter=[0, 0, 0, chunk]).random_raw(-(-count // 4))
+        values = bits.astype("<u8", copy=False).view("<i2")[:count].astype(np.float32)
+        mean, deviation = _distribution(name, self._shapes[name])
+        values *= np.float32(deviation / INT16_DEVIATION)
+        values += np.float32(mean)
+        return _to_bf16(values)
+
+
+def _distribution(name: str, shape: Shape) -> tuple[float, float]:
+    """Mean and standard deviation of a tensor's values."""
+    if len(shape) == 1:
+        return (0.0, BIAS_DEVIATION) if name.endswith(".bias") else (1.0, NORM_SPREAD)
+    if name == "token_embd.weight":
+        return 0.0, 1.0
+    if name == "v.position_embd.weight":
+        return 0.0, POSITION_DEVIATION
+    return 0.0, 1 / math.sqrt(math.prod(shape[1:]))
+
+
+def _to_bf16(values: FloatArray) -> FloatArray:
+    """Rounded in place to 8 significant bits (half away from zero), still as float32."""
+    bits = values.view(np.uint32)
+    bits += np.uint32(0x8000)
+    bits &= np.uint32(0xFFFF0000)
+    return values

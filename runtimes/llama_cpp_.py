@@ -1,0 +1,62 @@
+"""llama.cpp on the CPU: a GGUF text model, and its vision tower through mtmd.
+
+Uses the bindings' C functions, not their `Llama` class, which samples and copies on its own.
+NOT aware of prompts or clocks.
+"""
+
+import numpy as np
+
+from export.artifact import Artifact
+from export.errors import UserError
+from runtimes.base import FloatArray, IntArray, Session
+from runtimes.llama_cpp_files import checked_files
+from runtimes.prepare import Pixels, preparer_of
+from runtimes.session import GreedySession, room
+
+
+def open_session(
+    artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
+) -> Session:
+    """Load a GGUF artifact; `context`: positions to make room for (see session.room).
+
+    Raises UserError for files that are missing, damaged or of another model.
+    """
+    if device != "cpu":
+        raise UserError(f"llama_cpp runs on cpu only, not on {device}")
+    manifest = artifact.manifest
+    backend = LlamaBackend(artifact, threads, room(manifest.vlm, context))
+    return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
+
+
+class LlamaBackend:
+    """runtimes.session.Backend over llama.cpp. `cache_bits`: 16 (llama.cpp's default) or 32."""
+
+    def __init__(
+        self, artifact: Artifact, threads: int, context: int, *, cache_bits: int = 16
+    ) -> None:
+        from runtimes.llama_cpp_decoder import LlamaDecoder
+        from runtimes.llama_cpp_vision import MtmdTower
+
+        manifest = artifact.manifest
+        files = checked_files(artifact)
+        self.context = context
+        self._vlm = manifest.vlm
+        self._decoder = LlamaDecoder(files.decoder, threads, context, cache_bits=cache_bits)
+        try:
+            self._tower = MtmdTower(
+                files.vision, self._decoder.model, manifest.image, files.longest_edge, threads
+            )
+        except UserError:
+            self._decoder.close()
+            raise
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        tiles = np.concatenate([image.values for image in images])
+        return self._tower.encode(tiles, self._vlm.tokens_per_tile, self._vlm.text.hidden)
+
+    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+        return self._decoder.extend(ids, features, self._vlm.image_token_id, past)
+
+    def close(self) -> None:
+        self._tower.close()
+        self._decoder.close()

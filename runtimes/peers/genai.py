@@ -1,0 +1,51 @@
+"""onnxruntime-genai on a model that its own builder made: prefill and decode of exact ids.
+
+NOT aware of images: the builder makes no vision tower for the families it is compared on.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from export.artifact import Artifact
+from export.errors import UserError
+from runtimes.base import FloatArray, IntArray, Session
+from runtimes.prepare import Pixels, preparer_of
+from runtimes.session import GreedySession
+
+CONTEXT = 2048
+
+
+def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
+    """Open a folder of onnxruntime-genai's builder (bench/peers.py makes it)."""
+    return GreedySession(GenaiBackend(artifact.path, threads), preparer_of(artifact), ())
+
+
+class GenaiBackend:
+    """runtimes.session.Backend over onnxruntime_genai.Generator."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        import onnxruntime_genai as og
+
+        config = og.Config(str(folder))
+        options = {"session_options": {"intra_op_num_threads": threads}}
+        config.overlay(json.dumps({"model": {"decoder": options}}))
+        self._model = og.Model(config)
+        parameters = og.GeneratorParams(self._model)
+        parameters.set_search_options(max_length=CONTEXT, past_present_share_buffer=True)
+        self._generator = og.Generator(self._model, parameters)
+        self.context = CONTEXT
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        raise UserError("genai runs text alone here; ask for --prompt text")
+
+    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+        if past < self._generator.token_count():
+            self._generator.rewind_to(past)
+        self._generator.append_tokens(ids[None].astype(np.int32))
+        logits: FloatArray = self._generator.get_logits()[0, -1]
+        return logits
+
+    def close(self) -> None:
+        del self._generator, self._model
