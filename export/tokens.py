@@ -1,10 +1,29 @@
-"""What must be true of a checkpoint's tokenizer. NOT aware of prompts or of how text is split."""
+"""Reads a tokenizer, and what must be true of a checkpoint's. NOT aware of prompts."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export.errors import UserError
 from export.families.spec import Vlm
 from export.files import short
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def read_tokenizer(data: bytes, where: str) -> "Tokenizer":
+    """A tokenizer.json, read from `where` (for errors). Raises UserError for anything else."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(data.decode("utf-8"))
+    except BaseException as error:
+        # What the library raises has no type of its own, and a panic in it is not an Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(
+            f"{where}: is not a tokenizer ({short(str(error))}); fetch or save it again"
+        ) from None
 
 
 class Tokens:
@@ -16,14 +35,7 @@ class Tokens:
                 f"{path}: there is no such file; save the tokenizer into the folder too "
                 f"(tokenizer.save_pretrained)"
             )
-        from tokenizers import Tokenizer
-
-        try:
-            self._vocab: dict[str, int] = Tokenizer.from_str(data.decode("utf-8")).get_vocab()
-        except Exception as error:  # what the library raises has no type of its own
-            raise UserError(
-                f"{path}: is not a tokenizer ({short(str(error))}); fetch or save it again"
-            ) from None
+        self._vocab: dict[str, int] = read_tokenizer(data, str(path)).get_vocab()
         self._path = path
 
     def ids(self, tokens: tuple[str, ...]) -> tuple[int, ...]:

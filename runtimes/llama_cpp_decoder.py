@@ -65,8 +65,8 @@ class LlamaDecoder:
         self, ids: IntArray, features: FloatArray | None, image_token_id: int, past: int
     ) -> FloatArray:
         """Append positions after the first `past` ones; the last one's logits [vocab], copied."""
-        if past < self._length:
-            llama.llama_memory_seq_rm(self._memory, 0, past, -1)
+        if past < self._length and not llama.llama_memory_seq_rm(self._memory, 0, past, -1):
+            raise RuntimeError(f"llama.cpp cannot forget positions from {past} on")
         self._length = past
         used = 0
         for start, stop, is_image in runs(ids, features, image_token_id):

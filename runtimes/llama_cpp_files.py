@@ -97,7 +97,7 @@ def _check(path: Path, values: metadata.Metadata, tensors: Mapping[str, Shape]) 
         found = header.values.get(key)
         if not _equal(found, wanted):
             raise UserError(f"{path}: {key} is {found}, expected {wanted}; {REMEDY}")
-    for name in tensors.keys() | header.tensors.keys():
+    for name in sorted(tensors.keys() | header.tensors.keys()):
         shape, expected = header.tensors.get(name), tensors.get(name)
         if shape != expected:
             raise UserError(

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from export.artifact import Artifact
 from export.errors import UserError
 from export.families.spec import Prompt, Tiles
+from export.tokens import read_tokenizer
 from runtimes.base import IntArray, Request
 from runtimes.image import Pixels, load_image, pixels, rgb
 from runtimes.prompt import prompt_text
@@ -129,12 +130,9 @@ def _read_tokenizer(source: bytes | Path) -> tuple[str, Tokenizer]:
     name = str(source) if isinstance(source, Path) else "tokenizer.json"
     try:
         raw = source.read_bytes() if isinstance(source, Path) else source
-        tokenizer = Tokenizer.from_str(raw.decode("utf-8"))
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # tokenizers raises nothing more specific
-        reason = " ".join(str(error).split())
-        raise UserError(f"{name}: not a tokenizer of the tokenizers library ({reason})") from error
+    tokenizer = read_tokenizer(raw, name)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return name, tokenizer

@@ -13,22 +13,24 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Probe:
-    """An image, a question about it, and a fixed answer that is scored token by token."""
+    """Images, a question about them, and a fixed answer that is scored token by token."""
 
     name: str
-    image: Image.Image | None
+    images: tuple[Image.Image, ...]
     question: str
     answer: str
 
 
 def probes(edge: int) -> tuple[Probe, ...]:
-    """The probes with images of about `edge` pixels: square, wide, tall, and none at all."""
+    """The probes with images of about `edge` pixels: square, wide, tall, two, and none at all."""
+    shape, text, chart = _shape(edge), _text(edge), _chart(edge)
     return (
-        Probe("shape", _shape(edge), "what color is the shape?", " red"),
-        Probe("shape, yes or no", _shape(edge), "is there a circle in the image?", " no"),
-        Probe("text", _text(edge), "what does the image say?", " The image says POCKET 42."),
-        Probe("chart", _chart(edge), "which bar is the tallest?", " The third bar is the tallest."),
-        Probe("no image", None, "what color is the sky?", " The sky is blue."),
+        Probe("shape", (shape,), "what color is the shape?", " red"),
+        Probe("shape, yes or no", (shape,), "is there a circle in the image?", " no"),
+        Probe("text", (text,), "what does the image say?", " The image says POCKET 42."),
+        Probe("chart", (chart,), "which bar is the tallest?", " The third bar is the tallest."),
+        Probe("two images", (chart, text), "what do they show?", " A chart and some text."),
+        Probe("no image", (), "what color is the sky?", " The sky is blue."),
     )
 
 

@@ -44,9 +44,10 @@ def compare(model: Model) -> dict[str, Any]:
 
 
 def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float:
-    if probe.image is None:
+    if not probe.images:
         return 0.0
-    found = preparer(Request(probe.question, (probe.image,))).images[0].values
+    images = preparer(Request(probe.question, probe.images)).images
+    found = np.concatenate([image.values for image in images])
     expected = np.asarray(_processed(probe, processor)["pixel_values"])[0]
     if expected.shape != found.shape:
         return float("inf")
@@ -54,18 +55,16 @@ def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float
 
 
 def _ids_equal(probe: Probe, processor: Any, preparer: Preparer) -> bool:
-    images = () if probe.image is None else (probe.image,)
-    found = preparer(Request(probe.question, images)).ids
+    found = preparer(Request(probe.question, probe.images)).ids
     expected = np.asarray(_processed(probe, processor)["input_ids"])[0]
     return np.array_equal(expected, found)
 
 
 def _processed(probe: Probe, processor: Any) -> Any:
-    content: list[dict[str, str]] = [{"type": "text", "text": probe.question}]
-    if probe.image is not None:
-        content.insert(0, {"type": "image"})
+    content = [{"type": "image"}] * len(probe.images)
+    content.append({"type": "text", "text": probe.question})
     text = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
-    images = None if probe.image is None else [[probe.image]]
+    images = [list(probe.images)] if probe.images else None
     return processor(text=text, images=images, return_tensors="np")

@@ -49,12 +49,16 @@ class Scorer:
         """Token ids of an answer's text."""
         return self._preparer.tokens(text)
 
-    def score(self, request: Request) -> tuple[FloatArray | None, FloatArray]:
-        """Features [image tokens, hidden] and the logits [answer, vocab] behind each token."""
-        prepared, answer = self._preparer(request), request.answer or ()
-        features = self._backend.encode(prepared.images) if prepared.images else None
-        ids = np.concatenate([prepared.ids, np.array(answer[:-1], np.int64)])
-        return features, self._backend.extend_all(ids, features, 0, keep=len(answer))
+    def features(self, request: Request) -> FloatArray | None:
+        """Features of the images [image tokens, hidden]; None where there are none."""
+        images = self._preparer(request).images
+        return self._backend.encode(images) if images else None
+
+    def score(self, request: Request, features: FloatArray | None) -> FloatArray:
+        """The logits [answer, vocab] behind each token of the request's answer."""
+        prompt, answer = self._preparer(request).ids, request.answer or ()
+        ids = np.concatenate([prompt, np.array(answer[:-1], np.int64)])
+        return self._backend.extend_all(ids, features, 0, keep=len(answer))
 
 
 class TorchBackend:

@@ -34,7 +34,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
     Files are named after the type that most of their parameters have, as llama.cpp's users expect.
     """
-    _expect_8_bit_levels(model.image)
+    _expect_division_by_255(model.image)
     vlm, facts = model.vlm, FAMILIES[model.vlm.family].gguf
     tensors, fallbacks = _planned(vlm, facts, recipe)
     vision = [tensor for tensor in tensors if component(tensor.name) == "vision"]
@@ -83,7 +83,7 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
 
-def _expect_8_bit_levels(image: Tiles) -> None:
+def _expect_division_by_255(image: Tiles) -> None:
     if not math.isclose(image.rescale, 1 / 255, rel_tol=1e-6):
         raise UserError(
             f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
