@@ -30,6 +30,8 @@ class Runtime:
     """What they are called on PyPI; their versions belong to every measurement."""
     hidden: bool = False
     """True for runtimes that are only used when asked for by name."""
+    cache_value_bytes: int = 4
+    """What a key or a value takes in its cache."""
 
     def opens(self, target: str | None) -> bool:
         """Whether it opens artifacts of `target`; None stands for a checkpoint."""
@@ -80,6 +82,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         devices=("cpu",),
         imports=("llama_cpp",),
         distributions=("llama-cpp-python",),
+        cache_value_bytes=2,
     ),
     # What others offer for the same files, to be measured beside ours.
     "llama_bench": Runtime(
@@ -88,6 +91,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         devices=("cpu",),
         imports=("llama_cpp",),
         distributions=("llama-cpp-python",),
+        cache_value_bytes=2,
         hidden=True,
     ),
     "genai": Runtime(

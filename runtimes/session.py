@@ -112,7 +112,10 @@ class GreedySession:
 def place_features(
     embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int
 ) -> None:
-    """Overwrite the rows [positions, hidden] of image tokens with `features`, in order."""
+    """Overwrite the rows [positions, hidden] of image tokens with `features`, in order.
+
+    Image tokens beyond the features are an answer's own and keep their embedding.
+    """
     if features is not None:
-        rows = np.flatnonzero(ids == image_token_id)
+        rows = np.flatnonzero(ids == image_token_id)[: len(features)]
         embeddings[rows] = features[: len(rows)]

@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_models import hf_model, tiny_artifact, tiny_model
+from PIL import Image
+from tiny_models import IMAGE_TOKEN, hf_model, tiny_artifact, tiny_model
 
 from export.artifact import Artifact
 from export.model import Model
+from runtimes.base import Request
 from runtimes.proof import prove
+from runtimes.reference import Scorer
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,10 @@ def test_random_weights_are_not_judged_for_rounding(model: Model, tmp_path: Path
     weights = Random(hf_model("grouped heads"))
     random = replace(model, weights=weights)
     assert prove(random, tiny_artifact(random, "onnx", "int4", tmp_path))["failures"] == []
+
+
+def test_an_image_token_in_an_answer_is_no_image(model: Model, tmp_path: Path) -> None:
+    scorer = Scorer(model)
+    image = Image.new("RGB", (32, 32), "red")
+    request = Request("what?", (image,), answer=(5, IMAGE_TOKEN, 6))
+    assert scorer.score(request, scorer.features(request)).shape == (3, model.vlm.text.vocab)

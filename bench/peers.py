@@ -1,0 +1,106 @@
+"""Makes what peers make of the same model, so that `bench run` can measure both side by side.
+
+`python -m bench.peers MODEL` writes build/MODEL/genai-int4: the text decoder by onnxruntime-genai's
+own model builder (it makes no vision tower for these families). llama.cpp needs nothing made: the
+hidden runtime llama_bench runs our GGUF files in a bare loop. NOT aware of measuring.
+"""
+
+import argparse
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from export.build import Order, build
+from export.errors import UserError
+from export.families import FAMILIES
+from export.model import Model
+from export.quantize.recipe import RECIPES, Recipe
+from export.registry import open_model
+from export.shapes import component
+from export.targets import Quantization, Share, Target, Written
+
+GENAI = Target("bench.peers:write_genai", ("native",))
+
+
+def write_genai(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
+    """The decoder through onnxruntime_genai.models.builder, at its defaults for a CPU."""
+    with tempfile.TemporaryDirectory() as scratch:
+        checkpoint = Path(scratch) / "checkpoint"
+        _write_decoder_checkpoint(model, checkpoint)
+        command = ["-i", checkpoint, "-o", folder, "-p", recipe.name, "-e", "cpu", "-c", scratch]
+        builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", *map(str, command)]
+        done = subprocess.run(builder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"onnxruntime-genai's builder failed: {done.stderr.strip()[-300:]}")
+    size = sum(path.stat().st_size for path in folder.glob("model.onnx*"))
+    shapes = model.weights.shapes()
+    parameters = sum(math.prod(shapes[name]) for name in _decoder_names(model))
+    shares = {"decoder": Share(parameters, 0, size)}
+    kinds = {f"as onnxruntime-genai builds {recipe.name}": parameters}
+    files = tuple(path.name for path in sorted(folder.iterdir()))
+    return Written({"decoder": files}, Quantization(shares, kinds, ()), {"layout": layout})
+
+
+def _decoder_names(model: Model) -> dict[str, str]:
+    """Canonical text tensors -> names in a LlamaForCausalLM checkpoint."""
+    sources = FAMILIES[model.vlm.family].sources(model.vlm)
+    return {
+        name: source.names[0].replace("model.text_model.", "model.")
+        for name, source in sources.items()
+        if component(name) != "vision"
+    }
+
+
+def _write_decoder_checkpoint(model: Model, folder: Path) -> None:
+    """The text decoder alone, as transformers would save it."""
+    from safetensors.numpy import save_file
+    from transformers import LlamaConfig
+
+    text = model.vlm.text
+    config = LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        vocab_size=text.vocab,
+        hidden_size=text.hidden,
+        intermediate_size=text.intermediate,
+        num_hidden_layers=text.layers,
+        num_attention_heads=text.heads,
+        num_key_value_heads=text.kv_heads,
+        head_dim=text.head_dim,
+        max_position_embeddings=text.context,
+        rms_norm_eps=text.norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": text.rope_theta},
+        tie_word_embeddings=text.tied,
+        dtype="float32",
+    )
+    config.save_pretrained(folder)
+    names = _decoder_names(model)
+    tensors = {hub: model.weights.read(name) for name, hub in names.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if name in model.files:
+            (folder / name).write_bytes(model.files[name])
+
+
+def main() -> int:
+    """Build the peers of one model."""
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
+    parser.add_argument("model", help="a name of models.yaml or a checkpoint's folder")
+    parser.add_argument("--weights", choices=("hub", "synthetic"), default=None)
+    parser.add_argument("--recipe", choices=("fp32", "int4"), default="int4")
+    arguments = parser.parse_args()
+    try:
+        model = open_model(arguments.model, weights=arguments.weights)
+        out = Path("build") / model.name / f"genai-{arguments.recipe}"
+        order = Order("genai", arguments.recipe)
+        build(model, order, out, targets={"genai": GENAI}, recipes=RECIPES)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
