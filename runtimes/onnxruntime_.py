@@ -63,7 +63,8 @@ class OnnxBackend:
         binding.bind_cpu_input("inputs_embeds", embeds)
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
         self._decoder.run_with_iobinding(binding)
-        return self._logits[0, 0].copy()
+        logits: FloatArray = self._logits[0, 0].copy()
+        return logits
 
     def close(self) -> None:
         del self._binding, self._bound, self._cache, self._vision, self._embed, self._decoder

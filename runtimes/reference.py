@@ -77,7 +77,8 @@ class TorchBackend:
         return rows
 
     def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
-        return self.extend_all(ids, features, past, keep=1)[0]
+        logits: FloatArray = self.extend_all(ids, features, past, keep=1)[0]
+        return logits
 
     @torch.inference_mode()
     def extend_all(
@@ -88,7 +89,7 @@ class TorchBackend:
         place_features(embeds, ids, features, self._vlm.image_token_id)
         self._ops.past, self._ops.keep = past, keep
         logits = network.decoder(self._ops, self._vlm.text, torch.from_numpy(embeds)[None])
-        rows: FloatArray = np.asarray(logits[0])
+        rows: FloatArray = logits[0].numpy()
         return rows
 
     def close(self) -> None:
