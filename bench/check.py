@@ -18,7 +18,7 @@ from export.files import parse_json
 SCHEMA = 1
 ACCEPT = "`bench check --update` accepts what is predicted now"
 
-# quantity -> how much it may grow, as a share. Predictions are exact, so nothing is noise.
+# quantity -> share by which it may grow. All are computed, none is measured, so nothing is noise.
 TOLERANCES: Mapping[str, float] = {
     "disk_bytes": 0.0,
     "kv_bytes_per_token": 0.0,
@@ -123,13 +123,13 @@ def markdown(found: Iterable[Difference]) -> str:
 def load(path: Path) -> list[Accepted]:
     """The baseline. Raises UserError where it is missing or is none."""
     try:
-        content = parse_json(path.read_bytes(), str(path))
+        content = parse_json(path.read_bytes(), "it")
         if content.get("schema") != SCHEMA:
             raise Mismatch(f"has schema {content.get('schema')}, expected {SCHEMA}")
         return [decode(Accepted, row) for row in content.get("rows", ())]
     except FileNotFoundError:
         raise UserError(f"{path}: there is no baseline; {ACCEPT}") from None
-    except (OSError, Mismatch) as error:
+    except (OSError, UserError, Mismatch) as error:
         raise UserError(f"{path}: cannot be used ({error}); {ACCEPT}") from None
 
 

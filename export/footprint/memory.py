@@ -57,6 +57,9 @@ TOWER_ACTIVATIONS = 4.0
 """Memory of the arena for a tile, in matrices [patches, intermediate] of floats."""
 DECODER_ACTIVATIONS = 4.9
 """Memory of the arena for a prompt, in matrices [positions, 2 intermediate] of floats."""
+LOOK_UP = 16 * 1024
+"""Bytes of the mapped embedding table that one text position brings into memory: pages of codes and
+of scales, and neighbours that the kernel maps with them."""
 ONNX_PREPARING = 3.3
 """Memory while the next image is prepared, in copies of its tiles as floats."""
 
@@ -65,25 +68,31 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
     """The most of three moments: the tower loading, the decoder loading, the next image prepared
     while the tower's arena, the prompt's and the cache are still there."""
     held = {"vision": 0.0, "decoder": 0.0, "embedding": 0.0}
-    folded, largest, largest_4_bit = 0, 0.0, 0.0
+    folded, table, largest, largest_4_bit = 0, 0.0, 0.0, 0.0
     for _, shape, part, storage in _matrices(vlm, recipe):
-        nbytes = prod(shape) * _onnx_bytes(part, storage)
-        held[part] += nbytes
-        folded += prod(shape) if part == "vision" and storage.bits == 4 else 0
+        size = prod(shape)
+        held[part] += size * _onnx_bytes(part, storage)
+        folded += size if part == "vision" and storage.bits == 4 else 0
+        table += size * _stored_bytes(storage) if part == "embedding" else 0
         if part == "decoder":
-            largest = max(largest, prod(shape) * storage.bits / 8)
-            largest_4_bit = max(largest_4_bit, prod(shape) / 2 if storage.bits == 4 else 0)
+            largest = max(largest, size * storage.bits / 8)
+            largest_4_bit = max(largest_4_bit, size / 2 if storage.bits == 4 else 0)
     rotary = vlm.text.context * vlm.text.head_dim * FLOAT_BYTES
     # Packing the largest 4-bit matrix (the head) leaves its copy in the arena.
     loaded = ONNX_PROCESS + held["vision"] + held["decoder"] + rotary + largest_4_bit
-    image = ONNX_PREPARING * _pixels(vlm, work)
-    image += TOWER_ACTIVATIONS * _tower_matrix(vlm) if work.tiles else 0
-    prompt = (
-        work.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
-        + DECODER_ACTIVATIONS * work.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
-    )
     loading = ONNX_PROCESS + held["vision"] - folded + FOLDING * folded
-    return int(max(loading, loaded + largest, loaded + image + prompt))
+    text = work.positions - work.tiles * vlm.tokens_per_tile
+    answering = _onnx_activations(vlm, work) + min(table, LOOK_UP * text)
+    return int(max(loading, loaded + largest, loaded + answering))
+
+
+def _onnx_activations(vlm: Vlm, work: Workload) -> float:
+    """What a session has beside its weights when it has answered and prepares the next image."""
+    image = ONNX_PREPARING * _pixels(vlm, work)
+    tower = TOWER_ACTIVATIONS * _tower_matrix(vlm) if work.tiles else 0
+    cache = work.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
+    prompt = DECODER_ACTIVATIONS * work.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
+    return image + tower + cache + prompt
 
 
 def _onnx_bytes(part: str, storage: Storage) -> float:
@@ -98,6 +107,11 @@ def _onnx_bytes(part: str, storage: Storage) -> float:
     if not storage.quantized:
         return FLOAT_BYTES
     return 1 if part == "vision" else storage.bits / 8 + 3 * FLOAT_BYTES / storage.block
+
+
+def _stored_bytes(storage: Storage) -> float:
+    """What a weight takes in the file, its share of a scale included."""
+    return storage.bits / 8 + (FLOAT_BYTES / storage.block if storage.quantized else 0)
 
 
 # --- llama.cpp on the CPU ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What is predicted is what is written, byte for byte; memory follows the stated parts."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class Unread:
     """Weights that cannot be read: a prediction needs their shapes alone."""
 
     synthetic = True
-    origin: dict[str, object] = {}
+    origin: Mapping[str, object] = {}
 
     def __init__(self, model: Model) -> None:
         self.shapes = model.weights.shapes
