@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.footprint import Row
-from bench.format import ABSENT, change, significant, table
+from bench.reporting.format import ABSENT, change, significant, table
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json

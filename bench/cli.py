@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast, get_args, get_type_hints
 
-from bench.profiles import PROFILES
+from bench.machine.profiles import PROFILES
 from bench.record import Options
 from bench.tasks import TASKS
 from export.errors import UserError, unknown

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.changes import Change, exact, interleaved, mcnemar, mean_change, ratio, share_change
-from bench.machine import hardware_differences, software_differences
 from bench.measure import Timing
 from bench.record import Options, Record, Subject
-from bench.summary import Row, Workload, machines, rows
+from bench.reporting.machines import hardware_differences, software_differences
+from bench.reporting.summary import Row, Workload, machines, rows
 from export.errors import UserError
 
 Verdict = Literal["worse", "better", "same", "undecided"]

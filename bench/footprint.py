@@ -6,8 +6,8 @@ Reads configurations only: no weights, no network, no runtime's library. NOT awa
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.format import megabytes, significant, table
-from bench.profiles import PROFILES
+from bench.machine.profiles import PROFILES
+from bench.reporting.format import megabytes, significant, table
 from export.errors import UserError
 from export.footprint import footprint
 from export.footprint.memory import MEMORY, full_context

@@ -16,7 +16,7 @@ from typing import cast
 
 import numpy as np
 
-from bench.environment import usable_cpus
+from bench.machine.environment import usable_cpus
 from bench.measure import measure
 from bench.record import Options
 from bench.tasks.latency import request_of

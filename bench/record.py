@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from bench.environment import Environment, Load
+from bench.machine.environment import Environment, Load
+from bench.machine.memory import PhaseMemory
 from bench.measure import Timing
-from bench.memory import PhaseMemory
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
@@ -144,7 +144,7 @@ class Record:
     cpu_s: float | None = None
     """CPU time of the job's process, of user and system."""
     noise: tuple[str, ...] = ()
-    """What disturbed the measurement, a sentence each (bench/noise.py)."""
+    """What disturbed the measurement, a sentence each (bench/machine/noise.py)."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import record
-from bench.format import change, megabytes, table
 from bench.record import Record
+from bench.reporting.format import change, megabytes, table
 from export.footprint import footprint
 from export.footprint.memory import Workload
 from export.quantize.recipe import RECIPES

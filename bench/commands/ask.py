@@ -5,11 +5,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from bench.environment import usable_cpus
-from bench.format import megabytes, milliseconds, significant
+from bench.jobs.subjects import detokenizer, load, within_tiles
+from bench.machine.environment import usable_cpus
+from bench.machine.memory import peak_bytes
 from bench.measure import Stopwatch, Timing, timed
-from bench.memory import peak_bytes
-from bench.subjects import detokenizer, load, within_tiles
+from bench.reporting.format import megabytes, milliseconds, significant
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes import RUNTIMES, Runtime

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import check
 from bench.footprint import predict
-from bench.format import count
+from bench.reporting.format import count
 from export.registry import list_models
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench import record
 from bench.compare import Compared, compare
-from bench.markdown import markdown
-from bench.verdict import verdict
+from bench.reporting.markdown import markdown
+from bench.reporting.verdict import verdict
 from export.errors import UserError
 
 

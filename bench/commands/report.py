@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from bench import record
-from bench.html import page
-from bench.pareto import Budget, profile_budget
-from bench.readme import block, filled
 from bench.record import Damage, Record
-from bench.report import document, report
-from bench.summary import rows
+from bench.reporting.html import page
+from bench.reporting.pareto import Budget, profile_budget
+from bench.reporting.readme import block, filled
+from bench.reporting.report import document, report
+from bench.reporting.summary import rows
 from export.errors import UserError
 
 
@@ -43,7 +43,7 @@ def _write(
     output: Path, records: list[Record], budget: Budget | None, damages: list[Damage]
 ) -> None:
     """The markdown, its figures, and the page that holds all of it."""
-    from bench.plots import draw, inline
+    from bench.reporting.plots import draw, inline
 
     beside, stem = output.with_suffix(".html"), output.stem.lower()
     if beside == output:

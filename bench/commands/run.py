@@ -12,18 +12,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench.ceilings import Ceilings
-from bench.child import Bounds, attend
-from bench.environment import Environment, environment, usable_cpus
-from bench.exports import Wish, sources
-from bench.launch import command
-from bench.limits import Limits, choose_cpus
-from bench.plan import Choices, Plan, plan
-from bench.processes import run_job, skipped, variables
-from bench.profiles import PROFILES
-from bench.progress import showing, title
+from bench.jobs.child import Bounds, attend
+from bench.jobs.exports import Wish, sources
+from bench.jobs.launch import command
+from bench.jobs.limits import Limits, choose_cpus
+from bench.jobs.plan import Choices, Plan, plan
+from bench.jobs.processes import run_job, skipped, variables
+from bench.jobs.progress import showing, title
+from bench.jobs.resume import remaining
+from bench.machine.ceilings import Ceilings
+from bench.machine.environment import Environment, environment, usable_cpus
+from bench.machine.profiles import PROFILES
 from bench.record import Options, append, read
-from bench.resume import remaining
 from bench.tasks import TASKS
 from export.decode import decode
 from export.errors import UserError
@@ -140,7 +140,7 @@ def _machines(planned: Plan, here: Environment, wanted: bool) -> Mapping[int, En
 def _ceilings(threads: int) -> Ceilings | None:
     """In a process of its own, pinned as a job is; None where that fails."""
     limits = Limits(os.getpid(), choose_cpus(threads), None)
-    words = command(limits, "bench.ceilings", str(threads))
+    words = command(limits, "bench.machine.ceilings", str(threads))
     bounds = Bounds(CEILINGS_TIMEOUT_S)
     ending = attend(words, b"", variables(threads), bounds, lambda line: False)
     return decode(Ceilings, json.loads(ending.answer)) if ending.code == 0 else None

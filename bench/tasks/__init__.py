@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import cast
 
-from bench.memory import Phases
+from bench.machine.memory import Phases
 from bench.record import Case, Outcome
 from export.artifact import Artifact
 from export.model import Model

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from bench.jobs.subjects import detokenizer
 from bench.record import Item, Outcome
-from bench.subjects import detokenizer
 from bench.tasks import Context
 from runtimes.base import Request
 from runtimes.prepare import load_image

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from bench.jobs.subjects import vlm
 from bench.measure import Stopwatch, measure
 from bench.record import Options, Outcome
-from bench.subjects import vlm
 from bench.tasks import Context
 from export.families.spec import Vlm
 from runtimes.base import Request

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench.plan import Job
+from bench.jobs.plan import Job
+from bench.jobs.subjects import source
 from bench.record import Case, Options, Outcome, Record
-from bench.subjects import source
 from export.artifact import SCHEMA, Manifest
 from tests.bench.made import (
     PROMPT,

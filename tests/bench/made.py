@@ -8,10 +8,10 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-from bench.environment import Environment, Load
+from bench.jobs.plan import Job
+from bench.machine.environment import Environment, Load
+from bench.machine.memory import PHASES, PhaseMemory
 from bench.measure import Timing
-from bench.memory import PHASES, PhaseMemory
-from bench.plan import Job
 from bench.record import Agreement, Case, Item, Options, Outcome, Record, Subject
 from export.families.spec import Decoder, Projector, Prompt, Tiles, Tower, Vlm
 from runtimes.fidelity import Fidelity

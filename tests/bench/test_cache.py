@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import drop, resident, warm
+from bench.jobs.cache import drop, resident, warm
 
 
 @pytest.fixture

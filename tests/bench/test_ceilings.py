@@ -6,13 +6,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.ceilings import Ceilings, best_s
+from bench.machine.ceilings import Ceilings, best_s
 from export.decode import decode
 
 
 def test_the_command_answers_with_ceilings() -> None:
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "bench.ceilings", "1"]
+    command = [sys.executable, "-m", "bench.machine.ceilings", "1"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     found = decode(Ceilings, json.loads(done.stdout))
     assert found.read_bytes_per_s is not None

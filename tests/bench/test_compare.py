@@ -12,9 +12,9 @@ import pytest
 from bench.changes import Change
 from bench.cli import main
 from bench.compare import Compared, compare, decide
-from bench.markdown import markdown
 from bench.record import Record, append
-from bench.verdict import verdict
+from bench.reporting.markdown import markdown
+from bench.reporting.verdict import verdict
 from export.errors import UserError
 from tests.bench.made import accuracy, fidelity, latency, record, subject
 

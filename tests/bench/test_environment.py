@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.environment import environment, load
+from bench.machine.environment import environment, load
 
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux only")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.exports import Wish, sources
+from bench.jobs.exports import Wish, sources
 from export.artifact import MANIFEST
 from export.errors import UserError
 

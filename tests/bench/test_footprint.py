@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.profiles import PROFILES
+from bench.machine.profiles import PROFILES
 from export.registry import list_models
 
 ROOT = Path(__file__).parents[2]

@@ -5,12 +5,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from bench.document import Bullets, Code, Heading, Picture, Table, Text
-from bench.html import drawing, inline, page
-from bench.plots import inline as draw
 from bench.record import Record
-from bench.report import document
-from bench.summary import rows
+from bench.reporting.document import Bullets, Code, Heading, Picture, Table, Text
+from bench.reporting.html import drawing, inline, page
+from bench.reporting.plots import inline as draw
+from bench.reporting.report import document
+from bench.reporting.summary import rows
 
 GOLDEN = Path(__file__).parent / "golden" / "report.html"
 VOID = {"meta", "br", "path", "use", "rect", "circle"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.limits import choose_cpus, memory_group, resident_bytes
+from bench.jobs.limits import choose_cpus, memory_group, resident_bytes
 
 USABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 

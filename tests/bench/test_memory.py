@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.memory import Phases, device_share, reset_peak
+from bench.machine.memory import Phases, device_share, reset_peak
 
 ALLOCATED = 200_000_000
 PROGRAM = f"""
 import json
 import numpy as np
-from bench.memory import Phases
+from bench.machine.memory import Phases
 
 phases = Phases()
 phases.end("before")

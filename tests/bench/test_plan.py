@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bench.plan import Choices, plan
-from bench.profiles import PROFILES
+from bench.jobs.plan import Choices, plan
+from bench.jobs.subjects import Source
+from bench.machine.profiles import PROFILES
 from bench.record import Options
-from bench.subjects import Source
 from bench.tasks import TASKS
 from runtimes import RUNTIMES, Runtime
 from tests.bench.made import subject

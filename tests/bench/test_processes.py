@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bench.limits import choose_cpus
-from bench.plan import Job
-from bench.processes import run_job
-from bench.profiles import PROFILES, Profile
+from bench.jobs.limits import choose_cpus
+from bench.jobs.plan import Job
+from bench.jobs.processes import run_job
+from bench.machine.profiles import PROFILES, Profile
 from tests.bench.made import ENVIRONMENT, MakeJob
 
 ROOT = Path(__file__).parents[2]
@@ -116,10 +116,10 @@ def test_a_process_that_cannot_be_started_is_recorded(
 PARENT = """
 import os
 import sys
-from bench.child import Bounds, attend
-from bench.launch import command
-from bench.limits import Limits
-from bench.processes import variables
+from bench.jobs.child import Bounds, attend
+from bench.jobs.launch import command
+from bench.jobs.limits import Limits
+from bench.jobs.processes import variables
 sleep = "__import__('time').sleep(60)"
 words = command(Limits(os.getpid(), (), None), "timeit", "-n1", "-r1", sleep)
 sys.stdout.write("ready\\n")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.profiles import PROFILES
+from bench.machine.profiles import PROFILES
 from runtimes import RUNTIMES
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.readme import EMPTY, END, START, block, filled
 from bench.record import Record, append, read
+from bench.reporting.readme import EMPTY, END, START, block, filled
 from export.errors import UserError
 
 ROOT = Path(__file__).parents[2]

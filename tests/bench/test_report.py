@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.record import Damage, Record
-from bench.report import Figure, report
-from bench.summary import names, rows
+from bench.reporting.report import Figure, report
+from bench.reporting.summary import names, rows
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.plan import Job, Plan, Skip
+from bench.jobs.plan import Job, Plan, Skip
+from bench.jobs.resume import key, remaining
 from bench.record import Case, Options, Outcome, Record, Subject
-from bench.resume import key, remaining
 from tests.bench.made import record, subject
 
 SUBJECT = subject("int4", 1.5)

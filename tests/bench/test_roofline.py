@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.ceilings import Ceilings
+from bench.machine.ceilings import Ceilings
 from bench.record import Record, Work
-from bench.roofline import reached, roofline
-from bench.summary import rows
+from bench.reporting.roofline import reached, roofline
+from bench.reporting.summary import rows
 
 WORK = Work(
     image_flops=8_200_000, prefill_flops=5_125_000, decode_flops=None, decode_bytes=2_000_000

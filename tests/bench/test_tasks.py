@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.processes import run_job
+from bench.jobs.processes import run_job
 from bench.tasks import TASKS
 from bench.tasks.easy_vqa import QUESTIONS_PER_IMAGE, Question, questions, sample
 from bench.tasks.fidelity import compare

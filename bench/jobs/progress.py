@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from bench.record import Case, Record
-from bench.summary import subject_name
+from bench.reporting.summary import subject_name
 from bench.tasks import TASKS
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.memory import fields
+from bench.machine.memory import fields
 
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 CPUS = Path("/sys/devices/system/cpu")
@@ -24,7 +24,7 @@ KILLED = 9
 
 @dataclass(frozen=True)
 class Limits:
-    """What bench.launch applies to itself before anything else is imported."""
+    """What bench.jobs.launch applies to itself before anything else is imported."""
 
     parent: int
     """Process that must live: when it ends, however it ends, the kernel kills the job."""

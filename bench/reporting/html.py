@@ -10,8 +10,8 @@ from functools import singledispatch
 from html import escape
 from importlib import resources
 
-from bench import panels
-from bench.document import Block, Bullets, Code, Heading, Picture, Table, Text
+from bench.reporting import panels
+from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text
 
 # Colours of the figures -> variables of the style, which has them for light and for dark.
 COLOURS: Mapping[str, str] = {
@@ -29,7 +29,7 @@ COLOURS: Mapping[str, str] = {
 def page(blocks: Sequence[Block], drawings: Mapping[str, str]) -> str:
     """The whole page; `drawings` are SVG texts by the `file` of their Picture."""
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
-    style = resources.files("bench").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("bench.reporting").joinpath("page.css").read_text(encoding="utf-8")
     parts = [_group(group, drawings) for group in _groups(blocks)]
     body = "\n".join([*_contents(blocks), *parts])
     return (

@@ -1,8 +1,8 @@
 """What this machine can do at most: bytes read, float32 and int8 operations in a second.
 
 Measured at a job's number of threads, so that a result can be put beside its own roofline
-(Williams, Waterman and Patterson 2009). Run as `python -m bench.ceilings` in a process of its own,
-because BLAS takes its threads from the environment it starts in. NOT aware of models.
+(Williams, Waterman and Patterson 2009). Run as `python -m bench.machine.ceilings` in a process of
+its own, because BLAS takes its threads from the environment it starts in. NOT aware of models.
 """
 
 import json

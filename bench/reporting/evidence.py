@@ -6,12 +6,12 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench import format as text
 from bench.changes import Change, interleaved, mcnemar, ratio, share_change
-from bench.document import Block, Table, Text
 from bench.measure import Timing
+from bench.reporting import format as text
+from bench.reporting.document import Block, Table, Text
+from bench.reporting.summary import Row, names
 from bench.stats import proportion
-from bench.summary import Row, names
 
 # The proof's checks in the order of the ladder; others follow in the artifact's order.
 LADDER = ("tensors", "preprocessing", "features", "logits", "greedy")

@@ -7,8 +7,8 @@ artifacts could no longer be told from the disturbance.
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from bench.machine.profiles import PROFILES
 from bench.measure import Timing
-from bench.profiles import PROFILES
 from bench.record import Case, Outcome, Record
 
 SPREAD = 0.05  # median absolute deviation over median, of decode steps

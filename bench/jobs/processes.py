@@ -13,15 +13,15 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.child import Bounds, Ending, attend
-from bench.environment import Environment, load
-from bench.launch import command
-from bench.limits import Group, Limits, choose_cpus, memory_group
+from bench.jobs.child import Bounds, Ending, attend
+from bench.jobs.launch import command
+from bench.jobs.limits import Group, Limits, choose_cpus, memory_group
+from bench.jobs.plan import Job, Skip
+from bench.machine.environment import Environment, load
+from bench.machine.memory import PhaseMemory
+from bench.machine.noise import noise
+from bench.machine.profiles import PROFILES
 from bench.measure import timed
-from bench.memory import PhaseMemory
-from bench.noise import noise
-from bench.plan import Job, Skip
-from bench.profiles import PROFILES
 from bench.record import SCHEMA, Outcome, Record
 from export.decode import decode
 
@@ -72,7 +72,7 @@ def skipped(skip: Skip, environment: Environment) -> Record:
 
 def variables(threads: int) -> dict[str, str]:
     """The job's threads also bound those of numpy and torch; our own packages can be imported."""
-    path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    path = [str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return {
         **os.environ,
@@ -112,7 +112,7 @@ def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Endi
         return True
 
     question = json.dumps(asdict(job)).encode()
-    words = command(limits, "bench.worker")
+    words = command(limits, "bench.jobs.worker")
     return attend(words, question, variables(job.case.threads), bounds, hear)
 
 

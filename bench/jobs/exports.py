@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from bench.child import Bounds, attend
-from bench.environment import usable_cpus
-from bench.launch import command
-from bench.limits import Limits, choose_cpus
-from bench.processes import variables
-from bench.subjects import Source, checkpoint, source
+from bench.jobs.child import Bounds, attend
+from bench.jobs.launch import command
+from bench.jobs.limits import Limits, choose_cpus
+from bench.jobs.processes import variables
+from bench.jobs.subjects import Source, checkpoint, source
+from bench.machine.environment import usable_cpus
 from export.artifact import MANIFEST, load_artifact
 from export.errors import UserError
 from export.model import Model

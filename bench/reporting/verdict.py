@@ -3,12 +3,12 @@
 NOT aware of how it was decided.
 """
 
-from bench import format as text
 from bench.compare import ACCURACY_TOLERANCE, KLD_TOLERANCE_NATS, Compared, Comparison
-from bench.document import Block, Bullets, Heading, Table, Text, section
 from bench.record import Subject
-from bench.summary import Row, subject_name
-from bench.tables import request_name
+from bench.reporting import format as text
+from bench.reporting.document import Block, Bullets, Heading, Table, Text, section
+from bench.reporting.summary import Row, subject_name
+from bench.reporting.tables import request_name
 
 MARKS = {"worse": "**worse**", "better": "better", "same": "same", "undecided": "undecided"}
 

@@ -5,12 +5,12 @@ Every sentence needs its data; without it the sentence is left out.
 
 from collections.abc import Callable, Sequence
 
-from bench import format as text
-from bench.document import Block, Text
-from bench.pareto import Budget, Choice, choose
 from bench.record import Record
+from bench.reporting import format as text
+from bench.reporting.document import Block, Text
+from bench.reporting.pareto import Budget, Choice, choose
+from bench.reporting.summary import Row, machines, names, subject_name
 from bench.stats import Estimate
-from bench.summary import Row, machines, names, subject_name
 
 Number = Callable[[Row], float | None]
 

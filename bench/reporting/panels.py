@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.format import significant
+from bench.machine.memory import PHASES
 from bench.measure import Timing
-from bench.memory import PHASES
-from bench.pareto import Budget, front
+from bench.reporting.format import significant
+from bench.reporting.pareto import Budget, front
+from bench.reporting.summary import Row, names
+from bench.reporting.tables import IMAGE, PHASE_TITLES
 from bench.stats import Estimate
-from bench.summary import Row, names
-from bench.tables import IMAGE, PHASE_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from bench.limits import WATCH_S, highest_bytes, resident_bytes
+from bench.jobs.limits import WATCH_S, highest_bytes, resident_bytes
 
 STDERR_LINES = 5
 TAIL_BYTES = 16384

@@ -1,6 +1,6 @@
 """The first code of a child process: limits itself as its first argument says, then is a module.
 
-`python -m bench.launch LIMITS MODULE ARGUMENT…` does what `python -m MODULE ARGUMENT…` does.
+`python -m bench.jobs.launch LIMITS MODULE ARGUMENT…` does what `python -m MODULE ARGUMENT…` does.
 
 Linux's prctl(PR_SET_PDEATHSIG) ends it with its parent, even one killed by SIGKILL. Everything
 heavy is imported after the limits, so that thread pools and memory are made within them. NOT aware
@@ -16,7 +16,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.limits import Limits
+from bench.jobs.limits import Limits
 from export.decode import decode
 
 PR_SET_PDEATHSIG = 1
@@ -36,7 +36,7 @@ def enter(limits: Limits) -> None:
 
 def command(limits: Limits, module: str, *arguments: str) -> list[str]:
     """What a parent starts."""
-    words = [sys.executable, "-P", "-m", "bench.launch", json.dumps(asdict(limits)), module]
+    words = [sys.executable, "-P", "-m", "bench.jobs.launch", json.dumps(asdict(limits)), module]
     return [*words, *arguments]
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from bench.profiles import Profile
+from bench.jobs.subjects import Source
+from bench.machine.profiles import Profile
 from bench.record import Case, Options
-from bench.subjects import Source
 from bench.tasks import Task
 from export.registry import WeightsKind
 from runtimes import Runtime

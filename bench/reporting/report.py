@@ -6,17 +6,17 @@ NOT aware of how anything was measured, nor of files: figures are names given to
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import evidence, tables
-from bench import format as text
-from bench.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
-from bench.machine import machines_section
-from bench.markdown import markdown
-from bench.pareto import Budget
 from bench.record import Damage, Record, Subject
-from bench.reproduce import commands, sums
-from bench.roofline import roofline
-from bench.summary import Row, by_model, rows, subject_name
-from bench.words import choice, findings, opening
+from bench.reporting import evidence, tables
+from bench.reporting import format as text
+from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
+from bench.reporting.machines import machines_section
+from bench.reporting.markdown import markdown
+from bench.reporting.pareto import Budget
+from bench.reporting.reproduce import commands, sums
+from bench.reporting.roofline import roofline
+from bench.reporting.summary import Row, by_model, rows, subject_name
+from bench.reporting.words import choice, findings, opening
 
 SYNTHETIC = (
     "Random weights of the real geometry: time, memory and size are those of the real model; "

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
-from bench.plan import Plan
+from bench.jobs.plan import Plan
 from bench.record import Case, Record
 
 

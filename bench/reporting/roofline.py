@@ -7,10 +7,10 @@ ceilings were found.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import format as text
-from bench.ceilings import Ceilings
-from bench.document import Block, Table, Text
-from bench.summary import Row, names
+from bench.machine.ceilings import Ceilings
+from bench.reporting import format as text
+from bench.reporting.document import Block, Table, Text
+from bench.reporting.summary import Row, names
 
 # Recipes whose matrix products run on 8-bit integers; the others' run on float32.
 INTEGER_RECIPES = ("int8", "int4")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.changes import mcnemar
-from bench.profiles import PROFILES
-from bench.summary import Row
+from bench.machine.profiles import PROFILES
+from bench.reporting.summary import Row
 
 SURE = 0.05
 

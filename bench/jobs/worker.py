@@ -1,7 +1,7 @@
 """The inside of a job's process: a job as a line of JSON on stdin, its outcome on the old stdout.
 
 Before it goes on to something new it says so, and waits until that was heard: so its parent sleeps
-whenever something is measured. Started by bench.launch. NOT aware of plans, rounds or reports.
+whenever something is measured. Started by bench.jobs.launch. NOT aware of plans, rounds or reports.
 """
 
 import json
@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
-from bench import cache
+from bench.jobs import cache
+from bench.jobs.plan import Job
+from bench.jobs.subjects import load, weight_files, within_tiles
+from bench.jobs.work import work_of
+from bench.machine.memory import Phases
 from bench.measure import timed
-from bench.memory import Phases
-from bench.plan import Job
 from bench.record import Outcome
-from bench.subjects import load, weight_files, within_tiles
 from bench.tasks import TASKS, Context
-from bench.work import work_of
 from export.artifact import Artifact
 from export.decode import decode
 from export.errors import UserError

@@ -6,8 +6,8 @@ NOT aware of records.
 from collections.abc import Sequence
 from functools import singledispatch
 
-from bench import format as text
-from bench.document import Block, Bullets, Code, Heading, Picture, Table, Text
+from bench.reporting import format as text
+from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text
 
 
 def markdown(blocks: Sequence[Block]) -> str:

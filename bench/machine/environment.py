@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from bench.ceilings import Ceilings
+from bench.machine.ceilings import Ceilings
 
 # Instruction sets that decide how fast matrices are multiplied at 32, 16, 8 and 4 bits.
 FLAGS = (
@@ -80,7 +80,7 @@ def environment(packages: Iterable[str]) -> Environment:
         architecture=platform.machine(),
         python=platform.python_version(),
         packages={name: version for name in sorted(packages) if (version := _version(name))},
-        revision=_revision(Path(__file__).parent.parent),
+        revision=_revision(Path(__file__).parent.parent.parent),
     )
 
 

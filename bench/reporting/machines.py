@@ -6,11 +6,11 @@ NOT aware of what was measured on them.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from bench import format as text
-from bench.document import Block, Heading, Table
-from bench.environment import Environment
+from bench.machine.environment import Environment
 from bench.record import Record
-from bench.summary import machines
+from bench.reporting import format as text
+from bench.reporting.document import Block, Heading, Table
+from bench.reporting.summary import machines
 
 # What makes a machine another one. Packages, Python and our own revision are what is compared.
 HARDWARE: Mapping[str, Callable[[Environment], object]] = {

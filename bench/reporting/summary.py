@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from bench.environment import Environment
+from bench.machine.environment import Environment
 from bench.measure import Timing
 from bench.record import Agreement, Options, Record, Subject, Work
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion

@@ -1,0 +1,1 @@
+"""What is measured, each job in a process of its own."""
