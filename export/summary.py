@@ -70,8 +70,9 @@ def _proof(proof: Facts | None) -> Iterator[str]:
     if proof is None:
         yield "  proof: not asked for"
         return
-    word = {True: "passed", False: "FAILED, kept by --allow-drift", None: "not complete"}
-    yield f"  proof: {word[proof['passed']]}"
+    word = {True: "passed", False: "FAILED, kept by --allow-drift", None: "no verdict"}
+    why = f" ({proof['unjudged']})" if proof.get("unjudged") else ""
+    yield f"  proof: {word[proof['passed']]}{why}"
     for failure in proof.get("failures", ()):
         yield f"    ! {failure}"
     for name, figures in proof.get("checks", {}).items():

@@ -197,6 +197,8 @@ def _checks(proof: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _verdict(proof: Mapping[str, Any]) -> str:
+    if proof.get("unjudged"):
+        return f"no verdict: {proof['unjudged']}"
     if proof.get("passed"):
         return "passed"
     reasons = [str(failure) for failure in proof.get("failures") or ()]

@@ -158,7 +158,7 @@ def test_a_proof_that_cannot_be_run_here_is_no_failure(
 ) -> None:
     args = parser().parse_args(arguments(checkpoint))
     assert run(args, targets=targets(), prove=proof(None)) == 0
-    assert "proof: not complete" in capsys.readouterr().out
+    assert "proof: no verdict" in capsys.readouterr().out
 
 
 def test_the_proof_sees_a_folder_that_has_all_files_but_not_its_name(checkpoint: Path) -> None:
