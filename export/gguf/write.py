@@ -8,7 +8,6 @@ from pathlib import Path
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 
 from export.errors import UserError
-from export.families import FAMILIES
 from export.families.spec import Gguf, Tiles, Vlm
 from export.gguf import metadata
 from export.gguf.file import write_file
@@ -34,8 +33,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
     Files are named after the type that most of their parameters have, as llama.cpp's users expect.
     """
-    _expect_division_by_255(model.image)
-    vlm, facts = model.vlm, FAMILIES[model.vlm.family].gguf
+    vlm, (facts, tiles) = model.vlm, metadata.facts_of(model.vlm, model.image)
+    _expect_division_by_255(tiles)
     tensors, fallbacks = _planned(vlm, facts, recipe)
     vision = [tensor for tensor in tensors if component(tensor.name) == "vision"]
     text = [tensor for tensor in tensors if component(tensor.name) != "vision"]
@@ -49,7 +48,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     }
     vision_keys = {
         **general("mmproj", model.name, vision),
-        **metadata.vision(vlm, model.image, facts),
+        **metadata.vision(vlm, tiles, facts),
     }
     write_file(folder / decoder_file, facts.arch, decoder_keys, text, model.weights)
     write_file(folder / vision_file, "clip", vision_keys, vision, model.weights)
