@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from export import check
-from export.families.spec import Family, Shape, Vlm
+from export.families.spec import Family, Shape, Transform, Vlm
 from export.files import sha256_of
 from export.shapes import shapes
 from export.weights import FloatArray
@@ -20,10 +20,14 @@ def _add_one(values: FloatArray) -> FloatArray:
     return values
 
 
-# What keeps rows rows; a transposed tensor is read whole.
-TRANSFORMS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
+def _transpose(values: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(values.T)
+
+
+TRANSFORMS: Mapping[Transform, Callable[[FloatArray], FloatArray]] = {
     "": lambda values: values,
     "add_one": _add_one,
+    "transpose": _transpose,
 }
 
 
@@ -67,7 +71,6 @@ class Checkpoint:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
         source, transform = check.source_of(self._sources, name), self._sources[name].transform
-        if transform == "transpose":
-            columns = read_rows(source, self._stored[source])
-            return np.ascontiguousarray(columns.T[start:stop])
+        if transform == "transpose":  # its rows are columns there
+            return TRANSFORMS[transform](read_rows(source, self._stored[source]))[start:stop]
         return TRANSFORMS[transform](read_rows(source, self._stored[source], start, stop))
