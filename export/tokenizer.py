@@ -35,7 +35,7 @@ def synthetic_tokenizer(
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=vocabulary.split_words),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()

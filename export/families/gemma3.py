@@ -242,6 +242,7 @@ GEMMA3 = Family(
             "unk_token": "<unk>",
         },
         words=(" the", " image", " is", "\n\n", "\n\n\n", "user", "model"),
-        own=0,
+        own=0,  # its image token belongs to the text model's vocabulary
+        split_words=False,
     ),
 )

@@ -208,6 +208,8 @@ class Vocabulary:
     """Made one token each; the beginnings of a word become tokens too."""
     own: int
     """Ids of the text model's vocabulary, behind which a real model's added tokens come."""
+    split_words: bool = True
+    """Text is cut into words by GPT-2's pattern before tokens are looked for."""
 
 
 SMOLLM2 = Vocabulary(
