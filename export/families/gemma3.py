@@ -4,7 +4,7 @@ Gemma Team 2025, "Gemma 3 Technical Report". The text-only sizes have no tower a
 """
 
 from collections.abc import Mapping
-from math import isqrt
+from math import isqrt, sqrt
 from typing import Any
 
 from export.errors import UserError
@@ -88,8 +88,8 @@ def _decoder(text: Json, tied: bool) -> Decoder:
         local=Local(_local_layers(text, layers), window, float(nearby.get("rope_theta", 1e4))),
         head_norms=True,
         post_norms=True,
-        attention_scale=text.get("query_pre_attn_scalar", 256) ** -0.5,
-        embedding_scale=hidden**0.5,
+        attention_scale=1 / sqrt(text.get("query_pre_attn_scalar", 256)),
+        embedding_scale=sqrt(hidden),
         image_attention="bidirectional",
     )
 

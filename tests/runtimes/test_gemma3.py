@@ -8,18 +8,30 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import GEMMA3_CASES, IMAGE_TOKEN, FromTorch, hf_model, tiny_artifact, tiny_model
+from tiny_models import (
+    GEMMA3_CASES,
+    GEMMA3_TEXT,
+    IMAGE_TOKEN,
+    FromTorch,
+    hf_model,
+    tiny_artifact,
+    tiny_model,
+)
 from transformers import AutoTokenizer, Gemma3Processor, PreTrainedModel
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
+from export import check
 from export.__main__ import main
+from export.artifact import load_artifact
 from export.errors import UserError
 from export.families.gemma3 import GEMMA3
+from export.families.spec import Vlm
 from export.model import Model
-from export.registry import open_model
+from export.registry import open_model, read_numbers
 from runtimes import RUNTIMES
 from runtimes.base import IntArray, Request, Session
 from runtimes.image import pixels
+from runtimes.onnxruntime_ import open_session
 from runtimes.prepare import Preparer
 from runtimes.proof import prove
 from runtimes.session import number_images
@@ -223,6 +235,23 @@ def test_a_tensor_under_two_spellings_is_refused(hf, processor, tmp_path) -> Non
         open_model(str(folder))
 
 
+def test_the_command_makes_an_artifact_that_opens_again(hf, processor, tmp_path, capsys) -> None:
+    folder, out = saved(hf, processor, tmp_path / "m"), tmp_path / "out"
+    arguments = [str(folder), "--target", "onnx", "--recipe", "int8", "--out", str(out)]
+    assert main(arguments) == 0
+    artifact, model = load_artifact(out), open_model(str(folder))
+    assert (artifact.manifest.vlm, artifact.manifest.image) == (model.vlm, model.image)
+    assert artifact.manifest.proof["passed"] is True
+    session = RUNTIMES["onnxruntime"].open_session(artifact, threads=1)
+    assert len(tokens(session, Request("what?", IMAGES["two"], max_tokens=3))) in (1, 2, 3)
+
+
+def test_a_context_beyond_the_models_is_refused(model: Model, tmp_path: Path) -> None:
+    artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
+    with pytest.raises(UserError, match=r"a context of 257 was asked for, but .* 256 positions"):
+        open_session(artifact, threads=1, context=257)
+
+
 def test_gguf_is_refused_in_one_line(hf, processor, tmp_path, capsys) -> None:
     folder, out = saved(hf, processor, tmp_path / "m"), tmp_path / "out"
     arguments = [str(folder), "--target", "gguf", "--recipe", "fp16", "--out", str(out)]
@@ -280,6 +309,34 @@ CONFIGS = {
 def test_a_config_that_the_description_cannot_express_is_refused(text) -> None:
     with pytest.raises(UserError, match=r"^config\.json: "):
         GEMMA3.read({"text_config": text})
+
+
+NUMBERS = {
+    "no window": {"sliding_window": 0},
+    "a window of nothing": {"sliding_window": None},
+    "a negative scale": {"query_pre_attn_scalar": -4},
+    "a negative width": {"hidden_size": -64},
+    "no pattern": {"sliding_window_pattern": 0},
+    "a factor below one": {"rope_scaling": {"rope_type": "linear", "factor": 0.5}},
+    "a local rope of nothing": {"rope_local_base_freq": 0},
+    "a window as text": {"sliding_window": "12"},
+}
+
+
+def numbers_of(changes: dict[str, object], folder: Path) -> Vlm:
+    """A tower of 14 x 14 patches pooled to 7 x 7, and the tiny text model with changes."""
+    text = GEMMA3_TEXT | changes
+    config = {"vision_config": {}, "text_config": text, "mm_tokens_per_image": 49}
+    config |= {"image_token_index": IMAGE_TOKEN}
+    return check.numbers(read_numbers(GEMMA3, config, folder), "config.json")
+
+
+@pytest.mark.parametrize("changes", NUMBERS.values(), ids=NUMBERS)
+def test_numbers_that_make_no_sense_are_refused_in_one_line(changes, tmp_path) -> None:
+    assert numbers_of({}, tmp_path).tokens_per_tile == 49
+    with pytest.raises(UserError) as caught:
+        numbers_of(changes, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_a_hub_config_leaves_out_is_the_classes_default() -> None:
