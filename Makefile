@@ -53,8 +53,8 @@ report: $(READY) ## turn all records of results/runs/ into results/REPORT.md
 	  { echo "no records in results/runs/ yet; first: make bench" >&2; exit 2; }
 	@$(BENCH) report $(wildcard results/runs/*.jsonl) -o results/REPORT.md $(ARGS)
 
-footprint: ## predicted sizes of every model (not there yet: comes with the footprint gate)
-	@echo "make footprint: there is no footprint gate in this version yet" >&2; exit 2
+footprint: $(READY) ## fail if an export of any model would grow (ARGS=--update accepts it)
+	@$(BENCH) check $(ARGS)
 
 check: $(READY) ## ruff (rules and format) and mypy --strict
 	@$(VENV)/bin/ruff check .

@@ -1,26 +1,40 @@
-"""The command line of `bench`. Exit codes: 0 fine, 1 failed jobs, 2 a user's error.
+"""The command line of `bench`. Exit codes: 0 fine, 1 failed jobs, 2 a user's error, 130 Ctrl-C.
 
 NOT aware of how anything is measured or shown: each command is a module, imported when it is used.
 """
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast, get_args, get_type_hints
 
+from bench.profiles import PROFILES
 from bench.record import Options
 from bench.tasks import TASKS
 from export.errors import UserError, unknown
+from export.quantize.recipe import RECIPES
+from export.registry import WeightsKind
+from export.targets import TARGETS
 from runtimes import RUNTIMES
+
+BASELINE = "results/baselines/footprint.json"
 
 # command -> module with `run(arguments) -> exit code`
 COMMANDS = {
     "list": "bench.commands.list_",
     "run": "bench.commands.run",
     "report": "bench.commands.report",
+    "compare": "bench.commands.compare",
+    "check": "bench.commands.check",
+    "footprint": "bench.commands.footprint",
     "ask": "bench.commands.ask",
 }
+
+INTERRUPTED = 128 + signal.SIGINT
+
+TILES = "tiles an image may be cut into, overview included (default: the model's recipe)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +59,10 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _list(commands.add_parser("list", help="what can be measured here, and what cannot, and why"))
     _run(commands.add_parser("run", help="measure artifacts or models, append records to a file"))
-    _report(commands.add_parser("report", help="turn records into markdown and figures"))
+    _report(commands.add_parser("report", help="turn records into markdown, a page and figures"))
+    _compare(commands.add_parser("compare", help="two runs of one machine; 1 on a regression"))
+    _check(commands.add_parser("check", help="footprints beside their baseline; 1 if one grew"))
+    _footprint(commands.add_parser("footprint", help="bytes and memory of exports not yet made"))
     _ask(commands.add_parser("ask", help="ask an artifact about an image and see the timings"))
     return whole
 
@@ -55,9 +75,17 @@ def _run(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("subjects", nargs="+", metavar="ARTIFACT|MODEL", help="folder, or name in models.yaml")
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
-    for kind, table, shown in (("runtime", RUNTIMES, visible), ("task", TASKS, TASKS)):
-        known = f"repeatable: {', '.join(shown)}; default: all that fit"
+    for kind, table, shown, default in (
+        ("runtime", RUNTIMES, visible, "all that fit"),
+        ("task", TASKS, TASKS, "all"),
+        ("target", TARGETS, TARGETS, "of a model: all that the runtimes open"),
+        ("recipe", RECIPES, RECIPES, "of a model: int4"),
+        ("device", PROFILES, PROFILES, "this machine as it is"),
+    ):
+        known = f"repeatable: {', '.join(shown)}; default: {default}"
         add(f"--{kind}", action="append", type=_one_of(kind, table), metavar="NAME", help=known)
+    random = "of models: synthetic is random values, which need no network and have no accuracy"
+    add("--weights", choices=get_args(WeightsKind), help=random)
     add("--reference", metavar="MODEL|DIR", help="for fidelity (default: the artifact's own model)")
     _count(command, "rounds", 3, "processes for each latency job (default 3)")
     _count(command, "limit", None, "questions asked (default: all; fidelity: 100)")
@@ -65,9 +93,17 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--timeout", type=_seconds, default=3600, metavar="S", help="of one job (default 3600)")
     add("--offline", action="store_true", help="models of the hub from the cache alone")
     add("-o", "--output", metavar="RUN.jsonl", help="default: results/runs/<time>.jsonl")
+    add("--resume", action="store_true", help="leave out what the file of -o has already")
+    add("--no-ceilings", dest="ceilings", action="store_false", help="no bandwidth and FLOP/s")
+    _options(command)
 
+
+def _options(command: argparse.ArgumentParser) -> None:
+    """What can be chosen about tasks."""
+    add = command.add_argument
     default, prompts = Options(), get_args(get_type_hints(Options)["prompt"])
     add("--prompt", choices=prompts, default=default.prompt, help="what latency requests are of")
+    _count(command, "max-tiles", None, TILES)
     _count(command, "prefill-tokens", default.prefill_tokens, "length of latency's text prompts")
     _count(command, "decode-tokens", default.decode_tokens, "length of latency's answers")
     _count(command, "repeats", default.repeats, "latency requests of a process after its warm-up")
@@ -79,9 +115,43 @@ def _count(command: argparse.ArgumentParser, flag: str, default: int | None, wha
 
 
 def _report(command: argparse.ArgumentParser) -> None:
-    figures = "figures are put beside it (default: text to stdout, no figures)"
-    command.add_argument("runs", nargs="+", metavar="RUN.jsonl")
-    command.add_argument("-o", "--output", metavar="REPORT.md", help=figures)
+    add = command.add_argument
+    beside = "a page REPORT.html and figures are put beside it (default: text to stdout alone)"
+    readme = "put the summary between this file's markers instead of writing a report"
+    add("runs", nargs="+", metavar="RUN.jsonl")
+    add("-o", "--output", metavar="REPORT.md", help=beside)
+    budget = command.add_mutually_exclusive_group()
+    limit = "recommend what stays within so many MB (10^6 bytes)"
+    budget.add_argument("--budget-mb", type=_positive, metavar="N", help=limit)
+    device = f"recommend what fits a device: {', '.join(PROFILES)}"
+    check = _one_of("profile", PROFILES)
+    budget.add_argument("--profile", type=check, metavar="NAME", help=device)
+    add("--readme", metavar="README.md", help=readme)
+
+
+def _compare(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("base", metavar="BASE.jsonl")
+    add("new", metavar="NEW.jsonl")
+    far = "of time, memory and size; less counts as the same (default 5)"
+    add("--tolerance", type=_share, default=5.0, metavar="PERCENT", help=far)
+    add("--json", action="store_true", help="as one JSON object")
+
+
+def _check(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--update", action="store_true", help="accept what is predicted now")
+    add("--baseline", default=BASELINE, metavar="FILE", help=f"default: {BASELINE}")
+
+
+def _footprint(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("models", nargs="*", metavar="MODEL|DIR", help="default: all of models.yaml")
+    for kind, table in (("target", TARGETS), ("recipe", RECIPES)):
+        known = f"repeatable: {', '.join(table)}; default: all"
+        add(f"--{kind}", action="append", type=_one_of(kind, table), metavar="NAME", help=known)
+    _count(command, "context", None, "positions that a request fills (default: a session's)")
+    add("--json", action="store_true", help="as a list of objects")
 
 
 def _ask(command: argparse.ArgumentParser) -> None:
@@ -92,6 +162,7 @@ def _ask(command: argparse.ArgumentParser) -> None:
     first = "default: the first that opens it and is available"
     add("--runtime", type=_one_of("runtime", RUNTIMES), metavar="NAME", help=first)
     _count(command, "max-tokens", 64, "default 64")
+    _count(command, "max-tiles", None, TILES)
     _count(command, "threads", None, "default: all usable CPUs")
     add("--offline", action="store_true", help="a model of the hub from the cache alone")
     add("--json", action="store_true", help="end with one line of JSON")
@@ -111,6 +182,13 @@ def _one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
 def _positive(word: str) -> int:
     value = int(word)
     if value < 1:
+        raise ValueError
+    return value
+
+
+def _share(word: str) -> float:
+    value = float(word)
+    if not 0 <= value < 100:
         raise ValueError
     return value
 

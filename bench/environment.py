@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from bench.ceilings import Ceilings
+
 # Instruction sets that decide how fast matrices are multiplied at 32, 16, 8 and 4 bits.
 FLAGS = (
     *("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
     *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
 )
-CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+CPUS = Path("/sys/devices/system/cpu")
+CPUFREQ = CPUS / "cpu0/cpufreq"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Environment:
     packages: Mapping[str, str]
     revision: str | None
     """Git revision of PocketVLM, with `-dirty` where files were changed."""
+    ceilings: Ceilings | None = None
+    """Measured once for a run, at the job's number of threads."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,13 @@ class Load:
     load_1m: float | None
     steal_s: float | None
     """Seconds since boot, over all CPUs, that a hypervisor gave to others."""
+    busy_s: float | None = None
+    """Seconds since boot, over all CPUs, that anything ran here."""
+    hz: float | None = None
+    """Clock of the fastest CPU at that moment."""
+    throttled: int | None = None
+    """How often since boot a core was slowed down for its heat."""
+    available_bytes: int | None = None
 
 
 def environment(packages: Iterable[str]) -> Environment:
@@ -82,8 +94,34 @@ def usable_cpus() -> int:
 def load() -> Load:
     """How busy the machine is now."""
     words = _lines("/proc/stat", separator=" ").get("cpu", "").split()
-    steal = int(words[7]) / os.sysconf("SC_CLK_TCK") if len(words) > 7 else None
-    return Load(os.getloadavg()[0] if hasattr(os, "getloadavg") else None, steal)
+    ticks = [int(word) / os.sysconf("SC_CLK_TCK") for word in words]
+    available = _lines("/proc/meminfo").get("MemAvailable", "").split()
+    return Load(
+        load_1m=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        steal_s=ticks[7] if len(ticks) > 7 else None,
+        # man 5 proc_stat: user, nice, system, idle, iowait, irq, softirq, steal
+        busy_s=sum((*ticks[:3], *ticks[5:7])) if len(ticks) > 7 else None,
+        hz=_hz(),
+        throttled=_throttled(),
+        available_bytes=int(available[0]) * 1024 if available else None,
+    )
+
+
+def _hz() -> float | None:
+    """Of the fastest CPU: cpufreq's word, else the kernel's own measurement (x86)."""
+    scaled = [_text(path) for path in CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    if found := [float(text) * 1e3 for text in scaled if text]:
+        return max(found)
+    lines = (_text(Path("/proc/cpuinfo")) or "").splitlines()
+    found = [float(line.partition(":")[2]) * 1e6 for line in lines if line.startswith("cpu MHz")]
+    return max(found, default=None)
+
+
+def _throttled() -> int | None:
+    """Intel's counters of thermal events; other CPUs have none."""
+    texts = [_text(path) for path in CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    counts = [int(text) for text in texts if text]
+    return sum(counts) if counts else None
 
 
 def _lines(path: str, separator: str = ":") -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 NOT aware of records.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bench.stats import Estimate
 
@@ -50,10 +50,33 @@ def interval(estimate: Estimate | None, scale: float = 1.0, digits: int = 3) -> 
 
 def share(estimate: Estimate | None) -> str:
     """A proportion with its interval in per cent, and n."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return ABSENT
-    low, high = 100 * estimate.low, 100 * estimate.high
-    return f"{100 * estimate.value:.1f} % [{low:.1f}, {high:.1f}], n = {estimate.n:,}"
+    n = f", n = {estimate.n:,}" if estimate else ""
+    return _share(estimate) + n
+
+
+def intervals(column: Sequence[Estimate | None], scale: float = 1.0) -> list[str]:
+    """`interval` of each, with n in each where it is not the same in all."""
+    return _counted(column, lambda estimate: interval(estimate, scale))
+
+
+def shares(column: Sequence[Estimate | None]) -> list[str]:
+    """Proportions in per cent with their intervals, with n as in `intervals`."""
+    return _counted(column, _share)
+
+
+def change(value: float) -> str:
+    """A relative change in per cent, always with its sign."""
+    return f"{100 * value:+.1f} %"
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """1 job, 2 jobs; 1 process, 2 processes."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -68,6 +91,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
 
 
+def known(
+    header: Sequence[str], rows: Sequence[Sequence[str]], left: int
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows without the columns in which nothing is known; the first `left` stay."""
+    kept = [n for n in range(len(header)) if n < left or any(row[n] != ABSENT for row in rows)]
+    return [header[n] for n in kept], [[row[n] for n in kept] for row in rows]
+
+
 def plain(value: object) -> str:
     """Any JSON value of a proof or an origin in a few words."""
     if isinstance(value, Mapping):
@@ -77,6 +108,20 @@ def plain(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: ABSENT}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _share(estimate: Estimate | None) -> str:
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ABSENT
+    return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _counted(
+    column: Sequence[Estimate | None], cell: Callable[[Estimate | None], str]
+) -> list[str]:
+    alike = len({estimate.n for estimate in column if estimate}) < 2
+    ns = ["" if alike or e is None else f", n = {e.n:,}" for e in column]
+    return [cell(estimate) + n for estimate, n in zip(column, ns, strict=True)]
 
 
 def _escape(cell: str) -> str:

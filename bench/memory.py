@@ -4,12 +4,15 @@ The peak (VmHWM) is reset by writing 5 to /proc/self/clear_refs (man 5 proc_pid_
 phase has its own. NOT aware of what a phase does.
 """
 
+import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
 PHASES = ("start", "loaded", "image", "prefill", "decode")
+"""Of the first answer. A last phase, `answers`, is what came after it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class PhaseMemory:
     pss_bytes: int | None
     private_bytes: int | None
     file_bytes: int | None
+    device_bytes: int | None = None
+    """Memory of the GPU that this process holds at the phase's end; None without a GPU."""
 
 
 def reset_peak() -> bool:
@@ -40,20 +45,21 @@ def reset_peak() -> bool:
 
 def peak_bytes() -> int | None:
     """The highest resident set since the start or the last reset."""
-    return _fields(STATUS).get("VmHWM")
+    return fields(STATUS).get("VmHWM")
 
 
 class Phases:
     """Reads the memory at the end of each phase. Where the peak cannot be reset it is None."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         self._resets = reset_peak()
+        self._device = device
         self.done: list[PhaseMemory] = []
 
     def end(self, phase: str) -> None:
         """Close `phase` and start the next one."""
         peak = peak_bytes() if self._resets else None
-        now, rollup = _fields(STATUS), _fields(ROLLUP)
+        now, rollup = fields(STATUS), fields(ROLLUP)
         clean, dirty = rollup.get("Private_Clean"), rollup.get("Private_Dirty")
         self.done.append(
             PhaseMemory(
@@ -63,12 +69,31 @@ class Phases:
                 pss_bytes=rollup.get("Pss"),
                 private_bytes=None if clean is None or dirty is None else clean + dirty,
                 file_bytes=rollup.get("Pss_File"),
+                device_bytes=device_bytes() if self._device == "cuda" else None,
             )
         )
         self._resets = self._resets and reset_peak()
 
 
-def _fields(path: str) -> Mapping[str, int]:
+def device_bytes() -> int | None:
+    """What this process holds of all GPUs, as their driver counts it."""
+    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return device_share(done.stdout, os.getpid())
+
+
+def device_share(listing: str, process: int) -> int | None:
+    """From lines like `123, 456 MiB`; None where the driver does not know the process."""
+    rows = [line.replace(",", " ").split() for line in listing.splitlines()]
+    own = [row[1] for row in rows if len(row) == 3 and row[0] == str(process)]
+    sizes = [int(size) << 20 for size in own if size.isdecimal()]
+    return sum(sizes) if sizes else None
+
+
+def fields(path: str) -> Mapping[str, int]:
     """`Name:   123 kB` lines as bytes; nothing where there is no such file."""
     try:
         lines = Path(path).read_text().splitlines()

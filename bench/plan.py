@@ -3,12 +3,15 @@
 NOT aware of how jobs are run.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
 
+from bench.profiles import Profile
 from bench.record import Case, Options
 from bench.subjects import Source
 from bench.tasks import Task
+from export.registry import WeightsKind
 from runtimes import Runtime
 
 
@@ -21,6 +24,7 @@ class Job:
     reference: str | None
     """Location of the checkpoint that fidelity compares with."""
     offline: bool = False
+    weights: WeightsKind | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Choices:
     reference: str | None
     """Location of the reference for all subjects; None takes each subject's own model."""
     known_models: Sequence[str]
+    profiles: Mapping[str | None, Profile | None] = field(default_factory=lambda: {None: None})
+    """Device profiles by name; None is this machine as it is."""
     device: str = "cpu"
     offline: bool = False
 
@@ -60,41 +66,55 @@ def plan(sources: Sequence[Source], choices: Choices) -> Plan:
     """Every combination is a job (one for each round) or a skip."""
     jobs: list[Job] = []
     skips: list[Skip] = []
-    for task_name, task in choices.tasks.items():
-        for source, name in _pairs(sources, choices):
-            case = Case(
-                source.subject, name, choices.device, choices.threads, task_name, choices.options, 0
-            )
-            reference = _reference(source, choices) if task.needs_reference else None
-            reason = (
-                _mismatch(source, choices.runtimes[name], choices.device)
-                or choices.runtimes[name].unavailable()
-                or task.unavailable()
-                or _unfit(source, task, reference)
-            )
-            if reason:
-                skips.append(Skip(case, reason))
-            else:
-                jobs.append(Job(case, source.location, reference, choices.offline))
+    for case, source in _cases(sources, choices):
+        task = choices.tasks[case.task]
+        reference = _reference(source, choices) if task.needs_reference else None
+        reason = (
+            source.problem
+            or _mismatch(case, choices.runtimes[case.runtime])
+            or _outside(case, task, choices)
+            or choices.runtimes[case.runtime].unavailable()
+            or task.unavailable()
+            or _unfit(source, task, reference)
+        )
+        if reason:
+            skips.append(Skip(case, reason))
+        else:
+            jobs.append(Job(case, source.location, reference, choices.offline, source.weights))
     return Plan(_interleave(jobs, choices), tuple(skips))
 
 
-def _pairs(sources: Sequence[Source], choices: Choices) -> list[tuple[Source, str]]:
-    return [
-        (source, name)
-        for source in sources
-        for name, runtime in choices.runtimes.items()
-        if choices.asked_runtimes or runtime.opens(source.subject.target)
-    ]
+def _cases(sources: Sequence[Source], choices: Choices) -> Iterator[tuple[Case, Source]]:
+    """The product; runtimes that were not asked for only where they open the source."""
+    for task, (name, profile), source in product(choices.tasks, choices.profiles.items(), sources):
+        for runtime, row in choices.runtimes.items():
+            if choices.asked_runtimes or row.opens(source.subject.target):
+                threads = min(choices.threads, profile.threads) if profile else choices.threads
+                device = profile.device if profile else choices.device
+                options = choices.options
+                case = Case(source.subject, runtime, device, threads, task, options, 0, name)
+                yield case, source
 
 
-def _mismatch(source: Source, runtime: Runtime, device: str) -> str | None:
-    target = source.subject.target
+def _mismatch(case: Case, runtime: Runtime) -> str | None:
+    target = case.subject.target
     if not runtime.opens(target):
         takes = "checkpoints" if runtime.takes == "checkpoint" else ", ".join(runtime.targets)
         return f"it opens {takes}, and this is {target or 'a checkpoint'}"
-    if device not in runtime.devices:
-        return f"it has no device {device}, only {', '.join(runtime.devices)}"
+    if case.device not in runtime.devices:
+        return f"it has no device {case.device}, only {', '.join(runtime.devices)}"
+    return None
+
+
+def _outside(case: Case, task: Task, choices: Choices) -> str | None:
+    """What a device profile rules out; runtimes that must be asked for are not looked up in it."""
+    profile = choices.profiles[case.profile]
+    if profile is None:
+        return None
+    if not choices.runtimes[case.runtime].hidden and case.runtime not in profile.runtimes:
+        return f"{case.profile} has no {case.runtime}, only {', '.join(profile.runtimes)}"
+    if task.needs_reference:
+        return "it needs the reference beside it, and no profile has room for both"
     return None
 
 

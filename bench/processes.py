@@ -1,29 +1,31 @@
-"""The outside of a job's process: start it, sleep until it ends, and say how it ended.
+"""One job in a process of its own, and the record of it, however it ended.
 
-A crash, a hang, a kill for memory or a user's error becomes a failed record; the rest goes on.
-NOT aware of what a task measures.
+A crash, a hang, a kill for memory, a full disk or a user's error becomes a failed record; the rest
+goes on. NOT aware of what a task measures or of how a process is watched.
 """
 
 import json
 import os
+import resource
 import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
+from bench.child import Bounds, Ending, attend
 from bench.environment import Environment, load
+from bench.launch import command
+from bench.limits import Group, Limits, choose_cpus, memory_group
 from bench.measure import timed
+from bench.memory import PhaseMemory
+from bench.noise import noise
 from bench.plan import Job, Skip
+from bench.profiles import PROFILES
 from bench.record import SCHEMA, Outcome, Record
 from export.decode import decode
 
-STDERR_LINES = 5
-TAIL_BYTES = 16384
+Heard = Callable[[str], None]
 HINTS: Mapping[int, str] = {
     signal.SIGKILL: "by the system, usually for want of memory",
     signal.SIGABRT: "it aborted itself",
@@ -32,11 +34,19 @@ HINTS: Mapping[int, str] = {
 }
 
 
-def run_job(job: Job, timeout_s: float | None, environment: Environment) -> Record:
-    """One job in a fresh process; whatever happens to it, there is a record."""
-    before, started = load(), _now()
-    (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s))
-    return Record(
+def run_job(
+    job: Job,
+    timeout_s: float | None,
+    environment: Environment,
+    heard: Heard = lambda phase: None,
+) -> Record:
+    """One job in a fresh process; whatever happens to it, there is a record.
+
+    `heard` gets the phases as they begin, and the job waits for it.
+    """
+    before, started, cpu_s = load(), _now(), _children_s()
+    (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s, heard))
+    record = Record(
         schema=SCHEMA,
         case=job.case,
         status="ok" if reason is None else "failed",
@@ -47,7 +57,9 @@ def run_job(job: Job, timeout_s: float | None, environment: Environment) -> Reco
         after=load(),
         environment=environment,
         outcome=outcome,
+        cpu_s=_children_s() - cpu_s,
     )
+    return replace(record, noise=noise(record))
 
 
 def skipped(skip: Skip, environment: Environment) -> Record:
@@ -58,60 +70,88 @@ def skipped(skip: Skip, environment: Environment) -> Record:
     )
 
 
-def _run(job: Job, timeout_s: float | None) -> tuple[Outcome, str | None]:
-    with tempfile.TemporaryFile() as stderr:
-        command = [sys.executable, "-P", "-m", "bench.worker"]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env=_variables(job),
-            start_new_session=True,
-        )
-        try:
-            # Both pipes end with the process: this sleeps until then and does not poll.
-            answer, _ = process.communicate(json.dumps(asdict(job)).encode(), timeout_s)
-        except subprocess.TimeoutExpired:
-            return Outcome(), f"stopped after {timeout_s:g} s (--timeout); {_tail(stderr)}"
-        finally:
-            _end(process)
-        return _result(process.returncode, answer, lambda: _tail(stderr))
-
-
-def _variables(job: Job) -> dict[str, str]:
+def variables(threads: int) -> dict[str, str]:
     """The job's threads also bound those of numpy and torch; our own packages can be imported."""
     path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return {
         **os.environ,
-        "OMP_NUM_THREADS": str(job.case.threads),
+        **bounds,
         "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),
     }
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+def _run(job: Job, timeout_s: float | None, heard: Heard) -> tuple[Outcome, str | None]:
+    budget = budget_bytes(job)
+    try:
+        with memory_group(budget) as group:
+            ending = _attend(job, Bounds(timeout_s, None if group else budget), group, heard)
+            outcome, reason = _result(ending)
+            if budget is None:
+                return outcome, reason
+            return _within(outcome, reason, budget, ending, group)
+    except OSError as error:  # a full disk or process table: nothing of the job has run
+        return Outcome(), f"the process could not be started: {error.strerror or error}"
 
 
-def _result(code: int, answer: bytes, tail: Callable[[], str]) -> tuple[Outcome, str | None]:
+def budget_bytes(job: Job) -> int | None:
+    """What its device profile gives it; None without one (and on a GPU, whose memory it is)."""
+    if job.case.profile is None or job.case.device != "cpu":
+        return None
+    return PROFILES[job.case.profile].memory_bytes
+
+
+def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Ending:
+    cgroup = None if group is None else str(group.path)
+    limits = Limits(os.getpid(), choose_cpus(job.case.threads), cgroup)
+
+    def hear(line: bytes) -> bool:
+        if not line.startswith(b'{"phase"'):
+            return False
+        heard(str(json.loads(line)["phase"]))
+        return True
+
+    question = json.dumps(asdict(job)).encode()
+    words = command(limits, "bench.worker")
+    return attend(words, question, variables(job.case.threads), bounds, hear)
+
+
+def _result(ending: Ending) -> tuple[Outcome, str | None]:
+    code, said = ending.code, ending.said
+    if ending.stopped is not None:
+        return Outcome(), f"{ending.stopped}; {said}"
     if code < 0:
         hint = HINTS.get(-code, "")
-        return Outcome(), f"killed by {signal.Signals(-code).name}{hint and f' ({hint})'}; {tail()}"
-    if code > 0 or not answer:
-        return Outcome(), f"ended with exit code {code}; {tail()}"
-    reply = json.loads(answer)
+        return Outcome(), f"killed by {signal.Signals(-code).name}{hint and f' ({hint})'}; {said}"
+    reply = {} if code > 0 or not ending.answer else json.loads(ending.answer)
     if "error" in reply:
         return Outcome(), str(reply["error"])
+    if "outcome" not in reply:
+        return Outcome(), f"ended with exit code {code}; {said}"
     return decode(Outcome, reply["outcome"]), None
 
 
-def _tail(stderr: IO[bytes]) -> str:
-    stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - TAIL_BYTES))
-    lines = [line.strip() for line in stderr.read().decode(errors="replace").splitlines()]
-    last = [line for line in lines if line][-STDERR_LINES:]
-    return f"it last said: {' / '.join(last)}" if last else "it said nothing"
+def _within(
+    outcome: Outcome, reason: str | None, budget: int, ending: Ending, group: Group | None
+) -> tuple[Outcome, str | None]:
+    """The outcome with its verdict: every phase's peak against the budget, or a kill for it."""
+    killed = ending.peak_bytes is not None or (group is not None and group.exceeded())
+    if killed:
+        peak = ending.peak_bytes or (group.peak_bytes() if group else None)
+        memory = (PhaseMemory("stopped", peak, None, None, None, None),)
+        failed = replace(outcome, memory=memory, budget_bytes=budget, fits=False)
+        size = "" if peak is None else f" at {peak / 1e6:,.0f} MB"
+        return failed, f"does not fit: stopped{size} of a budget of {budget / 1e6:,.0f} MB"
+    peaks = [memory.peak_bytes for memory in outcome.memory]
+    known = [peak for peak in peaks if peak is not None]
+    fits = max(known) <= budget if known and len(known) == len(peaks) else None
+    return replace(outcome, budget_bytes=budget, fits=fits), reason
+
+
+def _children_s() -> float:
+    """CPU time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _now() -> str:

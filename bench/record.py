@@ -6,9 +6,10 @@ NOT aware of how anything is measured or shown.
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from bench.environment import Environment, Load
 from bench.measure import Timing
@@ -47,6 +48,8 @@ class Options:
     """Length of a text prompt; an image's length is decided by its model."""
     decode_tokens: int = 32
     repeats: int = 5
+    max_tiles: int | None = None
+    """Tiles an image may be cut into, overview included; None is the model's own recipe."""
     limit: int | None = None
     """Questions asked; None is all of them."""
     seed: int = 0
@@ -63,6 +66,8 @@ class Case:
     task: str
     options: Options
     round: int
+    profile: str | None = None
+    """Device profile it was held to, a name of PROFILES."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,20 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What the network must do, whatever runs it: the other half of a roofline.
+
+    Decoding is one token at the middle of the answer: its operations, and the bytes that have to
+    be read for it (the decoder's weights as the artifact keeps them, keys and values).
+    """
+
+    image_flops: int | None
+    prefill_flops: int | None
+    decode_flops: int | None
+    decode_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a job found. Empty tuples and None: not part of its task."""
 
@@ -95,6 +114,16 @@ class Outcome:
     memory: tuple[PhaseMemory, ...] = ()
     items: tuple[Item, ...] = ()
     agreement: Agreement | None = None
+    cold_load_s: float | None = None
+    """The process's first loading, of files that were not in memory; None where the system keeps
+    them there. `load_s` is loading again, with the files in memory and the libraries set up (of
+    tasks that time nothing else: the first loading as it came)."""
+    work: Work | None = None
+    cpus: tuple[int, ...] | None = None
+    """Logical CPUs the process was pinned to."""
+    budget_bytes: int | None = None
+    """Of the device profile; `fits` says whether every phase stayed within it."""
+    fits: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +141,10 @@ class Record:
     after: Load
     environment: Environment
     outcome: Outcome
+    cpu_s: float | None = None
+    """CPU time of the job's process, of user and system."""
+    noise: tuple[str, ...] = ()
+    """What disturbed the measurement, a sentence each (bench/noise.py)."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +160,34 @@ class Damage:
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line, whole or not at all for a reader, and on the disk when this returns."""
+    """Add one line, on the disk when this returns. Raises UserError where it cannot be written.
+
+    What is there stays as it is: a line that did not fit is taken back, and one that was cut off
+    (by a power failure, say) gets an end of its own.
+    """
     line = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n"
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        left = line.encode()
-        while left:
-            left = left[os.write(file, left) :]
-        os.fsync(file)
-    finally:
-        os.close(file)
+        with path.open("ab+", buffering=0) as file:
+            _append(file, line.encode())
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); its records so far are whole: make "
+            f"room and continue by --resume -o {path}"
+        ) from None
+
+
+def _append(file: IO[bytes], line: bytes) -> None:
+    size = file.seek(0, os.SEEK_END)
+    if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+        line = b"\n" + line
+    try:
+        while line:
+            line = line[file.write(line) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:

@@ -1,24 +1,32 @@
-"""Records as a report in markdown: pure, so the same records give the same bytes.
+"""Records as a report: pure, so the same records give the same document.
 
 NOT aware of how anything was measured, nor of files: figures are names given to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench import evidence, tables
 from bench import format as text
-from bench.environment import Environment
-from bench.record import Record, Subject
-from bench.reproduce import commands
-from bench.stats import mcnemar
-from bench.summary import Row, by_model, machines, names, rows, subject_name
-from bench.tables import exceptions, fidelity, memory, phases, proofs, sizes, summary
-from bench.words import paragraph
+from bench.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
+from bench.machine import machines_section
+from bench.markdown import markdown
+from bench.pareto import Budget
+from bench.record import Damage, Record, Subject
+from bench.reproduce import commands, sums
+from bench.roofline import roofline
+from bench.summary import Row, by_model, rows, subject_name
+from bench.words import choice, findings, opening
+
+SYNTHETIC = (
+    "Random weights of the real geometry: time, memory and size are those of the real model; "
+    "answers mean nothing, so there is no accuracy."
+)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure beside the report."""
+    """A drawn figure; `file` is its SVG beside the report."""
 
     file: str
     caption: str
@@ -26,138 +34,100 @@ class Figure:
     """Any subject of the model that it shows."""
 
 
-def report(records: Sequence[Record], figures: Sequence[Figure] = ()) -> str:
+def report(
+    records: Sequence[Record],
+    figures: Sequence[Figure] = (),
+    budget: Budget | None = None,
+    damages: Sequence[Damage] = (),
+) -> str:
+    """The whole report as markdown."""
+    return markdown(document(records, figures, budget, damages))
+
+
+def document(
+    records: Sequence[Record],
+    figures: Sequence[Figure] = (),
+    budget: Budget | None = None,
+    damages: Sequence[Damage] = (),
+) -> list[Block]:
     """The whole report. Models in order of appearance, each with its tables."""
     shown = rows(records)
-    parts = ["# PocketVLM benchmark", paragraph(records, shown)]
+    blocks: list[Block] = [Heading(1, "PocketVLM benchmark"), Text(opening(records, shown))]
+    blocks += [Text(f"**{_lost(damages)}**")] if damages else []
     for own in by_model(shown):
         model = (own[0].subject.model, own[0].subject.synthetic)
         fitting = [f for f in figures if (f.subject.model, f.subject.synthetic) == model]
-        parts += _model(own, fitting)
-    parts += _left_out("Failed jobs", [r for r in records if r.status == "failed"])
-    parts += _left_out("Skipped jobs", [r for r in records if r.status == "skipped"])
-    parts += _machines(records)
-    parts += ["## How to measure this again", commands(records)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        blocks += _model(own, fitting, budget)
+    blocks += _left_out("Failed jobs", [r for r in records if r.status == "failed"])
+    blocks += _left_out("Skipped jobs", [r for r in records if r.status == "skipped"])
+    blocks += section("Lines that are no records", _damaged(damages), level=2)
+    blocks += section("What disturbed the measurement", _noise(records), level=2)
+    blocks += machines_section(records)
+    blocks += [Heading(2, "How to measure this again"), Code(commands(records))]
+    known = sums(records)
+    return [*blocks, Bullets(known)] if known else blocks
 
 
-def _model(own: Sequence[Row], figures: Sequence[Figure]) -> list[str]:
+def _model(own: Sequence[Row], figures: Sequence[Figure], budget: Budget | None) -> list[Block]:
     model, synthetic = own[0].subject.model, own[0].subject.synthetic
-    mark = " (random weights)" if synthetic else ""
-    note = (
-        "Random weights of the real geometry: time, memory and size are those of the real model; "
-        "answers mean nothing, so there is no accuracy."
-    )
+    found = findings(own)
     return [
-        f"## {model}{mark}",
-        note if synthetic else "",
-        summary(own),
-        *(f"![{model}: {figure.caption}]({figure.file})" for figure in figures),
-        *_section("Phases of one request", phases(own)),
-        *_section("Peak memory by phase", memory(own)),
-        *_section("Agreement with the reference", fidelity(own)),
-        *_section("Accuracy side by side", _paired(own)),
-        *_section("Proof of each artifact", proofs(own)),
-        *_section("Where the bytes are", sizes(own)),
-        *_section("Weights not kept as the recipe asked", exceptions(own)),
+        Heading(2, f"{model}{' (random weights)' if synthetic else ''}"),
+        *([Text(SYNTHETIC)] if synthetic else []),
+        *([Bullets(found)] if found else []),
+        *tables.summary(own, budget),
+        *section("Which one to take", choice(own, budget)),
+        *(Picture(figure.file, f"{model}: {figure.caption}") for figure in figures),
+        *section("Phases of one request", tables.phases(own)),
+        *section("Peak memory by phase", tables.memory(own)),
+        *section("Share of what the machine can do", roofline(own)),
+        *section("Speed side by side", evidence.speed(own)),
+        *section("Accuracy side by side", evidence.accuracy(own)),
+        *section("Agreement with the reference", evidence.fidelity(own)),
+        *section("Proof of each artifact", evidence.proofs(own)),
+        *section("Where the bytes are", evidence.sizes(own)),
+        *section("Weights not kept as the recipe asked", evidence.exceptions(own)),
+        *section("Spread of the samples", tables.spread(own)),
     ]
 
 
-def _section(title: str, body: str) -> list[str]:
-    return [f"### {title}", body] if body else []
-
-
-def _paired(own: Sequence[Row]) -> str:
-    """Each row against the first one with an accuracy: the reference, or what is most exact."""
-    scored = [(row, name) for row, name in zip(own, names(own), strict=True) if row.accuracy]
-    if len(scored) < 2:
-        return ""
-    scored.sort(key=lambda pair: _coarseness(pair[0]))
-    (base, base_name), others = scored[0], scored[1:]
-    lines = []
-    for row, name in others:
-        pair = mcnemar(_correct(base), _correct(row))
-        if pair is not None:
-            change = 100 * (pair.only_second - pair.only_first) / pair.n
-            counts = [str(pair.only_first), str(pair.only_second), f"{pair.n:,}"]
-            points = f"{change:+.2f} points"
-            lines.append([name, row.runtime, points, *counts, text.significant(pair.p, 2)])
-    header = ["artifact", "runtime", "change", "only base right", "only this right", "n", "p"]
-    explained = (
-        f"The same questions, compared one by one with {base_name} on {base.runtime}. "
-        "p is McNemar's exact test: how often chance alone would give a split this uneven."
-    )
-    return f"{explained}\n\n{text.table(header, lines, left=2)}" if lines else ""
-
-
-def _coarseness(row: Row) -> tuple[bool, float]:
-    """Checkpoints first, then artifacts by falling bits per weight."""
-    return row.subject.target is not None, -(row.bits_per_weight or 0.0)
-
-
-def _correct(row: Row) -> Mapping[str, bool]:
-    items = row.accuracy.outcome.items if row.accuracy else ()
-    return {item.id: item.correct for item in items}
-
-
-def _left_out(title: str, records: Sequence[Record]) -> list[str]:
-    if not records:
-        return []
+def _left_out(title: str, records: Sequence[Record]) -> list[Block]:
     lines = []
     for record in records:
         case = record.case
         line = [_full_name(case.subject), case.runtime, case.task, record.reason or text.ABSENT]
         if line not in lines:
             lines.append(line)
-    return [f"## {title}", text.table(["what", "runtime", "task", "reason"], lines, left=4)]
+    table = Table(["what", "runtime", "task", "reason"], lines, left=4)
+    return section(title, [table] if lines else [], level=2)
+
+
+def _lost(damages: Sequence[Damage]) -> str:
+    lines = text.count(len(damages), "damaged line")
+    return f"{lines} of the runs left out: see the end of this report."
+
+
+def _damaged(damages: Sequence[Damage]) -> list[Block]:
+    lines = [[damage.file, str(damage.line), damage.reason] for damage in damages]
+    return [Table(["file", "line", "what is wrong with it"], lines, left=3)] if lines else []
+
+
+def _noise(records: Sequence[Record]) -> list[Block]:
+    """Each note, with the jobs it was made about; their figures stay in."""
+    notes: dict[str, list[str]] = {}
+    for record in records:
+        for note in record.noise:
+            case = record.case
+            job = f"{_full_name(case.subject)} on {case.runtime}: {case.task}"
+            notes.setdefault(note, []).append(f"{job}, round {case.round + 1}")
+    lines = [[note, _some(jobs)] for note, jobs in notes.items()]
+    return [Table(["note", "jobs"], lines, left=2)] if lines else []
+
+
+def _some(jobs: Sequence[str], shown: int = 2) -> str:
+    more = f" and {len(jobs) - shown} more" if len(jobs) > shown else ""
+    return "; ".join(jobs[:shown]) + more
 
 
 def _full_name(subject: Subject) -> str:
     return f"{subject.model} {subject_name(subject)}"
-
-
-def _machines(records: Sequence[Record]) -> list[str]:
-    found = machines(records)
-    parts = ["## Machine" if len(found) == 1 else "## Machines"] if found else []
-    for number, environment in enumerate(found, start=1):
-        own = [record for record in records if record.environment == environment]
-        lines = _environment(environment) + _busy(own)
-        parts += [f"### Machine {number}"] if len(found) > 1 else []
-        parts.append(text.table(["", ""], lines, left=2))
-    return parts
-
-
-def _environment(e: Environment) -> list[list[str]]:
-    clock = f"{e.max_hz / 1e9:.2f} GHz at most" if e.max_hz else None
-    governor = f"governor {e.governor}" if e.governor else None
-    packages = ", ".join(f"{name} {version}" for name, version in e.packages.items())
-    frequency = ", ".join(part for part in (clock, governor) if part)
-    return [
-        ["CPU", f"{e.cpu or 'unknown'} ({e.architecture})"],
-        ["cores", f"{e.cores or text.ABSENT} physical, {e.usable_cpus or text.ABSENT} usable CPUs"],
-        ["instructions", " ".join(e.cpu_flags) or text.ABSENT],
-        ["frequency", frequency or "not readable here"],
-        ["memory", "not known" if e.memory_bytes is None else f"{e.memory_bytes / 1e9:.1f} GB"],
-        ["system", e.system],
-        ["Python", e.python],
-        ["packages", packages or text.ABSENT],
-        ["PocketVLM revision", e.revision or "not a checkout"],
-    ]
-
-
-def _busy(records: Sequence[Record]) -> list[list[str]]:
-    ran = [record for record in records if record.wall_s is not None]
-    loads = [r.before.load_1m for r in ran if r.before.load_1m is not None]
-    stolen = [
-        r.after.steal_s - r.before.steal_s
-        for r in ran
-        if r.after.steal_s is not None and r.before.steal_s is not None
-    ]
-    wall = sum(record.wall_s or 0 for record in ran)
-    lines = []
-    if loads:
-        span = f"{min(loads):.2f} to {max(loads):.2f}"
-        lines.append(["load average (1 min) before a job", span])
-    if stolen:
-        lines.append(["stolen by the hypervisor", f"{sum(stolen):.2f} CPU s in {wall:.0f} s"])
-    return lines

@@ -11,15 +11,20 @@ from runtimes import RUNTIMES
 
 
 def commands(records: Sequence[Record]) -> str:
-    """A code block, and the sha256 of each artifact.json to compare with."""
-    subjects = list({place(r.case.subject): r.case.subject for r in records}.values())
+    """A line for each export and run, and one for the report."""
+    subjects = _subjects(records)
     lines = [_export(subject) for subject in subjects if subject.target]
-    for options in dict.fromkeys(record.case.options for record in records):
-        lines.append(_run([r for r in records if r.case.options == options], options))
+    for options, profile in dict.fromkeys((r.case.options, r.case.profile) for r in records):
+        alike = [r for r in records if (r.case.options, r.case.profile) == (options, profile)]
+        lines.append(_run(alike, options, profile))
     lines.append("bench report run.jsonl -o REPORT.md")
-    known = [f"- `{place(s)}/artifact.json` sha256 `{s.sha256}`" for s in subjects if s.sha256]
-    block = "\n".join(["```sh", *dict.fromkeys(lines), "```"])
-    return "\n\n".join(part for part in (block, "\n".join(known)) if part)
+    return "\n".join(dict.fromkeys(lines))
+
+
+def sums(records: Sequence[Record]) -> list[str]:
+    """The sha256 of each artifact.json, to compare with."""
+    known = [subject for subject in _subjects(records) if subject.sha256]
+    return [f"`{place(s)}/artifact.json` sha256 `{s.sha256}`" for s in known]
 
 
 def place(subject: Subject) -> str:
@@ -30,6 +35,10 @@ def place(subject: Subject) -> str:
     return f"build/{subject.model}/{subject.target}-{subject.recipe}{layout}"
 
 
+def _subjects(records: Sequence[Record]) -> list[Subject]:
+    return list({place(r.case.subject): r.case.subject for r in records}.values())
+
+
 def _export(subject: Subject) -> str:
     words = ["python -m export", subject.model, "--target", str(subject.target)]
     words += ["--recipe", str(subject.recipe)]
@@ -38,7 +47,8 @@ def _export(subject: Subject) -> str:
     return " ".join(words)
 
 
-def _run(records: Sequence[Record], options: Options) -> str:
+def _run(records: Sequence[Record], options: Options, profile: str | None) -> str:
+    """A profile brings its own threads."""
     cases = [record.case for record in records]
     places = dict.fromkeys(place(case.subject) for case in cases)
     words = ["bench run", *places]
@@ -47,7 +57,8 @@ def _run(records: Sequence[Record], options: Options) -> str:
         ("--task", {case.task for case in cases}, TASKS),
     ):
         words += [f"{flag} {name}" for name in table if name in values]
-    words += ["--threads", str(max(case.threads for case in cases))]
+    threads = str(max(case.threads for case in cases))
+    words += ["--threads", threads] if profile is None else ["--device", profile]
     words += ["--rounds", str(1 + max(case.round for case in cases))]
     return " ".join([*words, *flags(options), "-o run.jsonl"])
 

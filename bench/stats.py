@@ -1,16 +1,19 @@
-"""Statistics of samples: pure functions, always with the number of samples beside them.
+"""Statistics of one subject's samples: pure functions, always with n beside them.
 
-NOT aware of what the samples measure. scipy is imported at the last moment.
+NOT aware of what the samples measure, nor of comparisons (see changes). scipy is imported at the
+last moment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+OUTLIER = 3.5
 FloatArray = NDArray[np.float64]
 
 
@@ -24,16 +27,6 @@ class Estimate:
     n: int
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Two subjects on the same `n` questions; `p` is McNemar's exact two-sided p-value."""
-
-    n: int
-    only_first: int
-    only_second: int
-    p: float
-
-
 def median(samples: Sequence[float]) -> float | None:
     """The middle; None of nothing."""
     return float(np.median(samples)) if len(samples) else None
@@ -44,6 +37,19 @@ def mad(samples: Sequence[float]) -> float | None:
     if not len(samples):
         return None
     return float(np.median(np.abs(np.asarray(samples) - np.median(samples))))
+
+
+def outliers(samples: Sequence[float]) -> tuple[int, ...]:
+    """Places of samples whose modified z-score is beyond 3.5 (Iglewicz and Hoaglin 1993, p. 11).
+
+    The score is 0.6745 (x - median) / MAD. Where over half of the samples are equal, MAD is 0 and
+    none is marked. They are marked for the reader and stay in every figure.
+    """
+    spread = mad(samples)
+    if not spread:
+        return ()
+    scores = 0.6745 * (np.asarray(samples) - np.median(samples)) / spread
+    return tuple(int(place) for place in np.flatnonzero(np.abs(scores) > OUTLIER))
 
 
 def percentile(samples: Sequence[float], percent: float) -> float | None:
@@ -80,9 +86,14 @@ def grouped_median(groups: Sequence[Sequence[float]], seed: int = 0) -> Estimate
     Samples of one process are alike, so whole groups are drawn first and samples within them
     second (two-stage bootstrap; Davison and Hinkley 1997, section 3.8). Percentile interval.
     """
-    filled = [np.asarray(group, np.float64) for group in groups if len(group)]
-    if not filled:
+    return _grouped_median(tuple(tuple(group) for group in groups if len(group)), seed)
+
+
+@lru_cache(maxsize=1024)  # a report asks for the same ones in its tables, words and figures
+def _grouped_median(groups: tuple[tuple[float, ...], ...], seed: int) -> Estimate | None:
+    if not groups:
         return None
+    filled = [np.asarray(group, np.float64) for group in groups]
     pooled = np.concatenate(filled)
     value, n = float(np.median(pooled)), len(pooled)
     if n < 2:
@@ -102,24 +113,6 @@ def proportion(successes: int, n: int) -> Estimate | None:
 
     interval = binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
-
-
-def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired | None:
-    """Whether two subjects differ on the questions both were asked (McNemar 1947, exact).
-
-    Only questions that one of them alone got right tell anything: under no difference, either is
-    as likely as the other, which is a binomial test at one half.
-    """
-    shared = first.keys() & second.keys()
-    if not shared:
-        return None
-    from scipy.stats import binomtest
-
-    only_first = sum(first[key] and not second[key] for key in shared)
-    only_second = sum(second[key] and not first[key] for key in shared)
-    discordant = only_first + only_second
-    p = float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
-    return Paired(len(shared), only_first, only_second, p)
 
 
 def _draw(groups: Sequence[FloatArray], rng: np.random.Generator) -> FloatArray:

@@ -6,15 +6,15 @@ NOT aware of runtimes or tasks.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.record import Subject
-from export.artifact import Artifact, load_artifact
+from export.artifact import MANIFEST, Artifact, load_artifact
 from export.errors import UserError
 from export.families.spec import Vlm
 from export.model import Model
-from export.registry import open_model
+from export.registry import WeightsKind, open_model
 from runtimes.prepare import Preparer
 
 
@@ -24,23 +24,47 @@ class Source:
 
     subject: Subject
     location: str
+    weights: WeightsKind | None = None
+    """Of a model: "synthetic" for random values instead of its own."""
+    problem: str | None = None
+    """Why there is nothing to measure: it could not be exported."""
 
 
-def load(location: str, offline: bool = False) -> Artifact | Model:
+def load(
+    location: str, offline: bool = False, weights: WeightsKind | None = None
+) -> Artifact | Model:
     """What is at a location. Raises UserError for anything that cannot be opened.
 
     A model of the hub is fetched, unless `offline`: then it is taken from the cache alone.
     """
-    if (Path(location) / "artifact.json").exists():
+    if (Path(location) / MANIFEST).exists():
         return load_artifact(Path(location))
-    return open_model(location, offline=offline)
+    return open_model(location, offline=offline, weights=weights)
 
 
-def source(location: str, offline: bool = False) -> Source:
+def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model:
+    """The same, but its images are cut into at most so many tiles; None changes nothing."""
+    if most is None:
+        return loaded
+    if isinstance(loaded, Artifact):
+        image = loaded.manifest.image.within(most)
+        return replace(loaded, manifest=replace(loaded.manifest, image=image))
+    return replace(loaded, image=loaded.image.within(most))
+
+
+def source(location: str, offline: bool = False, weights: WeightsKind | None = None) -> Source:
     """What is at a location, identified."""
-    loaded = load(location, offline)
-    subject = _artifact(loaded) if isinstance(loaded, Artifact) else _checkpoint(loaded)
-    return Source(subject, location)
+    loaded = load(location, offline, weights)
+    if isinstance(loaded, Artifact):
+        return Source(_artifact(loaded), location)
+    return Source(checkpoint(loaded), location, weights)
+
+
+def weight_files(loaded: Artifact | Model) -> list[Path]:
+    """The files that opening a session reads; none for synthetic weights."""
+    if isinstance(loaded, Artifact):
+        return [loaded.path / name for name in loaded.manifest.files]
+    return sorted(loaded.folder.glob("*.safetensors")) if loaded.folder else []
 
 
 def vlm(loaded: Artifact | Model) -> Vlm:
@@ -83,8 +107,9 @@ def _artifact(artifact: Artifact) -> Subject:
     )
 
 
-def _checkpoint(model: Model) -> Subject:
-    files = list(model.folder.glob("*.safetensors")) if model.folder else []
+def checkpoint(model: Model) -> Subject:
+    """A model as it is, measured on the reference runtime."""
+    files = weight_files(model)
     return Subject(
         model=model.name,
         synthetic=model.weights.synthetic,

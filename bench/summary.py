@@ -4,13 +4,12 @@ Records of different machines, software or lengths are never pooled. NOT aware o
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from bench.environment import Environment
 from bench.measure import Timing
-from bench.memory import PHASES
-from bench.record import Agreement, Options, Record, Subject
+from bench.record import Agreement, Options, Record, Subject, Work
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion
 
 
@@ -23,12 +22,31 @@ class Workload:
 
     def over(self, number: Callable[[Timing], float | None]) -> Estimate | None:
         """Median of a number of each request, drawn by processes (see stats.grouped_median)."""
+        return grouped_median(self.rounds(number))
+
+    def rounds(self, number: Callable[[Timing], float | None]) -> list[list[float]]:
+        """A number of each request, process by process."""
         groups = [[number(t) for t in record.outcome.timings] for record in self.records]
-        return grouped_median([[s for s in group if s is not None] for group in groups])
+        return [[s for s in group if s is not None] for group in groups]
+
+    def middle(self, number: Callable[[Timing], float | None]) -> float | None:
+        """The median of a number of each request."""
+        return median([sample for group in self.rounds(number) for sample in group])
+
+    def started(self) -> list[str]:
+        """When each process started."""
+        return [record.started_at for record in self.records]
 
     def load_s(self) -> float | None:
-        loads = [record.outcome.load_s for record in self.records]
-        return median([seconds for seconds in loads if seconds is not None])
+        return _median([record.outcome.load_s for record in self.records])
+
+    def cold_load_s(self) -> float | None:
+        """Loading when none of the files' pages are in memory."""
+        return _median([record.outcome.cold_load_s for record in self.records])
+
+    @property
+    def work(self) -> Work | None:
+        return next((r.outcome.work for r in self.records if r.outcome.work), None)
 
     def token_s(self, percent: float) -> float | None:
         """A percentile of all intervals between tokens."""
@@ -41,6 +59,12 @@ class Workload:
         peaks = [m.peak_bytes for m in phases if m.phase == phase and m.peak_bytes is not None]
         return max(peaks, default=None)
 
+    def peaks(self) -> list[int]:
+        """The highest peak of each process that knows it."""
+        peaks = [[m.peak_bytes for m in r.outcome.memory] for r in self.records]
+        known = [[peak for peak in own if peak is not None] for own in peaks]
+        return [max(own) for own in known if own]
+
     def last_bytes(self, number: str) -> int | None:
         """The highest `private_bytes` or `file_bytes` at the end of the last phase."""
         last = [record.outcome.memory[-1] for record in self.records if record.outcome.memory]
@@ -49,8 +73,7 @@ class Workload:
 
     def highest_peak_bytes(self) -> int | None:
         """The highest peak of the process."""
-        peaks = [peak for phase in PHASES if (peak := self.peak_bytes(phase)) is not None]
-        return max(peaks, default=None)
+        return max(self.peaks(), default=None)
 
 
 @dataclass(frozen=True)
@@ -59,7 +82,9 @@ class Row:
 
     subject: Subject
     runtime: str
+    device: str
     threads: int
+    profile: str | None
     machine: int
     workloads: tuple[Workload, ...]
     accuracy: Record | None
@@ -77,6 +102,30 @@ class Row:
     @property
     def agreement(self) -> Agreement | None:
         return self.fidelity.outcome.agreement if self.fidelity else None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether every measured process stayed within its profile's memory."""
+        found = [record.outcome.fits for record in self.workload.records] if self.workload else []
+        return None if not found or None in found else all(found)
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """Of its profile."""
+        records = self.workload.records if self.workload else ()
+        return next((b for r in records if (b := r.outcome.budget_bytes) is not None), None)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        return self.workload.highest_peak_bytes() if self.workload else None
+
+    def correct(self) -> Mapping[str, bool]:
+        """Whether each question was answered rightly."""
+        items = self.accuracy.outcome.items if self.accuracy else ()
+        return {item.id: item.correct for item in items}
+
+    def total_s(self) -> Estimate | None:
+        return self.workload.over(lambda t: t.total_s) if self.workload else None
 
     def first_token_s(self) -> Estimate | None:
         return self.workload.over(lambda t: t.first_token_s) if self.workload else None
@@ -126,14 +175,15 @@ def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
 
 
 def rows(records: Sequence[Record]) -> tuple[Row, ...]:
-    """One row for each subject, runtime, threads and machine that has a result, in order."""
+    """One row for each subject, runtime, device, threads, profile and machine with a result."""
     order = [_key(environment) for environment in machines(records)]
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.status == "ok":
             case = record.case
             place = order.index(_key(record.environment))
-            key = _key((asdict(case.subject), case.runtime, case.device, case.threads, place))
+            held = (case.runtime, case.device, case.threads, case.profile, place)
+            key = _key((asdict(case.subject), *held))
             groups.setdefault(key, []).append(record)
     return tuple(_row(group, order) for group in groups.values())
 
@@ -144,7 +194,11 @@ def _name_parts(row: Row, shown: Sequence[Row]) -> list[str]:
     parts = [name]
     if row.subject.sha256 and len({r.subject.sha256 for r in same}) > 1:
         parts.append(row.subject.sha256[:7])
-    if len({r.threads for r in same}) > 1:
+    if len({r.device for r in same}) > 1:
+        parts.append(row.device)
+    if len({r.profile for r in same}) > 1:
+        parts.append(row.profile or "no profile")
+    if len({(r.profile, r.threads) for r in same}) > len({r.profile for r in same}):
         parts.append(f"{row.threads} threads")
     if len({r.machine for r in same}) > 1:
         parts.append(f"machine {row.machine + 1}")
@@ -156,6 +210,8 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
     return Row(
         subject=first.case.subject,
         runtime=first.case.runtime,
+        device=first.case.device,
+        profile=first.case.profile,
         threads=first.case.threads,
         machine=order.index(_key(first.environment)),
         workloads=_workloads([record for record in group if record.outcome.timings]),
@@ -178,9 +234,16 @@ def _largest(group: Sequence[Record], size: Callable[[Record], int]) -> Record |
     return max(reversed(with_items), key=size, default=None)
 
 
+def _median(numbers: Sequence[float | None]) -> float | None:
+    return median([number for number in numbers if number is not None])
+
+
 def _compared(record: Record) -> int:
     return record.outcome.agreement.items if record.outcome.agreement else 0
 
 
 def _key(value: object) -> str:
-    return json.dumps(asdict(value) if isinstance(value, Environment) else value, sort_keys=True)
+    """Equal for equal values. Ceilings, measured anew in each run, tell no machines apart."""
+    if isinstance(value, Environment):
+        value = asdict(replace(value, ceilings=None))
+    return json.dumps(value, sort_keys=True)

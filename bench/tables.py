@@ -1,17 +1,19 @@
-"""The tables of a report, one function each: rows in, markdown out, empty where nothing is known.
+"""A report's tables of size, time and memory: rows in, blocks out, none where nothing is known.
 
 NOT aware of how a report is put together.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from bench import format as text
+from bench.document import Block, Table, Text
 from bench.measure import Timing
 from bench.memory import PHASES
+from bench.pareto import Budget, smallest_profile
 from bench.record import Options
-from bench.stats import Estimate, proportion
+from bench.stats import Estimate, mad, median, outliers
 from bench.summary import Row, Workload, names
+from bench.tasks.latency import IMAGE_SIZE
 
 PHASE_TITLES: Mapping[str, str] = {
     "start": "libraries imported",
@@ -20,49 +22,54 @@ PHASE_TITLES: Mapping[str, str] = {
     "prefill": "prefill",
     "decode": "decode",
 }
-# The proof's checks in the order of the ladder; others follow in the artifact's order.
-LADDER = ("tensors", "preprocessing", "features", "logits", "greedy")
+IMAGE = f"{IMAGE_SIZE[0]} × {IMAGE_SIZE[1]} pixels"
 
 
-def summary(own: Sequence[Row]) -> str:
-    """One line for each row, and what the brackets mean."""
-    header = [
-        *("artifact", "runtime", "size on disk", "bits/weight", "peak memory", "first token, ms"),
-        *("decode, tokens/s", "accuracy", "KLD, nats", "top-1"),
-    ]
+def summary(own: Sequence[Row], budget: Budget | None = None) -> list[Block]:
+    """One line for each row, and what the figures are of."""
+    columns = {
+        "first token, ms": text.intervals([row.first_token_s() for row in own], 1e3),
+        "decode, tokens/s": text.intervals([row.decode_tokens_per_s() for row in own]),
+        "accuracy": text.shares([row.accuracy_share() for row in own]),
+        "KLD, nats": text.intervals([row.kld() for row in own]),
+        f"fits {budget.name}" if budget else "fits": [_fits(row, budget) for row in own],
+        _held_title(own): [_held(row) for row in own],
+    }
     lines = [
         [
             name,
             row.runtime,
             text.megabytes(row.subject.disk_bytes),
-            text.significant(row.bits_per_weight),
-            text.megabytes(row.workload.highest_peak_bytes() if row.workload else None),
-            _counted(row.first_token_s(), 1e3),
-            _counted(row.decode_tokens_per_s()),
-            text.share(row.accuracy_share()),
-            _counted(row.kld()),
-            text.share(row.top1()),
+            text.megabytes(row.peak_bytes),
+            *(cells[place] for cells in columns.values()),
         ]
-        for row, name in zip(own, names(own), strict=True)
+        for place, (row, name) in enumerate(zip(own, names(own), strict=True))
     ]
-    return f"{text.table(header, lines, left=2)}\n\n{_legend(own)}"
+    header = ["artifact", "runtime", "size on disk", "peak memory", *columns]
+    return [Table(*text.known(header, lines, left=4), left=2), Text(_legend(own, budget))]
 
 
-def phases(own: Sequence[Row]) -> str:
+def phases(own: Sequence[Row]) -> list[Block]:
     """Medians of each step, one line for each row and length."""
     header = [
-        *("artifact", "runtime", "request", "load", "prepare", "image", "prefill", "prefill rate"),
-        *("first token", "token p50", "token p95", "total"),
+        *("artifact", "runtime", "request", "load", "cold load", "prepare", "image", "prefill"),
+        *("prefill rate", "first token", "token p50", "token p95", "total"),
     ]
     lines = [
         [name, row.runtime, _request(workload), *_steps(workload)]
         for row, name in zip(own, names(own), strict=True)
         for workload in row.workloads
     ]
-    return text.table(header, lines, left=3) if lines else ""
+    if not lines:
+        return []
+    explained = (
+        "Medians of each step alone; the first token and the total count from the request. "
+        f"`prepare` turns an image of {IMAGE} into what the model takes, and a question into ids."
+    )
+    return [Table(*text.known(header, lines, left=3), left=3), Text(explained)]
 
 
-def memory(own: Sequence[Row]) -> str:
+def memory(own: Sequence[Row]) -> list[Block]:
     """The process's highest resident set within each phase, and what the last one is made of."""
     lines = []
     for row, name in zip(own, names(own), strict=True):
@@ -70,100 +77,104 @@ def memory(own: Sequence[Row]) -> str:
             peaks = [row.workload.peak_bytes(phase) for phase in PHASES]
             parts = [row.workload.last_bytes(part) for part in ("private_bytes", "file_bytes")]
             lines.append([name, row.runtime, *map(text.megabytes, (*peaks, *parts))])
+    if not lines:
+        return []
     phase_titles = (PHASE_TITLES[phase] for phase in PHASES)
     header = ["artifact", "runtime", *phase_titles, "private at the end", "files at the end"]
     explained = (
         "Private memory would be free again if the process ended; files are mapped pages, such as "
         "weights, that the system may drop and read again."
     )
-    return f"{text.table(header, lines, left=2)}\n\n{explained}" if lines else ""
+    return [Table(*text.known(header, lines, left=2), left=2), Text(explained)]
 
 
-def fidelity(own: Sequence[Row]) -> str:
-    """How far each row's next-token distributions are from the reference's."""
+SHOWN = 3  # outliers named one by one
+SPREADS: Mapping[str, tuple[Callable[[Timing], float | None], float, str]] = {
+    "first token": (lambda timing: timing.first_token_s, 1e3, "ms"),
+    "decode rate": (lambda timing: timing.decode_tokens_per_s, 1.0, "tokens/s"),
+}
+
+
+def spread(own: Sequence[Row]) -> list[Block]:
+    """How much the requests of each row differ, and which of them are out of line."""
     lines = []
     for row, name in zip(own, names(own), strict=True):
-        agreement = row.agreement
-        found = agreement.fidelity if agreement else None
-        if agreement is None or found is None:
-            continue
-        tail = (found.kld_p99, found.kld_p999, found.max_kld)
-        equal = proportion(agreement.equal_answers, agreement.items)
-        figures = [text.interval(row.kld()), *map(text.significant, tail), text.share(row.top1())]
-        lines.append([name, row.runtime, f"{found.n:,}", *figures, text.share(equal)])
-    header = ["artifact", "runtime", "tokens", "mean KLD", "99 %", "99.9 %", "max", "top-1"]
-    reference = next((row.agreement.reference for row in own if row.agreement), "")
-    explained = f"KL(reference || artifact) in nats after the same tokens; reference: {reference}."
-    table = text.table([*header, "equal greedy answers"], lines, left=2)
-    return f"{explained}\n\n{table}" if lines else ""
-
-
-def proofs(own: Sequence[Row]) -> str:
-    """What each artifact's proof found, check by check."""
-    artifacts = _artifacts(own)
-    if not artifacts:
-        return ""
-    found = [row.subject.proof for row in artifacts.values() if row.subject.proof]
-    checks = list(dict.fromkeys([*LADDER, *(name for proof in found for name in _checks(proof))]))
-    lines = []
-    for name, row in artifacts.items():
-        proof = row.subject.proof
-        if proof is None:
-            lines.append([name, "not proven", *[text.ABSENT] * len(checks)])
-        else:
-            cells = [_check(_checks(proof).get(check)) for check in checks]
-            lines.append([name, _verdict(proof), *cells])
-    return text.table(["artifact", "verdict", *checks], lines, left=2 + len(checks))
-
-
-def sizes(own: Sequence[Row]) -> str:
-    """Parameters, share quantized and bytes of each component."""
-    lines = []
-    for name, row in _artifacts(own).items():
-        components = (row.subject.quantization or {}).get("components") or {}
-        for component, part in components.items():
-            lines.append([name, component, *_component(part)])
-    header = ["artifact", "component", "parameters", "quantized", "weights"]
-    return text.table(header, lines, left=2) if lines else ""
-
-
-def exceptions(own: Sequence[Row]) -> str:
-    """Tensors that fell back, by reason."""
-    lines = []
-    for name, row in _artifacts(own).items():
-        groups: dict[tuple[str, str, str], list[str]] = {}
-        for fallback in (row.subject.quantization or {}).get("fallbacks") or ():
-            key = tuple(str(fallback.get(k, text.ABSENT)) for k in ("asked", "got", "reason"))
-            groups.setdefault((key[0], key[1], key[2]), []).append(str(fallback.get("tensor")))
-        for (asked, got, reason), tensors in groups.items():
-            more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
-            lines.append([name, f"`{tensors[0]}`{more}", asked, got, reason])
-    header = ["artifact", "tensors", "asked", "got", "reason"]
-    return text.table(header, lines, left=5) if lines else ""
+        for title, (number, scale, unit) in SPREADS.items():
+            rounds = row.workload.rounds(number) if row.workload else []
+            cells = _spread([[scale * sample for sample in group] for group in rounds], unit)
+            lines += [[name, row.runtime, title, *cells]] if cells else []
+    if not lines:
+        return []
+    header = ["artifact", "runtime", "number", "n", "median", "MAD", "lowest", "highest"]
+    explained = (
+        "MAD is the median distance from the median. Outliers have a modified z-score beyond 3.5 "
+        "(Iglewicz and Hoaglin 1993); they are named by process and request and left in every "
+        "figure."
+    )
+    return [Table([*header, "outliers"], lines, left=3), Text(explained)]
 
 
 def request_name(options: Options) -> str:
     """What a latency request is."""
-    prompt = "image" if options.prompt == "image" else f"{options.prefill_tokens} text tokens"
-    return f"{prompt} + {options.decode_tokens} tokens"
+    image = f"an image of {IMAGE}" if options.prompt == "image" else None
+    if image and options.max_tiles:
+        image += f" in at most {options.max_tiles} tile{'s' if options.max_tiles > 1 else ''}"
+    return f"{image or f'{options.prefill_tokens} text tokens'} + {options.decode_tokens} tokens"
+
+
+def _fits(row: Row, budget: Budget | None) -> str:
+    """Yes or no for a budget; without one, the smallest profile that holds the peak."""
+    if budget is None:
+        return smallest_profile(row) or text.ABSENT
+    return {True: "yes", False: "no", None: text.ABSENT}[budget.holds(row)]
+
+
+def _held_title(own: Sequence[Row]) -> str:
+    profiles = list(dict.fromkeys(row.profile for row in own if row.profile))
+    return f"held to {text.listed(profiles)}"
+
+
+def _held(row: Row) -> str:
+    """Whether a process that was held to a profile stayed within its memory."""
+    if row.fits is None or row.profile is None:
+        return text.ABSENT
+    peak = text.megabytes(row.peak_bytes).removesuffix(" MB")
+    verdict = "fits" if row.fits else "does not fit"
+    return f"{verdict}: {peak} of {text.megabytes(row.budget_bytes)}"
+
+
+def _spread(rounds: Sequence[Sequence[float]], unit: str) -> list[str]:
+    places = [(r + 1, n + 1) for r, group in enumerate(rounds) for n in range(len(group))]
+    samples = [sample for group in rounds for sample in group]
+    if not samples:
+        return []
+    out = [
+        f"{places[n][0]}/{places[n][1]}: {text.significant(samples[n])}" for n in outliers(samples)
+    ]
+    figures = (median(samples), mad(samples), min(samples), max(samples))
+    cells = [f"{text.significant(figure)} {unit}" for figure in figures]
+    more = [f"{len(out) - SHOWN} more"] if len(out) > SHOWN else []
+    return [str(len(samples)), *cells, ", ".join([*out[:SHOWN], *more]) or "none"]
 
 
 def _request(workload: Workload) -> str:
     prompt = workload.records[0].outcome.timings[0].prompt_positions
     positions = f" ({prompt} positions)" if prompt is not None else ""
-    return f"{request_name(workload.options)}{positions}"
+    options = workload.options
+    asked = "image" if options.prompt == "image" else f"{options.prefill_tokens} text tokens"
+    return f"{asked}{positions} + {options.decode_tokens} tokens"
 
 
 def _steps(workload: Workload) -> list[str]:
     def step(number: str) -> str:
-        found = workload.over(lambda timing: _number(timing, number))
-        return text.milliseconds(found.value if found else None)
+        return text.milliseconds(workload.middle(lambda timing: _number(timing, number)))
 
-    rate = workload.over(lambda timing: timing.prefill_tokens_per_s)
+    rate = workload.middle(lambda timing: timing.prefill_tokens_per_s)
     return [
         text.milliseconds(workload.load_s()),
+        text.milliseconds(workload.cold_load_s()),
         *(step(name) for name in ("prepare_s", "image_s", "prefill_s")),
-        f"{text.significant(rate.value)}/s" if rate else text.ABSENT,
+        f"{text.significant(rate)}/s" if rate else text.ABSENT,
         step("first_token_s"),
         text.milliseconds(workload.token_s(50)),
         text.milliseconds(workload.token_s(95)),
@@ -176,57 +187,46 @@ def _number(timing: Timing, name: str) -> float | None:
     return value
 
 
-def _counted(estimate: Estimate | None, scale: float = 1.0) -> str:
-    n = f", n = {estimate.n:,}" if estimate else ""
-    return text.interval(estimate, scale) + n
+def _legend(own: Sequence[Row], budget: Budget | None) -> str:
+    parts = [
+        _latency(own),
+        _counts("Accuracy: the share of right answers to easy-VQA", own, Row.accuracy_share),
+        _counts("KLD: mean divergence from the reference's next-token distributions", own, Row.kld),
+        "Brackets are 95 % intervals, a dash is what was not measured, MB are 10^6 bytes. "
+        "Peak memory is that of the whole process, its interpreter and libraries included.",
+        _fitting(own, budget),
+    ]
+    return " ".join(part for part in parts if part)
 
 
-def _legend(own: Sequence[Row]) -> str:
-    workload = next((row.workload for row in own if row.workload), None)
-    if workload is None:
-        return "Brackets are 95 % intervals; a dash is what was not measured."
-    threads = sorted({row.threads for row in own})
+def _latency(own: Sequence[Row]) -> str:
+    measured = [row for row in own if row.workload]
+    if not measured:
+        return ""
+    requests = dict.fromkeys(request_name(row.workload.options) for row in measured if row.workload)
+    threads = text.listed([str(n) for n in sorted({row.threads for row in measured})])
+    processes = {len(row.workload.records) for row in measured if row.workload}
+    counts = {e.n for row in measured if (e := row.first_token_s())}
+    medians = f"medians of {_span(counts)} requests" if counts else "medians"
     return (
-        f"Latency: {request_name(workload.options)}, {' and '.join(map(str, threads))} thread(s), "
-        f"medians of n requests in {len(workload.records)} process(es). Brackets are 95 % "
-        "intervals; peak memory is that of the whole process, its interpreter and libraries "
-        "included; a dash is what was not measured. MB are 10^6 bytes."
+        f"Latency: {text.listed(list(requests))} on {threads} thread(s), {medians} from "
+        f"{_span(processes)} process(es)."
     )
 
 
-def _artifacts(own: Sequence[Row]) -> Mapping[str, Row]:
-    """Rows of different artifacts by name: what is true of an artifact on any runtime."""
-    found: dict[str | None, tuple[str, Row]] = {}
-    for row, name in zip(own, names(own), strict=True):
-        if row.subject.target is not None:
-            found.setdefault(row.subject.sha256, (name, row))
-    return dict(found.values())
+def _counts(title: str, own: Sequence[Row], number: Callable[[Row], Estimate | None]) -> str:
+    counts = {found.n for row in own if (found := number(row))}
+    return f"{title}, n = {_span(counts)}." if counts else ""
 
 
-def _checks(proof: Mapping[str, Any]) -> Mapping[str, Any]:
-    checks = proof.get("checks")
-    return checks if isinstance(checks, Mapping) else {}
+def _fitting(own: Sequence[Row], budget: Budget | None) -> str:
+    if all(row.peak_bytes is None for row in own):
+        return ""
+    if budget is None:
+        return "Fits: the smallest device profile whose memory holds the peak measured here."
+    return f"Fits: the peak measured here stays within {text.megabytes(budget.memory_bytes)}."
 
 
-def _verdict(proof: Mapping[str, Any]) -> str:
-    if proof.get("passed"):
-        return "passed"
-    reasons = [str(failure) for failure in proof.get("failures") or ()]
-    return f"failed: {'; '.join(reasons)}" if reasons else "failed"
-
-
-def _check(check: object) -> str:
-    if check is None:
-        return text.ABSENT
-    if isinstance(check, Mapping) and "skipped" in check:
-        return f"skipped: {check['skipped']}"
-    if isinstance(check, Mapping) and set(check) == {"equal", "of"}:
-        return f"{check['equal']} of {check['of']} equal"
-    return text.plain(check).replace("_", " ")
-
-
-def _component(part: Mapping[str, Any]) -> list[str]:
-    parameters, quantized = part.get("parameters"), part.get("quantized_parameters")
-    share = quantized / parameters if parameters and quantized is not None else None
-    count = text.ABSENT if parameters is None else f"{parameters:,}"
-    return [count, text.percent(share), text.megabytes(part.get("weight_bytes"))]
+def _span(counts: set[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,4 +1,4 @@
-"""A report's first paragraph: what the rows say, in words. Pure.
+"""What the rows say, in words: a report's opening, its findings and the choice it recommends. Pure.
 
 Every sentence needs its data; without it the sentence is left out.
 """
@@ -6,26 +6,99 @@ Every sentence needs its data; without it the sentence is left out.
 from collections.abc import Callable, Sequence
 
 from bench import format as text
+from bench.document import Block, Text
+from bench.pareto import Budget, Choice, choose
 from bench.record import Record
 from bench.stats import Estimate
-from bench.summary import Row, subject_name
+from bench.summary import Row, machines, names, subject_name
 
 Number = Callable[[Row], float | None]
 
 
-def paragraph(records: Sequence[Record], shown: Sequence[Row]) -> str:
-    """One paragraph about all rows."""
+def opening(records: Sequence[Record], shown: Sequence[Row]) -> str:
+    """What was measured, and what was not."""
     if not shown:
         return "Nothing was measured: every job failed or was skipped, for the reasons below."
     models = list(dict.fromkeys(row.subject.model for row in shown))
-    sentences = [_scope(records, shown, models)]
-    for model in models:
-        own = [row for row in shown if row.subject.model == model]
-        found = [_size(own), _speed(own), _accuracy(own), _fidelity(own)]
-        about = " ".join(sentence for sentence in found if sentence)
-        lead = f"**{model}**: " if len(models) > 1 and about else ""
-        sentences.append(lead + about)
-    return " ".join(sentence for sentence in sentences if sentence)
+    kinds = len(machines(records))
+    apart = (
+        f" The records come from {kinds} different machines or software versions, which are never "
+        "pooled."
+    )
+    return _scope(records, shown, models) + (apart if kinds > 1 else "")
+
+
+def findings(own: Sequence[Row]) -> list[str]:
+    """A sentence each about size, speed, accuracy and fidelity of one model's rows."""
+    found = (_size(own), _speed(own), _accuracy(own), _fidelity(own))
+    return [sentence for sentence in found if sentence]
+
+
+def choice(own: Sequence[Row], budget: Budget | None) -> list[Block]:
+    """The front, what fits, the one to take, and the rule by which it was found."""
+    found = choose(own, budget)
+    if len(found.candidates) < 2:
+        return []
+    scored = any(own[place].accuracy for place in found.candidates)
+    parts = [_front(own, found, scored), _recommended(own, found, budget, scored)]
+    return [Text(part) for part in parts]
+
+
+def _front(own: Sequence[Row], found: Choice, scored: bool) -> str:
+    labels, dropped = _labels(own), [p for p in found.candidates if p not in found.front]
+    numbers = f"{'accuracy, ' if scored else ''}time of a request and peak memory"
+    ahead = f"On the Pareto front of {numbers}: {text.listed([labels[p] for p in found.front])}."
+    if not dropped:
+        return f"{ahead} None of them is beaten in every respect."
+    beaten = text.listed([labels[place] for place in dropped])
+    return f"{ahead} Matched or beaten by one of those in every respect: {beaten}."
+
+
+def _recommended(own: Sequence[Row], found: Choice, budget: Budget | None, scored: bool) -> str:
+    labels = _labels(own)
+    within = f"within {_limit(budget)}" if budget else ""
+    if not scored:
+        fitting = text.listed([labels[place] for place in found.fitting]) or "nothing"
+        fits = f"{within[0].upper()}{within[1:]}: {fitting}. " if budget else ""
+        return f"{fits}Nothing is recommended: without accuracy, the fastest may be the worst."
+    if found.chosen is None:
+        return f"**Nothing fits {within}**: the smallest peak is {_least(own, found)}."
+    rule = (
+        f"{'of those that stay ' + within + ' and' if budget else 'of those that'} are not shown "
+        "to be less accurate than the best of them (McNemar's test at 5 %), the one that answers "
+        "a request fastest"
+    )
+    ask = "" if budget else " `--budget-mb` or `--profile` sets a limit of memory."
+    return f"**Take {labels[found.chosen]}**: {rule}.{_as_fast(own, found)}{ask}"
+
+
+def _limit(budget: Budget) -> str:
+    size = text.megabytes(budget.memory_bytes)
+    return size if budget.name == size else f"{budget.name} ({size})"
+
+
+def _as_fast(own: Sequence[Row], found: Choice) -> str:
+    """Which others' times cannot be told from the chosen one's."""
+    chosen = own[found.chosen].total_s() if found.chosen is not None else None
+    labels = _labels(own)
+    close = [
+        labels[place]
+        for place in found.accurate
+        if place != found.chosen
+        and chosen is not None
+        and (total := own[place].total_s()) is not None
+        and _overlap(chosen, total)
+    ]
+    return f" Its time cannot be told from that of {text.listed(close)}." if close else ""
+
+
+def _least(own: Sequence[Row], found: Choice) -> str:
+    place = min(found.candidates, key=lambda p: own[p].peak_bytes or 0)
+    return f"{text.megabytes(own[place].peak_bytes)} ({_labels(own)[place]})"
+
+
+def _labels(own: Sequence[Row]) -> list[str]:
+    return [f"{name} on {row.runtime}" for row, name in zip(own, names(own), strict=True)]
 
 
 def _scope(records: Sequence[Record], shown: Sequence[Row], models: Sequence[str]) -> str:
@@ -40,9 +113,9 @@ def _scope(records: Sequence[Record], shown: Sequence[Row], models: Sequence[str
     skipped = sum(record.status == "skipped" for record in records)
     lost = (f", {failed} failed" if failed else "") + (f", {skipped} skipped" if skipped else "")
     return (
-        f"{_count(len(artifacts), 'artifact') + ' of ' if artifacts else ''}"
-        f"{_listed(marked)} on "
-        f"{_listed(runtimes)}: {_count(done, 'job')} measured{lost}."
+        f"{text.count(len(artifacts), 'artifact') + ' of ' if artifacts else ''}"
+        f"{text.listed(marked)} on "
+        f"{text.listed(runtimes)}: {text.count(done, 'job')} measured{lost}."
     )
 
 
@@ -77,6 +150,11 @@ def _accuracy(own: Sequence[Row]) -> str:
     if len(scored) == 1:
         (row, share), percent = low, text.percent(low[1].value)
         return f"{_name(row)} answers {percent} of {share.n:,} easy-VQA questions correctly."
+    if low[1].value == high[1].value:
+        return (
+            f"All answer {text.percent(low[1].value)} of the easy-VQA questions asked correctly: "
+            "these questions do not tell them apart."
+        )
     verdict = (
         "their 95 % intervals overlap" if _overlap(low[1], high[1]) else "more than chance explains"
     )
@@ -118,12 +196,3 @@ def _random(row: Row, model: str) -> bool:
 
 def _name(row: Row) -> str:
     return f"{subject_name(row.subject)} on {row.runtime}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _listed(words: Sequence[str]) -> str:
-    """a, b and c."""
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)

@@ -1,19 +1,24 @@
-"""The inside of a job's process: a job as JSON on stdin, its outcome as JSON on the old stdout.
+"""The inside of a job's process: a job as a line of JSON on stdin, its outcome on the old stdout.
 
-Started by bench.processes as `python -m bench.worker`. NOT aware of plans, rounds or reports.
+Before it goes on to something new it says so, and waits until that was heard: so its parent sleeps
+whenever something is measured. Started by bench.launch. NOT aware of plans, rounds or reports.
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
+from bench import cache
 from bench.measure import timed
 from bench.memory import Phases
 from bench.plan import Job
 from bench.record import Outcome
-from bench.subjects import load
+from bench.subjects import load, weight_files, within_tiles
 from bench.tasks import TASKS, Context
+from bench.work import work_of
+from export.artifact import Artifact
 from export.decode import decode
 from export.errors import UserError
 from export.model import Model
@@ -21,45 +26,92 @@ from runtimes import RUNTIMES
 from runtimes.base import Session
 
 REFERENCE = "reference"
+Tell = Callable[[str], None]
 
 
-def perform(job: Job) -> Outcome:
-    """Open the subject, do the task, close it."""
-    case, runtime = job.case, RUNTIMES[job.case.runtime]
-    phases = Phases()
+def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
+    """Open the subject, do the task, close it. What is timed is opened cold, and again warm."""
+    case, runtime, task = job.case, RUNTIMES[job.case.runtime], TASKS[job.case.task]
+    tell("starting")
+    phases = Phases(case.device)
     runtime.preload()
     phases.end("start")
 
-    loaded, seconds = timed(lambda: load(job.location, job.offline))
-    session, opening_s = timed(
-        lambda: runtime.open_session(loaded, threads=case.threads, device=case.device)
-    )
+    tell("loading")
+    cold = task.repeated and cache.drop(weight_files(_load(job)))
+    loaded, session, first_s = _open(job)
     phases.end("loaded")
 
-    context = Context(case, loaded, session, phases, lambda: _open_reference(job))
-    outcome = TASKS[case.task].run(context)
+    context = Context(case, loaded, session, phases, lambda: _open_reference(job), tell)
+    outcome = task.run(context)
+    phases.end("answers")
     session.close()
-    return replace(outcome, load_s=seconds + opening_s, memory=tuple(phases.done))
+    outcome = replace(outcome, memory=tuple(phases.done), cpus=_cpus())
+    if not outcome.timings:
+        return replace(outcome, load_s=first_s)
+    del session, context
+    tell("loading again")
+    return replace(
+        outcome,
+        work=work_of(loaded, outcome.timings[0], runtime.cache_value_bytes),
+        cold_load_s=first_s if cold else None,
+        load_s=_load_again_s(job),
+    )
 
 
 def main() -> int:
-    """Answer with one line: {"outcome": …} or {"error": …}."""
-    # Native libraries print to file descriptor 1 as they like: it becomes stderr's.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)
-        job = decode(Job, json.load(sys.stdin))
-        reply: dict[str, object]
-        try:
-            reply = {"outcome": asdict(perform(job))}
-        except UserError as error:
-            reply = {"error": str(error)}
-        answer.write(json.dumps(reply, allow_nan=False))
+    """Answer with one last line: {"outcome": …} or {"error": …}."""
+    # Native libraries print to file descriptor 1 as they like: it becomes stderr's. The answer's
+    # end is left open, so that it ends when the process does.
+    answer = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115
+    os.dup2(2, 1)
+    job = decode(Job, json.loads(sys.stdin.readline()))
+
+    def say(message: dict[str, object]) -> None:
+        answer.write(json.dumps(message, allow_nan=False) + "\n")
+        answer.flush()
+
+    def tell(phase: str) -> None:
+        say({"phase": phase})
+        sys.stdin.readline()
+
+    try:
+        say({"outcome": asdict(perform(job, tell))})
+    except UserError as error:
+        say({"error": str(error)})
     return 0
+
+
+def _load(job: Job) -> Artifact | Model:
+    loaded = load(job.location, job.offline, job.weights)
+    return within_tiles(loaded, job.case.options.max_tiles)
+
+
+def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
+    """The subject, a session on it, and the seconds that both took."""
+    loaded, reading_s = timed(lambda: _load(job))
+    runtime, case = RUNTIMES[job.case.runtime], job.case
+    session, opening_s = timed(
+        lambda: runtime.open_session(loaded, threads=case.threads, device=case.device)
+    )
+    return loaded, session, reading_s + opening_s
+
+
+def _load_again_s(job: Job) -> float:
+    """With libraries set up and files in memory: what remains is the loading itself."""
+    cache.warm(weight_files(_load(job)))
+    _, session, seconds = _open(job)
+    session.close()
+    return seconds
+
+
+def _cpus() -> tuple[int, ...] | None:
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
 def _open_reference(job: Job) -> tuple[str, Session]:
     assert job.reference is not None, "the plan gives a reference to tasks that need one"
-    model = load(job.reference, job.offline)
+    model = within_tiles(load(job.reference, job.offline), job.case.options.max_tiles)
     if not isinstance(model, Model):
         raise UserError(f"--reference {job.reference}: this is an artifact, not a checkpoint")
     return model.name, RUNTIMES[REFERENCE].open_session(model, threads=job.case.threads)

@@ -59,20 +59,32 @@ class Written:
 
 @dataclass(frozen=True)
 class Target:
-    """A format: its writer as "module:function" and the layouts it can arrange its files in."""
+    """A format: its writer as "module:function" and the layouts it can arrange its files in.
+
+    `sizer`, also a "module:function", tells the bytes that the writer would write.
+    """
 
     writer: str
     layouts: tuple[str, ...]
+    sizer: str = ""
 
     def write(self, model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         """Write the target's files of `model` into the empty `folder`, tensor by tensor."""
-        module, _, name = self.writer.partition(":")
-        function: Callable[[Model, Recipe, Path, str], Written]
-        function = getattr(importlib.import_module(module), name)
+        function: Callable[[Model, Recipe, Path, str], Written] = _function(self.writer)
         return function(model, recipe, folder, layout)
+
+    def sizes(self, model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
+        """Exact bytes of each file that `write` would write; no weight is read."""
+        function: Callable[[Model, Recipe, str], Mapping[str, int]] = _function(self.sizer)
+        return function(model, recipe, layout)
 
 
 TARGETS: Mapping[str, Target] = {
-    "onnx": Target("export.onnx.write:write", ("native",)),
-    "gguf": Target("export.gguf.write:write", ("native",)),
+    "onnx": Target("export.onnx.write:write", ("native",), "export.onnx.write:sizes"),
+    "gguf": Target("export.gguf.write:write", ("native",), "export.gguf.write:sizes"),
 }
+
+
+def _function(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -94,6 +94,14 @@ RUNTIMES: Mapping[str, Runtime] = {
         cache_value_bytes=2,
         hidden=True,
     ),
+    "onnx_loop": Runtime(
+        "runtimes.peers.onnx_loop",
+        targets=("onnx",),
+        devices=("cpu",),
+        imports=("onnxruntime",),
+        distributions=("onnxruntime",),
+        hidden=True,
+    ),
     "genai": Runtime(
         "runtimes.peers.genai",
         targets=("genai",),

@@ -51,8 +51,8 @@ class LlamaBackend:
             raise
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        tiles = np.concatenate([image.values for image in images])
-        return self._tower.encode(tiles, self._vlm.tokens_per_tile, self._vlm.text.hidden)
+        tokens, hidden = self._vlm.tokens_per_tile, self._vlm.text.hidden
+        return np.concatenate([self._tower.encode(im.values, tokens, hidden) for im in images])
 
     def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
         return self._decoder.extend(ids, features, self._vlm.image_token_id, past)

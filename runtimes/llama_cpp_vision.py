@@ -44,11 +44,10 @@ class MtmdTower:
 
     def encode(self, values: FloatArray, tokens: int, hidden: int) -> FloatArray:
         """Normalised tiles [n, 3, tile, tile] -> features [n * tokens, hidden]."""
-        tiles = _rgb(values, self._image)
-        features = np.empty((len(tiles), tokens, hidden), np.float32)
-        for start in range(0, len(tiles), self._columns):
+        features = np.empty((len(values), tokens, hidden), np.float32)
+        for start in range(0, len(values), self._columns):
             strip = slice(start, start + self._columns)
-            self._encode_strip(tiles[strip], features[strip])
+            self._encode_strip(values[strip], features[strip])
         return features.reshape(-1, hidden)
 
     def close(self) -> None:
@@ -56,8 +55,8 @@ class MtmdTower:
             mtmd.mtmd_free(self._context)
         self._context = None
 
-    def _encode_strip(self, tiles: Bytes, features: FloatArray) -> None:
-        """At most a strip of tiles [n, tile, tile, 3] into `features` [n, tokens, hidden]."""
+    def _encode_strip(self, tiles: FloatArray, features: FloatArray) -> None:
+        """At most a strip of tiles [n, 3, tile, tile] into `features` [n, tokens, hidden]."""
         chunks = mtmd.mtmd_input_chunks_init()
         try:
             self._cut(tiles, chunks)
@@ -70,10 +69,11 @@ class MtmdTower:
         finally:
             mtmd.mtmd_input_chunks_free(chunks)
 
-    def _cut(self, tiles: Bytes, chunks: Any) -> None:
+    def _cut(self, tiles: FloatArray, chunks: Any) -> None:
         size = self._image.tile
         strip = np.zeros((size, self._columns, size, 3), np.uint8)  # a row of tiles
-        strip[:, : len(tiles)] = tiles.swapaxes(0, 1)
+        for n, tile in enumerate(tiles):  # one at a time: what it takes on the way stays small
+            strip[:, n] = _rgb(tile, self._image)
         pixels = strip.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         bitmap = mtmd.mtmd_bitmap_init(self._columns * size, size, pixels)
         try:
@@ -107,7 +107,7 @@ class MtmdTower:
 
 
 def _rgb(values: FloatArray, image: Tiles) -> Bytes:
-    """Normalised tiles [n, 3, h, w] back to the pixels [n, h, w, 3] they came from, exactly."""
+    """A normalised tile [3, h, w] back to the pixels [h, w, 3] that it came from, exactly."""
     mean, std = (np.array(part, np.float32)[:, None, None] for part in (image.mean, image.std))
-    levels = np.rint((values * std + mean) / np.float32(image.rescale))
-    return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
+    levels: FloatArray = np.rint((values * std + mean) / np.float32(image.rescale))
+    return levels.astype(np.uint8).transpose(1, 2, 0)

@@ -38,8 +38,8 @@ class OnnxBackend:
         self._text = manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
         self._vision, self._embed, self._decoder = (
-            _session(artifact.path / manifest.components[part][0], threads, device)
-            for part in ("vision", "embedding", "decoder")
+            _session(artifact.path / manifest.components[part][0], count, device)
+            for part, count in (("vision", threads), ("embedding", 1), ("decoder", threads))
         )
         self.context = context
         if context > min(self._text.context, STORED_POSITIONS):
@@ -52,6 +52,10 @@ class OnnxBackend:
         self._binding = self._decoder.io_binding()
         self._cache = self._bind_cache()
         self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
+        # Bound once, as the cache is: asking the binding for its outputs wraps every one of them.
+        self._logits = np.zeros((1, 1, manifest.vlm.text.vocab), np.float32)
+        self._bound = ort.OrtValue.ortvalue_from_numpy(self._logits)
+        self._binding.bind_ortvalue_output("logits", self._bound)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Tile by tile: no slower than all at once on a CPU, and a small part of the memory."""
@@ -68,18 +72,16 @@ class OnnxBackend:
         numbers = number_images(self._images, ids, features, past, self._image_token_id)
         if self._text.image_attention == "bidirectional":
             binding.bind_cpu_input("image_numbers", numbers[None])
-        binding.bind_output("logits", "cpu")
         self._decoder.run_with_iobinding(binding)
-        logits: FloatArray = binding.get_outputs()[0].numpy()[0, -1]
+        logits: FloatArray = self._logits[0, 0].copy()
         return logits
 
     def close(self) -> None:
-        del self._binding, self._cache, self._vision, self._embed, self._decoder
+        del self._binding, self._bound, self._cache, self._vision, self._embed, self._decoder
 
     def _bind_cache(self) -> list[ort.OrtValue]:
         """One buffer a layer and kind, bound as past and as present."""
         shape = (1, self._text.kv_heads, self.context, self._text.head_dim)
-        self._binding.bind_output("logits", "cpu")  # first, so that get_outputs()[0] is it
         cache = []
         for i in range(self._text.layers):
             for kind in ("key", "value"):
@@ -97,6 +99,8 @@ def _session(path: Path, threads: int, device: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Threads of one session must not wait busily while another session has the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # Planned for each new length of the inputs and kept beside what the arena holds already.
     options.enable_mem_pattern = False
     session = ort.InferenceSession(path, options, providers=[PROVIDERS[device]])

@@ -93,7 +93,7 @@ class TorchBackend:
         self._ops.past, self._ops.keep = past, keep
         self._ops.images = torch.from_numpy(images)
         logits = network.decoder(self._ops, text, torch.from_numpy(embeds)[None])
-        rows: FloatArray = np.asarray(logits[0])
+        rows: FloatArray = logits[0].numpy()
         return rows
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from bench.environment import usable_cpus
 from bench.format import megabytes, milliseconds, significant
 from bench.measure import Stopwatch, Timing, timed
 from bench.memory import peak_bytes
-from bench.subjects import detokenizer, load
+from bench.subjects import detokenizer, load, within_tiles
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes import RUNTIMES, Runtime
@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask once. With --json the last line is an object; see `answer_line`."""
     image = load_image(arguments.image)
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
+    loaded = within_tiles(loaded, arguments.max_tiles)
     runtime = _runtime(
         arguments.runtime, loaded.manifest.target if isinstance(loaded, Artifact) else None
     )

@@ -1,11 +1,15 @@
-"""`bench report`: records in, markdown out, figures beside it."""
+"""`bench report`: records in; markdown, a page and figures out, or a README's block."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from bench import record
-from bench.report import report
+from bench.html import page
+from bench.pareto import Budget, profile_budget
+from bench.readme import block, filled
+from bench.record import Damage, Record
+from bench.report import document, report
 from bench.summary import rows
 from export.errors import UserError
 
@@ -17,14 +21,52 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"{damage}\n")
     if not records:
         raise UserError(f"{', '.join(arguments.runs)}: no records; `bench run` writes them")
-    if arguments.output is None:
-        sys.stdout.write(report(records))
-        return 0
-    from bench.plots import draw
-
-    output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figures = draw(rows(records), output.parent, output.stem.lower())
-    output.write_text(report(records, figures), encoding="utf-8")
-    sys.stderr.write(f"{len(records)} records, report in {output}\n")
+    budget = _budget(arguments)
+    if arguments.readme is not None:
+        _fill(Path(arguments.readme), records, budget)
+    if arguments.output is not None:
+        _write(Path(arguments.output), records, budget, damages)
+    elif arguments.readme is None:
+        sys.stdout.write(report(records, (), budget, damages))
     return 0
+
+
+def _budget(arguments: argparse.Namespace) -> Budget | None:
+    if arguments.profile is not None:
+        return profile_budget(arguments.profile)
+    if arguments.budget_mb is not None:
+        return Budget(f"{arguments.budget_mb:,} MB", arguments.budget_mb * 10**6)
+    return None
+
+
+def _write(
+    output: Path, records: list[Record], budget: Budget | None, damages: list[Damage]
+) -> None:
+    """The markdown, its figures, and the page that holds all of it."""
+    from bench.plots import draw, inline
+
+    beside, stem = output.with_suffix(".html"), output.stem.lower()
+    if beside == output:
+        raise UserError(f"-o {output}: names the markdown; the page is put beside it as {beside}")
+    shown = rows(records)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figures = draw(shown, output.parent, stem, budget)
+        output.write_text(report(records, figures, budget, damages), encoding="utf-8")
+        figures, drawings = inline(shown, stem, budget)
+        text = page(document(records, figures, budget, damages), drawings)
+        beside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror})") from error
+    sys.stderr.write(f"{len(records)} records, report in {output} and {beside}\n")
+
+
+def _fill(readme: Path, records: list[Record], budget: Budget | None) -> None:
+    try:
+        text = filled(readme.read_text(encoding="utf-8"), block(records, budget))
+        readme.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--readme {readme}: {error.strerror}") from error
+    except UserError as error:
+        raise UserError(f"--readme {readme}: {error}") from error
+    sys.stderr.write(f"{len(records)} records, summary in {readme}\n")

@@ -1,44 +1,60 @@
 """`bench run`: plan, measure job by job, append a record for each."""
 
 import argparse
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.ceilings import Ceilings
+from bench.child import Bounds, attend
 from bench.environment import Environment, environment, usable_cpus
-from bench.plan import Choices, Job, Plan, plan
-from bench.processes import run_job, skipped
-from bench.record import Case, Options, Record, append
-from bench.subjects import source
-from bench.summary import subject_name
+from bench.exports import Wish, sources
+from bench.launch import command
+from bench.limits import Limits, choose_cpus
+from bench.plan import Choices, Plan, plan
+from bench.processes import run_job, skipped, variables
+from bench.profiles import PROFILES
+from bench.progress import showing, title
+from bench.record import Options, append, read
+from bench.resume import remaining
 from bench.tasks import TASKS
+from export.decode import decode
 from export.errors import UserError
 from export.registry import list_models
+from export.targets import TARGETS
 from runtimes import RUNTIMES
 
 LIBRARIES = ("numpy", "pillow", "tokenizers")
+DEFAULT_RECIPES = ("int4",)
+CEILINGS_TIMEOUT_S = 60.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what the plan has; 1 when a job failed."""
+    """Measure what the plan has; 1 when a job failed, 130 when it was interrupted."""
     console = Console(stderr=True)
-    sources = [source(name, arguments.offline) for name in dict.fromkeys(arguments.subjects)]
-    planned = plan(sources, choices(arguments))
+    _expect_sense(arguments)
+    names = list(dict.fromkeys(arguments.subjects))
+    found = sources(names, wish(arguments), lambda text: _print(console, text))
+    planned = plan(found, choices(arguments))
     _show(console, planned)
     if not planned.jobs:
         raise UserError("nothing to run: every job is skipped for the reasons above")
     output = _output(arguments.output)
-    distributions = {name for row in RUNTIMES.values() for name in row.distributions}
-    here = environment(distributions.union(LIBRARIES))
-    for skip in planned.skips:
-        append(output, skipped(skip, here))
-    failed = _measure(console, planned, arguments.timeout, here, output)
-    done = len(planned.jobs) - failed
-    console.print(f"{done} measured, {failed} failed; records in {output}", highlight=False)
-    return 1 if failed else 0
+    if arguments.resume:
+        planned = _rest(console, planned, output)
+    try:
+        return _measure(console, planned, arguments, output)
+    except KeyboardInterrupt:
+        again = f"continue by adding --resume -o {output}"
+        _print(console, f"interrupted; what was measured is in {output}; {again}")
+        return 130
 
 
 def choices(arguments: argparse.Namespace) -> Choices:
@@ -48,6 +64,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         prefill_tokens=arguments.prefill_tokens,
         decode_tokens=arguments.decode_tokens,
         repeats=arguments.repeats,
+        max_tiles=arguments.max_tiles,
         limit=arguments.limit,
         seed=arguments.seed,
     )
@@ -61,56 +78,100 @@ def choices(arguments: argparse.Namespace) -> Choices:
         threads=arguments.threads or usable_cpus(),
         reference=arguments.reference,
         known_models=tuple(list_models()),
+        profiles={name: PROFILES.get(name) for name in arguments.device or [None]},
         offline=arguments.offline,
     )
 
 
-def _measure(
-    console: Console, planned: Plan, timeout_s: float, here: Environment, output: Path
-) -> int:
-    columns = (
-        MofNCompleteColumn(),
-        BarColumn(24),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+def wish(arguments: argparse.Namespace) -> Wish:
+    """What a model's name stands for: its checkpoint, unless artifacts of it are asked for.
+
+    They are by --target, --recipe, or a runtime that opens some; what is left open is every target
+    that the runtimes open, in the recipe int4.
+    """
+    rows = [RUNTIMES[name] for name in arguments.runtime or ()]
+    opened = [name for name in TARGETS if not rows or any(row.opens(name) for row in rows)]
+    asked = arguments.target or arguments.recipe or rows
+    targets = arguments.target or (opened if asked else [])
+    return Wish(
+        targets=targets,
+        recipes=arguments.recipe or DEFAULT_RECIPES,
+        itself=not targets or any(row.opens(None) for row in rows),
+        weights=arguments.weights,
+        offline=arguments.offline,
     )
-    quiet = not console.is_terminal
-    # Drawn between jobs only: nothing of this process runs while a job is measured.
-    with Progress(*columns, console=console, auto_refresh=False, disable=quiet) as progress:
-        bar = progress.add_task("", total=len(planned.jobs))
-        failed = 0
+
+
+def _expect_sense(arguments: argparse.Namespace) -> None:
+    if arguments.threads and arguments.device:
+        raise UserError("--threads and --device contradict: a device profile sets the threads")
+    if arguments.resume and arguments.output is None:
+        raise UserError("--resume continues a file: name it by -o RUN.jsonl")
+
+
+def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, output: Path) -> int:
+    distributions = {name for row in RUNTIMES.values() for name in row.distributions}
+    here = environment(distributions.union(LIBRARIES))
+    for skip in planned.skips:
+        append(output, skipped(skip, here))
+    machines = _machines(planned, here, arguments.ceilings)
+    failed = 0
+    with showing(console, len(planned.jobs)) as shown:
         for job in planned.jobs:
-            progress.update(bar, description=escape(_title(job.case)), refresh=True)
-            record = run_job(job, timeout_s, here)
+            heard = partial(shown.phase, job.case)
+            record = run_job(job, arguments.timeout, machines[job.case.threads], heard)
             append(output, record)
+            shown.end(record)
             failed += record.status == "failed"
-            _tell(console, job, record)
-            progress.update(bar, advance=1, refresh=True)
-    return failed
+    done = len(planned.jobs) - failed
+    _print(console, f"{done} measured, {failed} failed; records in {output}")
+    return 1 if failed else 0
+
+
+def _machines(planned: Plan, here: Environment, wanted: bool) -> Mapping[int, Environment]:
+    """The environment with its ceilings, for each number of threads that is timed."""
+    timed = {job.case.threads for job in planned.jobs if TASKS[job.case.task].repeated}
+    return {
+        threads: replace(here, ceilings=_ceilings(threads) if wanted and threads in timed else None)
+        for threads in {job.case.threads for job in planned.jobs}
+    }
+
+
+def _ceilings(threads: int) -> Ceilings | None:
+    """In a process of its own, pinned as a job is; None where that fails."""
+    limits = Limits(os.getpid(), choose_cpus(threads), None)
+    words = command(limits, "bench.ceilings", str(threads))
+    bounds = Bounds(CEILINGS_TIMEOUT_S)
+    ending = attend(words, b"", variables(threads), bounds, lambda line: False)
+    return decode(Ceilings, json.loads(ending.answer)) if ending.code == 0 else None
+
+
+def _rest(console: Console, planned: Plan, output: Path) -> Plan:
+    records, damages = read([output])
+    for damage in damages:
+        _print(console, str(damage))
+    rest = remaining(planned, records)
+    done = len(planned.jobs) - len(rest.jobs)
+    _print(console, f"{done} of them are in {output} already, {len(rest.jobs)} are left")
+    return rest
 
 
 def _show(console: Console, planned: Plan) -> None:
-    console.print(f"{len(planned.jobs)} to measure, {len(planned.skips)} skipped", highlight=False)
+    """What will be done and what not, jobs that differ by their round alone as one line."""
+    _print(console, f"{len(planned.jobs)} to measure, {len(planned.skips)} skipped")
+    cases = [replace(job.case, round=0) for job in planned.jobs]
+    counted: dict[str, int] = {}
+    for case in cases:
+        name = title(case).removesuffix(", round 1")
+        counted[name] = counted.get(name, 0) + 1
+    for name, times in counted.items():
+        _print(console, f"  {name}{f', {times} rounds' if times > 1 else ''}")
     for skip in planned.skips:
-        console.print(
-            f"  skipped: {escape(_title(skip.case))}: {escape(skip.reason)}", highlight=False
-        )
+        _print(console, f"  skipped: {title(skip.case)}: {skip.reason}")
 
 
-def _tell(console: Console, job: Job, record: Record) -> None:
-    """A line for each job where there is no bar, and for each failure anywhere."""
-    if record.status == "failed":
-        console.print(
-            f"failed: {escape(_title(job.case))}: {escape(record.reason or '')}", highlight=False
-        )
-    elif not console.is_terminal:
-        console.print(f"done in {record.wall_s:.1f} s: {escape(_title(job.case))}", highlight=False)
-
-
-def _title(case: Case) -> str:
-    name = f"{case.subject.model} {subject_name(case.subject)}"
-    repeated = f", round {case.round + 1}" if TASKS[case.task].repeated else ""
-    return f"{name} on {case.runtime}: {case.task}{repeated}"
+def _print(console: Console, text: str) -> None:
+    console.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def _output(asked: str | None) -> Path:

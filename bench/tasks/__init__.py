@@ -26,6 +26,8 @@ class Context:
     phases: Phases
     open_reference: Callable[[], tuple[str, Session]]
     """Opens the reference (its model's name, a session) for tasks that need one."""
+    tell: Callable[[str], None] = lambda phase: None
+    """Says what comes next; outside of anything that is timed."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def run(context: Context) -> Outcome:
     """Ask all questions, or a sample of `limit`."""
     options = context.case.options
     text_of = detokenizer(context.loaded)
+    context.tell("asking")
     items = []
     for question, image in with_images(sample(questions(), options.limit, options.seed)):
         request = Request(question.text, (image,), max_tokens=MAX_TOKENS)

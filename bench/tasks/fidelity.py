@@ -19,7 +19,9 @@ DEFAULT_LIMIT = 100
 def run(context: Context) -> Outcome:
     """Compare on a sample of easy-VQA's test questions."""
     options = context.case.options
+    context.tell("loading the reference")
     name, reference = context.open_reference()
+    context.tell("comparing")
     probes = sample(questions(), options.limit or DEFAULT_LIMIT, options.seed)
     requests = [
         Request(question.text, (image,), max_tokens=MAX_TOKENS, arrays=True)

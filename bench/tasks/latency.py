@@ -22,11 +22,13 @@ QUESTION = "What is in this image?"
 def run(context: Context) -> Outcome:
     """One warm-up, whose memory is read phase by phase, then the repeats, undisturbed."""
     request = request_of(vlm(context.loaded), context.case.options)
+    context.tell("warming up")
     warmup = Stopwatch()
     for event in warmup.watch(context.session.generate(request)):
         if event.kind in ("image", "prefill"):
             context.phases.end(event.kind)
     context.phases.end("decode")
+    context.tell("measuring")
     repeats = range(context.case.options.repeats)
     timings = tuple(measure(context.session.generate(request)) for _ in repeats)
     return Outcome(warmups=(warmup.timing(),), timings=timings)

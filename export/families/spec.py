@@ -4,7 +4,7 @@ NOT aware of torch, ONNX, GGUF or of where weights come from.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Json = Mapping[str, Any]
@@ -148,6 +148,17 @@ class Tiles:
     max_edge: int = 4096
     kind: Literal["tiles"] = "tiles"
 
+    @property
+    def most_tiles(self) -> int:
+        """What one image becomes at most: longest_edge / tile squared and an overview."""
+        side = min(self.longest_edge, self.max_edge) // self.tile
+        tiles = side**2 + 1 if self.split and side > 1 else 1
+        return min(tiles, self.max_tiles or tiles)
+
+    def within(self, max_tiles: int) -> "Tiles":
+        """The same recipe with at most so many tiles of an image."""
+        return replace(self, max_tiles=max_tiles)
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -159,6 +170,15 @@ class Stretch:
     rescale: float
     resample: Literal["bilinear"] = "bilinear"
     kind: Literal["stretch"] = "stretch"
+
+    @property
+    def most_tiles(self) -> int:
+        """The stretched image is the one tile."""
+        return 1
+
+    def within(self, max_tiles: int) -> "Stretch":
+        """Itself: one tile is always within."""
+        return self
 
 
 ImageRecipe = Tiles | Stretch

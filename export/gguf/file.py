@@ -1,13 +1,14 @@
-"""Writes one GGUF file: metadata, then each tensor as it is read. NOT aware of what they mean."""
+"""One GGUF file: metadata, then each tensor as it is read. NOT aware of what they mean."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFValueType, GGUFWriter
 
-from export.gguf.metadata import Metadata
+from export.gguf.metadata import ARCHITECTURE, Metadata, Value
 from export.gguf.packing import Planned, packed
 from export.weights import Weights
 
@@ -20,29 +21,67 @@ VALUE_TYPES: Mapping[type, GGUFValueType] = {
 }
 
 
-def write_file(
-    path: Path, arch: str, metadata: Metadata, tensors: Iterable[Planned], weights: Weights
-) -> None:
-    """Write `path` with general.architecture = `arch`; never more than a few rows in memory."""
-    tensors = tuple(tensors)
-    _write_header(path, arch, metadata, tensors)
+@dataclass(frozen=True)
+class PlannedFile:
+    """A GGUF file before it is written: everything but the tensors' values."""
+
+    name: str
+    arch: str
+    """general.architecture, which the writer puts before `metadata`."""
+    metadata: Metadata
+    tensors: tuple[Planned, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The file's exact size (ggml's docs/gguf.md: header, key-values, tensor infos, data)."""
+        header = 4 + 4 + 8 + 8  # magic, version, number of tensors, number of key-values
+        for key, value in {ARCHITECTURE: self.arch, **self.metadata}.items():
+            header += _string_bytes(key) + 4 + _value_bytes(value)
+        for tensor in self.tensors:  # name, number of axes, axes, type, offset
+            header += _string_bytes(tensor.name) + 4 + 8 * len(tensor.shape) + 4 + 8
+        return _aligned(header) + sum(_aligned(tensor.weight_bytes) for tensor in self.tensors)
+
+
+def write_file(path: Path, planned: PlannedFile, weights: Weights) -> None:
+    """Write the file; never more than a few rows in memory."""
+    _write_header(path, planned)
     with path.open("ab") as file:
         _align(file)
-        for tensor in tensors:
+        for tensor in planned.tensors:
             for values in packed(weights, tensor):
                 file.write(np.ascontiguousarray(values).data)
             _align(file)
 
 
 def _align(file: BinaryIO) -> None:
-    file.write(bytes(-file.tell() % GGUF_DEFAULT_ALIGNMENT))
+    file.write(bytes(_aligned(file.tell()) - file.tell()))
 
 
-def _write_header(path: Path, arch: str, metadata: Metadata, tensors: tuple[Planned, ...]) -> None:
-    writer = GGUFWriter(path, arch)
-    for key, value in metadata.items():
+def _aligned(nbytes: int) -> int:
+    return nbytes + -nbytes % GGUF_DEFAULT_ALIGNMENT
+
+
+def _value_bytes(value: Value) -> int:
+    """A value after its type; an array has its items' type and their number before them."""
+    if isinstance(value, str):
+        return _string_bytes(value)
+    if isinstance(value, bool):
+        return 1
+    if isinstance(value, int | float):
+        return 4
+    return 4 + 8 + sum(map(_value_bytes, value))
+
+
+def _string_bytes(text: str) -> int:
+    """Its length and its UTF-8."""
+    return 8 + len(text.encode())
+
+
+def _write_header(path: Path, planned: PlannedFile) -> None:
+    writer = GGUFWriter(path, planned.arch)
+    for key, value in planned.metadata.items():
         writer.add_key_value(key, value, VALUE_TYPES.get(type(value), GGUFValueType.ARRAY))
-    for tensor in tensors:
+    for tensor in planned.tensors:
         writer.add_tensor_info(
             tensor.name, tensor.shape, np.dtype(np.float32), tensor.weight_bytes, tensor.type
         )

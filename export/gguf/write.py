@@ -10,7 +10,7 @@ from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 from export.errors import UserError
 from export.families.spec import Gguf, Tiles, Vlm
 from export.gguf import metadata
-from export.gguf.file import write_file
+from export.gguf.file import PlannedFile, write_file
 from export.gguf.metadata import Value
 from export.gguf.packing import Planned, plan
 from export.gguf.tokenizer import tokenizer_metadata
@@ -33,30 +33,47 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
     Files are named after the type that most of their parameters have, as llama.cpp's users expect.
     """
-    vlm, (facts, tiles) = model.vlm, metadata.facts_of(model.vlm, model.image)
-    _expect_division_by_255(tiles)
-    tensors, fallbacks = _planned(vlm, facts, recipe)
-    vision = [tensor for tensor in tensors if component(tensor.name) == "vision"]
-    text = [tensor for tensor in tensors if component(tensor.name) != "vision"]
-    name = safe_name(model.name)
-    decoder_file = f"{name}-{main_type(text)}.gguf"
-    vision_file = f"mmproj-{name}-{main_type(vision)}.gguf"
-    decoder_keys = {
-        **general("model", model.name, text),
-        **metadata.decoder(vlm, facts),
-        **tokenizer_metadata(model.files, vlm, facts.tokenizer_pre),
-    }
-    vision_keys = {
-        **general("mmproj", model.name, vision),
-        **metadata.vision(vlm, tiles, facts),
-    }
-    write_file(folder / decoder_file, facts.arch, decoder_keys, text, model.weights)
-    write_file(folder / vision_file, "clip", vision_keys, vision, model.weights)
+    facts, _ = metadata.facts_of(model.vlm, model.image)
+    tensors, fallbacks = _planned(model.vlm, facts, recipe)
+    files = _files(model, tensors)
+    for planned in files.values():
+        write_file(folder / planned.name, planned, model.weights)
     return Written(
-        {"decoder": (decoder_file,), "vision": (vision_file,)},
+        {component: (planned.name,) for component, planned in files.items()},
         Quantization(_shares(tensors), _types(tensors), fallbacks),
         {"layout": layout, "arch": facts.arch, "projector": facts.projector_type},
     )
+
+
+def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
+    """Bytes of each file that `write` would make; reads no weight."""
+    facts, _ = metadata.facts_of(model.vlm, model.image)
+    tensors, _ = _planned(model.vlm, facts, recipe)
+    return {planned.name: planned.nbytes for planned in _files(model, tensors).values()}
+
+
+def _files(model: Model, tensors: Sequence[Planned]) -> Mapping[str, PlannedFile]:
+    """By component, in the order in which they are written."""
+    facts, tiles = metadata.facts_of(model.vlm, model.image)
+    _expect_division_by_255(tiles)
+    vision = tuple(tensor for tensor in tensors if component(tensor.name) == "vision")
+    text = tuple(tensor for tensor in tensors if component(tensor.name) != "vision")
+    name = safe_name(model.name)
+    decoder_keys = {
+        **general("model", model.name, text),
+        **metadata.decoder(model.vlm, facts),
+        **tokenizer_metadata(model.files, model.vlm, facts.tokenizer_pre),
+    }
+    vision_keys = {
+        **general("mmproj", model.name, vision),
+        **metadata.vision(model.vlm, tiles, facts),
+    }
+    return {
+        "decoder": PlannedFile(f"{name}-{main_type(text)}.gguf", facts.arch, decoder_keys, text),
+        "vision": PlannedFile(
+            f"mmproj-{name}-{main_type(vision)}.gguf", "clip", vision_keys, vision
+        ),
+    }
 
 
 def main_type(tensors: Sequence[Planned]) -> str:

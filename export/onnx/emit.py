@@ -238,7 +238,7 @@ class Emit:
             positions = min(text.context, STORED_POSITIONS)
             tables = rotary_tables(rope, text.head_dim, positions)
             cos, sin = (
-                self._parameters.constant(f"rotary.{len(self._rotary)}.{kind}", table, FLOAT)
+                self._parameters.constant(f"rotary{len(self._rotary) or ''}.{kind}", table, FLOAT)
                 for kind, table in zip(("cos", "sin"), tables, strict=True)
             )
             self._rotary[rope] = cos, sin

@@ -1,15 +1,20 @@
 """Weights as initializers: read, rounded as the recipe says, written, dropped, and accounted for.
 
-NOT aware of graphs: it answers "the initializers that hold this weight in this packing".
+Type, shape and so bytes of an initializer follow from shapes and recipe; values are only asked for
+by a data file that is written. NOT aware of graphs: it answers "the initializers that hold this
+weight in this packing".
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from math import prod
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from export.onnx.data import DataFile
+from export.onnx.data import DataFile, Packed, Values
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.shapes import component
@@ -69,13 +74,11 @@ class Parameters:
 
     def columns(self, name: str) -> int:
         """Inputs of a weight; trailing axes of a patch kernel count as one."""
-        return int(np.prod(self._shapes[f"{name}.weight"][1:]))
+        return prod(self._shapes[f"{name}.weight"][1:])
 
     def constant(self, name: str, values: np.ndarray, dtype: ir.DataType) -> ir.Value:
         """An initializer with these values; the same name gives the same initializer."""
-        if name not in self.values:
-            self.values[name] = self._data.add(name, values, dtype, list(values.shape))
-        return self.values[name]
+        return self._put([Packed(name, dtype, values.shape)], lambda: [values])[0]
 
     def integers(self, *values: int) -> ir.Value:
         """A small int64 constant, kept in the graph itself: shape inference reads its values."""
@@ -105,19 +108,28 @@ class Parameters:
 
     def vector(self, *names: str) -> ir.Value:
         """Tensors kept as float32, joined end to end (full names)."""
-        values = np.concatenate([self._read(name) for name in names])
-        for name in names:
-            size = int(np.prod(self._shapes[name]))
+        shapes = [self._shapes[name] for name in names]
+        for name, shape in zip(names, shapes, strict=True):
+            size = prod(shape)
             self._ledger.add(name, size, 4 * size, "float32", quantized=False)
-        return self.constant("+".join(names), values, ir.DataType.FLOAT)
+        joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        return self._put(
+            [Packed("+".join(names), ir.DataType.FLOAT, joined)],
+            lambda: [np.concatenate([self._read(name) for name in names])],
+        )[0]
 
     def dense(self, names: Sequence[str], bits: int, transposed: bool) -> ir.Value:
         """Float rows of `{name}.weight` for all names, [rows, columns] or transposed."""
         numpy_type, dtype = FLOATS[bits]
-        rows = self._rows(names).astype(numpy_type)
-        self._account(names, bits / 8, str(np.dtype(numpy_type)))
-        values = np.ascontiguousarray(rows.T) if transposed else rows
-        return self.constant(_key(names, "weight"), values, dtype)
+        shape = (self.rows(names), self.columns(names[0]))
+        packed = Packed(_key(names, "weight"), dtype, shape[::-1] if transposed else shape)
+        self._account(names, [packed], str(np.dtype(numpy_type)))
+
+        def values() -> list[NDArray[Any]]:
+            rows = self._rows(names).astype(numpy_type)
+            return [np.ascontiguousarray(rows.T) if transposed else rows]
+
+        return self._put([packed], values)[0]
 
     def blocked(
         self, names: Sequence[str], storage: Storage, flat: bool = False
@@ -126,48 +138,66 @@ class Parameters:
 
         `flat` codes [rows, bytes of a row] are what GatherBlockQuantized reads.
         """
-        rows = self._rows(names)
-        if storage.bits == 4:
-            codes, scales = blocks.four_bits(rows, storage.block)
-            codes = blocks.pairs(codes)
-        else:
-            codes, scales = blocks.eight_bits(rows, storage.block)
-        if flat:
-            codes = codes.reshape(len(rows), -1)
-        per_weight = (codes.nbytes + scales.nbytes) / rows.size
-        self._account(names, per_weight, f"int{storage.bits} in blocks of {storage.block}")
-        return (
-            self.constant(_key(names, "codes"), codes, ir.DataType.UINT8),
-            self.constant(_key(names, "scales"), scales, ir.DataType.FLOAT),
-        )
+        rows, blocks_a_row = self.rows(names), -(-self.columns(names[0]) // storage.block)
+        width = storage.block * storage.bits // 8
+        shape = (rows, blocks_a_row * width) if flat else (rows, blocks_a_row, width)
+        packed = [
+            Packed(_key(names, "codes"), ir.DataType.UINT8, shape),
+            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows, blocks_a_row)),
+        ]
+        self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
+
+        def values() -> list[NDArray[Any]]:
+            if storage.bits == 4:
+                codes, scales = blocks.four_bits(self._rows(names), storage.block)
+                return [blocks.pairs(codes), scales]
+            return list(blocks.eight_bits(self._rows(names), storage.block))
+
+        codes, scales = self._put(packed, values)
+        return codes, scales
 
     def int4_rows(self, names: Sequence[str], block: int) -> tuple[ir.Value, ir.Value, ir.Value]:
         """int4 codes [rows, blocks, block], int8 factors [rows, blocks, 1], scales [rows].
 
         Codes times factors are int8 rows (blocks.four_bit_rows).
         """
-        rows = self._rows(names)
-        codes, factors, scales = blocks.four_bit_rows(rows, block)
-        packed = blocks.pairs(codes.view(np.uint8) & np.uint8(15))
-        nbytes = packed.nbytes + factors.nbytes + scales.nbytes
-        self._account(names, nbytes / rows.size, f"int4 in blocks of {block}, by rows")
-        key = _key(names, "codes")
-        if key not in self.values:
-            self.values[key] = self._data.add(key, packed, ir.DataType.INT4, list(codes.shape))
-        return (
-            self.values[key],
-            self.constant(_key(names, "factors"), factors[..., None], ir.DataType.INT8),
-            self.constant(_key(names, "scales"), scales, ir.DataType.FLOAT),
-        )
+        rows, blocks_a_row = self.rows(names), -(-self.columns(names[0]) // block)
+        packed = [
+            Packed(_key(names, "codes"), ir.DataType.INT4, (rows, blocks_a_row, block)),
+            Packed(_key(names, "factors"), ir.DataType.INT8, (rows, blocks_a_row, 1)),
+            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
+        ]
+        self._account(names, packed, f"int4 in blocks of {block}, by rows")
+
+        def values() -> list[NDArray[Any]]:
+            codes, factors, scales = blocks.four_bit_rows(self._rows(names), block)
+            return [blocks.pairs(codes.view(np.uint8) & np.uint8(15)), factors, scales]
+
+        codes, factors, scales = self._put(packed, values)
+        return codes, factors, scales
 
     def int8_columns(self, names: Sequence[str]) -> tuple[ir.Value, ir.Value]:
         """int8 [columns, rows] and float32 scales [rows], as DynamicQuantizeMatMul reads."""
-        codes, scales = blocks.eight_bit_rows(self._rows(names))
-        self._account(names, (codes.nbytes + scales.nbytes) / codes.size, "int8 by rows")
-        return (
-            self.constant(_key(names, "codes"), np.ascontiguousarray(codes.T), ir.DataType.INT8),
-            self.constant(_key(names, "scales"), scales, ir.DataType.FLOAT),
-        )
+        rows, columns = self.rows(names), self.columns(names[0])
+        packed = [
+            Packed(_key(names, "codes"), ir.DataType.INT8, (columns, rows)),
+            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
+        ]
+        self._account(names, packed, "int8 by rows")
+
+        def values() -> list[NDArray[Any]]:
+            codes, scales = blocks.eight_bit_rows(self._rows(names))
+            return [np.ascontiguousarray(codes.T), scales]
+
+        codes, scales = self._put(packed, values)
+        return codes, scales
+
+    def _put(self, tensors: Sequence[Packed], values: Values) -> list[ir.Value]:
+        """The initializers of these names, made once."""
+        if tensors[0].name not in self.values:
+            made = self._data.add(tensors, values)
+            self.values |= {tensor.name: value for tensor, value in zip(tensors, made, strict=True)}
+        return [self.values[tensor.name] for tensor in tensors]
 
     def _rows(self, names: Sequence[str]) -> FloatArray:
         parts = [self._read(f"{name}.weight") for name in names]
@@ -177,10 +207,11 @@ class Parameters:
     def _read(self, name: str) -> FloatArray:
         return self._weights.read(name)
 
-    def _account(self, names: Sequence[str], bytes_per_weight: float, kind: str) -> None:
-        for name in names:
-            size = int(np.prod(self._shapes[f"{name}.weight"]))
-            quantized = kind.startswith("int")
+    def _account(self, names: Sequence[str], packed: Sequence[Packed], kind: str) -> None:
+        sizes = {name: prod(self._shapes[f"{name}.weight"]) for name in names}
+        bytes_per_weight = sum(part.nbytes for part in packed) / sum(sizes.values())
+        quantized = kind.startswith("int")
+        for name, size in sizes.items():
             nbytes = round(size * bytes_per_weight)
             self._ledger.add(f"{name}.weight", size, nbytes, kind, quantized)
 

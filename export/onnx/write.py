@@ -1,11 +1,15 @@
-"""Writes a model as ONNX: three graphs, each with one data file beside it."""
+"""Writes a model as ONNX: three graphs, each with one data file beside it.
 
+`sizes` emits the same graphs over data files that only count: the bytes without the writing.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
 
 from export.model import Model
-from export.onnx.data import DataFile
+from export.onnx.data import DataFile, new_data_file
 from export.onnx.graph import GRAPHS, OPSETS
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
@@ -15,11 +19,35 @@ from export.targets import Written
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """Write `model` into `folder`, tensor by tensor (the target's entry in export/targets.py)."""
     ledger, components = Ledger(), {}
-    for component, emit in GRAPHS.items():
-        stem = emit.__name__
-        with DataFile(folder / f"{stem}.onnx_data") as data:
-            graph = emit(model.vlm, Parameters(model.weights, recipe, data, ledger))
-        (folder / f"{stem}.onnx").write_bytes(ir.to_proto(graph).SerializeToString())
-        components[component] = (f"{stem}.onnx", f"{stem}.onnx_data")
+    for component in GRAPHS:
+        graph_file, data_file = files_of(component)
+        with new_data_file(folder / data_file) as data:
+            graph = _graph(model, recipe, component, data, ledger)
+        (folder / graph_file).write_bytes(graph)
+        components[component] = (graph_file, data_file)
     domains = {domain or "ai.onnx": version for domain, version in OPSETS.items()}
     return Written(components, ledger.result(), {"layout": layout, "opsets": domains})
+
+
+def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
+    """Bytes of each file that `write` would make; reads no weight."""
+    found: dict[str, int] = {}
+    for component in GRAPHS:
+        graph_file, data_file = files_of(component)
+        data = DataFile(Path(data_file))
+        found[graph_file] = len(_graph(model, recipe, component, data, Ledger()))
+        found[data_file] = data.nbytes
+    return found
+
+
+def files_of(component: str) -> tuple[str, str]:
+    """Names of a component's graph and data file."""
+    stem = GRAPHS[component].__name__
+    return f"{stem}.onnx", f"{stem}.onnx_data"
+
+
+def _graph(model: Model, recipe: Recipe, component: str, data: DataFile, ledger: Ledger) -> bytes:
+    """The graph's file; its weights go to `data` as they are met."""
+    graph = GRAPHS[component](model.vlm, Parameters(model.weights, recipe, data, ledger))
+    content: bytes = ir.to_proto(graph).SerializeToString()
+    return content

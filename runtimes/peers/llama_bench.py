@@ -13,18 +13,21 @@ from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import GreedySession
+from runtimes.session import Backend, GreedySession
 
 CONTEXT = 2048
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
     """Open the text model of a GGUF artifact."""
+    return GreedySession(open_backend(artifact, threads), preparer_of(artifact), ())
+
+
+def open_backend(artifact: Artifact, threads: int) -> Backend:
+    """The bare loop's step."""
     manifest = artifact.manifest
     path = artifact.path / manifest.components["decoder"][0]
-    return GreedySession(
-        BareBackend(str(path), threads, manifest.vlm.text.vocab), preparer_of(artifact), ()
-    )
+    return BareBackend(str(path), threads, manifest.vlm.text.vocab)
 
 
 class BareBackend:

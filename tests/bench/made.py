@@ -93,6 +93,7 @@ def quantization(bits: float) -> dict[str, Any]:
                 "weight_bytes": 780000,
             },
         },
+        "types": {"F32": 40000, "F16": 410000, "Q4_0": 1200000},
         "fallbacks": [{"tensor": tensor, **fallback} for tensor in tensors],
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench.plan import Choices, plan
+from bench.profiles import PROFILES
 from bench.record import Options
 from bench.subjects import Source
 from bench.tasks import TASKS
@@ -88,3 +89,40 @@ def test_a_named_reference_is_used_for_every_subject() -> None:
 def test_the_own_model_is_the_reference_otherwise() -> None:
     fidelity = choices(tasks={"fidelity": TASKS["fidelity"]})
     assert [job.reference for job in plan([ONNX], fidelity).jobs] == ["tiny-smolvlm"]
+
+
+PHONE = {"phone-4gb": PROFILES["phone-4gb"], "phone-8gb": PROFILES["phone-8gb"]}
+ONLY_LATENCY = {"latency": TASKS["latency"]}
+
+
+def test_a_profile_gives_its_threads_as_far_as_there_are_any() -> None:
+    jobs = plan([ONNX], choices(profiles=PHONE, threads=3, tasks=ONLY_LATENCY)).jobs
+    found = [(job.case.profile, job.case.threads) for job in jobs]
+    assert found == [("phone-4gb", 2), ("phone-8gb", 3)]
+
+
+PROFILE_SKIPS = [
+    (CHECKPOINT, "reference", "phone-4gb", "latency", "phone-4gb has no reference, only"),
+    (ONNX, "fake", "cuda", "latency", "it has no device cuda, only cpu"),
+    (ONNX, "fake", "desktop", "fidelity", "no profile has room for both"),
+]
+
+
+@pytest.mark.parametrize(("source", "runtime", "profile", "task", "reason"), PROFILE_SKIPS)
+def test_what_a_profile_rules_out_is_skipped(
+    source: Source, runtime: str, profile: str, task: str, reason: str
+) -> None:
+    made = choices(
+        runtimes={runtime: RUNTIMES[runtime]},
+        profiles={profile: PROFILES[profile]},
+        tasks={task: TASKS[task]},
+    )
+    found = plan([source], made)
+    assert found.jobs == ()
+    assert [reason in skip.reason for skip in found.skips] == [True]
+
+
+def test_what_could_not_be_exported_is_skipped_with_its_problem() -> None:
+    unmade = replace(ONNX, problem="it could not be exported: disk full")
+    (skip,) = plan([unmade], choices(tasks=ONLY_LATENCY)).skips
+    assert skip.reason == "it could not be exported: disk full"

@@ -1,8 +1,10 @@
 """Figures are drawn from what is known, the same bytes from the same records."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from bench.plots import FIGURES, draw
+from bench.pareto import Budget
+from bench.plots import PLOTS, draw, inline
 from bench.record import Record
 from bench.summary import rows
 
@@ -11,10 +13,9 @@ def test_each_model_gets_the_figures_it_has_data_for(tmp_path: Path, records: li
     figures = draw(rows(records), tmp_path, "report")
     of_tiny = [figure.file for figure in figures if not figure.subject.synthetic]
     of_random = [figure.file for figure in figures if figure.subject.synthetic]
-    assert of_tiny == [f"report-tiny-smolvlm-{name}.svg" for name in FIGURES]
-    assert of_random == [
-        f"report-smolvlm-500m-random-{name}.svg" for name in FIGURES if name != "accuracy"
-    ]
+    assert of_tiny == [f"report-tiny-smolvlm-{name}.svg" for name in PLOTS]
+    measured = ("decode", "first-token", "memory")
+    assert of_random == [f"report-smolvlm-500m-random-{name}.svg" for name in measured]
     for figure in figures:
         drawn = tmp_path / figure.file
         assert drawn.read_text().startswith("<?xml")
@@ -34,3 +35,30 @@ def test_figures_are_reproducible(tmp_path: Path, records: list[Record]) -> None
 def test_nothing_measured_draws_nothing(tmp_path: Path) -> None:
     assert draw((), tmp_path, "report") == ()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_the_page_have_text_as_text_and_name_what_the_files_name(
+    tmp_path: Path, records: list[Record]
+) -> None:
+    figures, drawn = inline(rows(records), "report")
+    assert figures == draw(rows(records), tmp_path, "report")
+    assert list(drawn) == [figure.file for figure in figures]
+    assert all("<text" in svg for svg in drawn.values())
+
+
+def test_axes_say_what_they_are(records: list[Record]) -> None:
+    _, drawn = inline(rows(records), "report", Budget("170 MB", 170_000_000))
+    said = {name: drawn[f"report-tiny-smolvlm-{name}.svg"] for name in PLOTS}
+    assert "(logarithmic)" in said["accuracy"]
+    assert "Pareto front" in said["accuracy"]
+    assert "640 × 480 pixels" in said["first-token"]
+    assert "budget, 170 MB" in said["memory"]
+    assert "2 fell back" in said["storage"]
+
+
+def test_the_whole_is_named_where_it_lies_far_beyond_its_steps(records: list[Record]) -> None:
+    late = records[2].outcome.timings[0]
+    slow = replace(late, first_token_s=0.9876)
+    outcome = replace(records[2].outcome, timings=(slow, slow))
+    _, drawn = inline(rows([replace(records[2], outcome=outcome)]), "report")
+    assert "988" in drawn["report-tiny-smolvlm-first-token.svg"]

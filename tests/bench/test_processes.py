@@ -1,12 +1,24 @@
 """Each job has its own process; whatever becomes of that process, there is a record."""
 
 import re
-from typing import Any
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
+from bench.limits import choose_cpus
+from bench.plan import Job
 from bench.processes import run_job
+from bench.profiles import PROFILES, Profile
 from tests.bench.made import ENVIRONMENT, MakeJob
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
 
 
 def test_a_job_gives_a_record_with_raw_samples(make_job: MakeJob) -> None:
@@ -19,8 +31,12 @@ def test_a_job_gives_a_record_with_raw_samples(make_job: MakeJob) -> None:
         assert len(timing.token_s) == 2
         assert min(timing.token_s) >= 0.01
     phases = [memory.phase for memory in record.outcome.memory]
-    assert phases == ["start", "loaded", "image", "prefill", "decode"]
+    assert phases == ["start", "loaded", "image", "prefill", "decode", "answers"]
     assert record.outcome.load_s is not None
+    assert record.outcome.work is not None
+    assert record.outcome.work.decode_flops is not None
+    assert record.cpu_s is not None
+    assert record.cpu_s > 0
 
 
 def test_text_prompts_have_exact_lengths(make_job: MakeJob) -> None:
@@ -33,6 +49,113 @@ def test_text_prompts_have_exact_lengths(make_job: MakeJob) -> None:
 def test_native_output_does_not_damage_the_record(make_job: MakeJob) -> None:
     job = make_job({"load": {"says": 'ggml: {"outcome": 1}\n'}}, repeats=1)
     assert run_job(job, 60, ENVIRONMENT).status == "ok"
+
+
+def test_the_parent_hears_each_phase_and_the_job_waits_for_it(make_job: MakeJob) -> None:
+    heard: list[str] = []
+    record = run_job(make_job(repeats=1), 60, ENVIRONMENT, heard.append)
+    assert record.status == "ok"
+    assert heard == ["starting", "loading", "warming up", "measuring", "loading again"]
+
+
+def test_a_job_is_pinned_to_as_many_cpus_as_it_has_threads(make_job: MakeJob) -> None:
+    assert run_job(make_job(repeats=1), 60, ENVIRONMENT).outcome.cpus == choose_cpus(1)
+
+
+@pytest.fixture
+def profile(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A device of 200 MB."""
+    monkeypatch.setitem(dict_of(PROFILES), "tiny", Profile(1, 200_000_000, ()))
+    return "tiny"
+
+
+def dict_of(table: Mapping[str, Profile]) -> dict[str, Profile]:
+    assert isinstance(table, dict)
+    return table
+
+
+def on(job: Job, profile: str) -> Job:
+    return replace(job, case=replace(job.case, profile=profile))
+
+
+def test_a_job_within_its_budget_fits(make_job: MakeJob, profile: str) -> None:
+    outcome = run_job(on(make_job(repeats=1), profile), 60, ENVIRONMENT).outcome
+    assert (outcome.fits, outcome.budget_bytes) == (True, 200_000_000)
+
+
+def test_a_job_beyond_its_budget_is_stopped_with_its_peak(make_job: MakeJob, profile: str) -> None:
+    job = on(make_job({"image": {"bytes": 400_000_000, "delay_s": 20}}, repeats=1), profile)
+    record = run_job(job, 60, ENVIRONMENT)
+    assert (record.status, record.outcome.fits) == ("failed", False)
+    assert re.search(
+        r"^does not fit: stopped at \d+ MB of a budget of 200 MB$", record.reason or ""
+    )
+    (memory,) = record.outcome.memory
+    assert memory.peak_bytes is not None
+    assert memory.peak_bytes > 200_000_000
+    assert record.wall_s is not None
+    assert record.wall_s < 10
+
+
+def test_a_burst_between_two_looks_is_still_found(make_job: MakeJob, profile: str) -> None:
+    """Each phase's own peak decides, which the kernel keeps."""
+    job = on(make_job({"image": {"bytes": 150_000_000}}, repeats=1), profile)
+    outcome = run_job(job, 60, ENVIRONMENT).outcome
+    assert outcome.fits is False
+
+
+def test_a_process_that_cannot_be_started_is_recorded(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    record = run_job(make_job(), 60, ENVIRONMENT)
+    assert record.status == "failed"
+    assert "could not be started: No such file" in (record.reason or "")
+
+
+PARENT = """
+import os
+import sys
+from bench.child import Bounds, attend
+from bench.launch import command
+from bench.limits import Limits
+from bench.processes import variables
+sleep = "__import__('time').sleep(60)"
+words = command(Limits(os.getpid(), (), None), "timeit", "-n1", "-r1", sleep)
+sys.stdout.write("ready\\n")
+sys.stdout.flush()
+attend(words, b"", variables(1), Bounds(), lambda line: False)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_killed_parent_leaves_no_child() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    child = wait_for(lambda: children.read_text().split())[0]
+    wait_for(lambda: b"timeit" in Path(f"/proc/{child}/cmdline").read_bytes())
+    time.sleep(0.3)  # it has to reach prctl
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert wait_for(lambda: not alive(child))
+
+
+def wait_for(condition: Callable[[], T], limit_s: float = 10.0) -> T:
+    """The condition's value as soon as it is true."""
+    end = time.monotonic() + limit_s
+    while not (value := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return value
+
+
+def alive(process: str) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
 
 
 FAILURES = [

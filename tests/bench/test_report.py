@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from bench.record import Record
+from bench.record import Damage, Record
 from bench.report import Figure, report
 from bench.summary import names, rows
 
@@ -59,3 +59,53 @@ def test_a_proof_of_any_shape_is_shown(records: list[Record]) -> None:
     found = report([replace(own, case=case)])
     assert "failed: features: cosine 0.5" in found
     assert "1, 2.5, –" in found
+
+
+def test_damaged_lines_are_in_the_report(records: list[Record]) -> None:
+    found = report(records, damages=[Damage("run.jsonl", 7, "schema 99, this version reads 1")])
+    assert "**1 damaged line of the runs left out: see the end of this report.**" in found
+    assert "| run.jsonl | 7 " in found.replace("   ", " ")
+
+
+def test_records_of_several_machines_are_said_to_be(records: list[Record]) -> None:
+    other = [replace(r, environment=replace(r.environment, cores=64)) for r in records]
+    assert "2 different machines or software versions" in report([*records, *other])
+
+
+def test_noise_is_named_with_its_jobs(records: list[Record]) -> None:
+    noisy = [replace(r, noise=("the clock fell",)) for r in records[:4]]
+    found = report([*noisy, *records[4:]])
+    assert "## What disturbed the measurement" in found
+    assert "and 2 more" in found
+
+
+def test_a_profile_says_whether_it_fits_with_the_peak(records: list[Record]) -> None:
+    held = [
+        replace(
+            r,
+            case=replace(r.case, profile="phone-4gb"),
+            outcome=replace(r.outcome, fits=r.case.round == 0, budget_bytes=170_000_000),
+        )
+        for r in records[2:4]
+    ]
+    assert "does not fit: 180 of 170 MB" in report(held)
+    assert "fits: 180 of 170 MB" in report(held[:1])
+    assert "--device phone-4gb --rounds" in report(held)
+
+
+def test_outliers_are_marked_and_kept(records: list[Record]) -> None:
+    own = records[2]
+    slow = replace(own.outcome.timings[2], first_token_s=9.0)
+    outcome = replace(own.outcome, timings=(*own.outcome.timings[:2], slow))
+    found = report([replace(own, outcome=outcome), records[3]])
+    assert "1/3: 9,000" in found
+
+
+def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
+    times = ("00", "01")
+    alternate = [
+        replace(r, started_at=f"2026-01-01T00:{times[r.case.round]}:0{n % 10}+00:00")
+        for n, r in enumerate(records[:6])
+    ]
+    table = report(alternate).split("### Speed side by side")[1].split("###")[0]
+    assert table.count(" yes |") == 2

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from bench.stats import Estimate, grouped_median, mad, mcnemar, mean, median, percentile, proportion
+from bench.stats import (
+    Estimate,
+    grouped_median,
+    mad,
+    mean,
+    median,
+    outliers,
+    percentile,
+    proportion,
+)
 
 
 def test_median_mad_and_percentiles_by_hand() -> None:
@@ -68,15 +77,9 @@ def test_equal_seeds_give_equal_intervals() -> None:
     assert mean([1.0, 2.0, 5.0]) == mean([1.0, 2.0, 5.0])
 
 
-def test_mcnemar_by_hand() -> None:
-    # 6 questions only the first got right, 1 only the second: 2 * (1 + 7) / 2^7 = 0.125.
-    first = {str(n): n < 6 for n in range(10)}
-    second = {str(n): n == 6 for n in range(12)}
-    found = mcnemar(first, second)
-    assert found is not None
-    assert (found.n, found.only_first, found.only_second) == (10, 6, 1)
-    assert found.p == pytest.approx(0.125)
-
-
-def test_mcnemar_without_shared_questions_is_none() -> None:
-    assert mcnemar({"a": True}, {"b": True}) is None
+def test_outliers_have_a_modified_z_score_beyond_3_and_a_half() -> None:
+    # Median 3, MAD 1: the fence is at 3 + 3.5 / 0.6745 = 8.19.
+    assert outliers([1.0, 2.0, 3.0, 4.0, 8.1]) == ()
+    assert outliers([1.0, 2.0, 3.0, 4.0, 8.3]) == (4,)
+    assert outliers([5.0, 5.0, 5.0, 9.0]) == ()  # MAD is 0: no scale to judge by
+    assert outliers([]) == ()

@@ -1,0 +1,147 @@
+"""One child process: what it is asked, what it says meanwhile, how it ends.
+
+Its parent sleeps until the child says something or ends; only where a memory budget must be watched
+from outside does it wake in between. NOT aware of jobs or of what the child works on.
+"""
+
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+from bench.limits import WATCH_S, highest_bytes, resident_bytes
+
+STDERR_LINES = 5
+TAIL_BYTES = 16384
+CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """When the parent ends it. None: never."""
+
+    timeout_s: float | None = None
+    watched_bytes: int | None = None
+    grace_s: float = 0.0
+    """What it gets to tidy up after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How it ended: its exit code (negative: the signal), or why it was stopped and its peak."""
+
+    code: int
+    answer: bytes
+    """Its last line."""
+    said: str
+    """The end of its stderr."""
+    stopped: str | None = None
+    peak_bytes: int | None = None
+
+
+class _Stop(Exception):
+    def __init__(self, reason: str, peak_bytes: int | None = None) -> None:
+        super().__init__(reason)
+        self.peak_bytes = peak_bytes
+
+
+def attend(
+    command: Sequence[str],
+    question: bytes,
+    variables: Mapping[str, str],
+    bounds: Bounds,
+    hear: Callable[[bytes], bool],
+) -> Ending:
+    """Run it to its end. `hear` gets each line and says whether the child waits for a reply.
+
+    Whatever happens here (Ctrl-C included), the child and its children are gone afterwards.
+    """
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=variables,
+            start_new_session=True,
+        )
+        answer, stopped, peak = b"", None, None
+        try:
+            _say(process, question)
+            for line in _lines(process, bounds):
+                answer = line
+                if hear(line):
+                    _say(process, b"")
+            process.wait()
+        except _Stop as stop:
+            stopped, peak = str(stop), stop.peak_bytes
+        finally:
+            _end(process, bounds.grace_s)
+        return Ending(process.returncode, answer, _tail(stderr), stopped, peak)
+
+
+def _lines(process: subprocess.Popen[bytes], bounds: Bounds) -> Iterator[bytes]:
+    """What it says on stdout, until it ends. Raises _Stop at a bound."""
+    assert process.stdout is not None
+    start, rest = time.monotonic(), b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(_sleep_s(process, bounds, time.monotonic() - start)):
+                continue
+            chunk = os.read(process.stdout.fileno(), CHUNK_BYTES)
+            if not chunk:
+                break
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole
+    if rest:
+        yield rest
+
+
+def _sleep_s(process: subprocess.Popen[bytes], bounds: Bounds, passed_s: float) -> float | None:
+    """How long until something has to be looked at; None is until the child says something."""
+    if bounds.timeout_s is not None and passed_s >= bounds.timeout_s:
+        raise _Stop(f"stopped after {bounds.timeout_s:g} s (--timeout)")
+    left_s = None if bounds.timeout_s is None else bounds.timeout_s - passed_s
+    if bounds.watched_bytes is None:
+        return left_s
+    held = resident_bytes(process.pid)
+    if held is not None and held > bounds.watched_bytes:
+        peak = highest_bytes(process.pid) or held
+        raise _Stop("stopped by the memory watchdog", peak)
+    return WATCH_S if left_s is None else min(left_s, WATCH_S)
+
+
+def _say(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it has ended: its exit code tells more
+        process.stdin.write(line + b"\n")
+        process.stdin.flush()
+
+
+def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    """Nothing of it stays: not the process, not its children, not our ends of the pipes."""
+    if grace_s and process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        with suppress(BrokenPipeError):
+            pipe.close()
+
+
+def _tail(stderr: IO[bytes]) -> str:
+    stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - TAIL_BYTES))
+    lines = [line.strip() for line in stderr.read().decode(errors="replace").splitlines()]
+    last = [line for line in lines if line][-STDERR_LINES:]
+    return f"it last said: {' / '.join(last)}" if last else "it said nothing"

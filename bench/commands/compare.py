@@ -1,0 +1,50 @@
+"""`bench compare`: 1 when something got worse, with how sure that is."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import record
+from bench.compare import Compared, compare
+from bench.markdown import markdown
+from bench.verdict import verdict
+from export.errors import UserError
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read both runs; lines that are no records are told on stderr."""
+    base, new = (_read(name) for name in (arguments.base, arguments.new))
+    found = compare(base, new, arguments.tolerance / 100)
+    text = json.dumps(facts(found)) + "\n" if arguments.json else markdown(verdict(found))
+    sys.stdout.write(text)
+    return 1 if found.regressed else 0
+
+
+def facts(found: Compared) -> dict[str, object]:
+    """The comparison as one JSON object."""
+    numbers = []
+    for own in found.comparisons:
+        subject = own.subject
+        names = {"model": subject.model, "target": subject.target, "recipe": subject.recipe}
+        numbers.append({**names, **{k: v for k, v in vars(own).items() if k in PLAIN}})
+        numbers[-1]["change"] = {key: getattr(own.change, key) for key in CHANGE}
+        numbers[-1]["options"] = asdict(own.options) if own.options else None
+    lost = [
+        {"runtime": r.case.runtime, "task": r.case.task, "reason": r.reason} for r in found.lost
+    ]
+    return {"regressed": found.regressed, "numbers": numbers, "lost": lost}
+
+
+PLAIN = ("runtime", "number", "base", "new", "relative", "verdict", "sure")
+CHANGE = ("value", "low", "high", "n", "paired")
+
+
+def _read(name: str) -> list[record.Record]:
+    records, damages = record.read([Path(name)])
+    for damage in damages:
+        sys.stderr.write(f"{damage}\n")
+    if not records:
+        raise UserError(f"{name}: no records; `bench run -o {name}` writes them")
+    return records

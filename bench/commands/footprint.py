@@ -1,0 +1,35 @@
+"""`bench footprint`: predicted bytes and memory of exports that were not made, from config.json."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from bench.footprint import markdown, predict
+from export.errors import UserError
+from export.quantize.recipe import RECIPES
+from export.registry import list_models
+from export.targets import TARGETS
+
+KEYS = ("model", "target", "recipe", "disk_bytes", "kv_bytes_per_token", "peak_bytes", "fits")
+"""Of a row in --json: the shape that other programs rely on."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a table, or a list of objects as JSON; what cannot be predicted goes to stderr."""
+    rows, refusals = predict(
+        arguments.models or list_models(),
+        arguments.target or tuple(TARGETS),
+        arguments.recipe or tuple(RECIPES),
+        arguments.context,
+    )
+    if not rows:
+        raise UserError("; ".join(refusals))
+    for line in refusals:
+        sys.stderr.write(f"left out: {line}\n")
+    if arguments.json:
+        facts = [asdict(row) for row in rows]
+        sys.stdout.write(json.dumps([{key: row[key] for key in KEYS} for row in facts]) + "\n")
+    else:
+        sys.stdout.write(markdown(rows) + "\n")
+    return 0

@@ -1,0 +1,220 @@
+"""A report's tables of what is right: fidelity, paired comparisons, proofs, bits, exceptions.
+
+NOT aware of how a report is put together. Rows in, blocks out, none where nothing is known.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bench import format as text
+from bench.changes import Change, interleaved, mcnemar, ratio, share_change
+from bench.document import Block, Table, Text
+from bench.measure import Timing
+from bench.stats import proportion
+from bench.summary import Row, names
+
+# The proof's checks in the order of the ladder; others follow in the artifact's order.
+LADDER = ("tensors", "preprocessing", "features", "logits", "greedy")
+
+
+def fidelity(own: Sequence[Row]) -> list[Block]:
+    """How far each row's next-token distributions are from the reference's."""
+    compared = [
+        (row, name, row.agreement, row.agreement.fidelity)
+        for row, name in zip(own, names(own), strict=True)
+        if row.agreement and row.agreement.fidelity
+    ]
+    if not compared:
+        return []
+    equal = [proportion(a.equal_answers, a.items) for _, _, a, _ in compared]
+    columns = (text.shares([row.top1() for row, *_ in compared]), text.shares(equal))
+    lines = [
+        [
+            *(name, row.runtime, f"{found.n:,}", text.interval(row.kld())),
+            *map(text.significant, (found.kld_p99, found.kld_p999, found.max_kld)),
+            *(top1, answers, f"{agreement.items:,}"),
+        ]
+        for (row, name, agreement, found), top1, answers in zip(compared, *columns, strict=True)
+    ]
+    header = [
+        *("artifact", "runtime", "tokens", "mean KLD", "99 %", "99.9 %", "max", "top-1"),
+        *("equal greedy answers", "answers"),
+    ]
+    references = text.listed(list(dict.fromkeys(a.reference for _, _, a, _ in compared)))
+    explained = f"KL(reference || artifact) in nats after the same tokens; reference: {references}."
+    return [Text(explained), Table(header, lines, left=2)]
+
+
+def accuracy(own: Sequence[Row]) -> list[Block]:
+    """Each row against the reference (or what is most exact), question by question."""
+    scored = [(row, name) for row, name in zip(own, names(own), strict=True) if row.accuracy]
+    if len(scored) < 2:
+        return []
+    base, base_name = min(scored, key=lambda pair: _coarseness(pair[0]))
+    lines = []
+    for row, name in scored:
+        pair = None if row is base else mcnemar(base.correct(), row.correct())
+        if pair is not None:
+            points = _points(share_change(pair))
+            counts = [str(pair.only_first), str(pair.only_second), f"{pair.n:,}"]
+            lines.append([name, row.runtime, points, *counts, text.significant(pair.p, 2)])
+    if not lines:
+        return []
+    header = ["artifact", "runtime", "change, points", "only base right", "only this right", "n"]
+    explained = (
+        f"The same questions, compared one by one with {base_name} on {base.runtime}. "
+        "p is McNemar's exact test: how often chance alone would give a split this uneven."
+    )
+    return [Text(explained), Table([*header, "p"], lines, left=2)]
+
+
+SPEEDS: Mapping[str, Callable[[Timing], float | None]] = {
+    "first token": lambda timing: timing.first_token_s,
+    "decode rate": lambda timing: timing.decode_tokens_per_s,
+    "whole request": lambda timing: timing.total_s,
+}
+
+
+def speed(own: Sequence[Row]) -> list[Block]:
+    """Each row against the reference (or what is most exact), round by round."""
+    timed = [(row, name) for row, name in zip(own, names(own), strict=True) if row.workload]
+    if len(timed) < 2:
+        return []
+    base, base_name = min(timed, key=lambda pair: _coarseness(pair[0]))
+    lines = []
+    for row, name in timed:
+        cells = [] if row is base else _speed(base, row)
+        lines += [[name, row.runtime, *cells]] if cells else []
+    if not lines:
+        return []
+    explained = (
+        f"Relative to {base_name} on {base.runtime}, with 95 % intervals. Rounds that ran "
+        "interleaved are compared in pairs: what slowed the machine for a while slowed both. "
+        "Where the interval spans more than a factor of ten the change is called unsure: more "
+        "rounds would narrow it."
+    )
+    header = ["artifact", "runtime", *SPEEDS, "processes", "paired"]
+    return [Text(explained), Table(header, lines, left=2)]
+
+
+def proofs(own: Sequence[Row]) -> list[Block]:
+    """What each artifact's proof found, check by check."""
+    artifacts = _artifacts(own)
+    if not artifacts:
+        return []
+    found = [row.subject.proof for row in artifacts.values() if row.subject.proof]
+    checks = list(dict.fromkeys(name for proof in found for name in _checks(proof)))
+    checks.sort(key=lambda name: LADDER.index(name) if name in LADDER else len(LADDER))
+    lines = []
+    for name, row in artifacts.items():
+        proof = row.subject.proof
+        if proof is None:
+            lines.append([name, "not proven", *[text.ABSENT] * len(checks)])
+        else:
+            cells = [_check(_checks(proof).get(check)) for check in checks]
+            lines.append([name, _verdict(proof), *cells])
+    return [Table(["artifact", "verdict", *checks], lines, left=2 + len(checks))]
+
+
+def sizes(own: Sequence[Row]) -> list[Block]:
+    """Parameters, share quantized and bytes of each component."""
+    lines = []
+    for name, row in _artifacts(own).items():
+        components = (row.subject.quantization or {}).get("components") or {}
+        bits = text.significant(row.bits_per_weight)
+        for component, part in components.items():
+            lines.append([name, component, *_component(part), bits])
+            bits = ""
+    header = ["artifact", "component", "parameters", "quantized", "weights", "bits/weight in all"]
+    return [Table(header, lines, left=2)] if lines else []
+
+
+def exceptions(own: Sequence[Row]) -> list[Block]:
+    """Tensors that fell back, by reason; one sentence where artifacts kept to their recipes."""
+    lines, kept = [], []
+    for name, row in _artifacts(own).items():
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        fallbacks = (row.subject.quantization or {}).get("fallbacks")
+        for fallback in fallbacks or ():
+            key = tuple(str(fallback.get(k, text.ABSENT)) for k in ("asked", "got", "reason"))
+            groups.setdefault((key[0], key[1], key[2]), []).append(str(fallback.get("tensor")))
+        for (asked, got, reason), tensors in groups.items():
+            more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
+            lines.append([name, f"`{tensors[0]}`{more}", asked, got, reason])
+        kept += [name] if fallbacks is not None and not fallbacks else []
+    header = ["artifact", "tensors", "asked", "got", "reason"]
+    table: list[Block] = [Table(header, lines, left=5)] if lines else []
+    return table + ([Text(f"None in {text.listed(kept)}.")] if kept else [])
+
+
+def _speed(base: Row, row: Row) -> list[str]:
+    if base.workload is None or row.workload is None:
+        return []
+    if base.workload.options != row.workload.options or base.machine != row.machine:
+        return []
+    pairs = interleaved(base.workload.started(), row.workload.started())
+    changes = [
+        ratio(base.workload.rounds(number), row.workload.rounds(number), pairs)
+        for number in SPEEDS.values()
+    ]
+    n = next((str(change.n) for change in changes if change), text.ABSENT)
+    return [*(_times(change) for change in changes), n, "yes" if pairs else "no"]
+
+
+def _times(change: Change | None) -> str:
+    """A relative change as a factor: × 1.25 [1.20, 1.31]."""
+    if change is None:
+        return text.ABSENT
+    factors = [None if c is None else 1 + c for c in (change.value, change.low, change.high)]
+    value, low, high = map(text.significant, factors)
+    if change.low is None or change.high is None or 1 + change.high > 10 * (1 + change.low):
+        return f"× {value}, unsure"
+    return f"× {value} [{low}, {high}]"
+
+
+def _points(change: Change) -> str:
+    low, high = 100 * (change.low or 0.0), 100 * (change.high or 0.0)
+    return f"{100 * change.value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _coarseness(row: Row) -> tuple[bool, float]:
+    """Checkpoints first, then artifacts by falling bits per weight."""
+    return row.subject.target is not None, -(row.bits_per_weight or 0.0)
+
+
+def _artifacts(own: Sequence[Row]) -> Mapping[str, Row]:
+    """Rows of different artifacts by name: what is true of an artifact on any runtime."""
+    found: dict[str | None, tuple[str, Row]] = {}
+    for row, name in zip(own, names(own), strict=True):
+        if row.subject.target is not None:
+            found.setdefault(row.subject.sha256, (name, row))
+    return dict(found.values())
+
+
+def _checks(proof: Mapping[str, Any]) -> Mapping[str, Any]:
+    checks = proof.get("checks")
+    return checks if isinstance(checks, Mapping) else {}
+
+
+def _verdict(proof: Mapping[str, Any]) -> str:
+    if proof.get("passed"):
+        return "passed"
+    reasons = [str(failure) for failure in proof.get("failures") or ()]
+    return f"failed: {'; '.join(reasons)}" if reasons else "failed"
+
+
+def _check(check: object) -> str:
+    if check is None:
+        return text.ABSENT
+    if isinstance(check, Mapping) and "skipped" in check:
+        return f"skipped: {check['skipped']}"
+    if isinstance(check, Mapping) and set(check) == {"equal", "of"}:
+        return f"{check['equal']} of {check['of']} equal"
+    return text.plain(check).replace("_", " ")
+
+
+def _component(part: Mapping[str, Any]) -> list[str]:
+    parameters, quantized = part.get("parameters"), part.get("quantized_parameters")
+    share = quantized / parameters if parameters and quantized is not None else None
+    count = text.ABSENT if parameters is None else f"{parameters:,}"
+    return [count, text.percent(share), text.megabytes(part.get("weight_bytes"))]

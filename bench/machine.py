@@ -1,0 +1,120 @@
+"""What a report says about the machines, and how two of them differ. Pure.
+
+NOT aware of what was measured on them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from bench import format as text
+from bench.document import Block, Heading, Table
+from bench.environment import Environment
+from bench.record import Record
+from bench.summary import machines
+
+# What makes a machine another one. Packages, Python and our own revision are what is compared.
+HARDWARE: Mapping[str, Callable[[Environment], object]] = {
+    "CPU": lambda e: e.cpu,
+    "architecture": lambda e: e.architecture,
+    "instructions": lambda e: " ".join(e.cpu_flags),
+    "cores": lambda e: e.cores,
+    "usable CPUs": lambda e: e.usable_cpus,
+    "highest clock": lambda e: e.max_hz,
+    "governor": lambda e: e.governor,
+    # A kernel keeps a few MB more or less for itself.
+    "memory, GB": lambda e: None if e.memory_bytes is None else round(e.memory_bytes / 1e9),
+}
+SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
+    "system": lambda e: e.system,
+    "Python": lambda e: e.python,
+    "PocketVLM revision": lambda e: e.revision,
+}
+
+
+def hardware_differences(first: Environment, second: Environment) -> list[str]:
+    """`CPU: A -> B` for each trait that makes them different machines."""
+    return _differences(HARDWARE, first, second)
+
+
+def software_differences(first: Environment, second: Environment) -> list[str]:
+    """The same of what runs on the machine, package by package."""
+    names = sorted({*first.packages, *second.packages})
+    packages = {name: _package(name) for name in names}
+    return _differences({**SOFTWARE, **packages}, first, second)
+
+
+def short_name(environment: Environment) -> str:
+    """A machine in half a line."""
+    e = environment
+    size = "" if e.memory_bytes is None else f", {e.memory_bytes / 1e9:.0f} GB"
+    return f"{e.cpu or e.architecture}, {e.usable_cpus or text.ABSENT} CPUs{size}, {e.system}"
+
+
+def machines_section(records: Sequence[Record]) -> list[Block]:
+    """Each different environment, and how busy it was."""
+    found = machines(records)
+    blocks: list[Block] = []
+    for number, environment in enumerate(found, start=1):
+        same = [r for r in records if _same(r.environment, environment)]
+        lines = _environment(environment) + _busy(same)
+        blocks += [Heading(3, f"Machine {number}")] if len(found) > 1 else []
+        blocks.append(Table(["", ""], lines, left=2))
+    return [Heading(2, "Machine" if len(found) == 1 else "Machines"), *blocks] if found else []
+
+
+def _same(first: Environment, second: Environment) -> bool:
+    return replace(first, ceilings=None) == replace(second, ceilings=None)
+
+
+def _package(name: str) -> Callable[[Environment], object]:
+    return lambda environment: environment.packages.get(name)
+
+
+def _differences(
+    traits: Mapping[str, Callable[[Environment], object]], first: Environment, second: Environment
+) -> list[str]:
+    return [
+        f"{name}: {_or_unknown(trait(first))} -> {_or_unknown(trait(second))}"
+        for name, trait in traits.items()
+        if trait(first) != trait(second)
+    ]
+
+
+def _or_unknown(value: object) -> str:
+    return "not known" if value is None else str(value)
+
+
+def _environment(e: Environment) -> list[list[str]]:
+    clock = f"{e.max_hz / 1e9:.2f} GHz at most" if e.max_hz else None
+    governor = f"governor {e.governor}" if e.governor else None
+    packages = ", ".join(f"{name} {version}" for name, version in e.packages.items())
+    frequency = ", ".join(part for part in (clock, governor) if part)
+    return [
+        ["CPU", f"{e.cpu or 'unknown'} ({e.architecture})"],
+        ["cores", f"{e.cores or text.ABSENT} physical, {e.usable_cpus or text.ABSENT} usable CPUs"],
+        ["instructions", " ".join(e.cpu_flags) or text.ABSENT],
+        ["frequency", frequency or "not readable here"],
+        ["memory", "not known" if e.memory_bytes is None else f"{e.memory_bytes / 1e9:.1f} GB"],
+        ["system", e.system],
+        ["Python", e.python],
+        ["packages", packages or text.ABSENT],
+        ["PocketVLM revision", e.revision or "not a checkout"],
+    ]
+
+
+def _busy(records: Sequence[Record]) -> list[list[str]]:
+    ran = [record for record in records if record.wall_s is not None]
+    loads = [r.before.load_1m for r in ran if r.before.load_1m is not None]
+    stolen = [
+        r.after.steal_s - r.before.steal_s
+        for r in ran
+        if r.after.steal_s is not None and r.before.steal_s is not None
+    ]
+    wall = sum(record.wall_s or 0 for record in ran)
+    lines = []
+    if loads:
+        span = f"{min(loads):.2f} to {max(loads):.2f}"
+        lines.append(["load average (1 min) before a job", span])
+    if stolen:
+        lines.append(["stolen by the hypervisor", f"{sum(stolen):.2f} CPU s in {wall:.0f} s"])
+    return lines

@@ -1,0 +1,50 @@
+"""A document as markdown that also reads well as text. Pure.
+
+NOT aware of records.
+"""
+
+from collections.abc import Sequence
+from functools import singledispatch
+
+from bench import format as text
+from bench.document import Block, Bullets, Code, Heading, Picture, Table, Text
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """All blocks, a blank line between each two."""
+    return "\n\n".join(_block(block) for block in blocks) + "\n"
+
+
+@singledispatch
+def _block(block: object) -> str:
+    raise TypeError(f"no block: {block!r}")
+
+
+@_block.register
+def _(block: Heading) -> str:
+    return f"{'#' * block.level} {block.text}"
+
+
+@_block.register
+def _(block: Text) -> str:
+    return block.text
+
+
+@_block.register
+def _(block: Bullets) -> str:
+    return "\n".join(f"- {item}" for item in block.items)
+
+
+@_block.register
+def _(block: Table) -> str:
+    return text.table(block.header, block.rows, block.left)
+
+
+@_block.register
+def _(block: Code) -> str:
+    return f"```{block.language}\n{block.text}\n```"
+
+
+@_block.register
+def _(block: Picture) -> str:
+    return f"![{block.caption}]({block.file})"

@@ -1,0 +1,63 @@
+"""What disturbed a measurement, in sentences. Pure: nothing is corrected or left out for it.
+
+NOT aware of how anything was measured. Limits are where a difference of a few per cent between two
+artifacts could no longer be told from the disturbance.
+"""
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from bench.measure import Timing
+from bench.profiles import PROFILES
+from bench.record import Case, Outcome, Record
+
+SPREAD = 0.05  # median absolute deviation over median, of decode steps
+DRIFT = 0.05  # of the last request's median step against the first's
+STEAL = 0.01  # of the CPUs' time that a hypervisor gave to others
+OTHERS = 0.05  # of one CPU, used by other processes
+SLOWED = 0.9  # clock after against before
+SHORTEST_S = 1.0  # ticks of /proc/stat are 10 ms: shares of less are not known
+
+
+def noise(record: Record) -> tuple[str, ...]:
+    """A sentence for everything that makes this record less sure than it looks."""
+    timings = record.outcome.timings
+    return (*_samples(timings), *_machine(record), *_profile(record.case, record.outcome))
+
+
+def _samples(timings: Sequence[Timing]) -> Iterator[str]:
+    steps = [step for timing in timings for step in timing.token_s]
+    if len(steps) < 3:
+        return
+    middle = median(steps)
+    spread = median(abs(step - middle) for step in steps) / middle if middle else 0.0
+    if spread > SPREAD:
+        yield f"decode steps vary by {spread:.0%} (median absolute deviation of {len(steps)})"
+    first, last = (median(timings[n].token_s or [0.0]) for n in (0, -1))
+    if first and abs(last / first - 1) > DRIFT:
+        yield f"the last request's decode steps took {last / first - 1:+.0%} against the first's"
+
+
+def _machine(record: Record) -> Iterator[str]:
+    before, after, wall_s = record.before, record.after, record.wall_s or 0.0
+    cpus = record.environment.usable_cpus or 1
+    if wall_s > SHORTEST_S and before.steal_s is not None and after.steal_s is not None:
+        share = (after.steal_s - before.steal_s) / (wall_s * cpus)
+        if share > STEAL:
+            yield f"a hypervisor gave {share:.1%} of the CPUs' time to others (steal)"
+    if wall_s > SHORTEST_S and None not in (before.busy_s, after.busy_s, record.cpu_s):
+        used = (after.busy_s or 0.0) - (before.busy_s or 0.0) - (record.cpu_s or 0.0)
+        if used / wall_s > OTHERS:
+            yield f"other processes used {used / wall_s:.2g} CPUs meanwhile"
+    if after.throttled is not None and after.throttled > (before.throttled or 0):
+        yield f"cores were slowed down for their heat {after.throttled - (before.throttled or 0)}×"
+    if before.hz and after.hz and after.hz < SLOWED * before.hz:
+        yield f"the clock fell from {before.hz / 1e9:.2f} to {after.hz / 1e9:.2f} GHz"
+
+
+def _profile(case: Case, outcome: Outcome) -> Iterator[str]:
+    profile = PROFILES.get(case.profile or "")
+    if profile is not None and case.threads < profile.threads:
+        yield f"{case.profile} has {profile.threads} threads, and {case.threads} could be used here"
+    if outcome.cpus is not None and len(outcome.cpus) < case.threads:
+        yield f"{case.threads} threads shared {len(outcome.cpus)} CPUs"

@@ -1,0 +1,269 @@
+"""What each figure of a report shows: rows in, matplotlib axes filled.
+
+NOT aware of files, titles or where a figure goes. Heights follow the rows; the width is given.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.format import significant
+from bench.measure import Timing
+from bench.memory import PHASES
+from bench.pareto import Budget, front
+from bench.stats import Estimate
+from bench.summary import Row, names
+from bench.tables import IMAGE, PHASE_TITLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+# Okabe and Ito's palette, told apart with any colour vision (jfly.uni-koeln.de/color).
+BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#8a8a8a"
+RED = "#d55e00"
+LIGHT, INK = "#d9d9d9", "#1f2021"
+COLOURS = {"onnxruntime": BLUE, "llama_cpp": ORANGE, "reference": GRAY}
+OTHERS = (GREEN, PURPLE, RED)
+MARKERS = {"fp32": "D", "fp16": "s", "int8": "o", "int4": "^", None: "*"}
+
+
+STEPS: tuple[tuple[str, str, Callable[[Timing], float | None]], ...] = (
+    (f"prepare ({IMAGE})", GRAY, lambda timing: timing.prepare_s),
+    ("image", ORANGE, lambda timing: timing.image_s),
+    ("prefill", BLUE, lambda timing: timing.prefill_s),
+)
+# Bits of a kind of storage, most first, from dark to light.
+STORAGE = {32: GRAY, 16: PURPLE, 8: BLUE, 6: GREEN, 5: GREEN, 4: ORANGE}
+WIDE = 6.0  # inches from which two panels stand side by side
+
+
+def accuracy(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+    """Two panels with accuracy upwards; the line joins what nothing beats in both numbers."""
+    costs: list[tuple[str, Callable[[Row], float | None]]] = [
+        ("size on disk, MB (logarithmic)", lambda row: _scaled(row.subject.disk_bytes, 1e-6)),
+        ("one request, ms (logarithmic)", lambda row: _value(row.total_s(), 1e3)),
+    ]
+    costs = [cost for cost in costs if any(cost[1](row) is not None for row in own)]
+    beside = canvas.get_figwidth() >= WIDE
+    grid = (1, len(costs)) if beside else (len(costs), 1)
+    _height(canvas, (2.6 if beside else 2.2 * len(costs)) + 0.16 * len(own) + 0.3)
+    panels = canvas.subplots(*grid, squeeze=False, sharey=beside).flat
+    for axes, (title, cost) in zip(panels, costs, strict=True):
+        _tradeoff(axes, own, cost)
+        axes.set_xlabel(title)
+    for axes in canvas.axes[:1] if beside else canvas.axes:
+        axes.set_ylabel("right answers, %")
+    _legend(canvas, columns=3 if beside else 2)
+
+
+def decode(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+    """Bars with intervals, the figure at the end."""
+    axes = _bars(canvas, own)
+    ends = []
+    for place, row in enumerate(own):
+        rate = row.decode_tokens_per_s()
+        if rate is not None:
+            axes.barh(place, rate.value, height=0.62, color=_colour(row, own))
+            axes.errorbar(
+                rate.value, place, xerr=_errors(rate), fmt="none", color=INK, capsize=3, lw=1.1
+            )
+            ends.append(max(rate.value, rate.high or 0.0))
+            _end_label(axes, ends[-1], place, significant(rate.value))
+    axes.locator_params(axis="x", nbins=6)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.set_xlim(0, 1.16 * max(ends))
+    axes.set_xlabel("tokens/s, median with 95 % interval")
+
+
+def first_token(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+    """Medians of the steps before the first token, one behind the other."""
+    axes = _bars(canvas, own)
+    ends = []
+    for place, row in enumerate(own):
+        left = 0.0
+        for title, colour, step in STEPS:
+            width = 1e3 * ((row.workload.middle(step) if row.workload else None) or 0.0)
+            axes.barh(place, width, 0.62, left=left, color=colour, label=_once(axes, title))
+            left += width
+        whole = _value(row.first_token_s(), 1e3) or left
+        # Medians of steps need not add up to the median of the whole.
+        axes.plot(
+            [whole, whole],
+            [place - 0.4, place + 0.4],
+            color=INK,
+            lw=1.5,
+            label=_once(axes, "whole"),
+        )
+        ends.append(max(left, whole))
+        _end_label(axes, ends[-1], place, significant(whole))
+    axes.set_xlim(0, 1.16 * max(ends))
+    axes.set_xlabel("ms, medians; at the end: the whole")
+    _legend(canvas, columns=4 if canvas.get_figwidth() >= WIDE else 2)
+
+
+def memory(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+    """A line for each row over the phases, from 0, with the budget where it is near."""
+    _height(canvas, 2.5 + 0.16 * len(own) + 0.2)
+    axes = canvas.add_subplot()
+    peaks = [[_peak_mb(row, phase) for phase in PHASES] for row in own]
+    for row, name, line in zip(own, names(own), peaks, strict=True):
+        known = [(n, peak) for n, peak in enumerate(line) if peak is not None]
+        axes.plot(*zip(*known, strict=True), **_look(row, own), label=f"{name}, {row.runtime}")
+    highest = max(peak for line in peaks for peak in line if peak is not None)
+    top = 1.08 * highest
+    limit = _limit_mb(own, budget)
+    if limit is not None and limit < 2.5 * highest:
+        top = max(top, 1.12 * limit)
+        axes.axhline(limit, color=RED, ls="--", lw=1.2, label=f"budget, {significant(limit)} MB")
+    wrapped = [PHASE_TITLES[phase].replace(" ", "\n") for phase in PHASES]
+    axes.set_xticks(range(len(PHASES)), wrapped)
+    axes.set_ylim(0, top)
+    axes.grid(axis="y", color=LIGHT, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.set_ylabel("peak of the process, MB")
+    _legend(canvas, columns=3 if canvas.get_figwidth() >= WIDE else 2)
+
+
+def storage(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+    """Shares of the parameters by how they are kept; at the end, how many tensors fell back."""
+    rows = list({row.subject.sha256: row for row in own}.values())
+    axes = _bars(canvas, rows, runtime=False)
+    for place, row in enumerate(rows):
+        quantization = row.subject.quantization or {}
+        shares, left = _by_bits(quantization["types"]), 0.0
+        for bits in sorted(shares, reverse=True):
+            title, colour = f"{bits} bit", STORAGE.get(bits, LIGHT)
+            axes.barh(place, shares[bits], 0.62, left=left, color=colour, label=_once(axes, title))
+            left += shares[bits]
+        fell = len(quantization.get("fallbacks") or ())
+        _end_label(axes, 100, place, f"{fell} fell back" if fell else "as asked")
+    axes.set_xlim(0, 124 if canvas.get_figwidth() >= WIDE else 138)
+    axes.set_xticks(range(0, 101, 25))
+    axes.set_xlabel("parameters, %; at the end: tensors that fell back")
+    _legend(canvas, columns=5)
+
+
+def _tradeoff(axes: "Axes", own: Sequence[Row], cost: Callable[[Row], float | None]) -> None:
+    points = []
+    for row, name in zip(own, names(own), strict=True):
+        share, price = row.accuracy_share(), cost(row)
+        if share is None or price is None:
+            continue
+        points.append((price, 100 * share.value))
+        look = _look(row, own) | {"ls": "none", "capsize": 3, "elinewidth": 1}
+        axes.errorbar(*points[-1], _errors(share, 100), label=f"{name}, {row.runtime}", **look)
+    ahead = sorted(points[n] for n in front([(price, -share) for price, share in points]))
+    line: dict[str, Any] = {"color": INK, "lw": 1, "ls": ":", "drawstyle": "steps-post"}
+    ring: dict[str, Any] = {"marker": "o", "ms": 12, "mfc": "none", "mew": 0.9, "zorder": 3}
+    axes.plot(*zip(*ahead, strict=True), label="Pareto front", **line, **ring)
+    axes.margins(y=0.1)
+    axes.set_xscale("log")
+    _log_ticks(axes, [price for price, _ in points])
+    axes.margins(y=0.1)
+    axes.grid(axis="y", color=LIGHT, lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def _log_ticks(axes: "Axes", values: Sequence[float]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    low, high = min(values) / 1.25, max(values) * 1.25
+    axes.set_xlim(low, high)
+    fine = high / low < 10
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if fine else (1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+
+
+def _bars(canvas: "Canvas", own: Sequence[Row], runtime: bool = True) -> "Axes":
+    """Axes with a row for each bar, the first one topmost, named in two lines."""
+    _height(canvas, 1.1 + 0.4 * max(len(own), 2))
+    axes: Axes = canvas.add_subplot()
+    labels = [
+        f"{name}\n{row.runtime}" if runtime else name
+        for row, name in zip(own, names(own), strict=True)
+    ]
+    axes.set_yticks(range(len(own)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(own) - 0.45, -0.55)
+    return axes
+
+
+def _height(canvas: "Canvas", inches: float) -> None:
+    canvas.set_figheight(inches)
+
+
+def _look(row: Row, own: Sequence[Row]) -> dict[str, Any]:
+    """Colour tells the runtime, marker the recipe."""
+    marker = MARKERS.get(row.subject.recipe, "P")
+    return {
+        "color": _colour(row, own),
+        "marker": marker,
+        "ms": 8 if marker == "*" else 5.5,
+        "lw": 1.3,
+    }
+
+
+def _colour(row: Row, own: Sequence[Row]) -> str:
+    if row.runtime in COLOURS:
+        return COLOURS[row.runtime]
+    others = list(dict.fromkeys(r.runtime for r in own if r.runtime not in COLOURS))
+    return OTHERS[others.index(row.runtime) % len(OTHERS)]
+
+
+def _by_bits(types: Mapping[str, int]) -> Mapping[int, float]:
+    """Per cent of the parameters by bits: `Q4_0`, `int4 in blocks of 32`, `float16`, `BF16`."""
+    total, shares = sum(types.values()), dict[int, float]()
+    for name, count in types.items():
+        digits = re.search(r"\d+", name)
+        bits = int(digits.group()) if digits else 0
+        shares[bits] = shares.get(bits, 0.0) + 100 * count / total
+    return shares
+
+
+def _limit_mb(own: Sequence[Row], budget: Budget | None) -> float | None:
+    if budget is not None:
+        return budget.memory_bytes / 1e6
+    held = {row.budget_bytes for row in own}
+    return _scaled(held.pop(), 1e-6) if len(held) == 1 else None
+
+
+def _peak_mb(row: Row, phase: str) -> float | None:
+    return _scaled(row.workload.peak_bytes(phase) if row.workload else None, 1e-6)
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
+
+
+def _value(estimate: Estimate | None, scale: float) -> float | None:
+    return estimate.value * scale if estimate else None
+
+
+def _once(axes: "Axes", label: str) -> str | None:
+    """The label the first time it is used: legends then name each thing once."""
+    return None if label in axes.get_legend_handles_labels()[1] else label
+
+
+def _end_label(axes: "Axes", x: float, y: float, label: str) -> None:
+    axes.annotate(
+        label, (x, y), (6, 0), textcoords="offset points", va="center", annotation_clip=False
+    )
+
+
+def _legend(canvas: "Canvas", columns: int) -> None:
+    """Everything labelled in any panel, once."""
+    found: dict[str, Any] = {}
+    for axes in canvas.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    handles, labels = list(found.values()), list(found)
+    canvas.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
+
+
+def _errors(estimate: Estimate, scale: float = 1.0) -> list[list[float]] | None:
+    if estimate.low is None or estimate.high is None:
+        return None
+    low, high = estimate.value - estimate.low, estimate.high - estimate.value
+    return [[max(0.0, low) * scale], [max(0.0, high) * scale]]

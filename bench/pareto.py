@@ -1,0 +1,110 @@
+"""Which subject to take: the front of those that nothing beats, and one choice under a budget.
+
+NOT aware of text. A checkpoint is what artifacts are compared with, never a choice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.changes import mcnemar
+from bench.profiles import PROFILES
+from bench.summary import Row
+
+SURE = 0.05
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory of one process; `runtimes` and `device` are what there is, None for any."""
+
+    name: str
+    memory_bytes: int
+    runtimes: tuple[str, ...] | None = None
+    device: str | None = None
+
+    def holds(self, row: Row) -> bool | None:
+        """Whether the measured peak stays within; None where it is not known."""
+        if self.runtimes is not None and row.runtime not in self.runtimes:
+            return False
+        if self.device is not None and row.device != self.device:
+            return False
+        peak = row.peak_bytes
+        return None if peak is None else peak <= self.memory_bytes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`front` and `fitting` are places in the rows given; `chosen` is one of `fitting`."""
+
+    candidates: tuple[int, ...]
+    front: tuple[int, ...]
+    fitting: tuple[int, ...]
+    accurate: tuple[int, ...]
+    """Those of `fitting` that are not shown to be less accurate than the best of them."""
+    chosen: int | None
+
+
+def profile_budget(name: str) -> Budget:
+    """The budget of a device profile."""
+    profile = PROFILES[name]
+    return Budget(name, profile.memory_bytes, profile.runtimes, profile.device)
+
+
+def smallest_profile(row: Row) -> str | None:
+    """The profile with the least memory that holds the row's peak; None where none does."""
+    budgets = sorted((profile_budget(name) for name in PROFILES), key=lambda b: b.memory_bytes)
+    return next((budget.name for budget in budgets if budget.holds(row)), None)
+
+
+def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """Places of points that no other one beats: less is better in each number (Pareto's front)."""
+    return tuple(
+        place
+        for place, point in enumerate(points)
+        if not any(_beats(other, point) for other in points)
+    )
+
+
+def choose(own: Sequence[Row], budget: Budget | None) -> Choice:
+    """The fastest of the accurate ones that fit; none where accuracy was not measured."""
+    scored = any(row.accuracy for row in own)
+    known = {place: point for place, row in enumerate(own) if (point := _point(row, scored))}
+    places = tuple(known)
+    ahead = tuple(places[n] for n in front([known[place] for place in places]))
+    fitting = tuple(p for p in places if budget is None or budget.holds(own[p]))
+    accurate = _accurate(own, fitting)
+    chosen = min(accurate, key=lambda place: known[place][1], default=None)
+    return Choice(places, ahead, fitting, accurate, chosen)
+
+
+def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
+    """(share of wrong answers, seconds of a request, peak bytes); the first where it is `scored`.
+
+    None where one of them is not known.
+    """
+    total, share = row.total_s(), row.accuracy_share()
+    if row.subject.target is None or total is None or row.peak_bytes is None:
+        return None
+    if scored and share is None:
+        return None
+    return (1 - share.value if share else 0.0, total.value, float(row.peak_bytes))
+
+
+def _accurate(own: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:
+    scored = [place for place in fitting if own[place].accuracy]
+    if not scored:
+        return ()
+    best = max(scored, key=lambda place: sum(own[place].correct().values()))
+    right = own[best].correct()
+    return tuple(place for place in scored if not _worse(right, own[place].correct()))
+
+
+def _worse(best: Mapping[str, bool], other: Mapping[str, bool]) -> bool:
+    """Shown to be worse on the questions both were asked; unlike questions show nothing."""
+    pair = mcnemar(best, other)
+    return pair is not None and pair.p < SURE and pair.only_first > pair.only_second
+
+
+def _beats(other: Sequence[float], point: Sequence[float]) -> bool:
+    no_worse = all(a <= b for a, b in zip(other, point, strict=True))
+    return no_worse and tuple(other) != tuple(point)

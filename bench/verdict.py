@@ -1,0 +1,118 @@
+"""What a comparison of two runs says, in words and one table. Pure.
+
+NOT aware of how it was decided.
+"""
+
+from bench import format as text
+from bench.compare import ACCURACY_TOLERANCE, KLD_TOLERANCE_NATS, Compared, Comparison
+from bench.document import Block, Bullets, Heading, Table, Text, section
+from bench.record import Subject
+from bench.summary import Row, subject_name
+from bench.tables import request_name
+
+MARKS = {"worse": "**worse**", "better": "better", "same": "same", "undecided": "undecided"}
+
+
+def verdict(found: Compared) -> list[Block]:
+    """The answer first, then each number, then what else differs."""
+    title = "Regression" if found.regressed else "No regression"
+    blocks: list[Block] = [Heading(1, title), Text(headline(found))]
+    blocks += [Bullets(worse(found))] if found.regressed else []
+    blocks += section("Number by number", _numbers(found), level=2)
+    for title, rows in (("Only in base", found.only_base), ("Only in new", found.only_new)):
+        names = [_of(row) for row in rows]
+        blocks += section(title, [Bullets(names)] if names else [], level=2)
+    software = [Bullets(found.software)] if found.software else []
+    return blocks + section("Software that differs", software, level=2)
+
+
+def headline(found: Compared) -> str:
+    """One sentence: how many numbers got worse, and how many could not be told."""
+    counts = {name: sum(c.verdict == name for c in found.comparisons) for name in MARKS}
+    parts = [f"{n} {name}" for name, n in counts.items() if n]
+    lost = f"; {text.count(len(found.lost), 'job')} now failing" if found.lost else ""
+    return f"Of {text.count(len(found.comparisons), 'number')}: {text.listed(parts)}{lost}."
+
+
+def worse(found: Compared) -> list[str]:
+    """Each regression: by how much, and how sure that is."""
+    numbers = [
+        f"{_who(c.subject, c.runtime)}: {c.number} {change(c)}, sure to {sureness(c)}"
+        for c in found.regressions
+    ]
+    failing = [(_who(r.case.subject, r.case.runtime), r) for r in found.lost]
+    return numbers + [f"{who}: {r.case.task} fails now: {r.reason}" for who, r in failing]
+
+
+def change(found: Comparison) -> str:
+    """`+12.0 % [+9.1, +15.0]`, in points for accuracy and nats for KLD."""
+    low, high = found.change.low, found.change.high
+    scale, digits, unit = (100, 1, " %") if found.relative else UNITS[found.number]
+    value = f"{scale * found.change.value:+.{digits}f}{unit}"
+    if low is None or high is None or low == high:
+        return value
+    return f"{value} [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]"
+
+
+UNITS = {"accuracy": (100, 2, " points"), "KLD": (1, 4, " nats")}
+
+
+def sureness(found: Comparison) -> str:
+    """How probable the verdict is; counted numbers are certain."""
+    if found.sure is None:
+        return "100 %" if found.change.low is not None else text.ABSENT
+    return "over 99.9 %" if found.sure > 0.999 else f"{100 * found.sure:.1f} %"
+
+
+def _numbers(found: Compared) -> list[Block]:
+    lines = [
+        [
+            f"{c.subject.model} {subject_name(c.subject)}",
+            c.runtime,
+            c.number + (f" ({request_name(c.options)})" if _several(found) and c.options else ""),
+            *(_value(c, value) for value in (c.base, c.new)),
+            change(c),
+            f"{c.change.n:,}",
+            MARKS[c.verdict],
+            sureness(c) if c.verdict != "undecided" else text.ABSENT,
+        ]
+        for c in found.comparisons
+    ]
+    if not lines:
+        return []
+    header = ["artifact", "runtime", "number", "base", "new", "change", "n", "verdict", "sure"]
+    return [Table(header, lines, left=3), Text(_rule(found))]
+
+
+def _several(found: Compared) -> bool:
+    return len({c.options for c in found.comparisons if c.options}) > 1
+
+
+def _rule(found: Compared) -> str:
+    limit = f"{100 * found.tolerance:g} %"
+    return (
+        f"Worse and better: the whole 95 % interval is beyond the tolerance of {limit} (accuracy "
+        f"{100 * ACCURACY_TOLERANCE:g} point, KLD {KLD_TOLERANCE_NATS:g} nats); same: the whole "
+        "interval is within it; undecided: more rounds or questions would tell. n counts processes "
+        "for time and memory (Student's t on their log medians, paired where rounds ran "
+        "interleaved), questions for accuracy (Agresti and Min's interval, McNemar's exact test), "
+        "tokens for KLD (paired bootstrap)."
+    )
+
+
+def _value(found: Comparison, value: float) -> str:
+    if found.number in ("peak memory", "size on disk"):
+        return text.megabytes(value)
+    if found.number == "accuracy":
+        return text.percent(value)
+    if found.number == "KLD":
+        return text.significant(value)
+    return f"{text.significant(value)}/s" if found.worse_sign < 0 else text.milliseconds(value)
+
+
+def _of(row: Row) -> str:
+    return _who(row.subject, row.runtime)
+
+
+def _who(subject: Subject, runtime: str) -> str:
+    return f"{subject.model} {subject_name(subject)} on {runtime}"

@@ -1,0 +1,63 @@
+"""What answering a request takes at least: operations by phase, bytes read for a token.
+
+From shapes and the artifact's own account of its weights. NOT aware of how long anything took.
+"""
+
+import math
+
+from bench.measure import Timing
+from bench.record import Work
+from bench.subjects import vlm
+from export.artifact import Artifact
+from export.count import FLOAT_BYTES, cache_bytes_per_token, decoder_counts, vision_counts
+from export.families.spec import Vlm
+from export.model import Model
+from export.shapes import component, shapes
+
+
+def work_of(loaded: Artifact | Model, timing: Timing, cache_value_bytes: int) -> Work:
+    """The work behind one measured request; what it did not do is None."""
+    numbers = vlm(loaded)
+    prompt, answered = timing.prompt_positions, len(timing.tokens)
+    middle = prompt + answered // 2 if prompt is not None and answered > 1 else None
+    weights = decoder_bytes(loaded)
+    return Work(
+        image_flops=_image_flops(numbers, timing),
+        prefill_flops=_prefill_flops(numbers, timing),
+        decode_flops=None if middle is None else decoder_counts(numbers, 1, middle).flops,
+        decode_bytes=None
+        if middle is None or weights is None
+        else weights + middle * cache_bytes_per_token(numbers, cache_value_bytes),
+    )
+
+
+def decoder_bytes(loaded: Artifact | Model) -> int | None:
+    """Weights that every token reads: layers and output head, as they are kept.
+
+    A head that is tied to the embedding is counted once, wherever the artifact lists it. The
+    reference keeps everything as float32.
+    """
+    text = vlm(loaded).text
+    values = sum(math.prod(s) for n, s in shapes(vlm(loaded)).items() if component(n) == "decoder")
+    values += text.vocab * text.hidden if text.tied else 0
+    if isinstance(loaded, Model):
+        return values * FLOAT_BYTES
+    parts = loaded.manifest.quantization.get("components", {})
+    if "decoder" not in parts:
+        return None
+    own = int(parts["decoder"]["weight_bytes"])
+    listed = int(parts["decoder"]["parameters"]) >= values
+    return own if listed else own + int(parts["embedding"]["weight_bytes"])
+
+
+def _image_flops(numbers: Vlm, timing: Timing) -> int | None:
+    if timing.image_positions is None or timing.image_reused:
+        return None
+    return vision_counts(numbers, timing.image_positions // numbers.tokens_per_tile).flops
+
+
+def _prefill_flops(numbers: Vlm, timing: Timing) -> int | None:
+    if timing.prefill_positions is None or timing.prompt_positions is None:
+        return None
+    reused = timing.prompt_positions - timing.prefill_positions
+    return decoder_counts(numbers, timing.prefill_positions, reused).flops

@@ -1,0 +1,178 @@
+"""Peak memory of a process that answers requests about images, as a sum of stated parts.
+
+The parts are derived from shapes; the constants beside them were measured (docs/footprint.md) on
+x86-64 with the runtimes of constraints.txt. NOT aware of how a file is laid out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from export.count import FLOAT_BYTES, cache_bytes_per_token
+from export.families.spec import ImageRecipe, Shape, Vlm
+from export.quantize.recipe import Recipe, Storage
+from export.rotary import STORED_POSITIONS
+from export.shapes import component, shapes
+
+MB = 10**6
+Files = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Requests, one after another: an image of `tiles` tiles each, in a prompt that with its answer
+    takes `positions` of a cache made for `context`."""
+
+    tiles: int
+    positions: int
+    context: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How one target's runtime spends memory."""
+
+    runtime: str
+    """Its name in the table RUNTIMES."""
+    cache_value_bytes: int
+    peak_bytes: Callable[[Vlm, Recipe, Files, Workload], int]
+
+
+def full_context(vlm: Vlm, image: ImageRecipe, context: int) -> Workload:
+    """The largest request a context holds: the most tiles an image becomes, then text to the end.
+
+    An image is cut into as many tiles as its recipe allows and there is room for.
+    """
+    tiles = min(image.most_tiles, context // vlm.tokens_per_tile)
+    return Workload(tiles, context, context)
+
+
+# --- ONNX Runtime on the CPU ---------------------------------------------------------------------
+
+ONNX_PROCESS = 98 * MB  # Python, numpy, tokenizer, the library, three graphs
+FOLDING = 4.7
+"""An int4 tower becomes int8 while it loads: copies that exist at once, given back afterwards."""
+TOWER_ACTIVATIONS = 4.0
+"""Memory of the arena for a tile, in matrices [patches, intermediate] of floats."""
+DECODER_ACTIVATIONS = 4.9
+"""Memory of the arena for a prompt, in matrices [positions, 2 intermediate] of floats."""
+LOOK_UP = 16 * 1024
+"""Bytes of the mapped embedding table that one text position brings into memory: pages of codes and
+of scales, and neighbours that the kernel maps with them."""
+ONNX_PREPARING = 3.3
+"""Memory while the next image is prepared, in copies of its tiles as floats."""
+
+
+def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> int:
+    """The most of three moments: the tower loading, the decoder loading, the next image prepared
+    while the tower's arena, the prompt's and the cache are still there."""
+    held = {"vision": 0.0, "decoder": 0.0, "embedding": 0.0}
+    folded, table, largest, largest_4_bit = 0, 0.0, 0.0, 0.0
+    for _, shape, part, storage in _matrices(vlm, recipe):
+        size = prod(shape)
+        held[part] += size * _onnx_bytes(part, storage)
+        folded += size if part == "vision" and storage.bits == 4 else 0
+        table += size * _stored_bytes(storage) if part == "embedding" else 0
+        if part == "decoder":
+            largest = max(largest, size * storage.bits / 8)
+            largest_4_bit = max(largest_4_bit, size / 2 if storage.bits == 4 else 0)
+    ropes = {vlm.text.rope(layer) for layer in range(vlm.text.layers)}
+    stored = len(ropes) * min(vlm.text.context, STORED_POSITIONS)
+    rotary = stored * vlm.text.head_dim * FLOAT_BYTES
+    # Packing the largest 4-bit matrix (the head) leaves its copy in the arena.
+    loaded = ONNX_PROCESS + held["vision"] + held["decoder"] + rotary + largest_4_bit
+    loading = ONNX_PROCESS + held["vision"] - folded + FOLDING * folded
+    text = work.positions - work.tiles * vlm.tokens_per_tile
+    answering = _onnx_activations(vlm, work) + min(table, LOOK_UP * text)
+    return int(max(loading, loaded + largest, loaded + answering))
+
+
+def _onnx_activations(vlm: Vlm, work: Workload) -> float:
+    """What a session has beside its weights when it has answered and prepares the next image."""
+    image = ONNX_PREPARING * _pixels(vlm, work)
+    tower = TOWER_ACTIVATIONS * _tower_matrix(vlm) if work.tiles else 0
+    cache = work.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
+    prompt = DECODER_ACTIVATIONS * work.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
+    return image + tower + cache + prompt
+
+
+def _onnx_bytes(part: str, storage: Storage) -> float:
+    """What a weight takes once it is loaded, by component.
+
+    The embedding is read in place, row by row. The tower multiplies int8 in every quantized recipe.
+    MatMulNBits keeps the packed codes and three floats a block: scales as packed, their sums, and
+    the scales of the file. Half precision is widened.
+    """
+    if part == "embedding":
+        return 0
+    if not storage.quantized:
+        return FLOAT_BYTES
+    return 1 if part == "vision" else storage.bits / 8 + 3 * FLOAT_BYTES / storage.block
+
+
+def _stored_bytes(storage: Storage) -> float:
+    """What a weight takes in the file, its share of a scale included."""
+    return storage.bits / 8 + (FLOAT_BYTES / storage.block if storage.quantized else 0)
+
+
+# --- llama.cpp on the CPU ------------------------------------------------------------------------
+
+LLAMA_PROCESS = 84 * MB  # Python, numpy, tokenizer, the libraries, the vocabulary
+LLAMA_LAYER = 0.205 * MB  # nodes and descriptors of the graphs, for each block
+REPACKED = 18 / 32
+"""Bytes of a Q4_0 weight. Block matrices are kept a second time, interleaved for wide registers."""
+ENCODING, ENCODED = 4.6, 2.1
+"""Memory of the tower while it works and afterwards, in matrices [patches, intermediate]."""
+MICRO_BATCH = 512
+PROMPT_ROWS = 18
+"""Memory for a micro-batch of positions, in matrices [positions, hidden] of floats."""
+LLAMA_HOLDING, LLAMA_PREPARING = 1.5, 2.7
+"""Memory while the tower works and while the next image is prepared, in copies of its tiles."""
+CACHE_VALUE = 2  # float16
+
+
+def llama_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> int:
+    """The files, mapped or read, and what is laid out when they load; then the larger of two
+    moments: the tower at work, or the next image prepared beside all buffers."""
+    repacked = sum(
+        prod(shape) * REPACKED
+        for name, shape, part, storage in _matrices(vlm, recipe)
+        if name.startswith("blk.") and storage.bits == 4 and shape[-1] % 32 == 0
+    )
+    layers = vlm.text.layers + vlm.vision.layers
+    cache = work.context * cache_bytes_per_token(vlm, CACHE_VALUE)
+    loaded = LLAMA_PROCESS + layers * LLAMA_LAYER + sum(files.values()) + repacked + cache
+    rows = min(MICRO_BATCH, work.positions)
+    prompt = PROMPT_ROWS * rows * vlm.text.hidden * FLOAT_BYTES
+    if not work.tiles:
+        return int(loaded + prompt)
+    pixels, tower = _pixels(vlm, work), _tower_matrix(vlm)
+    encoding = LLAMA_HOLDING * pixels + ENCODING * tower
+    return int(loaded + max(encoding, LLAMA_PREPARING * pixels + ENCODED * tower + prompt))
+
+
+MEMORY: Mapping[str, Memory] = {
+    "onnx": Memory("onnxruntime", FLOAT_BYTES, onnx_peak_bytes),
+    "gguf": Memory("llama_cpp", CACHE_VALUE, llama_peak_bytes),
+}
+
+
+def _matrices(vlm: Vlm, recipe: Recipe) -> Iterator[tuple[str, Shape, str, Storage]]:
+    """Every weight that is more than a vector; a tied embedding is the head, too."""
+    for name, shape in shapes(vlm).items():
+        if len(shape) > 1:
+            part, storage = component(name), recipe.storage(name, shape)
+            yield name, shape, part, storage
+            if part == "embedding" and vlm.text.tied:
+                yield name, shape, "decoder", storage
+
+
+def _pixels(vlm: Vlm, work: Workload) -> int:
+    """The image's tiles as floats, kept until the answer is there."""
+    v = vlm.vision
+    return work.tiles * v.channels * v.image_size**2 * FLOAT_BYTES
+
+
+def _tower_matrix(vlm: Vlm) -> int:
+    """The widest matrix of one tile: [patches, intermediate] floats."""
+    return vlm.vision.patches * vlm.vision.intermediate * FLOAT_BYTES

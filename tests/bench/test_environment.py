@@ -1,0 +1,39 @@
+"""The machine is described by what can be read, and nothing is made up."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from bench.environment import environment, load
+
+LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux only")
+
+
+def test_versions_are_of_what_is_installed() -> None:
+    found = environment(["numpy", "no-such-library"])
+    assert list(found.packages) == ["numpy"]
+    assert found.usable_cpus is not None
+    assert found.ceilings is None
+    assert json.dumps(asdict(found))
+
+
+@LINUX
+def test_time_that_something_ran_is_counted() -> None:
+    before, end = load(), time.monotonic() + 0.3
+    while time.monotonic() < end:
+        pass
+    after = load()
+    assert before.busy_s is not None
+    assert after.busy_s is not None
+    assert after.busy_s - before.busy_s > 0.2
+
+
+@LINUX
+def test_memory_that_is_left_is_less_than_there_is() -> None:
+    left, whole = load().available_bytes, environment([]).memory_bytes
+    assert left is not None
+    assert whole is not None
+    assert 0 < left < whole

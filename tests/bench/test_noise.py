@@ -1,0 +1,53 @@
+"""What disturbed a measurement is said, and a quiet one says nothing."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bench.environment import Load
+from bench.noise import noise
+from bench.record import Outcome, Record
+from tests.bench.made import record, subject, timing
+
+QUIET = Load(0.25, 10.0, busy_s=100.0, hz=3e9, throttled=0)
+
+
+def quiet(**changes: Any) -> Record:
+    made = record(subject("int4", 1.5), "fake", "latency", Outcome(timings=(timing(1, 8),) * 3))
+    after = replace(QUIET, busy_s=102.0)
+    return replace(made, before=QUIET, after=after, wall_s=2.0, cpu_s=2.0, **changes)
+
+
+def test_a_quiet_machine_says_nothing() -> None:
+    assert noise(quiet()) == ()
+
+
+SPREAD = replace(timing(1), token_s=(0.001, 0.002, 0.003, 0.004, 0.005))
+DRIFT = (timing(1, 8), timing(1, 8), timing(1.2, 8))
+NOISES = [
+    ({"outcome": Outcome(timings=(SPREAD,))}, "decode steps vary by 33% (median absolute"),
+    ({"outcome": Outcome(timings=DRIFT)}, "the last request's decode steps took +20%"),
+    ({"after": replace(QUIET, busy_s=102.0, steal_s=10.4)}, "gave 10.0% of the CPUs' time"),
+    ({"after": replace(QUIET, busy_s=103.0)}, "other processes used 0.5 CPUs"),
+    ({"after": replace(QUIET, busy_s=102.0, throttled=3)}, "slowed down for their heat 3×"),
+    ({"after": replace(QUIET, busy_s=102.0, hz=2e9)}, "the clock fell from 3.00 to 2.00 GHz"),
+    ({"outcome": Outcome(cpus=(0,))}, "2 threads shared 1 CPUs"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), NOISES)
+def test_a_disturbance_is_said(change: dict[str, Any], sentence: str) -> None:
+    (found,) = noise(replace(quiet(), **change))
+    assert sentence in found
+
+
+def test_a_profile_with_more_threads_than_there_are_is_said() -> None:
+    made = quiet()
+    (found,) = noise(replace(made, case=replace(made.case, profile="raspberry-pi-5")))
+    assert found == "raspberry-pi-5 has 4 threads, and 2 could be used here"
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    unknown = Load(None, None)
+    assert noise(replace(quiet(), before=unknown, after=unknown, cpu_s=None)) == ()

@@ -1,0 +1,81 @@
+"""Which one to take: the front, the budget, and what is said about it."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.pareto import Budget, choose, front, profile_budget, smallest_profile
+from bench.profiles import PROFILES
+from bench.record import Record
+from bench.report import report
+from bench.summary import Row, rows
+
+
+@pytest.fixture
+def shown(records: list[Record]) -> list[Row]:
+    return [row for row in rows(records) if not row.subject.synthetic]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([], ()),
+        ([(1.0, 1.0)], (0,)),
+        ([(1.0, 2.0), (2.0, 1.0)], (0, 1)),
+        ([(1.0, 1.0), (2.0, 1.0), (1.0, 2.0)], (0,)),
+        ([(1.0, 1.0), (1.0, 1.0)], (0, 1)),
+    ],
+)
+def test_the_front_is_what_nothing_beats(
+    points: list[tuple[float, float]], expected: tuple[int, ...]
+) -> None:
+    assert front(points) == expected
+
+
+@pytest.mark.parametrize(
+    ("budget", "fitting", "chosen"),
+    [
+        (None, (1, 2), 2),
+        (Budget("170 MB", 170_000_000), (2,), 2),
+        (Budget("100 MB", 100_000_000), (), None),
+        (Budget("GPU", 10**12, device="cuda"), (), None),
+        (Budget("other", 10**12, runtimes=("llama_cpp",)), (), None),
+    ],
+)
+def test_the_fastest_that_fits_is_chosen_and_never_a_checkpoint(
+    shown: list[Row], budget: Budget | None, fitting: tuple[int, ...], chosen: int | None
+) -> None:
+    found = choose(shown, budget)
+    assert (found.fitting, found.chosen) == (fitting, chosen)
+
+
+def test_what_is_shown_to_be_less_accurate_is_not_chosen(records: list[Record]) -> None:
+    def wrong(r: Record) -> Record:
+        items = tuple(replace(item, correct=False) for item in r.outcome.items)
+        return replace(r, outcome=replace(r.outcome, items=items))
+
+    bad = [wrong(r) if r.case.subject.recipe == "int4" else r for r in records]
+    shown = [row for row in rows(bad) if not row.subject.synthetic]
+    assert shown[choose(shown, None).chosen or 0].subject.recipe == "int8"
+
+
+def test_without_accuracy_nothing_is_recommended(records: list[Record]) -> None:
+    timed = [r for r in records if r.case.task == "latency"]
+    assert choose(rows(timed), None).chosen is None
+    assert "Nothing is recommended" in report(timed)
+
+
+def test_a_budget_that_nothing_meets_says_what_the_smallest_needs(records: list[Record]) -> None:
+    found = report(records, budget=Budget("100 MB", 100_000_000))
+    assert "**Nothing fits within 100 MB**: the smallest peak is 160 MB (onnx int4" in found
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_is_a_budget(shown: list[Row], name: str) -> None:
+    budget = profile_budget(name)
+    assert budget.memory_bytes == PROFILES[name].memory_bytes
+    assert isinstance(budget.holds(shown[1]), bool)
+
+
+def test_the_smallest_profile_has_the_runtime_too(shown: list[Row]) -> None:
+    assert [smallest_profile(row) for row in shown] == ["laptop-8gb", "phone-4gb", "phone-4gb"]

@@ -1,0 +1,19 @@
+"""Device profiles name only what exists."""
+
+import pytest
+
+from bench.profiles import PROFILES
+from runtimes import RUNTIMES
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_has_threads_memory_and_known_runtimes(name: str) -> None:
+    profile = PROFILES[name]
+    assert profile.threads >= 1
+    assert profile.memory_bytes > 0
+    assert profile.runtimes
+    assert set(profile.runtimes) <= set(RUNTIMES)
+
+
+def test_a_larger_phone_has_the_larger_budget() -> None:
+    assert PROFILES["phone-4gb"].memory_bytes < PROFILES["phone-8gb"].memory_bytes

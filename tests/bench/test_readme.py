@@ -1,0 +1,51 @@
+"""The README's results are those of the records kept beside it."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from bench.readme import EMPTY, END, START, block, filled
+from bench.record import Record, append, read
+from export.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_readme_shows_what_results_has() -> None:
+    records, damages = read(sorted((ROOT / "results" / "runs").glob("*.jsonl")))
+    assert damages == []
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert filled(text, block(records)) == text, START
+
+
+def test_only_the_block_changes() -> None:
+    before = f"# A\n\n{START}\nold\n{END}\n\nafter\n"
+    assert filled(before, "new") == f"# A\n\n{START}\n\nnew\n\n{END}\n\nafter\n"
+    assert filled(filled(before, "new"), "new") == filled(before, "new")
+
+
+def test_a_readme_without_the_markers_is_a_users_error() -> None:
+    with pytest.raises(UserError, match="put these lines into it"):
+        filled("# A\n", "new")
+
+
+def test_nothing_measured_says_which_command_fills_it() -> None:
+    assert block([]) == EMPTY
+    assert "--readme README.md" in EMPTY
+
+
+def test_the_command_fills_the_block(
+    tmp_path: Path, records: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, readme = tmp_path / "run.jsonl", tmp_path / "README.md"
+    for own in records:
+        append(run, own)
+    readme.write_text(f"# A\n{START}\n{END}\n")
+    assert main(["report", str(run), "--readme", str(readme)]) == 0
+    text = readme.read_text(encoding="utf-8")
+    assert "| onnx int8" in text
+    assert "Imaginary CPU 9" in text
+    assert capsys.readouterr().out == ""
+    readme.write_text("# A\n")
+    assert main(["report", str(run), "--readme", str(readme)]) == 2

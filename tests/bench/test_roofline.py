@@ -1,0 +1,62 @@
+"""Shares of the machine's ceilings, worked by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.ceilings import Ceilings
+from bench.record import Record, Work
+from bench.roofline import reached, roofline
+from bench.summary import rows
+
+WORK = Work(
+    image_flops=8_200_000, prefill_flops=5_125_000, decode_flops=None, decode_bytes=2_000_000
+)
+CEILINGS = Ceilings(read_bytes_per_s=1e10, fp32_flops_per_s=2e9, int8_ops_per_s=4e9)
+
+
+def _with(records: list[Record], recipe: str | None, ceilings: Ceilings | None) -> list[Record]:
+    return [
+        replace(
+            r,
+            environment=replace(r.environment, ceilings=ceilings),
+            outcome=replace(r.outcome, work=WORK),
+        )
+        for r in records
+        if r.case.subject.recipe == recipe and r.outcome.timings and not r.case.subject.synthetic
+    ]
+
+
+def test_int8_is_held_against_integers_and_the_rest_against_floats(records: list[Record]) -> None:
+    (row,) = rows(_with(records, "int8", CEILINGS))
+    found = reached(row)
+    assert found is not None
+    rate = row.decode_tokens_per_s()
+    assert rate is not None
+    assert found.decode == pytest.approx(rate.value * 2e6 / 1e10)
+    # 8.2 million operations in the median image's 8.2 ms are 1e9 a second, of 4e9.
+    assert found.image == pytest.approx(0.25)
+    assert found.prefill == pytest.approx(0.25)
+    (row,) = rows(_with(records, None, CEILINGS))
+    found = reached(row)
+    assert found is not None
+    assert found.image == pytest.approx(0.1)  # five times slower, half the ceiling
+
+
+def test_without_ceilings_rates_stay_and_shares_are_absent(records: list[Record]) -> None:
+    shown = rows(_with(records, "int8", None))
+    found = reached(shown[0])
+    assert found is not None
+    assert (found.image is None, found.image_flops_per_s is None) == (True, False)
+    assert len(roofline(shown)) == 2
+
+
+def test_without_work_there_is_no_table(records: list[Record]) -> None:
+    assert roofline(rows(records)) == []
+
+
+def test_ceilings_measured_anew_are_no_other_machine(records: list[Record]) -> None:
+    first, second = _with(records, "int8", CEILINGS)
+    again = replace(CEILINGS, read_bytes_per_s=1.1e10)
+    later = replace(second, environment=replace(second.environment, ceilings=again))
+    assert len(rows([first, later])) == 1

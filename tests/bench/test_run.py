@@ -1,0 +1,138 @@
+"""`bench run` from outside: it can be broken off at any moment, continued, and runs on a full disk.
+
+Each test is a process of its own, as a user's is.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.cli import main, parser
+from bench.commands.run import wish
+from bench.record import Record, read
+from tests.bench.made import MakeArtifact
+
+ROOT = Path(__file__).parents[2]
+FLAGS = ["--runtime", "fake", "--task", "latency", "--repeats", "1", "--no-ceilings"]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench", "run", *arguments, *FLAGS]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def children(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def records(path: Path) -> list[Record]:
+    found, damages = read([path])
+    assert damages == []
+    return found
+
+
+@pytest.fixture
+def slow(make_artifact: MakeArtifact) -> str:
+    """Takes long enough to be broken off, in its second round too."""
+    return str(make_artifact("slow", {"prefill": {"delay_s": 0.5}}))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_was_broken_off_is_continued(tmp_path: Path, slow: str, number: int) -> None:
+    run = tmp_path / "run.jsonl"
+    process = start(slow, "--rounds", "3", "-o", str(run))
+    wait_for(lambda: run.exists() and run.read_text().count("\n") == 1 and children(process.pid))
+    (worker,) = children(process.pid)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == (130 if number == signal.SIGINT else -9)
+    assert "Traceback" not in told
+    if number == signal.SIGINT:
+        assert f"--resume -o {run}" in told
+    wait_for(lambda: not Path(f"/proc/{worker}").exists())
+    assert [record.case.round for record in records(run)] == [0]
+
+    assert main(["run", slow, "--rounds", "3", "-o", str(run), "--resume", *FLAGS]) == 0
+    assert [record.case.round for record in records(run)] == [0, 1, 2]
+
+
+def test_a_full_disk_keeps_what_was_measured(make_artifact: MakeArtifact) -> None:
+    process = start(str(make_artifact()), "--rounds", "1", "-o", "/dev/full")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "/dev/full: cannot be written (No space left on device)" in told
+    assert "Traceback" not in told
+
+
+def test_a_device_profile_is_recorded_with_its_verdict(
+    tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    run = tmp_path / "run.jsonl"
+    flags = ["--rounds", "1", "--device", "phone-4gb", "-o", str(run), *FLAGS]
+    assert main(["run", str(make_artifact()), *flags]) == 0
+    (record,) = records(run)
+    assert (record.case.profile, record.outcome.fits) == ("phone-4gb", True)
+
+
+MISTAKES = [
+    (["x", "--recipe", "int3"], "unknown recipe 'int3'; did you mean"),
+    (["x", "--target", "onx"], "did you mean onnx"),
+    (["x", "--device", "phone-4"], "did you mean phone-4gb"),
+    (["tiny-smolvm"], "did you mean tiny-smolvlm"),
+    (["x", "--threads", "1", "--device", "phone-4gb"], "--threads and --device contradict"),
+    (["x", "--resume"], "--resume continues a file: name it by -o"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["run", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+WISHES = [
+    ([], ([], True)),
+    (["--recipe", "int8"], (["onnx", "gguf"], False)),
+    (["--target", "gguf"], (["gguf"], False)),
+    (["--runtime", "llama_cpp"], (["gguf"], False)),
+    (["--runtime", "reference"], ([], True)),
+    (["--runtime", "reference", "--runtime", "onnxruntime"], (["onnx"], True)),
+]
+
+
+@pytest.mark.parametrize(("flags", "expected"), WISHES)
+def test_a_models_name_stands_for_what_is_asked(
+    flags: list[str], expected: tuple[list[str], bool]
+) -> None:
+    found = wish(parser().parse_args(["run", "tiny-smolvlm", *flags]))
+    assert (list(found.targets), found.itself) == expected
+
+
+def test_records_are_whole_lines(tmp_path: Path, make_artifact: MakeArtifact) -> None:
+    run = tmp_path / "run.jsonl"
+    run.write_text('{"cut off')
+    assert main(["run", str(make_artifact()), "--rounds", "1", "-o", str(run), *FLAGS]) == 0
+    first, second = run.read_text().splitlines()
+    assert first == '{"cut off'
+    assert json.loads(second)["status"] == "ok"
