@@ -10,11 +10,13 @@ import math
 import subprocess
 import sys
 import tempfile
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from export.build import Order, build
 from export.errors import UserError
 from export.families import FAMILIES
+from export.families.spec import Decoder
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe
 from export.registry import open_model
@@ -53,12 +55,20 @@ def _decoder_names(model: Model) -> dict[str, str]:
     }
 
 
+def _expect_llama(text: Decoder) -> None:
+    """Raises UserError for what Llama's decoder lacks: the fields that have a default."""
+    for field in fields(text):
+        if field.default is not MISSING and getattr(text, field.name) != field.default:
+            raise UserError(f"{field.name} is not of Llama's decoder; only that has a genai peer")
+
+
 def _write_decoder_checkpoint(model: Model, folder: Path) -> None:
     """The text decoder alone, as transformers would save it."""
     from safetensors.numpy import save_file
     from transformers import LlamaConfig
 
     text = model.vlm.text
+    _expect_llama(text)
     config = LlamaConfig(
         architectures=["LlamaForCausalLM"],
         vocab_size=text.vocab,

@@ -17,7 +17,7 @@ from typing import Any
 from export import check
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import Prompt, Tiles, Vlm
+from export.families.spec import ImageRecipe, Prompt, Vlm
 from export.files import few, inside, parse_json, read_file, sha256_of
 
 MANIFEST = "artifact.json"
@@ -35,7 +35,7 @@ class Manifest:
     """Weights.origin: hub id and revision, or files' digests, or the seed of synthetic weights."""
     synthetic: bool
     vlm: Vlm
-    image: Tiles
+    image: ImageRecipe
     prompt: Prompt
     target: str
     recipe: str

@@ -8,12 +8,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import Shape, Source, Tiles, Vlm
+from export.families.spec import ImageRecipe, Shape, Source, Stretch, Tiles, Vlm
 from export.files import few, short
 
+T = TypeVar("T")
 # Lowest and highest values that a file may ask for; far from what any small model has.
 SIZES: Mapping[str, tuple[int, int]] = {
     "layers": (1, 1 << 10),
@@ -67,6 +69,34 @@ RULES: tuple[Rule, ...] = (
         lambda m: 1 <= m.text.rope_theta <= 1e12,
         "rope_theta {text.rope_theta} is not between 1 and 1e12",
     ),
+    (
+        lambda m: 1 <= m.text.rope_factor <= 1e6,
+        "the rope's factor {text.rope_factor} is not between 1 and 1e6",
+    ),
+    (
+        lambda m: m.text.local is None or 1 <= m.text.local.window <= 1 << 24,
+        "sliding_window of {text.local} is not between 1 and 16777216",
+    ),
+    (
+        lambda m: m.text.local is None or 1 <= m.text.local.rope_theta <= 1e12,
+        "rope_theta of {text.local} is not between 1 and 1e12",
+    ),
+    (
+        lambda m: m.text.local is None or all(0 <= i < m.text.layers for i in m.text.local.layers),
+        "{text.local} names layers that the text model does not have",
+    ),
+    (
+        lambda m: m.text.attention_scale is None or 0 < m.text.attention_scale <= 1e3,
+        "the scale of attention {text.attention_scale} is not between 0 and 1000",
+    ),
+    (
+        lambda m: 0 < m.text.embedding_scale <= 1e4,
+        "the scale of embeddings {text.embedding_scale} is not between 0 and 10000",
+    ),
+    (
+        lambda m: (m.projector.norm_eps is not None) == (m.projector.kind == "average_pool"),
+        "a projector of kind {projector.kind} with norm_eps {projector.norm_eps}",
+    ),
 )
 
 
@@ -83,19 +113,47 @@ def numbers(vlm: Vlm, where: str) -> Vlm:
     return checked
 
 
-def recipe(image: Tiles, vlm: Vlm, where: str) -> None:
+def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
     """Raises UserError for an image recipe that cannot be carried out."""
-    edge, tile = image.longest_edge, image.tile
-    if tile != vlm.vision.image_size or not tile <= edge <= 1 << 15:
-        raise UserError(
-            f"{where}: tiles of {tile} pixels and a longest edge of {edge}, expected tiles of "
-            f"{vlm.vision.image_size} and an edge from there to {1 << 15}"
-        )
+    match image:
+        case Tiles(tile=tile, longest_edge=edge):
+            fits = tile == vlm.vision.image_size and tile <= edge <= 1 << 15
+            found = f"tiles of {tile} pixels and a longest edge of {edge}"
+            expected = f"tiles of {vlm.vision.image_size} and an edge from there to {1 << 15}"
+        case Stretch(size=size):
+            fits = size == vlm.vision.image_size
+            found, expected = f"images of {size} pixels", str(vlm.vision.image_size)
+    if not fits:
+        raise UserError(f"{where}: {found}, expected {expected}")
     values = (*image.mean, *image.std, image.rescale)
     if not all(math.isfinite(value) for value in values) or not all(s > 0 for s in image.std):
         raise UserError(
             f"{where}: image_mean {image.mean} and image_std {image.std} cannot be used"
         )
+
+
+def spelled(
+    found: Mapping[str, T], spellings: tuple[tuple[str, str], ...], where: str
+) -> dict[str, T]:
+    """The checkpoint's tensors under the names that `sources` has; spellings apply in their order.
+
+    Raises UserError where two tensors get the same name.
+    """
+    renamed: dict[str, T] = {}
+    for stored, value in found.items():
+        name = stored
+        for beginning, ours in spellings:
+            if name.startswith(beginning):
+                name = ours + name.removeprefix(beginning)
+        if name in renamed:
+            raise UserError(f"{where}: two tensors are {short(name)}, one of them {short(stored)}")
+        renamed[name] = value
+    return renamed
+
+
+def stored_shape(source: Source, shape: Shape) -> Shape:
+    """The shape that a canonical tensor's source has in the checkpoint."""
+    return shape[::-1] if source.transform == "transpose" else shape
 
 
 def source_of(sources: Mapping[str, Source], canonical: str) -> str:
@@ -115,7 +173,10 @@ def tensors(
 
     `expected` has canonical names, `found` the checkpoint's; `sources` leads from one to the other.
     """
-    wanted = {source_of(sources, name): shape for name, shape in expected.items()}
+    wanted = {
+        source_of(sources, name): stored_shape(sources[name], shape)
+        for name, shape in expected.items()
+    }
     missing = [name for name in wanted if name not in found]
     wrong = [
         f"{short(name)} is {list(found[name])}, expected {list(shape)}"
@@ -138,7 +199,9 @@ def _remedy(left: list[str]) -> str:
 def _sizes(vlm: Vlm) -> Iterator[str]:
     for part in ("vision", "projector", "text"):
         for name, value in vars(getattr(vlm, part)).items():
-            low, high = SIZES.get(name, (value, value))
+            if name not in SIZES:
+                continue
+            low, high = SIZES[name]
             if not low <= value <= high:
                 yield f"{part} {name} is {value}, expected {low} to {high}"
 

@@ -61,20 +61,27 @@ class Count:
     def pixel_shuffle(self, x: Shape, vision: Tower, scale: int) -> Shape:
         return (x[0], x[1] // scale**2, x[2] * scale**2)
 
+    def average_pool(self, x: Shape, vision: Tower, scale: int) -> Shape:
+        return (x[0], x[1] // scale**2, x[2])
+
     def full_attention(self, q: Shape, k: Shape, v: Shape, heads: int) -> Shape:
         tiles, positions, hidden = q
         self.flops += 4 * tiles * positions * positions * hidden
         self._made((tiles, heads, positions, positions))
         return q
 
-    def cached_attention(self, qkv: Shape, layer: int, text: Decoder) -> Shape:
+    def cached_attention(
+        self, qkv: Shape, layer: int, text: Decoder, norms: tuple[str, str] | None = None
+    ) -> Shape:
         batch, new, _ = qkv
         width = text.heads * text.head_dim
-        seen = sum(self._past + i + 1 for i in range(new))  # causal: a position sees itself
+        window = text.window(layer) or self._past + new
+        # A position sees itself and those before it; an image's later ones are left out.
+        seen = sum(min(self._past + i + 1, window) for i in range(new))
         self.flops += 4 * batch * seen * width
         return self._made((batch, new, width))
 
-    def embed(self, ids: Shape, name: str) -> Shape:
+    def embed(self, ids: Shape, name: str, scale: float = 1.0) -> Shape:
         return self._made((*ids, self._shapes[f"{name}.weight"][1]))
 
     def wanted(self, x: Shape) -> Shape:

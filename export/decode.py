@@ -51,11 +51,17 @@ def _below(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def _optional(arguments: tuple[Any, ...], value: object, where: str) -> object:
+def _union(arguments: tuple[Any, ...], value: object, where: str) -> object:
+    """X | None, or dataclasses that tell themselves apart by the default of their `kind`."""
     inner = [argument for argument in arguments if argument is not types.NoneType]
     if value is None and len(inner) < len(arguments):
         return None
-    return _decode(inner[0], value, where)
+    if len(inner) == 1:
+        return _decode(inner[0], value, where)
+    first, *_ = kinds = {kind.kind: kind for kind in inner}
+    found = _expect_type(dict, value, where).get("kind", first)
+    _literal(tuple(kinds), found, _below(where, "kind"))
+    return _decode(kinds[found], value, where)
 
 
 def _literal(arguments: tuple[Any, ...], value: object, where: str) -> object:
@@ -83,8 +89,8 @@ def _mapping(arguments: tuple[Any, ...], value: object, where: str) -> object:
 
 
 _GENERIC: Mapping[Any, Callable[[tuple[Any, ...], object, str], object]] = {
-    Union: _optional,
-    types.UnionType: _optional,
+    Union: _union,
+    types.UnionType: _union,
     Literal: _literal,
     tuple: _tuple,
     Mapping: _mapping,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.families.spec import Prompt, Tiles, Vlm
+from export.families.spec import ImageRecipe, Prompt, Vlm
 from export.weights import Weights
 
 
@@ -18,7 +18,7 @@ class Model:
 
     name: str
     vlm: Vlm
-    image: Tiles
+    image: ImageRecipe
     prompt: Prompt
     weights: Weights
     files: Mapping[str, bytes]

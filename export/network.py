@@ -27,12 +27,22 @@ def vision(ops: Ops[T], vlm: Vlm, pixels: T) -> T:
         inner = ops.linear(inner, f"{block}.ffn_down", bias=True)
         after = f"v.blk.{i + 1}.ln1" if i + 1 < tower.layers else "v.post_ln"
         normed, x = ops.add_norm(inner, x, after, "layer", tower.norm_eps)
-    return ops.linear(ops.pixel_shuffle(normed, tower, vlm.projector.scale), "mm.model.fc")
+    return _projected(ops, vlm, normed)
 
 
-def embedding(ops: Ops[T], ids: T) -> T:
+def _projected(ops: Ops[T], vlm: Vlm, x: T) -> T:
+    """Patches [T, N, H] -> [T, tokens_per_tile, text hidden]."""
+    tower, projector = vlm.vision, vlm.projector
+    if projector.norm_eps is None:
+        return ops.linear(ops.pixel_shuffle(x, tower, projector.scale), "mm.model.fc")
+    pooled = ops.average_pool(x, tower, projector.scale)
+    normed = ops.norm(pooled, "mm.soft_emb_norm", "rms", projector.norm_eps)
+    return ops.linear(normed, "mm.input_projection")
+
+
+def embedding(ops: Ops[T], text: Decoder, ids: T) -> T:
     """Token ids [B, S] -> embeddings [B, S, H]."""
-    return ops.embed(ids, "token_embd")
+    return ops.embed(ids, "token_embd", text.embedding_scale)
 
 
 def decoder(ops: Ops[T], text: Decoder, x: T) -> T:
@@ -41,12 +51,17 @@ def decoder(ops: Ops[T], text: Decoder, x: T) -> T:
     for i in range(text.layers):
         block = f"blk.{i}"
         qkv = ops.linear(normed, *(f"{block}.attn_{part}" for part in "qkv"))
-        attended = ops.linear(ops.cached_attention(qkv, i, text), f"{block}.attn_output")
+        norms = (f"{block}.attn_q_norm", f"{block}.attn_k_norm") if text.head_norms else None
+        attended = ops.linear(ops.cached_attention(qkv, i, text, norms), f"{block}.attn_output")
+        if text.post_norms:
+            attended = ops.norm(attended, f"{block}.post_attention_norm", "rms", text.norm_eps)
         normed, x = ops.add_norm(attended, x, f"{block}.ffn_norm", "rms", text.norm_eps)
         inner = ops.gated(
             ops.linear(normed, f"{block}.ffn_gate", f"{block}.ffn_up"), text.activation
         )
         inner = ops.linear(inner, f"{block}.ffn_down")
+        if text.post_norms:
+            inner = ops.norm(inner, f"{block}.post_ffw_norm", "rms", text.norm_eps)
         after = f"blk.{i + 1}.attn_norm" if i + 1 < text.layers else "output_norm"
         normed, x = ops.add_norm(inner, x, after, "rms", text.norm_eps)
     head = "token_embd" if text.tied else "output"

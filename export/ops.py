@@ -43,19 +43,27 @@ class Ops(Protocol[T]):
     def pixel_shuffle(self, x: T, vision: Tower, scale: int) -> T:
         """scale x scale neighbours side by side: [T, N, H] -> [T, N / scale^2, H * scale^2]."""
 
+    def average_pool(self, x: T, vision: Tower, scale: int) -> T:
+        """The mean of scale x scale neighbours: [T, N, H] -> [T, N / scale^2, H]."""
+
     def full_attention(self, q: T, k: T, v: T, heads: int) -> T:
         """Every position attends to every other. q, k, v and the result are [T, N, H]."""
 
-    def cached_attention(self, qkv: T, layer: int, text: Decoder) -> T:
-        """Causal grouped-query attention over cached and new positions, with rotary positions.
+    def cached_attention(
+        self, qkv: T, layer: int, text: Decoder, norms: tuple[str, str] | None = None
+    ) -> T:
+        """Grouped-query attention over cached and new positions, with rotary positions.
 
         qkv [B, S, (heads + 2 kv_heads) * head_dim] -> [B, S, heads * head_dim]; the new keys and
         values join the cache of `layer`. Rotation pairs dimension i with i + head_dim / 2
-        (RoFormer, Su et al. 2021, in the half-split layout of GPT-NeoX).
+        (RoFormer, Su et al. 2021, in the half-split layout of GPT-NeoX). `norms` names the RMS
+        norms of each head's query and key before it. A position sees those before it, where
+        `text.image_attention` says so also the later ones of its image, and of all these only the
+        layer's window; which positions are an image's the interpreter is told with the ids.
         """
 
-    def embed(self, ids: T, name: str) -> T:
-        """ids [B, S] -> rows of `{name}.weight`: [B, S, H]."""
+    def embed(self, ids: T, name: str, scale: float = 1.0) -> T:
+        """ids [B, S] -> rows of `{name}.weight`, times `scale`: [B, S, H]."""
 
     def wanted(self, x: T) -> T:
         """The positions [B, S, H] whose logits are asked for, as [B, kept, H]."""

@@ -12,7 +12,7 @@ from export import check
 from export.decode import Mismatch, decode
 from export.errors import UserError, unknown
 from export.families import family_of
-from export.families.spec import Family, Json, Tiles, Vlm
+from export.families.spec import Family, ImageRecipe, Json, Vlm
 from export.files import inside, read_file, read_json
 from export.model import Model
 from export.tokens import Tokens
@@ -148,7 +148,9 @@ def _open(place: _Place, seed: int) -> Model:
     if place.synthetic and TOKENIZER not in files:
         from export.tokenizer import synthetic_tokenizer
 
-        files |= synthetic_tokenizer(vlm, family.special_tokens)
+        files |= synthetic_tokenizer(
+            vlm, family.special_tokens, prompt.image_token, family.vocabulary
+        )
     tokens = Tokens(files.get(TOKENIZER), folder / TOKENIZER)
     tokens.expect(prompt.image_token, vlm)
     stop = _stop_ids(folder, vlm, tokens.ids(family.stop_tokens))
@@ -186,7 +188,7 @@ class _Section(dict[str, Any]):
         raise UserError(f"{self._where}: '{key}' is missing; take config.json from the checkpoint")
 
 
-def _image(family: Family, vlm: Vlm, folder: Path) -> Tiles:
+def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe:
     """The image recipe. transformers 5 writes processor_config.json, and reads that first."""
     for name, key in ((PROCESSOR, "image_processor"), (PREPROCESSOR, None)):
         if not inside(folder, name).exists():

@@ -2,16 +2,19 @@
 
 import numpy as np
 
-from export.families.spec import Decoder
+from export.families.spec import Rope
 from export.weights import FloatArray
 
+STORED_POSITIONS = 1 << 15
+"""Most positions whose tables an artifact holds: more than fit into a small machine's cache."""
 
-def rotary_tables(text: Decoder, positions: int) -> tuple[FloatArray, FloatArray]:
-    """Cosines and sines [positions, head_dim / 2] of position / theta^(2 i / head_dim).
 
-    RoFormer (Su et al. 2021), eq. 15; computed in float32 as transformers does.
+def rotary_tables(rope: Rope, head_dim: int, positions: int) -> tuple[FloatArray, FloatArray]:
+    """Cosines and sines [positions, head_dim / 2] of position / factor / theta^(2 i / head_dim).
+
+    RoFormer (Su et al. 2021), eq. 15; computed in float32 and in the order of transformers.
     """
-    exponent = np.arange(0, text.head_dim, 2, dtype=np.float32) / np.float32(text.head_dim)
-    frequency = np.float32(1) / np.float32(text.rope_theta) ** exponent
+    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequency = np.float32(1) / np.float32(rope.theta) ** exponent / np.float32(rope.factor)
     angle = np.arange(positions, dtype=np.float32)[:, None] * frequency
     return np.cos(angle), np.sin(angle)

@@ -40,7 +40,8 @@ class Run:
     """Ops over torch tensors, with a key-value cache that `cached_attention` appends to.
 
     `past` is the number of cached positions to keep; `keep` how many of the last positions' logits
-    are wanted (0: all).
+    are wanted (0: all). `images` [past + new] numbers the positions of images from 1, text is 0;
+    only decoders whose images see ahead need it.
     """
 
     def __init__(self, parameter: Parameter) -> None:
@@ -48,6 +49,7 @@ class Run:
         self._cache: Cache = {}
         self.past = 0
         self.keep = 1
+        self.images: Tensor | None = None
 
     def linear(self, x: Tensor, *names: str, bias: bool = False) -> Tensor:
         parts = []
@@ -95,31 +97,56 @@ class Run:
         grid = x.view(tiles, side, scale, side, scale, vision.hidden)
         return grid.permute(0, 1, 3, 2, 4, 5).reshape(tiles, side * side, -1)
 
+    def average_pool(self, x: Tensor, vision: Tower, scale: int) -> Tensor:
+        side, tiles = vision.side // scale, len(x)
+        grid = x.view(tiles, side, scale, side, scale, vision.hidden)
+        return grid.mean(dim=(2, 4)).flatten(1, 2)
+
     def full_attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         query, key, value = (_heads(part, heads) for part in (q, k, v))
         return _merge(functional.scaled_dot_product_attention(query, key, value))
 
-    def cached_attention(self, qkv: Tensor, layer: int, text: Decoder) -> Tensor:
-        sizes = [n * text.head_dim for n in (text.heads, text.kv_heads, text.kv_heads)]
-        query, key, value = torch.split(qkv, sizes, dim=-1)
-        tables = rotary_tables(text, self.past + qkv.shape[1])
+    def cached_attention(
+        self, qkv: Tensor, layer: int, text: Decoder, norms: tuple[str, str] | None = None
+    ) -> Tensor:
+        counts = (text.heads, text.kv_heads, text.kv_heads)
+        parts = torch.split(qkv, [n * text.head_dim for n in counts], dim=-1)
+        query, key, value = (_heads(part, n) for part, n in zip(parts, counts, strict=True))
+        if norms is not None:
+            query = self.norm(query, norms[0], "rms", text.norm_eps)
+            key = self.norm(key, norms[1], "rms", text.norm_eps)
+        tables = rotary_tables(text.rope(layer), text.head_dim, self.past + qkv.shape[1])
         cos, sin = (torch.from_numpy(table[self.past :]) for table in tables)
-        query = _rotate(_heads(query, text.heads), cos, sin)
-        key = _rotate(_heads(key, text.kv_heads), cos, sin)
-        value = _heads(value, text.kv_heads)
+        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
         if self.past:
             old_key, old_value = self._cache[layer]
             key = torch.cat([old_key[:, :, : self.past], key], dim=2)
             value = torch.cat([old_value[:, :, : self.past], value], dim=2)
         self._cache[layer] = (key, value)
-        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril(self.past)
         attended = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, enable_gqa=True
+            query,
+            key,
+            value,
+            attn_mask=self._seen(key.shape[2], text, layer),
+            scale=text.attention_scale,
+            enable_gqa=True,
         )
         return _merge(attended)
 
-    def embed(self, ids: Tensor, name: str) -> Tensor:
-        return self._parameter(f"{name}.weight")[ids]
+    def _seen(self, total: int, text: Decoder, layer: int) -> Tensor:
+        """Which positions [total] each new one sees: [new, total]."""
+        keys = torch.arange(total)
+        queries = keys[self.past :, None]
+        seen = keys <= queries
+        if text.image_attention == "bidirectional" and self.images is not None:
+            image = self.images[self.past :, None]
+            seen |= (image == self.images) & (image > 0)
+        window = text.window(layer)
+        return seen if window is None else seen & (keys > queries - window)
+
+    def embed(self, ids: Tensor, name: str, scale: float = 1.0) -> Tensor:
+        rows = self._parameter(f"{name}.weight")[ids]
+        return rows if scale == 1.0 else rows * scale
 
     def wanted(self, x: Tensor) -> Tensor:
         return x[:, -self.keep :]

@@ -44,8 +44,12 @@ def _tower(v: Tower) -> Iterator[tuple[str, Shape]]:
 
 
 def _projector(vlm: Vlm) -> Iterator[tuple[str, Shape]]:
-    wide = vlm.vision.hidden * vlm.projector.scale**2
-    yield "mm.model.fc.weight", (vlm.text.hidden, wide)
+    hidden = vlm.vision.hidden
+    if vlm.projector.kind == "average_pool":
+        yield "mm.soft_emb_norm.weight", (hidden,)
+        yield "mm.input_projection.weight", (vlm.text.hidden, hidden)
+    else:
+        yield "mm.model.fc.weight", (vlm.text.hidden, hidden * vlm.projector.scale**2)
 
 
 def _decoder(t: Decoder) -> Iterator[tuple[str, Shape]]:
@@ -56,11 +60,18 @@ def _decoder(t: Decoder) -> Iterator[tuple[str, Shape]]:
         yield f"{block}.attn_q.weight", (t.heads * t.head_dim, t.hidden)
         yield f"{block}.attn_k.weight", (t.kv_heads * t.head_dim, t.hidden)
         yield f"{block}.attn_v.weight", (t.kv_heads * t.head_dim, t.hidden)
+        if t.head_norms:
+            yield f"{block}.attn_q_norm.weight", (t.head_dim,)
+            yield f"{block}.attn_k_norm.weight", (t.head_dim,)
         yield f"{block}.attn_output.weight", (t.hidden, t.heads * t.head_dim)
+        if t.post_norms:
+            yield f"{block}.post_attention_norm.weight", (t.hidden,)
         yield f"{block}.ffn_norm.weight", (t.hidden,)
         yield f"{block}.ffn_gate.weight", (t.intermediate, t.hidden)
         yield f"{block}.ffn_up.weight", (t.intermediate, t.hidden)
         yield f"{block}.ffn_down.weight", (t.hidden, t.intermediate)
+        if t.post_norms:
+            yield f"{block}.post_ffw_norm.weight", (t.hidden,)
     yield "output_norm.weight", (t.hidden,)
     if not t.tied:
         yield "output.weight", (t.vocab, t.hidden)

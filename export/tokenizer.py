@@ -10,38 +10,32 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from export.errors import UserError
-from export.families.spec import Vlm
-
-FIRST = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-"""Ids 0, 1, 2 of SmolLM2: unknown, begin, pad."""
-
-IMAGE = "<image>"
-
-SMOLLM2_WORDS = 49152
-"""Ids of SmolLM2's own vocabulary; tokens that a vision-language model adds come behind it."""
-
-# Made one token each, as in SmolLM2: then the text around images takes as many ids as in reality.
-WORDS = (" the", " image", " is", "\n\n", "User", "Ass", "istant", "row", "col", "global", "img")
+from export.families.spec import SMOLLM2, Vlm, Vocabulary
 
 Json = Mapping[str, Any]
 
 
-def synthetic_tokenizer(vlm: Vlm, special_tokens: tuple[str, ...]) -> dict[str, bytes]:
+def synthetic_tokenizer(
+    vlm: Vlm,
+    special_tokens: tuple[str, ...],
+    image_token: str = "<image>",
+    vocabulary: Vocabulary = SMOLLM2,
+) -> dict[str, bytes]:
     """tokenizer.json, tokenizer_config.json and special_tokens_map.json of a byte-level BPE.
 
-    `<image>` has the model's id; the special tokens listed before it lie directly before it, the
-    last one is the vocabulary's last: the ids of the released SmolVLM models. Tokens that would
-    reach into SmolLM2's own vocabulary stay plain text, as in SmolVLM-Instruct. All other ids are
-    fillers that no text encodes to. Raises UserError where the vocabulary is too small.
+    The image token has the model's id; the special tokens listed before it lie directly before it,
+    the last one is the vocabulary's last: the ids of the released SmolVLM models. Tokens that would
+    reach into the text model's own vocabulary stay plain text, as in SmolVLM-Instruct. All other
+    ids are fillers that no text encodes to. Raises UserError where the vocabulary is too small.
     """
-    before, after = _around_image(vlm, special_tokens)
+    before, after = _around_image(vlm, special_tokens, image_token, vocabulary)
     words = vlm.image_token_id - len(before)
-    vocab, merges = _byte_level(words)
+    vocab, merges = _byte_level(words, vocabulary)
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=vocabulary.split_words),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
@@ -50,16 +44,17 @@ def synthetic_tokenizer(vlm: Vlm, special_tokens: tuple[str, ...]) -> dict[str, 
         [
             AddedToken(token, normalized=False, special=True)
             for token in (
-                *FIRST,
+                *vocabulary.first,
                 *before,
-                IMAGE,
+                image_token,
                 *after[:-1],
                 *(f"<|reserved_special_token_{n}|>" for n in range(reserved)),
                 *after[-1:],
             )
         ]
     )
-    named = _named(after)
+    named = {"eos_token": after[-1]} if after else {}
+    named = {"eos_token": vocabulary.named["pad_token"]} | dict(vocabulary.named) | named
     config = named | {
         # Not GPT2Tokenizer as on the hub: transformers 5 rebuilds that one without single digits.
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -73,14 +68,16 @@ def synthetic_tokenizer(vlm: Vlm, special_tokens: tuple[str, ...]) -> dict[str, 
     }
 
 
-def _around_image(vlm: Vlm, tokens: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _around_image(
+    vlm: Vlm, tokens: tuple[str, ...], image_token: str, vocabulary: Vocabulary
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The special tokens with ids below and above the image token's."""
-    place = tokens.index(IMAGE)
-    before = tuple(token for token in tokens[:place] if token not in FIRST)
+    place = tokens.index(image_token)
+    before = tuple(token for token in tokens[:place] if token not in vocabulary.first)
     after = tokens[place + 1 :]
-    least = len(FIRST) + len(pre_tokenizers.ByteLevel.alphabet())
-    if vlm.image_token_id >= SMOLLM2_WORDS:
-        least = SMOLLM2_WORDS
+    least = len(vocabulary.first) + len(pre_tokenizers.ByteLevel.alphabet())
+    if vlm.image_token_id >= vocabulary.own:
+        least = max(least, vocabulary.own)
     room = vlm.image_token_id - least
     if room < 0 or vlm.image_token_id + len(after) >= vlm.text.vocab:
         raise UserError(
@@ -91,11 +88,11 @@ def _around_image(vlm: Vlm, tokens: tuple[str, ...]) -> tuple[tuple[str, ...], t
     return before[max(0, len(before) - room) :], after
 
 
-def _byte_level(size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """`size` tokens (FIRST, the bytes, words, fillers) and the merges that make the words."""
-    vocab = [*FIRST, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+def _byte_level(size: int, known: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """`size` tokens (first ones, bytes, words, fillers) and the merges that make the words."""
+    vocab = [*known.first, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     merges: list[tuple[str, str]] = []
-    for word in WORDS:
+    for word in known.words:
         symbols = word.replace(" ", "Ġ").replace("\n", "Ċ")  # ByteLevel's names of these bytes
         for end in range(2, len(symbols) + 1):
             if symbols[:end] not in vocab and len(vocab) < size:
@@ -103,15 +100,6 @@ def _byte_level(size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
                 merges.append((symbols[: end - 1], symbols[end - 1]))
     ids = {token: number for number, token in enumerate(vocab)}
     return ids | {f"Ġ#{number}": number for number in range(len(vocab), size)}, merges
-
-
-def _named(after: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "bos_token": FIRST[1],
-        "eos_token": after[-1] if after else FIRST[2],
-        "pad_token": FIRST[2],
-        "unk_token": FIRST[0],
-    }
 
 
 def _bytes(content: Json) -> bytes:

@@ -1,6 +1,6 @@
 """From an image file to the tiles a vision tower takes. Pillow and numpy only.
 
-NOT aware of prompts, tokens, runtimes or models: a Tiles recipe says what to do.
+NOT aware of prompts, tokens, runtimes or models: an ImageRecipe says what to do.
 """
 
 import math
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from export.errors import UserError
-from export.families.spec import Tiles
+from export.families.spec import ImageRecipe, Stretch, Tiles
 from runtimes.base import FloatArray
 
 Size = tuple[int, int]
@@ -25,7 +25,10 @@ Size = tuple[int, int]
 MAX_PIXELS = 178_956_970
 """The size from which Pillow itself calls a file a decompression bomb (716 MB once decoded)."""
 
-RESAMPLE: Mapping[str, Image.Resampling] = {"lanczos": Image.Resampling.LANCZOS}
+RESAMPLE: Mapping[str, Image.Resampling] = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,  # antialiased, as all of Pillow's filters
+}
 RUNS_PROGRAMS = frozenset({"EPS"})  # Pillow decodes it with Ghostscript: foreign code
 
 # What Pillow's decoders raise on damaged files (found by mutating files of every format).
@@ -127,13 +130,30 @@ def grid(size: Size, recipe: Tiles) -> Grid:
     raise UserError(f"max_tiles {recipe.max_tiles} is too few for any image; give 1 or more")
 
 
-def pixels(image: Image.Image, recipe: Tiles) -> Pixels:
+def one_tile(recipe: ImageRecipe) -> ImageRecipe:
+    """The same recipe, with images of one tile."""
+    return replace(recipe, longest_edge=recipe.tile) if isinstance(recipe, Tiles) else recipe
+
+
+def edge(recipe: ImageRecipe) -> int:
+    """Pixels of an image's longest edge that the recipe makes use of."""
+    return recipe.longest_edge if isinstance(recipe, Tiles) else recipe.size
+
+
+def pixels(image: Image.Image, recipe: ImageRecipe) -> Pixels:
     """Execute the recipe on one image of any mode (see `rgb` for what that means and raises).
 
-    Equal to transformers' Idefics3ImageProcessorPil to the bit: each step works on uint8, and the
-    normalised value is one of 256 a channel.
+    Equal to transformers' image processors on Pillow to the bit (Idefics3's, Gemma 3's): each step
+    works on uint8, and the normalised value is one of 256 a channel.
     """
     image = rgb(image)
+    if isinstance(recipe, Stretch):
+        whole = image.resize((recipe.size, recipe.size), RESAMPLE[recipe.resample])
+        return Pixels(_normalised([np.asarray(whole)], recipe.size, recipe), 1, 1, whole)
+    return _tiled(image, recipe)
+
+
+def _tiled(image: Image.Image, recipe: Tiles) -> Pixels:
     cut, resample, tile = grid(image.size, recipe), RESAMPLE[recipe.resample], recipe.tile
     image = image.resize(cut.scaled, resample)  # a copy where the size is the same
     if cut.resized != cut.scaled:
@@ -143,7 +163,7 @@ def pixels(image: Image.Image, recipe: Tiles) -> Pixels:
     tiles = [whole[y : y + tile, x : x + tile] for y, x in corners]
     if cut.tiles > 1:
         tiles.append(np.asarray(image.resize((tile, tile), resample)))
-    return Pixels(_normalised(tiles, recipe), cut.rows, cut.cols, image)
+    return Pixels(_normalised(tiles, tile, recipe), cut.rows, cut.cols, image)
 
 
 def _grid(size: Size, recipe: Tiles) -> Grid:
@@ -181,10 +201,10 @@ def _multiple(length: int, of: int) -> int:
     return math.ceil(length / of) * of
 
 
-def _normalised(tiles: list[NDArray[np.uint8]], recipe: Tiles) -> FloatArray:
+def _normalised(tiles: list[NDArray[np.uint8]], edge: int, recipe: ImageRecipe) -> FloatArray:
     """uint8 [tile, tile, 3] each to float32 [tiles, 3, tile, tile] by a table of 256 a channel."""
     levels = (np.arange(256) * recipe.rescale).astype(np.float32)  # product in float64, as theirs
-    values = np.empty((len(tiles), 3, recipe.tile, recipe.tile), np.float32)
+    values = np.empty((len(tiles), 3, edge, edge), np.float32)
     for channel, (mean, std) in enumerate(zip(recipe.mean, recipe.std, strict=True)):
         table = (levels - np.float32(mean)) / np.float32(std)
         for tile, out in zip(tiles, values[:, channel], strict=True):

@@ -44,7 +44,7 @@ class LlamaBackend:
         self._decoder = LlamaDecoder(files.decoder, threads, context, cache_bits=cache_bits)
         try:
             self._tower = MtmdTower(
-                files.vision, self._decoder.model, manifest.image, files.longest_edge, threads
+                files.vision, self._decoder.model, files.tiles, files.longest_edge, threads
             )
         except UserError:
             self._decoder.close()

@@ -15,8 +15,7 @@ import numpy as np
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families import FAMILIES
-from export.families.spec import Shape
+from export.families.spec import Shape, Tiles
 from export.gguf import metadata
 from export.shapes import component, shapes
 
@@ -48,6 +47,7 @@ class Files:
 
     decoder: Path
     vision: Path
+    tiles: Tiles
     longest_edge: int
 
 
@@ -57,24 +57,24 @@ def checked_files(artifact: Artifact) -> Files:
     Raises UserError for a file that is missing, damaged, cut short or of another model.
     """
     manifest, vlm = artifact.manifest, artifact.manifest.vlm
-    facts, expected = FAMILIES[vlm.family].gguf, shapes(vlm)
+    (facts, tiles), expected = metadata.facts_of(vlm, manifest.image), shapes(vlm)
     towers = {name: shape for name, shape in expected.items() if component(name) == "vision"}
     texts = {name: shape for name, shape in expected.items() if name not in towers}
     numbers = metadata.decoder(vlm, facts)
     decoder = artifact.path / manifest.components["decoder"][0]
     _check(decoder, {metadata.ARCHITECTURE: facts.arch, **numbers}, texts)
-    numbers = metadata.vision(vlm, manifest.image, facts)
+    numbers = metadata.vision(vlm, tiles, facts)
     del numbers[metadata.LONGEST_EDGE]  # the recipe's may be lowered to have fewer tiles
     vision = artifact.path / manifest.components["vision"][0]
     header = _check(vision, {metadata.ARCHITECTURE: "clip", **numbers}, towers)
     edge = header.values.get(metadata.LONGEST_EDGE)
-    if not isinstance(edge, int) or edge % manifest.image.tile or edge not in EDGES:
+    if not isinstance(edge, int) or edge % tiles.tile or edge not in EDGES:
         raise UserError(
             f"{vision}: {metadata.LONGEST_EDGE} is {edge}, but llama.cpp cuts only multiples of "
-            f"the tile ({manifest.image.tile}) up to {EDGES[-1]} as this model does; use --target "
+            f"the tile ({tiles.tile}) up to {EDGES[-1]} as this model does; use --target "
             f"onnx"
         )
-    return Files(decoder, vision, edge)
+    return Files(decoder, vision, tiles, edge)
 
 
 def read_header(path: Path) -> Header:

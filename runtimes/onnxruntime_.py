@@ -13,9 +13,10 @@ import onnxruntime as ort
 
 from export.artifact import Artifact
 from export.errors import UserError
+from export.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import GreedySession, place_features, room
+from runtimes.session import GreedySession, number_images, place_features, room
 
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider"}
 
@@ -41,6 +42,12 @@ class OnnxBackend:
             for part, count in (("vision", threads), ("embedding", 1), ("decoder", threads))
         )
         self.context = context
+        if context > min(self._text.context, STORED_POSITIONS):
+            raise UserError(
+                f"{artifact.path}: a context of {context} was asked for, but the model has room "
+                f"for {min(self._text.context, STORED_POSITIONS)} positions"
+            )
+        self._images = np.zeros(context, np.int64)
         self._mask = np.ones((1, context), np.int64)
         self._binding = self._decoder.io_binding()
         self._cache = self._bind_cache()
@@ -62,6 +69,9 @@ class OnnxBackend:
         binding = self._binding
         binding.bind_cpu_input("inputs_embeds", embeds)
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
+        numbers = number_images(self._images, ids, features, past, self._image_token_id)
+        if self._text.image_attention == "bidirectional":
+            binding.bind_cpu_input("image_numbers", numbers[None])
         self._decoder.run_with_iobinding(binding)
         logits: FloatArray = self._logits[0, 0].copy()
         return logits

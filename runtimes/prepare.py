@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import Prompt, Tiles
+from export.families.spec import ImageRecipe, Prompt
 from export.tokens import read_tokenizer
 from runtimes.base import IntArray, Request
 from runtimes.image import Pixels, load_image, pixels, rgb
@@ -42,7 +42,11 @@ class Preparer:
     """
 
     def __init__(
-        self, image: Tiles, prompt: Prompt, tokenizer_json: bytes | Path, image_token_id: int
+        self,
+        image: ImageRecipe,
+        prompt: Prompt,
+        tokenizer_json: bytes | Path,
+        image_token_id: int,
     ) -> None:
         """Raises UserError where the tokenizer cannot be read or is not this prompt's."""
         self.image_token_id = image_token_id

@@ -10,6 +10,7 @@ import numpy as np
 
 from export.model import Model
 from runtimes.base import Request
+from runtimes.image import edge
 from runtimes.prepare import Preparer
 from runtimes.probes import Probe, probes
 
@@ -32,7 +33,7 @@ def compare(model: Model) -> dict[str, Any]:
     preparer = Preparer(
         model.image, model.prompt, model.files["tokenizer.json"], model.vlm.image_token_id
     )
-    asked = probes(model.image.longest_edge)
+    asked = probes(edge(model.image))
     differences = [_pixel_difference(probe, processor, preparer) for probe in asked]
     ids = [_ids_equal(probe, processor, preparer) for probe in asked]
     return {
@@ -48,9 +49,10 @@ def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float
         return 0.0
     images = preparer(Request(probe.question, probe.images)).images
     found = np.concatenate([image.values for image in images])
-    expected = np.asarray(_processed(probe, processor)["pixel_values"])[0]
-    if expected.shape != found.shape:
+    expected = np.asarray(_processed(probe, processor)["pixel_values"])
+    if expected.shape[-3:] != found.shape[-3:] or expected.size != found.size:
         return float("inf")
+    expected = expected.reshape(found.shape)  # some processors have an axis of one more
     return float(np.abs(expected - found).max())
 
 
@@ -67,4 +69,5 @@ def _processed(probe: Probe, processor: Any) -> Any:
         [{"role": "user", "content": content}], add_generation_prompt=True
     )
     images = [list(probe.images)] if probe.images else None
-    return processor(text=text, images=images, return_tensors="np")
+    begun = text.startswith(processor.tokenizer.bos_token or "\0")  # as apply_chat_template tells
+    return processor(text=text, images=images, return_tensors="np", add_special_tokens=not begun)

@@ -14,6 +14,8 @@ Cut = tuple[int, int]
 
 def prompt_text(prompt: Prompt, question: str, cuts: Iterable[Cut]) -> str:
     """The whole prompt, images first, each written out as its tiles' tokens."""
+    if prompt.strip:
+        question = question.strip()
     images = "".join(image_text(prompt, rows, cols) for rows, cols in cuts)
     if not images:
         return _filled(prompt.text_only, question=question)

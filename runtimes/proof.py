@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from export.artifact import Artifact
-from export.families.spec import Tiles
 from export.model import Model
 from runtimes import RUNTIMES, processor
 from runtimes.base import FloatArray, Request, Session
 from runtimes.fidelity import Accumulator
+from runtimes.image import edge, one_tile
 from runtimes.probes import Probe, probes
 from runtimes.reference import Scorer
 
@@ -54,10 +54,12 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
     if reason is not None:
         checks |= {name: {"skipped": reason} for name in ("features", "logits", "greedy")}
     else:
-        image = _one_tile(model.image)
+        # Towers see tiles one by one, so more of them prove no more; how images are cut is part of
+        # the preprocessing check, which has the full recipe.
+        image = one_tile(model.image)
         manifest = replace(artifact.manifest, image=image)
         session = runtime.open_session(replace(artifact, manifest=manifest), threads=2)
-        checks |= _compare(Scorer(replace(model, image=image)), session, image.longest_edge)
+        checks |= _compare(Scorer(replace(model, image=image)), session, edge(image))
         session.close()
     bounds = BOUNDS[artifact.manifest.recipe]
     if reason is None and model.weights.synthetic and not bounds.exact:
@@ -67,17 +69,9 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
     return {"passed": passed, "unjudged": reason, "failures": failures, "checks": checks}
 
 
-def _one_tile(image: Tiles) -> Tiles:
-    """The same recipe with images of one tile: towers see tiles one by one, so more prove no more.
-
-    How images are cut into tiles is part of the preprocessing check, which has the full recipe.
-    """
-    return replace(image, longest_edge=image.tile)
-
-
-def _compare(reference: Scorer, session: Session, edge: int) -> dict[str, Check]:
+def _compare(reference: Scorer, session: Session, pixels: int) -> dict[str, Check]:
     fidelity, features, equal, total = Accumulator(), _Features(), 0, 0
-    for probe in probes(edge):
+    for probe in probes(pixels):
         request = _request(probe, reference)
         expected_features = reference.features(request)
         expected = reference.score(request, expected_features)

@@ -13,7 +13,7 @@ from export.model import Model
 from export.run import Parameter, Run, resident, streaming
 from runtimes.base import FloatArray, IntArray, Request, Session
 from runtimes.prepare import Pixels, Preparer
-from runtimes.session import GreedySession, place_features
+from runtimes.session import GreedySession, number_images, place_features
 
 RESIDENT_BYTES = 2**30
 
@@ -68,6 +68,7 @@ class TorchBackend:
         self._vlm = model.vlm
         self._ops = Run(parameter)
         self.context = model.vlm.text.context
+        self._images = np.zeros(self.context, np.int64)
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
@@ -85,10 +86,13 @@ class TorchBackend:
         self, ids: IntArray, features: FloatArray | None, past: int, keep: int
     ) -> FloatArray:
         """As extend, with the logits of the last `keep` positions: [keep, vocab]."""
-        embeds = network.embedding(self._ops, torch.from_numpy(ids)).numpy()
-        place_features(embeds, ids, features, self._vlm.image_token_id)
+        text, image_token_id = self._vlm.text, self._vlm.image_token_id
+        embeds = network.embedding(self._ops, text, torch.from_numpy(ids)).numpy()
+        place_features(embeds, ids, features, image_token_id)
+        images = number_images(self._images, ids, features, past, image_token_id)
         self._ops.past, self._ops.keep = past, keep
-        logits = network.decoder(self._ops, self._vlm.text, torch.from_numpy(embeds)[None])
+        self._ops.images = torch.from_numpy(images)
+        logits = network.decoder(self._ops, text, torch.from_numpy(embeds)[None])
         rows: FloatArray = logits[0].numpy()
         return rows
 

@@ -109,6 +109,23 @@ class GreedySession:
         return int(differ[0]) if len(differ) else shared
 
 
+def number_images(
+    numbers: IntArray, ids: IntArray, features: FloatArray | None, past: int, image_token_id: int
+) -> IntArray:
+    """Which image each position belongs to, for decoders whose images see ahead.
+
+    `numbers` [context] is kept by the caller: text is 0, an image's neighbouring tokens share a
+    number from 1. New `ids` after the first `past` positions are numbered as `place_features`
+    places them; returns the positions so far [past + new].
+    """
+    end = past + len(ids)
+    numbers[past:end] = 0
+    if features is not None:
+        for row in past + np.flatnonzero(ids == image_token_id)[: len(features)]:
+            numbers[row] = (numbers[row - 1] if row else 0) or row + 1
+    return numbers[:end]
+
+
 def place_features(
     embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int
 ) -> None:

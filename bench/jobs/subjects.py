@@ -47,9 +47,9 @@ def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model
     if most is None:
         return loaded
     if isinstance(loaded, Artifact):
-        image = replace(loaded.manifest.image, max_tiles=most)
+        image = loaded.manifest.image.within(most)
         return replace(loaded, manifest=replace(loaded.manifest, image=image))
-    return replace(loaded, image=replace(loaded.image, max_tiles=most))
+    return replace(loaded, image=loaded.image.within(most))
 
 
 def source(location: str, offline: bool = False, weights: WeightsKind | None = None) -> Source:

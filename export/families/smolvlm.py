@@ -1,11 +1,12 @@
 """SmolVLM and SmolVLM2 (transformers: Idefics3 and SmolVLM): SigLIP, pixel shuffle, Llama."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from export.errors import UserError
+from export.families import siglip
+from export.families.config import activation, token_ids
+from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
 from export.families.spec import (
-    Activation,
     Decoder,
     Family,
     Gguf,
@@ -19,9 +20,8 @@ from export.families.spec import (
 )
 from export.shapes import shapes
 
-ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
-
-PREPROCESSOR = "preprocessor_config.json"
+# Defaults of Idefics3VisionConfig: hub configs leave keys out.
+TOWER = Tower(12, 1152, 3072, 16, 224, 32, 1e-6, "gelu_tanh")
 # Steps that the recipe always takes (1 is PIL's number of LANCZOS).
 STEPS: Json = {
     "do_convert_rgb": True,
@@ -40,19 +40,9 @@ def read(config: Json) -> Vlm:
     hidden, heads = text["hidden_size"], text["num_attention_heads"]
     return Vlm(
         family="smolvlm",
-        # Defaults here are Idefics3VisionConfig's and LlamaConfig's: hub configs leave keys out.
-        vision=Tower(
-            layers=vision.get("num_hidden_layers", 12),
-            hidden=vision.get("hidden_size", 1152),
-            intermediate=vision.get("intermediate_size", 3072),
-            heads=vision.get("num_attention_heads", 16),
-            image_size=vision.get("image_size", 224),
-            patch_size=vision.get("patch_size", 32),
-            norm_eps=vision.get("layer_norm_eps", 1e-6),
-            activation=_activation(vision.get("hidden_act", "gelu_pytorch_tanh")),
-            channels=vision.get("num_channels", 3),
-        ),
+        vision=siglip.tower(vision, TOWER),
         projector=Projector("pixel_shuffle", config.get("scale_factor", 2)),
+        # Defaults from here on are LlamaConfig's.
         text=Decoder(
             layers=text["num_hidden_layers"],
             hidden=hidden,
@@ -64,13 +54,13 @@ def read(config: Json) -> Vlm:
             context=text.get("max_position_embeddings", 2048),
             rope_theta=float(rope.get("rope_theta", 10000.0)),
             norm_eps=text.get("rms_norm_eps", 1e-6),
-            activation=_activation(text.get("hidden_act", "silu")),
+            activation=activation(text.get("hidden_act", "silu")),
             tied=bool(config.get("tie_word_embeddings", False)),
         ),
         image_token_id=config.get("image_token_id", 128257),
         bos_token_id=text.get("bos_token_id", 1),
         # Filled from generation_config.json and the tokenizer where the checkpoint has them.
-        stop_token_ids=_ids(text.get("eos_token_id")),
+        stop_token_ids=token_ids(text.get("eos_token_id")),
     )
 
 
@@ -84,12 +74,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
 
     Raises UserError for settings that the recipe cannot express.
     """
-    for key, expected in STEPS.items():
-        if preprocessor.get(key) not in (None, expected):
-            raise UserError(
-                f"{PREPROCESSOR}: {key} is {preprocessor[key]}, but only {expected} is supported "
-                f"for this family"
-            )
+    expect_steps(preprocessor, STEPS)
     tile = _longest_edge(preprocessor, "max_image_size", vlm.vision.image_size)
     if tile != vlm.vision.image_size:
         raise UserError(
@@ -100,9 +85,9 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
         tile=tile,
         longest_edge=_longest_edge(preprocessor, "size", 4 * tile),
         split=bool(preprocessor.get("do_image_splitting", True)),
-        mean=_channels(preprocessor, "image_mean"),
-        std=_channels(preprocessor, "image_std"),
-        rescale=_rescale(preprocessor.get("rescale_factor", 1 / 255)),
+        mean=channels(preprocessor, "image_mean"),
+        std=channels(preprocessor, "image_std"),
+        rescale=rescale(preprocessor),
     )
 
 
@@ -135,37 +120,10 @@ def _longest_edge(preprocessor: Json, key: str, default: int) -> int:
     return edge
 
 
-def _rescale(factor: Any) -> float:
-    if isinstance(factor, (int, float)):
-        return float(factor)
-    raise UserError(f"{PREPROCESSOR}: rescale_factor is {factor}, expected a number")
-
-
-def _channels(preprocessor: Json, key: str) -> tuple[float, float, float]:
-    match preprocessor.get(key, [0.5, 0.5, 0.5]):
-        case [int() | float() as red, int() | float() as green, int() | float() as blue]:
-            return float(red), float(green), float(blue)
-        case found:
-            raise UserError(f"{PREPROCESSOR}: {key} is {found}, expected three numbers")
-
-
-def _activation(name: str) -> Activation:
-    if name not in ACTIVATIONS:
-        raise UserError(f"config.json: hidden_act '{name}' is not one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
-
-
-def _ids(value: int | list[int] | None) -> tuple[int, ...]:
-    return () if value is None else (value,) if isinstance(value, int) else tuple(value)
-
-
 PARTS: Mapping[str, str] = {
     "token_embd": "model.text_model.embed_tokens",
     "output_norm": "model.text_model.norm",
     "output": "lm_head",
-    "v.patch_embd": "model.vision_model.embeddings.patch_embedding",
-    "v.position_embd": "model.vision_model.embeddings.position_embedding",
-    "v.post_ln": "model.vision_model.post_layernorm",
     "mm.model.fc": "model.connector.modality_projection.proj",
 }
 TEXT_BLOCK: Mapping[str, str] = {
@@ -179,26 +137,15 @@ TEXT_BLOCK: Mapping[str, str] = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-VISION_BLOCK: Mapping[str, str] = {
-    "ln1": "layer_norm1",
-    "ln2": "layer_norm2",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_out": "self_attn.out_proj",
-    "ffn_up": "mlp.fc1",
-    "ffn_down": "mlp.fc2",
-}
 
 
 def _hub_name(canonical: str) -> str:
+    if canonical.startswith("v."):
+        return f"model.vision_model.{siglip.hub_name(canonical)}"
     stem, _, kind = canonical.rpartition(".")
     if stem in PARTS:
         return f"{PARTS[stem]}.{kind}"
-    tower, _, rest = stem.rpartition("blk.")
-    index, _, part = rest.partition(".")
-    if tower:
-        return f"model.vision_model.encoder.layers.{index}.{VISION_BLOCK[part]}.{kind}"
+    index, _, part = stem.removeprefix("blk.").partition(".")
     return f"model.text_model.layers.{index}.{TEXT_BLOCK[part]}.{kind}"
 
 

@@ -4,12 +4,13 @@ NOT aware of torch, ONNX, GGUF or of where weights come from.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Json = Mapping[str, Any]
 Activation = Literal["silu", "gelu_tanh"]
 Shape = tuple[int, ...]
+Transform = Literal["", "add_one", "transpose"]
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,40 @@ class Projector:
 
     pixel_shuffle: `scale` x `scale` neighbouring patches are laid side by side in the channels
     (Shi et al. 2016, as Idefics3 uses it), then one linear map without bias.
+    average_pool: the mean of `scale` x `scale` neighbours, an RMS norm with `norm_eps`, then one
+    linear map without bias (Gemma 3 report, 2025).
     """
 
-    kind: Literal["pixel_shuffle"]
+    kind: Literal["pixel_shuffle", "average_pool"]
     scale: int
+    norm_eps: float | None = None
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary positions: position / factor turns by theta^(-2 i / head_dim) (linear scaling)."""
+
+    theta: float
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Local:
+    """Layers that see only the last `window` positions, their own included, by a rope of theirs."""
+
+    layers: tuple[int, ...]
+    window: int
+    rope_theta: float
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A pre-norm, rotary, grouped-query text decoder."""
+    """A pre-norm, rotary, grouped-query text decoder.
+
+    head_norms: each head's query and key has an RMS norm before its rotation. post_norms: so has
+    what attention and feed-forward add to the residual. attention_scale: None is head_dim^-0.5.
+    image_attention: whether the positions of one image see each other or only those before them.
+    """
 
     layers: int
     hidden: int
@@ -65,6 +91,23 @@ class Decoder:
     norm_eps: float
     activation: Activation
     tied: bool
+    rope_factor: float = 1.0
+    local: Local | None = None
+    head_norms: bool = False
+    post_norms: bool = False
+    attention_scale: float | None = None
+    embedding_scale: float = 1.0
+    image_attention: Literal["causal", "bidirectional"] = "causal"
+
+    def window(self, layer: int) -> int | None:
+        """Positions that a layer sees; None: all."""
+        return self.local.window if self.local and layer in self.local.layers else None
+
+    def rope(self, layer: int) -> Rope:
+        """The rotation of a layer's queries and keys."""
+        if self.local and layer in self.local.layers:
+            return Rope(self.local.rope_theta)
+        return Rope(self.rope_theta, self.rope_factor)
 
 
 @dataclass(frozen=True)
@@ -103,6 +146,42 @@ class Tiles:
     resample: Literal["lanczos"] = "lanczos"
     max_tiles: int | None = None
     max_edge: int = 4096
+    kind: Literal["tiles"] = "tiles"
+
+    @property
+    def most_tiles(self) -> int:
+        """What one image becomes at most: longest_edge / tile squared and an overview."""
+        side = min(self.longest_edge, self.max_edge) // self.tile
+        tiles = side**2 + 1 if self.split and side > 1 else 1
+        return min(tiles, self.max_tiles or tiles)
+
+    def within(self, max_tiles: int) -> "Tiles":
+        """The same recipe with at most so many tiles of an image."""
+        return replace(self, max_tiles=max_tiles)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Preprocessing to one square: both edges become `size`, whatever the image's shape."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    rescale: float
+    resample: Literal["bilinear"] = "bilinear"
+    kind: Literal["stretch"] = "stretch"
+
+    @property
+    def most_tiles(self) -> int:
+        """The stretched image is the one tile."""
+        return 1
+
+    def within(self, max_tiles: int) -> "Stretch":
+        """Itself: one tile is always within."""
+        return self
+
+
+ImageRecipe = Tiles | Stretch
 
 
 @dataclass(frozen=True)
@@ -111,7 +190,8 @@ class Prompt:
 
     `with_images` has {images} and {question}; `text_only` has {question}. An image that was cut
     becomes `tile` for each tile ({row}, {col} from 1, {tokens}), `row_end` after each row and
-    `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated.
+    `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated. `strip`: the
+    template drops white space around the question.
     """
 
     with_images: str
@@ -122,14 +202,42 @@ class Prompt:
     single: str
     image_token: str
     tokens_per_tile: int
+    strip: bool = False
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a canonical tensor comes from: checkpoint name(s) and what is done to the values."""
+    """Where a canonical tensor comes from: checkpoint name(s) and what is done to the values.
+
+    transpose: the checkpoint has [inputs, outputs].
+    """
 
     names: tuple[str, ...]
-    transform: Literal["", "add_one"] = ""
+    transform: Transform = ""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a synthetic tokenizer takes from the real one, so that prompts have as many ids."""
+
+    first: tuple[str, ...]
+    """Special tokens with the ids from 0 on."""
+    named: Mapping[str, str]
+    """tokenizer_config.json's bos_token, pad_token, unk_token and eos_token."""
+    words: tuple[str, ...]
+    """Made one token each; the beginnings of a word become tokens too."""
+    own: int
+    """Ids of the text model's vocabulary, behind which a real model's added tokens come."""
+    split_words: bool = True
+    """Text is cut into words by GPT-2's pattern before tokens are looked for."""
+
+
+SMOLLM2 = Vocabulary(
+    first=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    named={"bos_token": "<|im_start|>", "pad_token": "<|im_end|>", "unk_token": "<|endoftext|>"},
+    words=(" the", " image", " is", "\n\n", "User", "Ass", "istant", "row", "col", "global", "img"),
+    own=49152,
+)
 
 
 @dataclass(frozen=True)
@@ -152,13 +260,18 @@ class Family:
     """config.json -> numbers. The only place where HF key names and class defaults occur."""
     sources: Callable[[Vlm], Mapping[str, Source]]
     """canonical tensor name -> checkpoint tensors."""
-    image: Callable[[Vlm, Json], Tiles]
+    image: Callable[[Vlm, Json], ImageRecipe]
     """preprocessor_config.json -> image recipe."""
     prompt: Callable[[Vlm], Prompt]
     special_tokens: tuple[str, ...]
     """Tokens the prompt needs as one id each (a synthetic tokenizer is made with these)."""
-    gguf: Gguf
+    gguf: Gguf | None
+    """None: there is no GGUF of this family yet."""
     stop_tokens: tuple[str, ...] = ()
     """Tokens that end an answer whatever the checkpoint's configuration says."""
     ignored: tuple[str, ...] = ()
     """Patterns of checkpoint tensors that hold no weights (buffers that some versions save)."""
+    spellings: tuple[tuple[str, str], ...] = ()
+    """Beginnings of tensor names that some versions save, and how `sources` spells them."""
+    vocabulary: Vocabulary = SMOLLM2
+    """Of a synthetic tokenizer."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import prod
 
 from export.count import FLOAT_BYTES, cache_bytes_per_token
-from export.families.spec import Shape, Tiles, Vlm
+from export.families.spec import ImageRecipe, Shape, Vlm
 from export.quantize.recipe import Recipe, Storage
+from export.rotary import STORED_POSITIONS
 from export.shapes import component, shapes
 
 MB = 10**6
@@ -37,14 +38,12 @@ class Memory:
     peak_bytes: Callable[[Vlm, Recipe, Files, Workload], int]
 
 
-def full_context(vlm: Vlm, image: Tiles, context: int) -> Workload:
+def full_context(vlm: Vlm, image: ImageRecipe, context: int) -> Workload:
     """The largest request a context holds: the most tiles an image becomes, then text to the end.
 
-    An image is cut into longest_edge / tile squared and an overview, or as many as there is room.
+    An image is cut into as many tiles as its recipe allows and there is room for.
     """
-    side = min(image.longest_edge, image.max_edge) // image.tile
-    tiles = side**2 + 1 if image.split and side > 1 else 1
-    tiles = min(tiles, image.max_tiles or tiles, context // vlm.tokens_per_tile)
+    tiles = min(image.most_tiles, context // vlm.tokens_per_tile)
     return Workload(tiles, context, context)
 
 
@@ -77,7 +76,9 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
         if part == "decoder":
             largest = max(largest, size * storage.bits / 8)
             largest_4_bit = max(largest_4_bit, size / 2 if storage.bits == 4 else 0)
-    rotary = vlm.text.context * vlm.text.head_dim * FLOAT_BYTES
+    ropes = {vlm.text.rope(layer) for layer in range(vlm.text.layers)}
+    stored = len(ropes) * min(vlm.text.context, STORED_POSITIONS)
+    rotary = stored * vlm.text.head_dim * FLOAT_BYTES
     # Packing the largest 4-bit matrix (the head) leaves its copy in the arena.
     loaded = ONNX_PROCESS + held["vision"] + held["decoder"] + rotary + largest_4_bit
     loading = ONNX_PROCESS + held["vision"] - folded + FOLDING * folded

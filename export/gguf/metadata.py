@@ -6,7 +6,9 @@ tools/mtmd/clip.cpp (readers). Imports no library: a runtime checks files agains
 
 from collections.abc import Mapping, Sequence
 
-from export.families.spec import Activation, Gguf, Tiles, Vlm
+from export.errors import UserError
+from export.families import FAMILIES
+from export.families.spec import Activation, Gguf, ImageRecipe, Tiles, Vlm
 
 Value = bool | int | float | str | Sequence[str] | Sequence[int] | Sequence[float]
 Metadata = Mapping[str, Value]
@@ -14,6 +16,16 @@ Metadata = Mapping[str, Value]
 ARCHITECTURE = "general.architecture"
 LONGEST_EDGE = "clip.vision.preproc_image_size"
 ACTIVATIONS: Mapping[Activation, str] = {"gelu_tanh": "clip.use_gelu", "silu": "clip.use_silu"}
+
+
+def facts_of(vlm: Vlm, image: ImageRecipe) -> tuple[Gguf, Tiles]:
+    """What llama.cpp calls this family, and its tiles. Raises UserError where there is no GGUF."""
+    facts = FAMILIES[vlm.family].gguf
+    if facts is None or not isinstance(image, Tiles):
+        raise UserError(
+            f"{vlm.family} cannot be written as GGUF yet; export for the onnx target instead"
+        )
+    return facts, image
 
 
 def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:

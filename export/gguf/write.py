@@ -8,7 +8,6 @@ from pathlib import Path
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 
 from export.errors import UserError
-from export.families import FAMILIES
 from export.families.spec import Gguf, Tiles, Vlm
 from export.gguf import metadata
 from export.gguf.file import PlannedFile, write_file
@@ -34,9 +33,9 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
     Files are named after the type that most of their parameters have, as llama.cpp's users expect.
     """
-    facts = FAMILIES[model.vlm.family].gguf
+    facts, _ = metadata.facts_of(model.vlm, model.image)
     tensors, fallbacks = _planned(model.vlm, facts, recipe)
-    files = _files(model, facts, tensors)
+    files = _files(model, tensors)
     for planned in files.values():
         write_file(folder / planned.name, planned, model.weights)
     return Written(
@@ -48,14 +47,15 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     """Bytes of each file that `write` would make; reads no weight."""
-    facts = FAMILIES[model.vlm.family].gguf
+    facts, _ = metadata.facts_of(model.vlm, model.image)
     tensors, _ = _planned(model.vlm, facts, recipe)
-    return {planned.name: planned.nbytes for planned in _files(model, facts, tensors).values()}
+    return {planned.name: planned.nbytes for planned in _files(model, tensors).values()}
 
 
-def _files(model: Model, facts: Gguf, tensors: Sequence[Planned]) -> Mapping[str, PlannedFile]:
+def _files(model: Model, tensors: Sequence[Planned]) -> Mapping[str, PlannedFile]:
     """By component, in the order in which they are written."""
-    _expect_division_by_255(model.image)
+    facts, tiles = metadata.facts_of(model.vlm, model.image)
+    _expect_division_by_255(tiles)
     vision = tuple(tensor for tensor in tensors if component(tensor.name) == "vision")
     text = tuple(tensor for tensor in tensors if component(tensor.name) != "vision")
     name = safe_name(model.name)
@@ -66,7 +66,7 @@ def _files(model: Model, facts: Gguf, tensors: Sequence[Planned]) -> Mapping[str
     }
     vision_keys = {
         **general("mmproj", model.name, vision),
-        **metadata.vision(model.vlm, model.image, facts),
+        **metadata.vision(model.vlm, tiles, facts),
     }
     return {
         "decoder": PlannedFile(f"{name}-{main_type(text)}.gguf", facts.arch, decoder_keys, text),

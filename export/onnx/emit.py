@@ -4,22 +4,22 @@ NOT aware of layouts, files or families. A tensor is an `ir.Value`; weights beco
 they are met, so a graph is emitted and its weights are written in one pass.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
-from export.families.spec import Activation, Decoder, Tower
+from export.families.spec import Activation, Decoder, Rope, Tower
+from export.onnx.mask import Masks
+from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes
 from export.onnx.parameters import Parameters
 from export.ops import NormKind
 from export.quantize.recipe import Storage
-from export.rotary import rotary_tables
+from export.rotary import STORED_POSITIONS, rotary_tables
 
-MICROSOFT = "com.microsoft"
 # int8 activations inside MatMulNBits, one scale a block: up to 2.3 times float's rate on a CPU and
 # the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
 ACCURACY_LEVEL = 4
-INT64_MAX = np.iinfo(np.int64).max
+FLOAT = ir.DataType.FLOAT
 
 
 class Emit:
@@ -32,27 +32,23 @@ class Emit:
     def __init__(self, parameters: Parameters, int8_matmul: bool = False) -> None:
         self._parameters = parameters
         self._int8_matmul = int8_matmul
-        self._rotary: tuple[ir.Value, ir.Value] | None = None
-        self.nodes: list[ir.Node] = []
+        self._rotary: dict[Rope, tuple[ir.Value, ir.Value]] = {}
+        self.nodes = Nodes()
         self.inputs: dict[str, ir.Value] = {}
         self.presents: list[ir.Value] = []
         self.past: list[tuple[ir.Value, ir.Value]] = []
+        self.masks: Masks | None = None
 
     def node(
         self,
         op: str,
         inputs: Sequence[ir.Value | None],
-        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        attributes: Attributes | None = None,
         domain: str = "",
         outputs: int = 1,
     ) -> tuple[ir.Value, ...]:
         """Append a node and return its outputs."""
-        node = ir.node(op, inputs, attributes, domain=domain, num_outputs=outputs)
-        node.name = f"{op}_{len(self.nodes)}"
-        for i, output in enumerate(node.outputs):
-            output.name = f"{node.name}.{i}"
-        self.nodes.append(node)
-        return tuple(node.outputs)
+        return self.nodes.many(op, inputs, attributes, domain, outputs)
 
     def linear(self, x: ir.Value, *names: str, bias: bool = False) -> ir.Value:
         storages = {self._parameters.storage(name) for name in names}
@@ -125,24 +121,60 @@ class Emit:
         grid = self.node("Transpose", [grid], {"perm": [0, 1, 3, 2, 4]})[0]
         return self._reshape(grid, -1, side * side, scale * scale * vision.hidden)
 
+    def average_pool(self, x: ir.Value, vision: Tower, scale: int) -> ir.Value:
+        side = vision.side // scale
+        grid = self._reshape(x, -1, side, scale, side, scale, vision.hidden)
+        axes = self._parameters.integers(2, 4)
+        pooled = self.node("ReduceMean", [grid, axes], {"keepdims": 0})[0]
+        return self._reshape(pooled, -1, side * side, vision.hidden)
+
     def full_attention(self, q: ir.Value, k: ir.Value, v: ir.Value, heads: int) -> ir.Value:
         return self.node("MultiHeadAttention", [q, k, v], {"num_heads": heads}, MICROSOFT)[0]
 
-    def cached_attention(self, qkv: ir.Value, layer: int, text: Decoder) -> ir.Value:
-        cos, sin = self._rotary_tables(text)
-        past_key, past_value = self.past[layer]
+    def cached_attention(
+        self, qkv: ir.Value, layer: int, text: Decoder, norms: tuple[str, str] | None = None
+    ) -> ir.Value:
+        new = [qkv, None, None] if norms is None else self._normed_heads(qkv, text, norms)
         lengths = [self.inputs["seqlens_k"], self.inputs["total_sequence_length"]]
-        attended, *present = self.node(
-            "GroupQueryAttention",
-            [qkv, None, None, past_key, past_value, *lengths, cos, sin],
-            {"num_heads": text.heads, "kv_num_heads": text.kv_heads, "do_rotary": 1},
-            MICROSOFT,
-            3,
-        )
+        inputs = [*new, *self.past[layer], *lengths, *self._rotary_tables(text.rope(layer), text)]
+        attributes: dict[str, int | float] = {
+            "num_heads": text.heads,
+            "kv_num_heads": text.kv_heads,
+            "do_rotary": 1,
+        }
+        if text.attention_scale is not None:
+            attributes["scale"] = text.attention_scale
+        window = text.window(layer)
+        if self.masks is not None:
+            inputs += [None, self.masks.bias(window)]
+            attributes["causal"] = 0  # the bias has it
+        elif window is not None:
+            attributes["local_window_size"] = window
+        attended, *present = self.node("GroupQueryAttention", inputs, attributes, MICROSOFT, 3)
         self.presents += present
         return attended
 
-    def embed(self, ids: ir.Value, name: str) -> ir.Value:
+    def _normed_heads(
+        self, qkv: ir.Value, text: Decoder, norms: tuple[str, str]
+    ) -> list[ir.Value | None]:
+        """Query, key and value [B, S, their heads * head_dim], the first two normed by heads."""
+        counts = (text.heads, text.kv_heads, text.kv_heads)
+        widths = [count * text.head_dim for count in counts]
+        sizes = self._parameters.integers(*widths)
+        query, key, value = self.node("Split", [qkv, sizes], {"axis": -1}, outputs=3)
+        normed = []
+        for x, width, count, name in zip((query, key), widths, counts, norms, strict=False):
+            heads = self._reshape(x, 0, 0, count, text.head_dim)
+            normed.append(self._reshape(self.norm(heads, name, "rms", text.norm_eps), 0, 0, width))
+        return [*normed, value]
+
+    def embed(self, ids: ir.Value, name: str, scale: float = 1.0) -> ir.Value:
+        rows = self._rows(ids, name)
+        if scale == 1.0:
+            return rows
+        return self.node("Mul", [rows, self._parameters.floats(scale)])[0]
+
+    def _rows(self, ids: ir.Value, name: str) -> ir.Value:
         storage = self._parameters.storage(name)
         if storage.quantized:
             codes, scales = self._parameters.blocked([name], storage, flat=True)
@@ -201,11 +233,13 @@ class Emit:
     def _reshape(self, x: ir.Value, *shape: int) -> ir.Value:
         return self.node("Reshape", [x, self._parameters.integers(*shape)])[0]
 
-    def _rotary_tables(self, text: Decoder) -> tuple[ir.Value, ir.Value]:
-        if self._rotary is None:
-            cos, sin = rotary_tables(text, text.context)
-            self._rotary = (
-                self._parameters.constant("rotary.cos", cos, ir.DataType.FLOAT),
-                self._parameters.constant("rotary.sin", sin, ir.DataType.FLOAT),
+    def _rotary_tables(self, rope: Rope, text: Decoder) -> tuple[ir.Value, ir.Value]:
+        if rope not in self._rotary:
+            positions = min(text.context, STORED_POSITIONS)
+            tables = rotary_tables(rope, text.head_dim, positions)
+            cos, sin = (
+                self._parameters.constant(f"rotary{len(self._rotary) or ''}.{kind}", table, FLOAT)
+                for kind, table in zip(("cos", "sin"), tables, strict=True)
             )
-        return self._rotary
+            self._rotary[rope] = cos, sin
+        return self._rotary[rope]

@@ -1,9 +1,10 @@
 """The three graphs of a model with the inputs and outputs that clients know by name.
 
 vision_encoder: pixel_values -> image_features; embed_tokens: input_ids -> inputs_embeds;
-decoder_model_merged: inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep ->
-logits, present.*. One decoder graph serves prefill and decode; past and present may be the same
-buffer of the maximum length (GroupQueryAttention then appends in place).
+decoder_model_merged: inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep and,
+where the positions of an image see each other, image_numbers -> logits, present.*. One decoder
+graph serves prefill and decode; past and present may be the same buffer of the maximum length
+(GroupQueryAttention then appends in place).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,9 @@ import onnx_ir as ir
 
 from export import network
 from export.families.spec import Vlm
-from export.onnx.emit import MICROSOFT, Emit
+from export.onnx.emit import Emit
+from export.onnx.mask import Masks
+from export.onnx.nodes import MICROSOFT
 from export.onnx.parameters import Parameters
 
 # opset 21: blocked int4 DequantizeLinear. IR 10 goes with it.
@@ -36,7 +39,7 @@ def embed_tokens(vlm: Vlm, parameters: Parameters) -> ir.Model:
     """input_ids int64 [batch_size, sequence_length] -> inputs_embeds [.., hidden]."""
     ops = Emit(parameters)
     ids = _value("input_ids", INT64, ["batch_size", "sequence_length"])
-    embeds = network.embedding(ops, ids)
+    embeds = network.embedding(ops, vlm.text, ids)
     _name(embeds, "inputs_embeds", FLOAT, ["batch_size", "sequence_length", vlm.text.hidden])
     return _model("embed_tokens", ops, [ids], [embeds], parameters)
 
@@ -45,7 +48,8 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
     """Embeddings after `past` cached positions -> logits of the last positions, and the cache.
 
     attention_mask int64 [batch_size, total_sequence_length] counts the valid positions, past ones
-    included. num_logits_to_keep int64 []: 0 gives the logits of every position.
+    included. num_logits_to_keep int64 []: 0 gives the logits of every position. image_numbers int64
+    [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0.
     """
     text, ops = vlm.text, Emit(parameters)
     embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", text.hidden])
@@ -56,13 +60,18 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
         key, value = (_value(f"past_key_values.{i}.{kind}", FLOAT, cache) for kind in _KINDS)
         ops.past.append((key, value))
     ops.inputs["num_logits_to_keep"] = keep
+    inputs = [embeds, mask, keep, *(value for pair in ops.past for value in pair)]
     _lengths(ops, mask, parameters.integers(1))
+    if text.image_attention == "bidirectional":
+        numbers = _value("image_numbers", INT64, ["batch_size", "total_sequence_length"])
+        new = ops.nodes.add("Shape", [embeds], {"start": 1, "end": 2})
+        ops.masks = Masks(ops.nodes, parameters, numbers, new)
+        inputs.append(numbers)
     logits = network.decoder(ops, text, embeds)
     _name(logits, "logits", FLOAT, ["batch_size", "num_logits", text.vocab])
     cache[2] = "total_sequence_length"
     for n, present in enumerate(ops.presents):
         _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", FLOAT, cache)
-    inputs = [embeds, mask, keep, *(value for pair in ops.past for value in pair)]
     return _model("decoder_model_merged", ops, inputs, [logits, *ops.presents], parameters)
 
 

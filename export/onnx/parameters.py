@@ -25,17 +25,24 @@ FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOA
 
 
 class Ledger:
-    """What every weight became, summed over all graphs of an artifact."""
+    """What every weight became, summed over all graphs of an artifact.
+
+    A weight in two graphs (a tied head) is one parameter, but its bytes are written twice.
+    """
 
     def __init__(self) -> None:
+        self._known: set[str] = set()
         self._sums: dict[str, Counter[str]] = {}
         self._types: Counter[str] = Counter()
 
     def add(self, name: str, parameters: int, nbytes: int, kind: str, quantized: bool) -> None:
         sums = self._sums.setdefault(component(name), Counter())
+        sums["weight_bytes"] += nbytes
+        if name in self._known:
+            return
+        self._known.add(name)
         sums["parameters"] += parameters
         sums["quantized_parameters"] += parameters if quantized else 0
-        sums["weight_bytes"] += nbytes
         self._types[kind] += parameters
 
     def result(self) -> Quantization:
@@ -78,6 +85,19 @@ class Parameters:
         name = "int64." + ".".join(map(str, values))
         if name not in self.values:
             tensor = ir.tensor(np.array(values, np.int64), name=name)
+            self.values[name] = ir.Value(
+                name=name,
+                shape=ir.Shape([len(values)]),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
+            )
+        return self.values[name]
+
+    def floats(self, *values: float) -> ir.Value:
+        """A small float32 constant, kept in the graph itself."""
+        name = "float32." + ".".join(map(str, values))
+        if name not in self.values:
+            tensor = ir.tensor(np.array(values, np.float32), name=name)
             self.values[name] = ir.Value(
                 name=name,
                 shape=ir.Shape([len(values)]),

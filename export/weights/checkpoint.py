@@ -5,8 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from export import check
-from export.families.spec import Family, Shape, Vlm
+from export.families.spec import Family, Shape, Transform, Vlm
 from export.files import sha256_of
 from export.shapes import shapes
 from export.weights import FloatArray
@@ -18,9 +20,14 @@ def _add_one(values: FloatArray) -> FloatArray:
     return values
 
 
-TRANSFORMS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
+def _transpose(values: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(values.T)
+
+
+TRANSFORMS: Mapping[Transform, Callable[[FloatArray], FloatArray]] = {
     "": lambda values: values,
     "add_one": _add_one,
+    "transpose": _transpose,
 }
 
 
@@ -39,7 +46,7 @@ class Checkpoint:
     ) -> None:
         self._shapes = shapes(vlm)
         self._sources = family.sources(vlm)
-        self._stored = open_folder(folder)
+        self._stored = check.spelled(open_folder(folder), family.spellings, str(folder))
         self._known_origin = origin
         found = {name: stored.shape for name, stored in self._stored.items()}
         check.tensors(self._shapes, self._sources, found, family.ignored, str(folder))
@@ -63,6 +70,7 @@ class Checkpoint:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
-        source = check.source_of(self._sources, name)
-        values = read_rows(source, self._stored[source], start, stop)
-        return TRANSFORMS[self._sources[name].transform](values)
+        source, transform = check.source_of(self._sources, name), self._sources[name].transform
+        if transform == "transpose":  # its rows are columns there
+            return TRANSFORMS[transform](read_rows(source, self._stored[source]))[start:stop]
+        return TRANSFORMS[transform](read_rows(source, self._stored[source], start, stop))

@@ -37,6 +37,7 @@ class Synthetic:
 
     def __init__(self, vlm: Vlm, seed: int = 0) -> None:
         self._shapes = shapes(vlm)
+        self._embedding_scale = vlm.text.embedding_scale
         self._seed = seed
 
     @cached_property
@@ -67,18 +68,18 @@ class Synthetic:
         key = [self._seed & MASK_64, zlib.crc32(name.encode())]
         bits = np.random.Philox(key=key, counter=[0, 0, 0, chunk]).random_raw(-(-count // 4))
         values = bits.astype("<u8", copy=False).view("<i2")[:count].astype(np.float32)
-        mean, deviation = _distribution(name, self._shapes[name])
+        mean, deviation = _distribution(name, self._shapes[name], self._embedding_scale)
         values *= np.float32(deviation / INT16_DEVIATION)
         values += np.float32(mean)
         return _to_bf16(values)
 
 
-def _distribution(name: str, shape: Shape) -> tuple[float, float]:
+def _distribution(name: str, shape: Shape, embedding_scale: float) -> tuple[float, float]:
     """Mean and standard deviation of a tensor's values."""
     if len(shape) == 1:
         return (0.0, BIAS_DEVIATION) if name.endswith(".bias") else (1.0, NORM_SPREAD)
     if name == "token_embd.weight":
-        return 0.0, 1.0
+        return 0.0, 1.0 / embedding_scale
     if name == "v.position_embd.weight":
         return 0.0, POSITION_DEVIATION
     return 0.0, 1 / math.sqrt(math.prod(shape[1:]))

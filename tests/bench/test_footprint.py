@@ -71,6 +71,12 @@ def test_a_wrong_name_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
 
 
+def unexpected(told: str) -> list[str]:
+    """Lines on stderr but those of the exports that cannot be: Gemma 3 has no GGUF yet."""
+    known = "left out: gemma-3-4b gguf "
+    return [line for line in told.splitlines() if not line.startswith(known)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [(["footprint", "tiny-smolvlm"], "| tiny-smolvlm | gguf "), (["check"], "nothing grew")],
@@ -86,7 +92,7 @@ def test_no_runtime_and_no_torch_is_imported(arguments: list[str], told: str) ->
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stderr == ""
+    assert unexpected(done.stderr) == []
     assert told in done.stdout
 
 
@@ -94,4 +100,4 @@ def test_every_model_of_the_table_is_predicted(capsys: pytest.CaptureFixture[str
     assert main(["footprint", "--recipe", "int4", "--json"]) == 0
     found = capsys.readouterr()
     assert {row["model"] for row in json.loads(found.out)} == set(list_models())
-    assert found.err == ""
+    assert unexpected(found.err) == []

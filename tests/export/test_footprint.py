@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_models import CASES, hf_model, tiny_model
+from tiny_models import CASES, GEMMA3_CASES, hf_model, tiny_model
 
 from export.footprint import Footprint, footprint
 from export.footprint.memory import MEMORY, Workload, full_context
@@ -56,6 +56,15 @@ def test_predicted_bytes_are_those_on_disk(
 ) -> None:
     model = tiny_model(hf_model(case))
     assert predicted(model, recipe, target).files == written(model, recipe, target, tmp_path)
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, *ODD])
+@pytest.mark.parametrize("case", GEMMA3_CASES)
+def test_predicted_bytes_of_a_tied_head_are_those_on_disk(
+    case: str, recipe: str, tmp_path: Path
+) -> None:
+    model = tiny_model(hf_model(case))
+    assert predicted(model, recipe, "onnx").files == written(model, recipe, "onnx", tmp_path)
 
 
 @pytest.mark.parametrize("weights", ["synthetic", None])

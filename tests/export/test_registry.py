@@ -20,6 +20,7 @@ PARAMETERS = {  # computed from transformers' classes, see docs of the models
     "smolvlm2-256m": 256_484_928,
     "smolvlm2-500m": 507_482_304,
     "smolvlm2-2.2b": 2_246_784_880,
+    "gemma-3-4b": 4_300_079_472,
 }
 END_OF_UTTERANCE = 399
 
@@ -33,7 +34,8 @@ def test_every_model_opens_with_random_weights_and_no_network(name: str) -> None
     assert model.folder is None
     assert model.name == name
     assert {"config.json", "preprocessor_config.json", "tokenizer.json"} <= model.files.keys()
-    assert model.vlm.text.vocab - 1 in model.vlm.stop_token_ids  # <end_of_utterance>
+    end_of_turn = {"smolvlm": model.vlm.text.vocab - 1, "gemma3": model.vlm.image_token_id - 3}
+    assert end_of_turn[model.vlm.family] in model.vlm.stop_token_ids
 
 
 def test_the_bundled_model_is_a_checkpoint() -> None:

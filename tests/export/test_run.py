@@ -34,7 +34,7 @@ def expected(model: PreTrainedModel, ids: torch.Tensor, pixels: torch.Tensor) ->
 
 
 def embedded(ops: Run, vlm: Vlm, ids: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    embeds = network.embedding(ops, ids)
+    embeds = network.embedding(ops, vlm.text, ids)
     if len(pixels):
         embeds[ids == IMAGE_TOKEN] = network.vision(ops, vlm, pixels).flatten(0, 1)
     return embeds
@@ -64,7 +64,7 @@ def test_decoding_in_steps_equals_one_long_prefill() -> None:
     model = hf_model("grouped heads")
     vlm, ids = vlm_of(model), torch.randint(3, 390, (1, 40))
     ops = Run(streaming(FromTorch(model)))
-    embeds = network.embedding(ops, ids)
+    embeds = network.embedding(ops, vlm.text, ids)
     ops.keep = 0
     whole = network.decoder(ops, vlm.text, embeds)
     parts = []

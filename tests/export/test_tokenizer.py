@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from export.errors import UserError
 from export.families.smolvlm import SMOLVLM
-from export.families.spec import Decoder, Projector, Tower, Vlm
-from export.tokenizer import FIRST, WORDS, synthetic_tokenizer
+from export.families.spec import SMOLLM2, Decoder, Projector, Tower, Vlm
+from export.tokenizer import synthetic_tokenizer
 
 TOWER = Tower(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")
 TEXT = Decoder(1, 32, 64, 2, 2, 16, 49280, 2048, 1e4, 1e-5, "silu", tied=False)
@@ -27,7 +27,7 @@ def tokenizer(vocab: int, image: int) -> Tokenizer:
     return Tokenizer.from_str(files["tokenizer.json"].decode())
 
 
-BEGIN = dict(zip(FIRST, range(3), strict=True))
+BEGIN = dict(zip(SMOLLM2.first, range(3), strict=True))
 REAL_IDS = {  # from the released tokenizer.json files; None is a string that is not a token
     "SmolVLM-256M": (
         (49280, 49190),
@@ -91,7 +91,7 @@ def test_text_survives_encoding_and_decoding(geometry, text):
     assert all("#4" not in made.id_to_token(number) for number in ids)
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", SMOLLM2.words)
 def test_a_word_of_the_prompt_is_one_id(word):
     assert len(tokenizer(49280, 49190).encode(word).ids) == 1
 

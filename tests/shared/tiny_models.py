@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     PreTrainedModel,
@@ -14,6 +16,7 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
+from export import check
 from export.artifact import SCHEMA, Artifact, Manifest
 from export.families import family_of
 from export.model import Model
@@ -21,6 +24,7 @@ from export.quantize.recipe import RECIPES
 from export.shapes import shapes
 from export.targets import TARGETS
 from export.tokenizer import synthetic_tokenizer
+from export.weights.checkpoint import TRANSFORMS
 
 VOCAB, IMAGE_TOKEN = 400, 398
 CLASSES: Mapping[str, Any] = {
@@ -66,6 +70,48 @@ CASES: Mapping[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "smolvlm2": ("smolvlm", {"num_hidden_layers": 2}, {}, 2),
 }
 
+# Gemma 3: changes to the text model, to the tower, and tokens of an image.
+GEMMA3_TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 7,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 256,
+    "query_pre_attn_scalar": 24,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    "sliding_window": 12,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+GEMMA3_VISION = VISION | {
+    "model_type": "siglip_vision_model",
+    "image_size": 48,
+    "vision_use_head": False,
+}
+GEMMA3_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "five local layers to a global one": ({}, {}, 9),
+    "a window narrower than an image": (
+        {"sliding_window": 5, "num_hidden_layers": 3, "sliding_window_pattern": 2},
+        {},
+        9,
+    ),
+    "named layer types": (
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "rope_scaling": None,
+            "rope_local_base_freq": 5e3,
+            "num_key_value_heads": 1,
+        },
+        {"hidden_size": 40, "intermediate_size": 72},
+        4,
+    ),
+}
+
 
 class FromTorch:
     """export.weights.Weights over a transformers model in memory."""
@@ -78,18 +124,52 @@ class FromTorch:
         family = family_of(config, "config.json")
         vlm = family.read(config)
         self._shapes = shapes(vlm)
-        self._names = {name: source.names[0] for name, source in family.sources(vlm).items()}
-        self._state = {name: value.numpy() for name, value in model.state_dict().items()}
+        self._sources = family.sources(vlm)
+        state = {name: value.numpy() for name, value in model.state_dict().items()}
+        self._state = check.spelled(state, family.spellings, "the model")
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        return np.ascontiguousarray(self._state[self._names[name]][start:stop])
+        source = self._sources[name]
+        values = TRANSFORMS[source.transform](self._state[source.names[0]].copy())
+        return np.ascontiguousarray(values[start:stop])
 
 
 def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
     """A transformers model with random weights large enough to make every part matter."""
+    torch.manual_seed(seed)
+    made = _gemma3(case) if case in GEMMA3_CASES else _smolvlm(case)
+    model = made.eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            centre = 0.0 if _multiplies_by_one_more(case, name) else 1.0
+            parameter.copy_(centre + 0.3 * torch.randn_like(parameter))
+        else:
+            parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    return model
+
+
+def _multiplies_by_one_more(case: str, name: str) -> bool:
+    return case in GEMMA3_CASES and name.endswith("norm.weight")
+
+
+def _gemma3(case: str) -> PreTrainedModel:
+    text, vision, tokens = GEMMA3_CASES[case]
+    config = Gemma3Config(
+        text_config=GEMMA3_TEXT | text,
+        vision_config=GEMMA3_VISION | vision,
+        mm_tokens_per_image=tokens,
+        image_token_index=IMAGE_TOKEN,
+        boi_token_index=IMAGE_TOKEN - 2,
+        eoi_token_index=IMAGE_TOKEN - 1,
+        eos_token_id=[1],
+    )
+    return Gemma3ForConditionalGeneration(config)
+
+
+def _smolvlm(case: str) -> PreTrainedModel:
     kind, text, vision, scale = CASES[case]
     config_class, model_class = CLASSES[kind]
     config = config_class(
@@ -99,14 +179,7 @@ def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
         image_token_id=IMAGE_TOKEN,
         tie_word_embeddings=False,
     )
-    torch.manual_seed(seed)
-    model = model_class(config).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
-            parameter.copy_(1 + 0.3 * torch.randn_like(parameter))
-        else:
-            parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
-    return model
+    return model_class(config)
 
 
 def tiny_model(hf: PreTrainedModel) -> Model:
@@ -115,9 +188,11 @@ def tiny_model(hf: PreTrainedModel) -> Model:
     family = family_of(config, "config.json")
     vlm = family.read(config)
     edge = vlm.vision.image_size
-    sizes = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
-    files = synthetic_tokenizer(vlm, family.special_tokens)
-    image, prompt = family.image(vlm, sizes), family.prompt(vlm)
+    tiles = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
+    stretch = {"size": {"height": edge, "width": edge}}
+    preprocessor = stretch if family.name == "gemma3" else tiles
+    image, prompt = family.image(vlm, preprocessor), family.prompt(vlm)
+    files = synthetic_tokenizer(vlm, family.special_tokens, prompt.image_token, family.vocabulary)
     return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
 
 

@@ -1,0 +1,39 @@
+"""Reads preprocessor_config.json: settings that a recipe can express, or a one-line error.
+
+NOT aware of families; each says which steps its recipe always takes.
+"""
+
+from typing import Any
+
+from export.errors import UserError
+from export.families.spec import Json
+
+PREPROCESSOR = "preprocessor_config.json"
+HALF = (0.5, 0.5, 0.5)
+
+
+def expect_steps(preprocessor: Json, steps: Json) -> None:
+    """Raises UserError where a step is set (not absent, not null) to something else."""
+    for key, expected in steps.items():
+        if preprocessor.get(key) not in (None, expected):
+            raise UserError(
+                f"{PREPROCESSOR}: {key} is {preprocessor[key]}, but only {expected} is supported "
+                f"for this family"
+            )
+
+
+def channels(preprocessor: Json, key: str) -> tuple[float, float, float]:
+    """Three numbers, by default a half each."""
+    match preprocessor.get(key, list(HALF)):
+        case [int() | float() as red, int() | float() as green, int() | float() as blue]:
+            return float(red), float(green), float(blue)
+        case found:
+            raise UserError(f"{PREPROCESSOR}: {key} is {found}, expected three numbers")
+
+
+def rescale(preprocessor: Json) -> float:
+    """What a pixel's value is multiplied by, 1/255 by default."""
+    factor: Any = preprocessor.get("rescale_factor", 1 / 255)
+    if isinstance(factor, (int, float)):
+        return float(factor)
+    raise UserError(f"{PREPROCESSOR}: rescale_factor is {factor}, expected a number")
