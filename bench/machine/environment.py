@@ -76,7 +76,8 @@ def environment(packages: Iterable[str]) -> Environment:
         governor=_text(CPUFREQ / "scaling_governor"),
         max_hz=int(hertz) * 1000 if hertz else None,
         memory_bytes=psutil.virtual_memory().total,
-        system=f"{platform.system()} {platform.release()}",
+        # What follows the number names whoever built the kernel.
+        system=f"{platform.system()} {platform.release().partition('-')[0]}",
         architecture=platform.machine(),
         python=platform.python_version(),
         packages={name: version for name in sorted(packages) if (version := _version(name))},

@@ -4,6 +4,7 @@ Records of different machines, software or lengths are never pooled. NOT aware o
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -185,7 +186,19 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
             held = (case.runtime, case.device, case.threads, case.profile, place)
             key = _key((asdict(case.subject), *held))
             groups.setdefault(key, []).append(record)
-    return tuple(_row(group, order) for group in groups.values())
+    return _alike([_row(group, order) for group in groups.values()])
+
+
+def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, with the request first that most rows of their model answered (an image among
+    equals), so that a summary puts the same request side by side."""
+    alike: dict[int, Row] = {}
+    for group in by_model(found):
+        asked = Counter(workload.options for row in group for workload in row.workloads)
+        for row in group:
+            ordered = sorted(row.workloads, key=lambda workload: -asked[workload.options])
+            alike[id(row)] = replace(row, workloads=tuple(ordered))
+    return tuple(alike[id(row)] for row in found)
 
 
 def _name_parts(row: Row, shown: Sequence[Row]) -> list[str]:
