@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bench.record import Options, Record, Subject
 from bench.tasks import TASKS
+from export.targets import TARGETS
 from runtimes import RUNTIMES
 
 
@@ -41,6 +42,8 @@ def _subjects(records: Sequence[Record]) -> list[Subject]:
 
 def _export(subject: Subject) -> str:
     words = ["python -m export", subject.model, "--target", str(subject.target)]
+    if subject.target not in TARGETS:  # what a peer makes of the model
+        words = ["python -m bench.peers", subject.model]
     words += ["--recipe", str(subject.recipe)]
     words += ["--weights", "synthetic"] if subject.synthetic else []
     words += ["--layout", subject.layout] if subject.layout not in (None, "native") else []
@@ -57,6 +60,8 @@ def _run(records: Sequence[Record], options: Options, profile: str | None) -> st
         ("--task", {case.task for case in cases}, TASKS),
     ):
         words += [f"{flag} {name}" for name in table if name in values]
+    random = any(case.subject.target is None and case.subject.synthetic for case in cases)
+    words += ["--weights synthetic"] if random else []
     threads = str(max(case.threads for case in cases))
     words += ["--threads", threads] if profile is None else ["--device", profile]
     words += ["--rounds", str(1 + max(case.round for case in cases))]

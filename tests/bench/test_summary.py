@@ -1,8 +1,9 @@
-"""Rows put the same request of all subjects side by side."""
+"""Rows put the same request of all subjects side by side; commands make them again."""
 
 from dataclasses import replace
 
 from bench.record import Record
+from bench.reporting.reproduce import commands
 from bench.reporting.summary import rows
 from tests.bench.made import latency, subject
 
@@ -26,3 +27,12 @@ def test_the_request_that_most_rows_answered_comes_first() -> None:
     assert first == ["text", "text"]
     alone = rows([*asked_as_text(both), *both])[0]
     assert [w.options.prompt for w in alone.workloads] == ["image", "text"]
+
+
+def test_peers_and_random_checkpoints_are_made_again_by_their_own_commands() -> None:
+    peer = replace(subject("int4", 1.0), target="genai", synthetic=True)
+    checkpoint = replace(subject(None, 2.0), synthetic=True)
+    records = [*latency(peer, "genai", 1.0, 10**8), *latency(checkpoint, "reference", 1.0, 10**8)]
+    lines = commands(records).splitlines()
+    assert lines[0] == f"python -m bench.peers {peer.model} --recipe int4 --weights synthetic"
+    assert "--weights synthetic" in lines[1]
