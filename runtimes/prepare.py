@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from export.artifact import Artifact
 from export.errors import UserError
 from export.families.spec import ImageRecipe, Prompt
+from export.model import Model
 from export.tokens import read_tokenizer
 from runtimes.base import IntArray, Request
 from runtimes.image import Pixels, load_image, pixels, rgb
@@ -122,11 +123,14 @@ class Preparer:
         return np.array(ids, np.int64)
 
 
-def preparer_of(artifact: Artifact) -> Preparer:
-    """The preparer of an artifact's recipes and tokenizer. Raises UserError as Preparer does."""
-    manifest = artifact.manifest
-    tokenizer = artifact.path / "tokenizer.json"
-    return Preparer(manifest.image, manifest.prompt, tokenizer, manifest.vlm.image_token_id)
+def preparer_of(opened: Artifact | Model) -> Preparer:
+    """The preparer of its recipes and tokenizer. Raises UserError as Preparer does."""
+    tokenizer: bytes | Path
+    if isinstance(opened, Artifact):
+        described, tokenizer = opened.manifest, opened.path / "tokenizer.json"
+        return Preparer(described.image, described.prompt, tokenizer, described.vlm.image_token_id)
+    tokenizer = opened.files["tokenizer.json"]
+    return Preparer(opened.image, opened.prompt, tokenizer, opened.vlm.image_token_id)
 
 
 def _read_tokenizer(source: bytes | Path) -> tuple[str, Tokenizer]:

@@ -11,7 +11,7 @@ import numpy as np
 from export.model import Model
 from runtimes.base import Request
 from runtimes.image import edge
-from runtimes.prepare import Preparer
+from runtimes.prepare import Preparer, preparer_of
 from runtimes.probes import Probe, probes
 
 # Both sides compute (x / 255 - mean) / std in float32; the order of roundings may differ.
@@ -30,9 +30,7 @@ def compare(model: Model) -> dict[str, Any]:
         processor = AutoProcessor.from_pretrained(model.folder)  # type: ignore[no-untyped-call]
     except ImportError as error:  # SmolVLMProcessor wants num2words and torchvision for videos
         return {"skipped": " ".join(str(error).split())[:200]}
-    preparer = Preparer(
-        model.image, model.prompt, model.files["tokenizer.json"], model.vlm.image_token_id
-    )
+    preparer = preparer_of(model)
     asked = probes(edge(model.image))
     differences = [_pixel_difference(probe, processor, preparer) for probe in asked]
     ids = [_ids_equal(probe, processor, preparer) for probe in asked]

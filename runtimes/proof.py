@@ -6,7 +6,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from runtimes.base import FloatArray, Request, Session
 from runtimes.fidelity import Accumulator
 from runtimes.image import edge, one_tile
 from runtimes.probes import Probe, probes
-from runtimes.reference import Scorer
+
+if TYPE_CHECKING:
+    from runtimes.reference import Scorer
 
 Check = Mapping[str, Any]
 MAX_TOKENS = 16
@@ -58,6 +60,8 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
         # the preprocessing check, which has the full recipe.
         image = one_tile(model.image)
         manifest = replace(artifact.manifest, image=image)
+        from runtimes.reference import Scorer  # torch: only where there is one
+
         session = runtime.open_session(replace(artifact, manifest=manifest), threads=2)
         checks |= _compare(Scorer(replace(model, image=image)), session, edge(image))
         session.close()
@@ -69,7 +73,7 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
     return {"passed": passed, "unjudged": reason, "failures": failures, "checks": checks}
 
 
-def _compare(reference: Scorer, session: Session, pixels: int) -> dict[str, Check]:
+def _compare(reference: "Scorer", session: Session, pixels: int) -> dict[str, Check]:
     fidelity, features, equal, total = Accumulator(), _Features(), 0, 0
     for probe in probes(pixels):
         request = _request(probe, reference)
@@ -94,7 +98,7 @@ def _compare(reference: Scorer, session: Session, pixels: int) -> dict[str, Chec
     }
 
 
-def _request(probe: Probe, reference: Scorer) -> Request:
+def _request(probe: Probe, reference: "Scorer") -> Request:
     return Request(
         probe.question,
         probe.images,

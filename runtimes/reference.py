@@ -12,7 +12,7 @@ from export import network
 from export.model import Model
 from export.run import Parameter, Run, resident, streaming
 from runtimes.base import FloatArray, IntArray, Request, Session
-from runtimes.prepare import Pixels, Preparer
+from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features
 
 RESIDENT_BYTES = 2**30
@@ -24,12 +24,7 @@ def open_session(
     """Open a checkpoint; `parameter` says how weights are held (default: read once, kept)."""
     torch.set_num_threads(threads)
     backend = TorchBackend(model, parameter or resident(model.weights))
-    return GreedySession(backend, _preparer(model), model.vlm.stop_token_ids)
-
-
-def _preparer(model: Model) -> Preparer:
-    tokenizer = model.files["tokenizer.json"]
-    return Preparer(model.image, model.prompt, tokenizer, model.vlm.image_token_id)
+    return GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)
 
 
 class Scorer:
@@ -43,7 +38,7 @@ class Scorer:
         size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
         hold = resident if size <= RESIDENT_BYTES else streaming
         self._backend = TorchBackend(model, hold(model.weights))
-        self._preparer = _preparer(model)
+        self._preparer = preparer_of(model)
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Token ids of an answer's text."""
