@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -56,6 +57,8 @@ def run(
     model = open_model(
         args.model, weights=args.weights, revision=args.revision, offline=args.offline
     )
+    if args.max_tiles is not None:
+        model = replace(model, image=model.image.within(args.max_tiles))
     try:
         with showing(model, stages) as (watched, stage):
             artifact = build(
@@ -99,11 +102,23 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument(
         "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
     )
+    it.add_argument(
+        "--max-tiles",
+        type=_count,
+        metavar="N",
+        help="cut an image into at most N tiles, the overview included (1: never cut)",
+    )
     it.add_argument("--no-verify", action="store_true", help="write without a proof")
     it.add_argument("--allow-drift", action="store_true", help="keep it if the proof fails")
     it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
     it.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return it
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 on")
+    return int(text)
 
 
 def _prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:

@@ -155,8 +155,8 @@ class Tiles:
         tiles = side**2 + 1 if self.split and side > 1 else 1
         return min(tiles, self.max_tiles or tiles)
 
-    def within(self, max_tiles: int) -> "Tiles":
-        """The same recipe with at most so many tiles of an image."""
+    def within(self, max_tiles: int | None) -> "Tiles":
+        """The same recipe with at most so many tiles of an image; None: as many as it takes."""
         return replace(self, max_tiles=max_tiles)
 
 
@@ -176,7 +176,7 @@ class Stretch:
         """The stretched image is the one tile."""
         return 1
 
-    def within(self, max_tiles: int) -> "Stretch":
+    def within(self, max_tiles: int | None) -> "Stretch":
         """Itself: one tile is always within."""
         return self
 

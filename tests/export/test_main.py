@@ -195,6 +195,24 @@ def test_random_weights_are_marked(checkpoint: Path, capsys: pytest.CaptureFixtu
     assert "(random weights)" in capsys.readouterr().out
 
 
+def test_a_budget_of_tiles_is_kept_in_the_artifact(checkpoint: Path) -> None:
+    run(parser().parse_args(arguments(checkpoint, "--no-verify")), targets=targets())
+    unbounded = load_artifact(checkpoint.parent / "out").manifest.image
+    budget = arguments(checkpoint, "--no-verify", "--max-tiles", "2")
+    run(parser().parse_args(budget), targets=targets())
+    bounded = load_artifact(checkpoint.parent / "out").manifest.image
+    assert (unbounded.most_tiles, bounded.most_tiles) == (5, 2)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_a_budget_of_no_tiles_is_refused(
+    checkpoint: Path, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments(checkpoint, f"--max-tiles={number}"))
+    assert f"'{number}' is not a number from 1 on" in capsys.readouterr().err
+
+
 def test_a_users_error_is_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +27,12 @@ from export.__main__ import main
 from export.artifact import load_artifact
 from export.errors import UserError
 from export.families.gemma3 import GEMMA3
-from export.families.spec import Vlm
+from export.families.spec import Stretch, Vlm
 from export.model import Model
 from export.registry import open_model, read_numbers
 from runtimes import RUNTIMES
 from runtimes.base import IntArray, Request, Session
-from runtimes.image import pixels
+from runtimes.image import pixels, rgb
 from runtimes.onnxruntime_ import open_session
 from runtimes.prepare import Preparer
 from runtimes.proof import prove
@@ -130,8 +132,29 @@ def preparer(model: Model) -> Preparer:
 def test_the_real_size_is_stretched_as_the_processor_does(size: tuple[int, int]) -> None:
     model = open_model("gemma-3-4b", weights="synthetic")
     config = json.loads(model.files["preprocessor_config.json"])
-    theirs = Gemma3ImageProcessorPil(**config)(noise(*size), return_tensors="np")
-    np.testing.assert_array_equal(pixels(noise(*size), model.image).values, theirs["pixel_values"])
+    assert_pixels_equal(noise(*size), model.image, Gemma3ImageProcessorPil(**config))
+
+
+@pytest.mark.parametrize("height", [1, 2, 55, 56, 57, 199])
+@pytest.mark.parametrize("width", [1, 3, 56, 113, 640])
+def test_any_size_is_stretched_as_the_processor_does(width: int, height: int, model: Model) -> None:
+    processor = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
+    assert_pixels_equal(noise(width, height), replace(model.image, size=56), processor)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_an_image_of_any_mode_is_stretched_as_the_processor_does(mode: str, model: Model) -> None:
+    processor = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
+    image = noise(70, 40)
+    if mode.endswith("A"):
+        image.putalpha(noise(70, 40).convert("L"))
+    image = image.convert(mode)
+    assert_pixels_equal(image, replace(model.image, size=56), processor)
+
+
+def assert_pixels_equal(image: Image.Image, recipe: Stretch, processor: Any) -> None:
+    theirs = processor(image, do_convert_rgb=True, return_tensors="np")
+    np.testing.assert_array_equal(pixels(rgb(image), recipe).values, theirs["pixel_values"])
 
 
 def test_the_prompt_of_one_image_is_spelled_out(model: Model) -> None:
