@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Shape, Source, Stretch, Tiles, Vlm
+from export.families.spec import ImageRecipe, Patches, Shape, Source, Stretch, Tiles, Vlm
 from export.files import few, short
 
 T = TypeVar("T")
@@ -30,6 +30,8 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "patch_size": (1, 1 << 12),
     "channels": (1, 1 << 4),
     "scale": (1, 1 << 6),
+    "square": (1, 1 << 6),
+    "frames": (1, 1 << 4),
 }
 Rule = tuple[Callable[[Vlm], bool], str]
 RULES: tuple[Rule, ...] = (
@@ -94,6 +96,33 @@ RULES: tuple[Rule, ...] = (
         "the scale of embeddings {text.embedding_scale} is not between 0 and 10000",
     ),
     (
+        lambda m: (m.vision.positions == "rotary") == (m.projector.kind == "merge_mlp"),
+        "a tower with {vision.positions} positions before a projector of kind {projector.kind}",
+    ),
+    (
+        lambda m: m.vision.positions == "learned" or m.vision.square == m.projector.scale,
+        "spatial_merge_size {projector.scale} is not the side of the squares {vision.square}",
+    ),
+    (
+        lambda m: m.vision.positions == "learned" or m.vision.hidden // m.vision.heads % 4 == 0,
+        "the tower's head size is not a multiple of 4, but is turned by rows and columns",
+    ),
+    (
+        lambda m: m.vision.window is None or m.vision.window % m.vision.square == 0,
+        "windows of {vision.window} patches are not whole squares of {vision.square}",
+    ),
+    (
+        lambda m: all(0 <= i < m.vision.layers for i in m.vision.full_layers),
+        "fullatt_block_indexes {vision.full_layers} names layers that the tower does not have",
+    ),
+    (
+        lambda m: (
+            m.text.rope_sections is None
+            or (sum(m.text.rope_sections) * 2 == m.text.head_dim and min(m.text.rope_sections) >= 0)
+        ),
+        "mrope_section {text.rope_sections} does not make up half of head_dim {text.head_dim}",
+    ),
+    (
         lambda m: (m.projector.norm_eps is not None) == (m.projector.kind == "average_pool"),
         "a projector of kind {projector.kind} with norm_eps {projector.norm_eps}",
     ),
@@ -123,6 +152,16 @@ def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
         case Stretch(size=size):
             fits = size == vlm.vision.image_size
             found, expected = f"images of {size} pixels", str(vlm.vision.image_size)
+        case Patches(patch=patch, square=square, frames=frames):
+            tower = vlm.vision
+            fits = (patch, square, frames) == (tower.patch_size, tower.square, tower.frames)
+            fits &= 0 < image.min_pixels <= image.max_pixels <= 1 << 28
+            fits &= image.max_pixels >= (patch * square) ** 2
+            found = f"patch_size {patch}, merge_size {square}, temporal_patch_size {frames} and "
+            found += f"{image.min_pixels} to {image.max_pixels} pixels"
+            expected = (
+                f"{tower.patch_size}, {tower.square}, {tower.frames} and an area of 1 to 2^28"
+            )
     if not fits:
         raise UserError(f"{where}: {found}, expected {expected}")
     values = (*image.mean, *image.std, image.rescale)
@@ -157,9 +196,23 @@ def stored_shape(source: Source, shape: Shape) -> Shape:
 
 
 def source_of(sources: Mapping[str, Source], canonical: str) -> str:
-    """The one checkpoint tensor behind a canonical one (no family splits or joins any yet)."""
+    """The one checkpoint tensor behind a canonical one (no family joins any yet)."""
     (name,) = sources[canonical].names
     return name
+
+
+def stored_shapes(expected: Mapping[str, Shape], sources: Mapping[str, Source]) -> dict[str, Shape]:
+    """What a checkpoint has: names and shapes, those in parts as long as their parts together."""
+    stored: dict[str, Shape] = {}
+    for canonical, shape in expected.items():
+        name, source = source_of(sources, canonical), sources[canonical]
+        whole = stored_shape(source, shape)
+        if source.rows is not None:
+            before = stored.get(name, (0,))[0]
+            assert source.rows == (before, before + whole[0]), f"{name}: {source.rows}"
+            whole = (source.rows[1], *whole[1:])
+        stored[name] = whole
+    return stored
 
 
 def tensors(
@@ -173,10 +226,7 @@ def tensors(
 
     `expected` has canonical names, `found` the checkpoint's; `sources` leads from one to the other.
     """
-    wanted = {
-        source_of(sources, name): stored_shape(sources[name], shape)
-        for name, shape in expected.items()
-    }
+    wanted = stored_shapes(expected, sources)
     missing = [name for name in wanted if name not in found]
     wrong = [
         f"{short(name)} is {list(found[name])}, expected {list(shape)}"

@@ -24,28 +24,41 @@ def component(name: str) -> str:
 
 
 def _tower(v: Tower) -> Iterator[tuple[str, Shape]]:
-    yield "v.patch_embd.weight", (v.hidden, v.channels, v.patch_size, v.patch_size)
-    yield "v.patch_embd.bias", (v.hidden,)
-    yield "v.position_embd.weight", (v.patches, v.hidden)
+    patch = (v.patch_size, v.patch_size)
+    frames = (v.frames,) if v.frames > 1 else ()
+    yield "v.patch_embd.weight", (v.hidden, v.channels, *frames, *patch)
+    if v.positions == "learned":
+        yield "v.patch_embd.bias", (v.hidden,)
+        yield "v.position_embd.weight", (v.patches, v.hidden)
     for i in range(v.layers):
         block = f"v.blk.{i}"
         for norm in ("ln1", "ln2"):
-            yield f"{block}.{norm}.weight", (v.hidden,)
-            yield f"{block}.{norm}.bias", (v.hidden,)
+            yield from _norm(f"{block}.{norm}", v)
         for part in ("attn_q", "attn_k", "attn_v", "attn_out"):
             yield f"{block}.{part}.weight", (v.hidden, v.hidden)
             yield f"{block}.{part}.bias", (v.hidden,)
-        yield f"{block}.ffn_up.weight", (v.intermediate, v.hidden)
-        yield f"{block}.ffn_up.bias", (v.intermediate,)
+        for part in ("ffn_gate", "ffn_up") if v.gated else ("ffn_up",):
+            yield f"{block}.{part}.weight", (v.intermediate, v.hidden)
+            yield f"{block}.{part}.bias", (v.intermediate,)
         yield f"{block}.ffn_down.weight", (v.hidden, v.intermediate)
         yield f"{block}.ffn_down.bias", (v.hidden,)
-    yield "v.post_ln.weight", (v.hidden,)
-    yield "v.post_ln.bias", (v.hidden,)
+    yield from _norm("v.post_ln", v)
+
+
+def _norm(name: str, v: Tower) -> Iterator[tuple[str, Shape]]:
+    yield f"{name}.weight", (v.hidden,)
+    if v.norm == "layer":
+        yield f"{name}.bias", (v.hidden,)
 
 
 def _projector(vlm: Vlm) -> Iterator[tuple[str, Shape]]:
     hidden = vlm.vision.hidden
-    if vlm.projector.kind == "average_pool":
+    if vlm.projector.kind == "merge_mlp":
+        merged = hidden * vlm.projector.scale**2
+        for name, rows in (("mm.0", merged), ("mm.2", vlm.text.hidden)):
+            yield f"{name}.weight", (rows, merged)
+            yield f"{name}.bias", (rows,)
+    elif vlm.projector.kind == "average_pool":
         yield "mm.soft_emb_norm.weight", (hidden,)
         yield "mm.input_projection.weight", (vlm.text.hidden, hidden)
     else:
@@ -57,9 +70,10 @@ def _decoder(t: Decoder) -> Iterator[tuple[str, Shape]]:
     for i in range(t.layers):
         block = f"blk.{i}"
         yield f"{block}.attn_norm.weight", (t.hidden,)
-        yield f"{block}.attn_q.weight", (t.heads * t.head_dim, t.hidden)
-        yield f"{block}.attn_k.weight", (t.kv_heads * t.head_dim, t.hidden)
-        yield f"{block}.attn_v.weight", (t.kv_heads * t.head_dim, t.hidden)
+        for part, heads in (("q", t.heads), ("k", t.kv_heads), ("v", t.kv_heads)):
+            yield f"{block}.attn_{part}.weight", (heads * t.head_dim, t.hidden)
+            if t.qkv_bias:
+                yield f"{block}.attn_{part}.bias", (heads * t.head_dim,)
         if t.head_norms:
             yield f"{block}.attn_q_norm.weight", (t.head_dim,)
             yield f"{block}.attn_k_norm.weight", (t.head_dim,)

@@ -5,7 +5,7 @@ Past and present are the same OrtValue of the full context, so a step copies no 
 """
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from export.artifact import Artifact
 from export.errors import UserError
 from export.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Session
+from runtimes.positions import of_text
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features, room
 
@@ -36,6 +37,7 @@ class OnnxBackend:
     def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
         manifest = artifact.manifest
         self._text = manifest.vlm.text
+        self._square = manifest.vlm.vision.square
         self._image_token_id = manifest.vlm.image_token_id
         self._vision, self._embed, self._decoder = (
             _session(artifact.path / manifest.components[part][0], count, device)
@@ -59,11 +61,24 @@ class OnnxBackend:
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Tile by tile: no slower than all at once on a CPU, and a small part of the memory."""
-        tiles = (tile for image in images for tile in image.values)
-        features = [self._vision.run(None, {"pixel_values": tile[None]})[0] for tile in tiles]
-        return np.concatenate(features).reshape(-1, self._text.hidden)
+        features = [self._vision.run(None, fed)[0] for image in images for fed in self._fed(image)]
+        return np.concatenate([feature.reshape(-1, self._text.hidden) for feature in features])
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+    def _fed(self, image: Pixels) -> Iterator[dict[str, FloatArray | IntArray]]:
+        """What the vision graph takes: an image of any size, or one tile after the other."""
+        if image.cells is None:
+            yield from ({"pixel_values": tile[None]} for tile in image.values)
+            return
+        rows, cols = (edge * self._square for edge in image.cells)
+        yield {"pixel_values": image.values, "image_grid_thw": np.array([[1, rows, cols]])}
+
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
         embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
         place_features(embeds[0], ids, features, self._image_token_id)
         binding = self._binding
@@ -72,6 +87,9 @@ class OnnxBackend:
         numbers = number_images(self._images, ids, features, past, self._image_token_id)
         if self._text.image_attention == "bidirectional":
             binding.bind_cpu_input("image_numbers", numbers[None])
+        if self._text.rope_sections is not None:
+            positions = of_text(past, len(ids)) if positions is None else positions
+            binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
         self._decoder.run_with_iobinding(binding)
         logits: FloatArray = self._logits[0, 0].copy()
         return logits

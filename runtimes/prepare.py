@@ -75,7 +75,7 @@ class Preparer:
         else:
             ids = self._checked(request.ids)
         found = int(np.count_nonzero(ids == self.image_token_id))
-        expected = sum(len(image.values) for image in images) * self._prompt.tokens_per_tile
+        expected = sum(image.tiles * self._tokens_per_tile(image) for image in images)
         if found != expected:
             raise UserError(
                 f"the prompt has {found} image tokens ('{self._prompt.image_token}' of "
@@ -108,12 +108,20 @@ class Preparer:
                     f"the question contains '{token}', a special token of {self._name}; leave it "
                     f"out (images are placed before the question)"
                 )
-        text = prompt_text(self._prompt, question, [(image.rows, image.cols) for image in images])
+        cuts = [(image.rows, image.cols, self._tokens_per_tile(image)) for image in images]
+        text = prompt_text(self._prompt, question, cuts)
         try:
             encoding = self._tokenizer.encode(text, add_special_tokens=False)
         except (UnicodeError, TypeError) as error:  # a lone surrogate: bytes that were no UTF-8
             raise UserError("the question is not valid Unicode text; give it as UTF-8") from error
         return np.array(encoding.ids, np.int64)
+
+    def _tokens_per_tile(self, image: Pixels) -> int:
+        """Image tokens of one tile, by the prompt or by the image's own size."""
+        if self._prompt.tokens_per_tile is not None:
+            return self._prompt.tokens_per_tile
+        assert image.cells is not None, "images of any size have cells"
+        return image.cells[0] * image.cells[1]
 
     def _checked(self, ids: tuple[int, ...]) -> IntArray:
         size = self._tokenizer.get_vocab_size()

@@ -12,6 +12,7 @@ from export import network
 from export.model import Model
 from export.run import Parameter, Run, resident, streaming
 from runtimes.base import FloatArray, IntArray, Request, Session
+from runtimes.positions import following, of_text, positions
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features
 
@@ -51,9 +52,13 @@ class Scorer:
 
     def score(self, request: Request, features: FloatArray | None) -> FloatArray:
         """The logits [answer, vocab] behind each token of the request's answer."""
-        prompt, answer = self._preparer(request).ids, request.answer or ()
-        ids = np.concatenate([prompt, np.array(answer[:-1], np.int64)])
-        return self._backend.extend_all(ids, features, 0, keep=len(answer))
+        prepared, answer = self._preparer(request), request.answer or ()
+        cells = [image.cells for image in prepared.images if image.cells is not None]
+        places = positions(prepared.ids, self._preparer.image_token_id, cells)
+        behind = following(places, len(answer) - 1)
+        ids = np.concatenate([prepared.ids, np.array(answer[:-1], np.int64)])
+        places = np.concatenate([places, behind], axis=1)
+        return self._backend.extend_all(ids, features, 0, places, keep=len(answer))
 
 
 class TorchBackend:
@@ -67,18 +72,34 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        tiles = torch.from_numpy(np.concatenate([image.values for image in images]))
-        features = network.vision(self._ops, self._vlm, tiles)
-        rows: FloatArray = features.flatten(0, 1).numpy()
-        return rows
+        return np.concatenate([self._encoded(image) for image in images])
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
-        logits: FloatArray = self.extend_all(ids, features, past, keep=1)[0]
+    def _encoded(self, image: Pixels) -> FloatArray:
+        if image.cells is not None:
+            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            self._ops.patch_grid = rows, cols
+        features = network.vision(self._ops, self._vlm, torch.from_numpy(image.values))
+        found: FloatArray = features.flatten(0, 1).numpy()
+        return found
+
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
+        logits: FloatArray = self.extend_all(ids, features, past, positions, keep=1)[0]
         return logits
 
     @torch.inference_mode()
     def extend_all(
-        self, ids: IntArray, features: FloatArray | None, past: int, keep: int
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None,
+        keep: int,
     ) -> FloatArray:
         """As extend, with the logits of the last `keep` positions: [keep, vocab]."""
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
@@ -87,6 +108,8 @@ class TorchBackend:
         images = number_images(self._images, ids, features, past, image_token_id)
         self._ops.past, self._ops.keep = past, keep
         self._ops.images = torch.from_numpy(images)
+        positions = of_text(past, len(ids)) if positions is None else positions
+        self._ops.positions = torch.from_numpy(np.ascontiguousarray(positions))
         logits = network.decoder(self._ops, text, torch.from_numpy(embeds)[None])
         rows: FloatArray = logits[0].numpy()
         return rows

@@ -11,6 +11,7 @@ import numpy as np
 from export.errors import UserError
 from export.families.spec import Vlm
 from runtimes.base import Event, FloatArray, IntArray, Request
+from runtimes.positions import following, positions
 from runtimes.prepare import Pixels, Preparer
 
 # Room for several tiled images and a long answer; a model's own limit can be many gigabytes.
@@ -25,10 +26,18 @@ class Backend(Protocol):
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Features of the images, one row per image token: [tokens, hidden]."""
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
-        """Append positions after the first `past` ones and return the last one's logits [vocab].
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
+        """Append ids after the first `past` ones and return the last one's logits [vocab].
 
-        Image tokens in `ids` take the rows of `features` in order.
+        Image tokens in `ids` take the rows of `features` in order. `positions` [3, n] are the time,
+        row and column of each (runtimes.positions), for decoders that tell them apart; None: text
+        whose positions are its places.
         """
 
     def close(self) -> None:
@@ -72,24 +81,28 @@ class GreedySession:
         self._cached = ("", ids[:0])  # until the prefill is done, the cache matches nothing
         skipped = int(np.count_nonzero(ids[:past] == self._preparer.image_token_id))
         rest = features[skipped:] if features is not None else None
-        logits = self._backend.extend(ids[past:], rest, past)
+        cells = [image.cells for image in prepared.images if image.cells is not None]
+        places = positions(ids, self._preparer.image_token_id, cells)
+        logits = self._backend.extend(ids[past:], rest, past, places[:, past:])
         self._cached = (key, ids)
         yield Event("prefill", positions=len(ids) - past, reused=past > 0)
-        yield from self._decode(request, logits, len(ids))
+        yield from self._decode(request, logits, places)
 
     def close(self) -> None:
         """Free the backend's memory."""
         self._backend.close()
 
-    def _decode(self, request: Request, logits: FloatArray, length: int) -> Iterator[Event]:
-        forced = request.answer
+    def _decode(self, request: Request, logits: FloatArray, places: IntArray) -> Iterator[Event]:
+        forced, length = request.answer, places.shape[1]
         limit = request.max_tokens if forced is None else len(forced)
+        behind = following(places, limit)
         for n in range(limit):
             token = int(np.argmax(logits)) if forced is None else forced[n]
             yield Event("token", token=token, logits=logits if request.arrays else None)
             if n + 1 == limit or (forced is None and token in self._stop):
                 return
-            logits = self._backend.extend(np.array([token], np.int64), None, length + n)
+            ids = np.array([token], np.int64)
+            logits = self._backend.extend(ids, None, length + n, behind[:, n : n + 1])
 
     def _check_length(self, prompt: int, request: Request) -> None:
         answer = request.max_tokens if request.answer is None else len(request.answer)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from export.families.spec import Activation, Decoder, Rope, Tower
+from export.families.spec import Activation, Decoder, NormKind, Rope, Tower
+from export.onnx.grid import PatchGrid
 from export.onnx.mask import Masks
 from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes
 from export.onnx.parameters import Parameters
-from export.ops import NormKind
 from export.quantize.recipe import Storage
 from export.rotary import STORED_POSITIONS, rotary_tables
 
@@ -38,6 +38,7 @@ class Emit:
         self.presents: list[ir.Value] = []
         self.past: list[tuple[ir.Value, ir.Value]] = []
         self.masks: Masks | None = None
+        self.grid: PatchGrid | None = None
 
     def node(
         self,
@@ -95,6 +96,8 @@ class Emit:
     def activation(self, x: ir.Value, kind: Activation) -> ir.Value:
         if kind == "silu":  # x * sigmoid(alpha x) with alpha = 1
             return self.node("QuickGelu", [x], {"alpha": 1.0}, MICROSOFT)[0]
+        if kind == "gelu":
+            return self.node("Gelu", [x], None, MICROSOFT)[0]
         return self.node("FastGelu", [x], None, MICROSOFT)[0]
 
     def gated(self, x: ir.Value, kind: Activation) -> ir.Value:
@@ -102,6 +105,8 @@ class Emit:
         return self.node("Mul", [self.activation(gate, kind), up])[0]
 
     def patches(self, pixels: ir.Value, vision: Tower) -> ir.Value:
+        if vision.positions == "rotary":
+            return self.node("Unsqueeze", [pixels, self._parameters.integers(0)])[0]
         size, side = vision.patch_size, vision.side
         if vision.image_size % size:  # pixels that fill no patch
             zeros, ends, axes = (
@@ -128,19 +133,38 @@ class Emit:
         pooled = self.node("ReduceMean", [grid, axes], {"keepdims": 0})[0]
         return self._reshape(pooled, -1, side * side, vision.hidden)
 
-    def full_attention(self, q: ir.Value, k: ir.Value, v: ir.Value, heads: int) -> ir.Value:
-        return self.node("MultiHeadAttention", [q, k, v], {"num_heads": heads}, MICROSOFT)[0]
+    def merge_squares(self, x: ir.Value, vision: Tower) -> ir.Value:
+        return self._reshape(x, 1, -1, vision.square**2 * vision.hidden)
+
+    def patch_attention(
+        self, q: ir.Value, k: ir.Value, v: ir.Value, vision: Tower, layer: int
+    ) -> ir.Value:
+        attributes = {"num_heads": vision.heads}
+        if self.grid is None:
+            return self.node("MultiHeadAttention", [q, k, v], attributes, MICROSOFT)[0]
+        query, key = self.grid.turned(q), self.grid.turned(k)
+        if vision.reach(layer) is None:
+            return self.node("MultiHeadAttention", [query, key, v], attributes, MICROSOFT)[0]
+        parts = [self.grid.windows(part) for part in (query, key, v)]
+        inputs = [*parts, None, self.grid.seen]
+        attended = self.node("MultiHeadAttention", inputs, attributes, MICROSOFT)[0]
+        return self.grid.image(attended)
 
     def cached_attention(
         self, qkv: ir.Value, layer: int, text: Decoder, norms: tuple[str, str] | None = None
     ) -> ir.Value:
-        new = [qkv, None, None] if norms is None else self._normed_heads(qkv, text, norms)
+        tables: list[ir.Value | None] = [*self._rotary_tables(text.rope(layer), text)]
+        new: list[ir.Value | None] = [qkv, None, None]
+        if norms is not None:
+            new = self._normed_heads(qkv, text, norms)
+        if text.rope_sections is not None:
+            new, tables = self._turned_heads(qkv, text, text.rope_sections, tables), [None, None]
         lengths = [self.inputs["seqlens_k"], self.inputs["total_sequence_length"]]
-        inputs = [*new, *self.past[layer], *lengths, *self._rotary_tables(text.rope(layer), text)]
+        inputs = [*new, *self.past[layer], *lengths, *tables]
         attributes: dict[str, int | float] = {
             "num_heads": text.heads,
             "kv_num_heads": text.kv_heads,
-            "do_rotary": 1,
+            "do_rotary": int(text.rope_sections is None),
         }
         if text.attention_scale is not None:
             attributes["scale"] = text.attention_scale
@@ -158,15 +182,40 @@ class Emit:
         self, qkv: ir.Value, text: Decoder, norms: tuple[str, str]
     ) -> list[ir.Value | None]:
         """Query, key and value [B, S, their heads * head_dim], the first two normed by heads."""
-        counts = (text.heads, text.kv_heads, text.kv_heads)
-        widths = [count * text.head_dim for count in counts]
-        sizes = self._parameters.integers(*widths)
-        query, key, value = self.node("Split", [qkv, sizes], {"axis": -1}, outputs=3)
+        query, key, value = self._heads(qkv, text)
         normed = []
-        for x, width, count, name in zip((query, key), widths, counts, norms, strict=False):
+        counts = (text.heads, text.kv_heads)
+        for x, count, name in zip((query, key), counts, norms, strict=True):
             heads = self._reshape(x, 0, 0, count, text.head_dim)
-            normed.append(self._reshape(self.norm(heads, name, "rms", text.norm_eps), 0, 0, width))
+            heads = self.norm(heads, name, "rms", text.norm_eps)
+            normed.append(self._reshape(heads, 0, 0, count * text.head_dim))
         return [*normed, value]
+
+    def _turned_heads(
+        self,
+        qkv: ir.Value,
+        text: Decoder,
+        sections: tuple[int, int, int],
+        tables: Sequence[ir.Value | None],
+    ) -> list[ir.Value | None]:
+        """Query, key and value [B, S, their heads * head_dim], turned by time, row and column."""
+        query, key, value = self._heads(qkv, text)
+        turned: list[ir.Value | None] = []
+        for part, heads in ((query, text.heads), (key, text.kv_heads)):
+            attributes: dict[str, int | tuple[int, ...]] = {
+                "mrope_section": sections,
+                "num_heads": heads,
+                "rotary_embedding_dim": text.head_dim,
+            }
+            inputs = [part, self.inputs["position_ids"], *tables]
+            turned += self.node("MRotaryEmbedding", inputs, attributes, MICROSOFT)
+        return [*turned, value]
+
+    def _heads(self, qkv: ir.Value, text: Decoder) -> tuple[ir.Value, ...]:
+        """Query, key and value, each with its heads side by side."""
+        counts = (text.heads, text.kv_heads, text.kv_heads)
+        sizes = self._parameters.integers(*(count * text.head_dim for count in counts))
+        return self.node("Split", [qkv, sizes], {"axis": -1}, outputs=3)
 
     def embed(self, ids: ir.Value, name: str, scale: float = 1.0) -> ir.Value:
         rows = self._rows(ids, name)

@@ -31,6 +31,14 @@ TRANSFORMS: Mapping[Transform, Callable[[FloatArray], FloatArray]] = {
 }
 
 
+def _within(rows: tuple[int, int] | None, part: slice) -> tuple[int, int | None]:
+    """Where the rows of a part of these rows start and stop in the checkpoint's tensor."""
+    if rows is None:
+        return part.start, part.stop
+    first, last, _ = part.indices(rows[1] - rows[0])
+    return rows[0] + first, rows[0] + max(first, last)
+
+
 class Checkpoint:
     """The canonical tensors of a folder, checked against its numbers when it is opened.
 
@@ -71,6 +79,7 @@ class Checkpoint:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
         source, transform = check.source_of(self._sources, name), self._sources[name].transform
+        start, stop = _within(self._sources[name].rows, slice(start, stop))
         if transform == "transpose":  # its rows are columns there
             return TRANSFORMS[transform](read_rows(source, self._stored[source]))[start:stop]
         return TRANSFORMS[transform](read_rows(source, self._stored[source], start, stop))
