@@ -20,6 +20,8 @@ from export.rotary import STORED_POSITIONS, rotary_tables
 # the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
 ACCURACY_LEVEL = 4
 FLOAT = ir.DataType.FLOAT
+MIDDLE = 128
+"""The code that stands for 0 in 8 unsigned bits."""
 
 
 class Emit:
@@ -254,23 +256,28 @@ class Emit:
     def _integer(
         self, x: ir.Value, names: Sequence[str], storage: Storage, offset: ir.Value | None
     ) -> ir.Value:
-        """int8 weights by int8 activations; 4-bit weights become int8 once, when a session loads.
+        """8-bit weights by 8-bit activations; 4-bit weights become 8 once, when a session loads.
 
-        ONNX Runtime folds the constant part, so on disk the weight has 4 bits and in use 8.
+        ONNX Runtime folds the constant part, so on disk the weight has 4 bits and in use 8. Codes
+        are unsigned around 128: with signed ones, x86 without VNNI adds pairs of products in 16
+        bits that saturate, and single outputs are wrong by a tenth of the largest.
         """
         if storage.bits == 8:
-            weight, scales = self._parameters.int8_columns(names)
+            weight, scales = self._parameters.uint8_columns(names)
         else:
             codes, factors, scales = self._parameters.int4_rows(names, storage.block)
-            wide = self.node("Cast", [codes], {"to": int(ir.DataType.INT8)})[0]
+            # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
+            wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
             wide = self.node("Mul", [wide, factors])[0]  # [rows, blocks, block]
             wide = self._reshape(wide, self._parameters.rows(names), -1)
             columns = self._parameters.columns(names[0])
             if columns % storage.block:  # the last block was padded with zeros
                 zero, one, end = (self._parameters.integers(n) for n in (0, 1, columns))
                 wide = self.node("Slice", [wide, zero, end, one])[0]
+            middle = self._parameters.bytes(MIDDLE)
+            wide = self.node("BitwiseXor", [wide, middle])[0]  # adds 128 modulo 256
             weight = self.node("Transpose", [wide], {"perm": [1, 0]})[0]  # [columns, rows]
-        inputs = [x, weight, scales, None, offset]
+        inputs = [x, weight, scales, self._parameters.bytes(MIDDLE), offset]
         return self.node("DynamicQuantizeMatMul", inputs, None, MICROSOFT)[0]
 
     def _float(self, x: ir.Value, bits: int) -> ir.Value:
