@@ -208,8 +208,11 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
 def parse(line: str) -> Record:
     """One line. Raises UserError or ValueError saying what is wrong with it."""
     value = parse_json(line.encode(), "the line")
-    if (schema := value.get("schema")) != SCHEMA:
-        raise Mismatch(f"schema {schema!r}, this version reads {SCHEMA}")
+    schema = value.get("schema")
+    if type(schema) is int and schema > SCHEMA:
+        raise Mismatch(f"has schema {schema}, this is for {SCHEMA}; update PocketVLM")
+    if schema != SCHEMA:
+        raise Mismatch(f"schema {schema!r}, expected {SCHEMA}")
     return decode(Record, value)
 
 
