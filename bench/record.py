@@ -124,6 +124,9 @@ class Outcome:
     budget_bytes: int | None = None
     """Of the device profile; `fits` says whether every phase stayed within it."""
     fits: bool | None = None
+    held_by: Literal["cgroup", "watchdog"] | None = None
+    """What would have stopped it at the budget: the kernel, or the parent, which looks ten times a
+    second. None without a budget, and on a GPU, where the verdict comes afterwards."""
 
 
 @dataclass(frozen=True)
