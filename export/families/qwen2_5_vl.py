@@ -233,8 +233,10 @@ QWEN2_5_VL = Family(
     vocabulary=Vocabulary(
         first=(),
         named={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
-        words=(" the", " image", " is", "system", "You", " are", " a", " helpful", " assistant")
-        + ("user", "assistant"),
+        words=(
+            *(" the", " image", " is", "system", "You", " are", " a", " helpful", " assistant"),
+            *("user", "assistant"),
+        ),
         own=151643,
     ),
 )

@@ -1,5 +1,6 @@
 """Qwen2.5-VL: torch and ONNX Runtime against transformers, on tiny models with random weights."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_steps_equal_one_long_prefill(hf: PreTrainedModel, tmp_path: Path) -> No
     for backend in backends(hf, tmp_path):
         features = backend.encode(tuple(images))
         parts = [0, 6, 20, len(ids) - 2, len(ids) - 1, len(ids)]
-        for start, end in zip(parts, parts[1:], strict=False):
+        for start, end in pairwise(parts):
             rest = features[np.count_nonzero(ids[:start] == IMAGE_TOKEN) :]
             found = backend.extend(ids[start:end], rest, start, where[:, start:end])
             assert error(found, wanted[end - 1]) <= 1e-5
