@@ -53,7 +53,7 @@ report: $(READY) ## turn all records of results/runs/ into results/REPORT.md
 	  { echo "no records in results/runs/ yet; first: make bench" >&2; exit 2; }
 	@$(BENCH) report $(wildcard results/runs/*.jsonl) -o results/REPORT.md $(ARGS)
 
-footprint: $(READY) ## fail if an export of any model would grow (ARGS=--update accepts it)
+footprint: $(READY) ## fail if an export of any model would grow (ARGS="RUN.jsonl --update")
 	@$(BENCH) check $(ARGS)
 
 check: $(READY) ## ruff (rules and format) and mypy --strict

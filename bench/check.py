@@ -1,13 +1,14 @@
 """The footprint gate: what is predicted now beside what was accepted, and what became of it.
 
-NOT aware of how footprints are predicted or where the result is shown.
+Its measured half is bench.peaks. NOT aware of how footprints are predicted or where the result is
+shown.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from bench.footprint import Row
 from bench.reporting.format import ABSENT, change, significant, table
@@ -15,8 +16,9 @@ from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
 
+T = TypeVar("T")
 SCHEMA = 1
-ACCEPT = "`bench check --update` accepts what is predicted now"
+ACCEPT = "`bench check --update` accepts what is so now"
 
 # quantity -> share by which it may grow. All are computed, none is measured, so nothing is noise.
 TOLERANCES: Mapping[str, float] = {
@@ -47,12 +49,12 @@ class Accepted:
 class Difference:
     """One quantity that is not as accepted. A row that is new or gone has one for each quantity."""
 
-    model: str
-    target: str
-    recipe: str
+    export: str
     quantity: str
     before: int | None
     after: int | None
+    tolerance: float
+    """Share by which it may grow."""
     files: tuple[str, ...] = ()
     """Those whose bytes changed."""
 
@@ -64,7 +66,7 @@ class Difference:
             return "gone"
         if self.after < self.before:
             return "shrank"
-        limit = self.before * (1 + TOLERANCES[self.quantity])
+        limit = self.before * (1 + self.tolerance)
         return "grew" if self.after > limit else "grew, tolerated"
 
     @property
@@ -95,11 +97,11 @@ def differences(before: Sequence[Accepted], after: Sequence[Accepted]) -> list[D
     found = []
     for key in dict.fromkeys((*new, *old)):
         was, now = old.get(key), new.get(key)
-        for quantity in TOLERANCES:
+        for quantity, tolerance in TOLERANCES.items():
             size, then = (getattr(row, quantity, None) for row in (now, was))
             if size != then:
                 files = _changed(was, now) if quantity == "disk_bytes" else ()
-                found.append(Difference(*key, quantity, then, size, files))
+                found.append(Difference(" ".join(key), quantity, then, size, tolerance, files))
     return found
 
 
@@ -107,7 +109,7 @@ def markdown(found: Iterable[Difference]) -> str:
     """A table of the differences, those that fail first."""
     rows = [
         (
-            f"{d.model} {d.target} {d.recipe}",
+            d.export,
             d.quantity,
             d.verdict,
             ", ".join(d.files),
@@ -122,23 +124,42 @@ def markdown(found: Iterable[Difference]) -> str:
 
 def load(path: Path) -> list[Accepted]:
     """The baseline. Raises UserError where it is missing or is none."""
-    try:
-        content = parse_json(path.read_bytes(), "it")
-        if content.get("schema") != SCHEMA:
-            raise Mismatch(f"has schema {content.get('schema')}, expected {SCHEMA}")
+
+    def rows(content: Mapping[str, Any]) -> list[Accepted]:
         return [decode(Accepted, row) for row in content.get("rows", ())]
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no baseline; {ACCEPT}") from None
-    except (OSError, UserError, Mismatch) as error:
-        raise UserError(f"{path}: cannot be used ({error}); {ACCEPT}") from None
+
+    return load_baseline(path, ACCEPT, rows)
 
 
 def save(path: Path, rows: Sequence[Accepted]) -> None:
+    """The baseline with these rows. Raises UserError."""
+    save_baseline(path, [asdict(row) for row in rows])
+
+
+def load_baseline(path: Path, remedy: str, read: Callable[[Mapping[str, Any]], T]) -> T:
+    """What `read` makes of a baseline's content but its schema. Raises UserError."""
+    try:
+        content = dict(parse_json(path.read_bytes(), "it"))
+        schema = content.pop("schema", None)
+        if type(schema) is int and schema > SCHEMA:
+            remedy = "update PocketVLM"
+        if schema != SCHEMA:
+            raise Mismatch(f"has schema {schema}, expected {SCHEMA}")
+        return read(content)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no baseline; {remedy}") from None
+    except (OSError, UserError, Mismatch) as error:
+        raise UserError(f"{path}: cannot be used ({error}); {remedy}") from None
+
+
+def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object) -> None:
     """A row a line, so that a change is seen where it is. Raises UserError."""
-    lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    head = "".join(f"{json.dumps(key)}: {json.dumps(value)}, " for key, value in more.items())
+    text = f'{{"schema": {SCHEMA}, {head}"rows": [\n{lines}\n]}}\n'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'{{"schema": {SCHEMA}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -20,6 +20,7 @@ from export.targets import TARGETS
 from runtimes import RUNTIMES
 
 BASELINE = "results/baselines/footprint.json"
+PEAKS = "results/baselines/peaks.json"
 
 # command -> module with `run(arguments) -> exit code`
 COMMANDS = {
@@ -140,8 +141,14 @@ def _compare(command: argparse.ArgumentParser) -> None:
 
 def _check(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--update", action="store_true", help="accept what is predicted now")
-    add("--baseline", default=BASELINE, metavar="FILE", help=f"default: {BASELINE}")
+    measured = "also judge the peaks of memory that these runs measured"
+    add("runs", nargs="*", metavar="RUN.jsonl", help=measured)
+    add("--update", action="store_true", help="accept what is predicted and measured now")
+    for flag, default, what in (
+        ("--baseline", BASELINE, "accepted predictions"),
+        ("--peaks", PEAKS, "accepted peaks"),
+    ):
+        add(flag, default=default, metavar="FILE", help=f"{what} (default: {default})")
 
 
 def _footprint(command: argparse.ArgumentParser) -> None:

@@ -124,6 +124,9 @@ class Outcome:
     budget_bytes: int | None = None
     """Of the device profile; `fits` says whether every phase stayed within it."""
     fits: bool | None = None
+    held_by: Literal["cgroup", "watchdog"] | None = None
+    """What would have stopped it at the budget: the kernel, or the parent, which looks ten times a
+    second. None without a budget, and on a GPU, where the verdict comes afterwards."""
 
 
 @dataclass(frozen=True)
@@ -208,8 +211,11 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
 def parse(line: str) -> Record:
     """One line. Raises UserError or ValueError saying what is wrong with it."""
     value = parse_json(line.encode(), "the line")
-    if (schema := value.get("schema")) != SCHEMA:
-        raise Mismatch(f"schema {schema!r}, this version reads {SCHEMA}")
+    schema = value.get("schema")
+    if type(schema) is int and schema > SCHEMA:
+        raise Mismatch(f"has schema {schema}, this is for {SCHEMA}; update PocketVLM")
+    if schema != SCHEMA:
+        raise Mismatch(f"schema {schema!r}, expected {SCHEMA}")
     return decode(Record, value)
 
 

@@ -2,31 +2,65 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench import check
+from bench import check, peaks, record
+from bench.check import Difference
 from bench.footprint import predict
 from bench.reporting.format import count
+from export.errors import UserError
 from export.registry import list_models
 
 
 def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -> int:
-    """1 when something grew or is new; the table says what. `models`: others than models.yaml's."""
-    path = Path(arguments.baseline)
-    before = None if arguments.update else check.load(path)
-    rows, refusals = predict(models or list_models())
-    for line in refusals:
-        sys.stderr.write(f"left out: {line}\n")
-    now = check.accepted(rows)
-    if before is None:
-        check.save(path, now)
-        sys.stdout.write(f"{len(now)} footprints accepted in {path}\n")
+    """1 when something grew or is new; the table says what. `models`: others than models.yaml's.
+
+    Peaks of memory are those of the runs that are named; without a run only predictions are judged.
+    """
+    found: list[Difference] = []
+    if arguments.runs:
+        found += _measured(Path(arguments.peaks), arguments.update, arguments.runs)
+    found += _predicted(Path(arguments.baseline), arguments.update, models or list_models())
+    if arguments.update:
         return 0
-    found = check.differences(before, now)
     failing = sum(difference.fails for difference in found)
     if found:
         sys.stdout.write(check.markdown(found) + "\n\n")
     told = f"{count(failing, 'quantity', 'quantities')} grew or new; {check.ACCEPT}"
-    sys.stdout.write(f"{len(now)} exports predicted, {told if failing else 'nothing grew'}\n")
+    sys.stdout.write(f"{told if failing else 'nothing grew'}\n")
     return 1 if failing else 0
+
+
+def _predicted(path: Path, update: bool, models: Iterable[str]) -> list[Difference]:
+    """Every export of the models, from their configurations alone."""
+    before = None if update else check.load(path)
+    rows, refusals = predict(models)
+    for line in refusals:
+        sys.stderr.write(f"left out: {line}\n")
+    now = check.accepted(rows)
+    if before is not None:
+        sys.stdout.write(f"{len(now)} exports predicted\n")
+        return check.differences(before, now)
+    check.save(path, now)
+    sys.stdout.write(f"{len(now)} footprints accepted in {path}\n")
+    return []
+
+
+def _measured(path: Path, update: bool, runs: Sequence[str]) -> list[Difference]:
+    """The peaks in the runs' records. Raises UserError where they have none."""
+    records, damages = record.read(Path(name) for name in runs)
+    for damage in damages:
+        sys.stderr.write(f"{damage}\n")
+    now = peaks.measured(records)
+    if not now:
+        raise UserError(
+            f"{', '.join(runs)}: no measured peak of memory; `bench run --task latency` writes them"
+        )
+    if not update:
+        sys.stdout.write(f"{count(len(now), 'peak')} measured\n")
+        return peaks.differences(peaks.load(path), now)
+    accepted = peaks.load(path) if path.exists() else peaks.Peaks(peaks.TOLERANCE, ())
+    peaks.save(path, peaks.updated(accepted, now))
+    sys.stdout.write(f"{count(len(now), 'measured peak')} accepted in {path}\n")
+    return []

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from bench.machine.profiles import PROFILES, Profile
+from bench.reporting.format import megabytes
 from bench.tasks import TASKS
 from export.quantize.recipe import RECIPES
 from export.registry import list_models
@@ -31,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         table = Table(title=title, title_justify="left", title_style="bold", box=None)
         columns = list(dict.fromkeys(key for row in rows.values() for key in row))
         for column in ("name", *columns):
-            table.add_column(column)
+            table.add_column(column.removesuffix("_bytes"), no_wrap=column == "name")
         for name, row in rows.items():
-            table.add_row(name, *(_cell(row.get(column)) for column in columns))
+            table.add_row(name, *(_cell(column, row.get(column)) for column in columns))
         console.print(table)
         console.print()
     return 0
@@ -61,6 +63,18 @@ def listing() -> Listing:
             name: {"measures": task.summary, "unavailable": task.unavailable()}
             for name, task in TASKS.items()
         },
+        "profiles": {name: _profile(profile) for name, profile in PROFILES.items()},
+    }
+
+
+def _profile(profile: Profile) -> Mapping[str, object]:
+    able = [name for name in profile.runtimes if profile.device in RUNTIMES[name].devices]
+    return {
+        "threads": profile.threads,
+        "memory_bytes": profile.memory_bytes,
+        "device": profile.device,
+        "runtimes": profile.runtimes,
+        "unavailable": None if able else f"no runtime here has the device {profile.device}",
     }
 
 
@@ -69,7 +83,9 @@ def _rules(recipe: str) -> str:
     return ", ".join(rules) or "everything 32 bit"
 
 
-def _cell(value: object) -> str:
+def _cell(column: str, value: object) -> str:
+    if column.endswith("_bytes") and isinstance(value, int):
+        return megabytes(value)
     if isinstance(value, tuple | list):
         return ", ".join(str(part) for part in value)
     return "" if value is None else str(value)

@@ -8,7 +8,7 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,22 +83,24 @@ def variables(threads: int) -> dict[str, str]:
 
 def _run(job: Job, timeout_s: float | None, heard: Heard) -> tuple[Outcome, str | None]:
     budget = budget_bytes(job)
+    held = budget if job.case.device == "cpu" else None
     try:
-        with memory_group(budget) as group:
-            ending = _attend(job, Bounds(timeout_s, None if group else budget), group, heard)
+        with memory_group(held) as group:
+            ending = _attend(job, Bounds(timeout_s, None if group else held), group, heard)
             outcome, reason = _result(ending)
             if budget is None:
                 return outcome, reason
+            if held is None:
+                return _within_gpu(outcome, budget), reason
+            outcome = replace(outcome, held_by="cgroup" if group else "watchdog")
             return _within(outcome, reason, budget, ending, group)
     except OSError as error:  # a full disk or process table: nothing of the job has run
         return Outcome(), f"the process could not be started: {error.strerror or error}"
 
 
 def budget_bytes(job: Job) -> int | None:
-    """What its device profile gives it; None without one (and on a GPU, whose memory it is)."""
-    if job.case.profile is None or job.case.device != "cpu":
-        return None
-    return PROFILES[job.case.profile].memory_bytes
+    """What its device profile gives it, of the GPU's memory where it runs there; None without."""
+    return None if job.case.profile is None else PROFILES[job.case.profile].memory_bytes
 
 
 def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Ending:
@@ -142,10 +144,20 @@ def _within(
         failed = replace(outcome, memory=memory, budget_bytes=budget, fits=False)
         size = "" if peak is None else f" at {peak / 1e6:,.0f} MB"
         return failed, f"does not fit: stopped{size} of a budget of {budget / 1e6:,.0f} MB"
-    peaks = [memory.peak_bytes for memory in outcome.memory]
-    known = [peak for peak in peaks if peak is not None]
-    fits = max(known) <= budget if known and len(known) == len(peaks) else None
+    fits = _all_within([memory.peak_bytes for memory in outcome.memory], budget)
     return replace(outcome, budget_bytes=budget, fits=fits), reason
+
+
+def _within_gpu(outcome: Outcome, budget: int) -> Outcome:
+    """The outcome with its verdict: nothing holds a process to a part of a GPU's memory."""
+    fits = _all_within([memory.device_bytes for memory in outcome.memory], budget)
+    return replace(outcome, budget_bytes=budget, fits=fits)
+
+
+def _all_within(sizes: Sequence[int | None], budget: int) -> bool | None:
+    """None where one of them is not known."""
+    known = [size for size in sizes if size is not None]
+    return max(known) <= budget if known and len(known) == len(sizes) else None
 
 
 def _children_s() -> float:

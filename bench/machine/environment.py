@@ -21,6 +21,7 @@ FLAGS = (
 )
 CPUS = Path("/sys/devices/system/cpu")
 CPUFREQ = CPUS / "cpu0/cpufreq"
+NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Environment:
     packages: Mapping[str, str]
     revision: str | None
     """Git revision of PocketVLM, with `-dirty` where files were changed."""
+    gpus: tuple[str, ...] = ()
+    """Name and memory of each, as NVIDIA's driver tells them."""
+    gpu_driver: str | None = None
     ceilings: Ceilings | None = None
     """Measured once for a run, at the job's number of threads."""
 
@@ -68,6 +72,7 @@ def environment(packages: Iterable[str]) -> Environment:
     cpuinfo = _lines("/proc/cpuinfo")
     flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
     hertz = _text(CPUFREQ / "cpuinfo_max_freq")
+    gpus, driver = gpus_of(_said(*NVIDIA) or "")
     return Environment(
         cpu=cpuinfo.get("model name") or platform.processor() or None,
         cpu_flags=tuple(flag for flag in FLAGS if flag in flags),
@@ -82,7 +87,17 @@ def environment(packages: Iterable[str]) -> Environment:
         python=platform.python_version(),
         packages={name: version for name in sorted(packages) if (version := _version(name))},
         revision=_revision(Path(__file__).parent.parent.parent),
+        gpus=gpus,
+        gpu_driver=driver,
     )
+
+
+def gpus_of(listing: str) -> tuple[tuple[str, ...], str | None]:
+    """Names with memory, and the driver's version, from lines like `A, 8192 MiB, 550.54`."""
+    rows = [[word.strip() for word in line.split(",")] for line in listing.splitlines()]
+    whole = [row for row in rows if len(row) == 3]
+    drivers = [driver for *_, driver in whole]
+    return tuple(f"{name}, {memory}" for name, memory, _ in whole), next(iter(drivers), None)
 
 
 def usable_cpus() -> int:
@@ -152,7 +167,11 @@ def _revision(checkout: Path) -> str | None:
     if not (checkout / ".git").exists():
         return None
     describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    command = ["git", "-C", str(checkout), *describe]
+    return _said("git", "-C", str(checkout), *describe)
+
+
+def _said(*command: str) -> str | None:
+    """What a program printed; None where it is not there or failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

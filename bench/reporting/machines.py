@@ -21,12 +21,14 @@ HARDWARE: Mapping[str, Callable[[Environment], object]] = {
     "usable CPUs": lambda e: e.usable_cpus,
     "highest clock": lambda e: e.max_hz,
     "governor": lambda e: e.governor,
+    "GPUs": lambda e: "; ".join(e.gpus) or None,
     # A kernel keeps a few MB more or less for itself.
     "memory, GB": lambda e: None if e.memory_bytes is None else round(e.memory_bytes / 1e9),
 }
 SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
     "system": lambda e: e.system,
     "Python": lambda e: e.python,
+    "GPU driver": lambda e: e.gpu_driver,
     "PocketVLM revision": lambda e: e.revision,
 }
 
@@ -47,7 +49,8 @@ def short_name(environment: Environment) -> str:
     """A machine in half a line."""
     e = environment
     size = "" if e.memory_bytes is None else f", {e.memory_bytes / 1e9:.0f} GB"
-    return f"{e.cpu or e.architecture}, {e.usable_cpus or text.ABSENT} CPUs{size}, {e.system}"
+    gpus = "".join(f", {gpu}" for gpu in e.gpus)
+    return f"{e.cpu or e.architecture}, {e.usable_cpus or text.ABSENT} CPUs{size}{gpus}, {e.system}"
 
 
 def machines_section(records: Sequence[Record]) -> list[Block]:
@@ -95,6 +98,7 @@ def _environment(e: Environment) -> list[list[str]]:
         ["instructions", " ".join(e.cpu_flags) or text.ABSENT],
         ["frequency", frequency or "not readable here"],
         ["memory", "not known" if e.memory_bytes is None else f"{e.memory_bytes / 1e9:.1f} GB"],
+        *([["GPU", "; ".join((*e.gpus, f"driver {e.gpu_driver}"))]] if e.gpus else []),
         ["system", e.system],
         ["Python", e.python],
         ["packages", packages or text.ABSENT],

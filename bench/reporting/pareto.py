@@ -24,12 +24,15 @@ class Budget:
 
     def holds(self, row: Row) -> bool | None:
         """Whether the measured peak stays within; None where it is not known."""
-        if self.runtimes is not None and row.runtime not in self.runtimes:
+        if not self.has(row):
             return False
-        if self.device is not None and row.device != self.device:
-            return False
-        peak = row.peak_bytes
+        peak = row.counted_bytes
         return None if peak is None else peak <= self.memory_bytes
+
+    def has(self, row: Row) -> bool:
+        """Whether the row's runtime and device exist there."""
+        known_runtime = self.runtimes is None or row.runtime in self.runtimes
+        return known_runtime and self.device in (None, row.device)
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,16 @@ def choose(own: Sequence[Row], budget: Budget | None) -> Choice:
 
 
 def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
-    """(share of wrong answers, seconds of a request, peak bytes); the first where it is `scored`.
+    """(share of wrong answers, seconds of a request, bytes); the first where it is `scored`.
 
     None where one of them is not known.
     """
     total, share = row.total_s(), row.accuracy_share()
-    if row.subject.target is None or total is None or row.peak_bytes is None:
+    if row.subject.target is None or total is None or row.counted_bytes is None:
         return None
     if scored and share is None:
         return None
-    return (1 - share.value if share else 0.0, total.value, float(row.peak_bytes))
+    return (1 - share.value if share else 0.0, total.value, float(row.counted_bytes))
 
 
 def _accurate(own: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:

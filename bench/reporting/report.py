@@ -10,6 +10,7 @@ from bench.record import Damage, Record, Subject
 from bench.reporting import evidence, tables
 from bench.reporting import format as text
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
+from bench.reporting.fits import fits
 from bench.reporting.machines import machines_section
 from bench.reporting.markdown import markdown
 from bench.reporting.pareto import Budget
@@ -57,7 +58,7 @@ def document(
     for own in by_model(shown):
         model = (own[0].subject.model, own[0].subject.synthetic)
         fitting = [f for f in figures if (f.subject.model, f.subject.synthetic) == model]
-        blocks += _model(own, fitting, budget)
+        blocks += _model(own, fitting, budget, _failed(records, *model))
     blocks += _left_out("Failed jobs", [r for r in records if r.status == "failed"])
     blocks += _left_out("Skipped jobs", [r for r in records if r.status == "skipped"])
     blocks += section("Lines that are no records", _damaged(damages), level=2)
@@ -68,7 +69,12 @@ def document(
     return [*blocks, Bullets(known)] if known else blocks
 
 
-def _model(own: Sequence[Row], figures: Sequence[Figure], budget: Budget | None) -> list[Block]:
+def _model(
+    own: Sequence[Row],
+    figures: Sequence[Figure],
+    budget: Budget | None,
+    failed: Sequence[Record],
+) -> list[Block]:
     model, synthetic = own[0].subject.model, own[0].subject.synthetic
     found = findings(own)
     return [
@@ -80,6 +86,7 @@ def _model(own: Sequence[Row], figures: Sequence[Figure], budget: Budget | None)
         *(Picture(figure.file, f"{model}: {figure.caption}") for figure in figures),
         *section("Phases of one request", tables.phases(own)),
         *section("Peak memory by phase", tables.memory(own)),
+        *section("Which devices it fits", fits(own, failed)),
         *section("Share of what the machine can do", roofline(own)),
         *section("Speed side by side", evidence.speed(own)),
         *section("Accuracy side by side", evidence.accuracy(own)),
@@ -88,6 +95,15 @@ def _model(own: Sequence[Row], figures: Sequence[Figure], budget: Budget | None)
         *section("Where the bytes are", evidence.sizes(own)),
         *section("Weights not kept as the recipe asked", evidence.exceptions(own)),
         *section("Spread of the samples", tables.spread(own)),
+    ]
+
+
+def _failed(records: Sequence[Record], model: str, synthetic: bool) -> list[Record]:
+    wanted, subjects = (model, synthetic), [record.case.subject for record in records]
+    return [
+        record
+        for record, subject in zip(records, subjects, strict=True)
+        if record.status == "failed" and (subject.model, subject.synthetic) == wanted
     ]
 
 

@@ -72,6 +72,11 @@ class Workload:
         found: list[int | None] = [getattr(memory, number) for memory in last]
         return max((value for value in found if value is not None), default=None)
 
+    def device_bytes(self) -> int | None:
+        """The most memory of the GPU at the end of any phase."""
+        phases = [memory for record in self.records for memory in record.outcome.memory]
+        return max((m.device_bytes for m in phases if m.device_bytes is not None), default=None)
+
     def highest_peak_bytes(self) -> int | None:
         """The highest peak of the process."""
         return max(self.peaks(), default=None)
@@ -119,6 +124,21 @@ class Row:
     @property
     def peak_bytes(self) -> int | None:
         return self.workload.highest_peak_bytes() if self.workload else None
+
+    @property
+    def device_bytes(self) -> int | None:
+        return self.workload.device_bytes() if self.workload else None
+
+    @property
+    def counted_bytes(self) -> int | None:
+        """What a device's budget counts: memory of the GPU where that is used, else the peak."""
+        return self.peak_bytes if self.device == "cpu" else self.device_bytes
+
+    @property
+    def held_by(self) -> str | None:
+        """What kept it to its profile's memory."""
+        records = self.workload.records if self.workload else ()
+        return next((r.outcome.held_by for r in records if r.outcome.held_by), None)
 
     def correct(self) -> Mapping[str, bool]:
         """Whether each question was answered rightly."""

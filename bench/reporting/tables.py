@@ -27,7 +27,10 @@ IMAGE = f"{IMAGE_SIZE[0]} × {IMAGE_SIZE[1]} pixels"
 
 def summary(own: Sequence[Row], budget: Budget | None = None) -> list[Block]:
     """One line for each row, and what the figures are of."""
+    elsewhere = any(row.device != "cpu" for row in own)
     columns = {
+        "device": [row.device if elsewhere else text.ABSENT for row in own],
+        "GPU memory": [text.megabytes(row.device_bytes) for row in own],
         "first token, ms": text.intervals([row.first_token_s() for row in own], 1e3),
         "decode, tokens/s": text.intervals([row.decode_tokens_per_s() for row in own]),
         "accuracy": text.shares([row.accuracy_share() for row in own]),
@@ -76,16 +79,21 @@ def memory(own: Sequence[Row]) -> list[Block]:
         if row.workload:
             peaks = [row.workload.peak_bytes(phase) for phase in PHASES]
             parts = [row.workload.last_bytes(part) for part in ("private_bytes", "file_bytes")]
-            lines.append([name, row.runtime, *map(text.megabytes, (*peaks, *parts))])
+            figures = (*peaks, *parts, row.workload.device_bytes())
+            lines.append([name, row.runtime, *map(text.megabytes, figures)])
     if not lines:
         return []
     phase_titles = (PHASE_TITLES[phase] for phase in PHASES)
     header = ["artifact", "runtime", *phase_titles, "private at the end", "files at the end"]
+    header += ["GPU at most"]
     explained = (
         "Private memory would be free again if the process ended; files are mapped pages, such as "
         "weights, that the system may drop and read again."
     )
-    return [Table(*text.known(header, lines, left=2), left=2), Text(explained)]
+    gpu = " GPU memory is read at the end of each phase, as its driver counts it for the process."
+    on_gpu = any(row.device_bytes is not None for row in own)
+    table = Table(*text.known(header, lines, left=2), left=2)
+    return [table, Text(explained + (gpu if on_gpu else ""))]
 
 
 SHOWN = 3  # outliers named one by one
@@ -138,9 +146,10 @@ def _held(row: Row) -> str:
     """Whether a process that was held to a profile stayed within its memory."""
     if row.fits is None or row.profile is None:
         return text.ABSENT
-    peak = text.megabytes(row.peak_bytes).removesuffix(" MB")
+    peak = text.megabytes(row.counted_bytes).removesuffix(" MB")
     verdict = "fits" if row.fits else "does not fit"
-    return f"{verdict}: {peak} of {text.megabytes(row.budget_bytes)}"
+    holder = f" ({row.held_by})" if row.held_by else ""
+    return f"{verdict}: {peak} of {text.megabytes(row.budget_bytes)}{holder}"
 
 
 def _spread(rounds: Sequence[Sequence[float]], unit: str) -> list[str]:

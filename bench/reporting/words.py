@@ -93,8 +93,8 @@ def _as_fast(own: Sequence[Row], found: Choice) -> str:
 
 
 def _least(own: Sequence[Row], found: Choice) -> str:
-    place = min(found.candidates, key=lambda p: own[p].peak_bytes or 0)
-    return f"{text.megabytes(own[place].peak_bytes)} ({_labels(own)[place]})"
+    place = min(found.candidates, key=lambda p: own[p].counted_bytes or 0)
+    return f"{text.megabytes(own[place].counted_bytes)} ({_labels(own)[place]})"
 
 
 def _labels(own: Sequence[Row]) -> list[str]:

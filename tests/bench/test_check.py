@@ -98,16 +98,21 @@ def test_growth_fails_until_it_is_accepted(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "message", "remedy"),
     [
-        (None, "there is no baseline"),
-        ("{broken", "JSON"),
-        ('{"schema": 2, "rows": []}', "has schema 2"),
-        ('{"schema": 1, "rows": [{"model": "x"}]}', "cannot be used"),
+        (None, "there is no baseline", "`bench check --update`"),
+        ("{broken", "JSON", "`bench check --update`"),
+        ('{"schema": 0, "rows": []}', "has schema 0", "`bench check --update`"),
+        ('{"schema": 2, "rows": []}', "has schema 2, expected 1", "update PocketVLM"),
+        ('{"schema": 1, "rows": [{"model": "x"}]}', "cannot be used", "`bench check --update`"),
     ],
 )
 def test_a_baseline_that_cannot_be_used_is_a_users_error_with_the_remedy(
-    content: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    content: str | None,
+    message: str,
+    remedy: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     baseline = tmp_path / "baseline.json"
     if content is not None:
@@ -116,5 +121,5 @@ def test_a_baseline_that_cannot_be_used_is_a_users_error_with_the_remedy(
     error = capsys.readouterr().err
     assert str(baseline) in error
     assert message in error
-    assert "`bench check --update`" in error
+    assert remedy in error
     assert error.count("\n") == 1

@@ -10,6 +10,7 @@ from PIL import Image
 
 from bench.cli import main
 from bench.record import Record, append, read
+from export.targets import TARGETS
 from tests.bench.made import MakeArtifact
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,9 @@ def test_help_and_list_import_no_heavy_library(arguments: list[str]) -> None:
 def test_list_tells_all_tables_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["models", "recipes", "targets", "runtimes", "tasks"]
+    assert list(found) == ["models", "recipes", "targets", "runtimes", "tasks", "profiles"]
+    assert found["targets"]["onnx"]["layouts"] == list(TARGETS["onnx"].layouts)
+    assert found["profiles"]["phone-4gb"]["memory_bytes"] == 2_000_000_000
     assert "int4" in found["recipes"]
     assert "fake" not in found["runtimes"]
 

@@ -203,5 +203,5 @@ def test_the_command_tells_damaged_lines_and_refuses_a_run_of_them_alone(
     assert main(["compare", base, str(broken)]) == 2
     told = capsys.readouterr().err
     assert "broken.jsonl:1: not a record" in told
-    assert "broken.jsonl:2: not a record, skipped: schema 99" in told
+    assert "broken.jsonl:2: not a record, skipped: has schema 99" in told
     assert "broken.jsonl: no records" in told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine.environment import environment, load
+from bench.machine.environment import environment, gpus_of, load
 
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux only")
 
@@ -37,3 +37,10 @@ def test_memory_that_is_left_is_less_than_there_is() -> None:
     assert left is not None
     assert whole is not None
     assert 0 < left < whole
+
+
+def test_gpus_are_told_with_their_memory() -> None:
+    listing = "NVIDIA A, 8192 MiB, 550.54\nNVIDIA B, 4096 MiB, 550.54\n"
+    assert gpus_of(listing) == (("NVIDIA A, 8192 MiB", "NVIDIA B, 4096 MiB"), "550.54")
+    assert gpus_of("") == ((), None)
+    assert gpus_of("No devices were found\n") == ((), None)

@@ -1,5 +1,6 @@
 """Each job has its own process; whatever becomes of that process, there is a record."""
 
+import os
 import re
 import subprocess
 import sys
@@ -81,12 +82,41 @@ def on(job: Job, profile: str) -> Job:
 def test_a_job_within_its_budget_fits(make_job: MakeJob, profile: str) -> None:
     outcome = run_job(on(make_job(repeats=1), profile), 60, ENVIRONMENT).outcome
     assert (outcome.fits, outcome.budget_bytes) == (True, 200_000_000)
+    assert outcome.held_by in ("cgroup", "watchdog")
+
+
+def test_without_a_profile_nothing_holds_a_job(make_job: MakeJob) -> None:
+    outcome = run_job(make_job(repeats=1), 60, ENVIRONMENT).outcome
+    assert (outcome.held_by, outcome.fits, outcome.budget_bytes) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("told", "fits"), [("$PPID, 90 MiB", True), ("$PPID, 300 MiB", False), ("1, 90 MiB", None)]
+)
+def test_on_a_gpu_its_memory_decides(
+    make_job: MakeJob,
+    profile: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: str,
+    fits: bool | None,
+) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text(f'#!/bin/sh\necho "{told}"\n')
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    job = make_job({"image": {"bytes": 400_000_000}}, repeats=1)
+    job = replace(job, case=replace(job.case, profile=profile, device="cuda"))
+    outcome = run_job(job, 60, ENVIRONMENT).outcome
+    assert (outcome.fits, outcome.budget_bytes, outcome.held_by) == (fits, 200_000_000, None)
+    assert len(outcome.timings) == 1
 
 
 def test_a_job_beyond_its_budget_is_stopped_with_its_peak(make_job: MakeJob, profile: str) -> None:
     job = on(make_job({"image": {"bytes": 400_000_000, "delay_s": 20}}, repeats=1), profile)
     record = run_job(job, 60, ENVIRONMENT)
     assert (record.status, record.outcome.fits) == ("failed", False)
+    assert record.outcome.held_by in ("cgroup", "watchdog")
     assert re.search(
         r"^does not fit: stopped at \d+ MB of a budget of 200 MB$", record.reason or ""
     )

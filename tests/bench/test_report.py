@@ -4,9 +4,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from bench.record import Damage, Record
+from bench.record import Damage, Outcome, Record
 from bench.reporting.report import Figure, report
 from bench.reporting.summary import names, rows
+from tests.bench.made import phases
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 
@@ -84,13 +85,64 @@ def test_a_profile_says_whether_it_fits_with_the_peak(records: list[Record]) -> 
         replace(
             r,
             case=replace(r.case, profile="phone-4gb"),
-            outcome=replace(r.outcome, fits=r.case.round == 0, budget_bytes=170_000_000),
+            outcome=replace(
+                r.outcome, fits=r.case.round == 0, budget_bytes=170_000_000, held_by="watchdog"
+            ),
         )
         for r in records[2:4]
     ]
-    assert "does not fit: 180 of 170 MB" in report(held)
+    assert "does not fit: 180 of 170 MB (watchdog)" in report(held)
     assert "fits: 180 of 170 MB" in report(held[:1])
     assert "--device phone-4gb --rounds" in report(held)
+
+
+def test_every_profile_has_a_verdict_with_the_measured_share(records: list[Record]) -> None:
+    large = [
+        replace(r, outcome=replace(r.outcome, memory=phases(2_500_000_000))) for r in records[2:4]
+    ]
+    table = report([*records[:2], *large]).split("### Which devices it fits")[1].split("###")[0]
+    assert "**does not fit**, 125 %" in table
+    assert "fits, 83 %" in table  # of phone-8gb
+    (checkpoint,) = (line for line in table.splitlines() if line.startswith("| checkpoint"))
+    assert checkpoint.count(" – ") == 3  # phones and the Pi have no torch
+    assert "cuda" not in table
+
+
+def test_a_job_stopped_at_its_budget_is_told_among_the_devices(records: list[Record]) -> None:
+    own = records[2]
+    stopped = replace(
+        own,
+        case=replace(own.case, profile="phone-4gb"),
+        status="failed",
+        reason="does not fit: stopped at 2,010 MB of a budget of 2,000 MB",
+        outcome=Outcome(memory=phases(2_010_000_000)[:1], fits=False, held_by="watchdog"),
+    )
+    found = report([*records[:2], stopped]).split("### Which devices it fits")[1].split("###")[0]
+    assert "- onnx int8 on onnxruntime, held to phone-4gb: does not fit: stopped at" in found
+
+
+def test_a_gpus_figures_are_shown_where_there_are_some(records: list[Record]) -> None:
+    assert "GPU" not in report(records)
+    gpu = replace(records[2].environment, gpus=("NVIDIA A, 8192 MiB",), gpu_driver="550.54")
+    on_gpu = [
+        replace(
+            r,
+            environment=gpu,
+            case=replace(r.case, device="cuda", profile="cuda"),
+            outcome=replace(
+                r.outcome,
+                memory=tuple(replace(m, device_bytes=1_234_000_000) for m in r.outcome.memory),
+                budget_bytes=7 * 10**9,
+                fits=True,
+            ),
+        )
+        for r in records[2:4]
+    ]
+    found = report(on_gpu)
+    for part in ("| GPU memory |", "GPU at most", "NVIDIA A, 8192 MiB; driver 550.54", "| cuda"):
+        assert part in found
+    assert "fits: 1,234 of 7,000 MB" in found
+    assert "fits, 18 %" in found
 
 
 def test_outliers_are_marked_and_kept(records: list[Record]) -> None:
