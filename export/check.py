@@ -12,7 +12,16 @@ from typing import TypeVar
 
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Patches, Shape, Source, Stretch, Tiles, Vlm
+from export.families.spec import (
+    Crops,
+    ImageRecipe,
+    Patches,
+    Shape,
+    Source,
+    Stretch,
+    Tiles,
+    Vlm,
+)
 from export.files import few, short
 
 T = TypeVar("T")
@@ -123,6 +132,39 @@ RULES: tuple[Rule, ...] = (
         "mrope_section {text.rope_sections} does not make up half of head_dim {text.head_dim}",
     ),
     (
+        lambda m: 2 <= m.text.rotated <= m.text.head_dim and m.text.rotated % 2 == 0,
+        "rope_dims {text.rope_dims} is not an even part of head_dim {text.head_dim}",
+    ),
+    (
+        lambda m: 0 <= m.text.prefix <= m.text.context,
+        "a prefix of {text.prefix} positions does not fit a context of {text.context}",
+    ),
+    (
+        lambda m: not (m.text.parallel and m.text.post_norms),
+        "a parallel block with norms after its parts",
+    ),
+    (
+        lambda m: (m.projector.overlap is not None) == (m.projector.kind == "crops"),
+        "a projector of kind {projector.kind} with {projector.overlap}",
+    ),
+    (
+        lambda m: m.projector.kind != "crops" or 1 <= m.projector.inner <= 1 << 20,
+        "the projector's inner width {projector.inner} is not between 1 and 1048576",
+    ),
+    (
+        lambda m: (
+            m.projector.overlap is None
+            or (0 <= 2 * m.projector.overlap.margin < m.vision.side and m.projector.scale == 1)
+        ),
+        "{projector.overlap} does not fit crops of {vision.side} patches a side",
+    ),
+    (
+        lambda m: (
+            m.region is None or all(1 <= value <= 1 << 20 for value in vars(m.region).values())
+        ),
+        "{region} has a size that is not between 1 and 1048576",
+    ),
+    (
         lambda m: (m.projector.norm_eps is not None) == (m.projector.kind == "average_pool"),
         "a projector of kind {projector.kind} with norm_eps {projector.norm_eps}",
     ),
@@ -162,6 +204,12 @@ def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
             expected = (
                 f"{tower.patch_size}, {tower.square}, {tower.frames} and an area of 1 to 2^28"
             )
+        case Crops(tile=tile, margin=margin, max_crops=crops):
+            overlap = vlm.projector.overlap
+            shared = overlap.margin * vlm.vision.patch_size if overlap else None
+            fits = tile == vlm.vision.image_size and margin == shared and 1 <= crops <= 1 << 10
+            found = f"up to {crops} crops of {tile} pixels with a margin of {margin}"
+            expected = f"crops of {vlm.vision.image_size} with a margin of {shared}"
     if not fits:
         raise UserError(f"{where}: {found}, expected {expected}")
     values = (*image.mean, *image.std, image.rescale)
@@ -192,27 +240,16 @@ def spelled(
 
 def stored_shape(source: Source, shape: Shape) -> Shape:
     """The shape that a canonical tensor's source has in the checkpoint."""
-    return shape[::-1] if source.transform == "transpose" else shape
+    if source.stored is not None:
+        return source.stored
+    rows, *rest = shape[::-1] if source.transform == "transpose" else shape
+    return (rows * source.part[1], *rest)
 
 
 def source_of(sources: Mapping[str, Source], canonical: str) -> str:
     """The one checkpoint tensor behind a canonical one (no family joins any yet)."""
     (name,) = sources[canonical].names
     return name
-
-
-def stored_shapes(expected: Mapping[str, Shape], sources: Mapping[str, Source]) -> dict[str, Shape]:
-    """What a checkpoint has: names and shapes, those in parts as long as their parts together."""
-    stored: dict[str, Shape] = {}
-    for canonical, shape in expected.items():
-        name, source = source_of(sources, canonical), sources[canonical]
-        whole = stored_shape(source, shape)
-        if source.rows is not None:
-            before = stored.get(name, (0,))[0]
-            assert source.rows == (before, before + whole[0]), f"{name}: {source.rows}"
-            whole = (source.rows[1], *whole[1:])
-        stored[name] = whole
-    return stored
 
 
 def tensors(
@@ -226,7 +263,10 @@ def tensors(
 
     `expected` has canonical names, `found` the checkpoint's; `sources` leads from one to the other.
     """
-    wanted = stored_shapes(expected, sources)
+    wanted = {
+        source_of(sources, name): stored_shape(sources[name], shape)
+        for name, shape in expected.items()
+    }
     missing = [name for name in wanted if name not in found]
     wrong = [
         f"{short(name)} is {list(found[name])}, expected {list(shape)}"
@@ -259,7 +299,7 @@ def _sizes(vlm: Vlm) -> Iterator[str]:
 def _relations(vlm: Vlm) -> Iterator[str]:
     for holds, broken in RULES:
         if not holds(vlm):
-            yield broken.format(text=vlm.text, vision=vlm.vision, projector=vlm.projector)
+            yield broken.format(**vars(vlm))
     ids = {"image_token_id": (vlm.image_token_id,), "bos_token_id": (vlm.bos_token_id,)}
     for name, values in (ids | {"eos_token_id": vlm.stop_token_ids}).items():
         for value in values:

@@ -45,6 +45,12 @@ class Count:
     ) -> tuple[Shape, Shape]:
         return x, x
 
+    def add(self, x: Shape, y: Shape) -> Shape:
+        return x
+
+    def fourier(self, x: Shape) -> Shape:
+        return (*x[:-1], 2 * x[-1])
+
     def activation(self, x: Shape, kind: Activation) -> Shape:
         return x
 
@@ -99,12 +105,15 @@ class Count:
 
 
 def vision_counts(vlm: Vlm, tiles: int) -> Counts:
-    """Encoding `tiles` tiles (a rotary tower: images of `image_size`)."""
+    """Encoding `tiles` tiles; where tiles are joined, those of one image (a rotary tower: images of
+    `image_size`)."""
     v, ops = vlm.vision, Count(vlm)
     if v.positions == "rotary":
         network.vision(ops, vlm, (v.patches, v.patch_values))
         return Counts(tiles * ops.flops, ops.widest)
     network.vision(ops, vlm, (tiles, v.channels, v.image_size, v.image_size))
+    if vlm.projector.kind == "crops" and tiles:
+        network.joined_projection(ops, (1, v.patches, 2 * v.hidden))
     return Counts(ops.flops, ops.widest)
 
 

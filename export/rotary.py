@@ -12,8 +12,9 @@ STORED_POSITIONS = 1 << 15
 """Most positions whose tables an artifact holds: more than fit into a small machine's cache."""
 
 
-PATCH_ROPE = Rope(1e4)
-"""How a tower's patches turn (Qwen2-VL report, 2024): by row and by column, half the pairs each."""
+def patch_rope(head_dim: int) -> Rope:
+    """How a tower's patches turn (Qwen2-VL report, 2024): half a head by row, half by column."""
+    return Rope(1e4, head_dim // 2)
 
 
 def by_axes(table: FloatArray, positions: IntArray, sections: tuple[int, ...]) -> FloatArray:
@@ -29,16 +30,16 @@ def by_axes(table: FloatArray, positions: IntArray, sections: tuple[int, ...]) -
     return np.concatenate(parts, axis=-1)
 
 
-def rotary_tables(rope: Rope, head_dim: int, positions: int) -> tuple[FloatArray, FloatArray]:
-    """Cosines and sines [positions, head_dim / 2] of position / factor / theta^(2 i / head_dim).
+def rotary_tables(rope: Rope, positions: int) -> tuple[FloatArray, FloatArray]:
+    """Cosines and sines [positions, dims / 2] of position / factor / theta^(2 i / dims).
 
     RoFormer (Su et al. 2021), eq. 15; computed in float32 and in the order of transformers.
     """
-    angle = np.arange(positions, dtype=np.float32)[:, None] * frequencies(rope, head_dim)
+    angle = np.arange(positions, dtype=np.float32)[:, None] * frequencies(rope)
     return np.cos(angle), np.sin(angle)
 
 
-def frequencies(rope: Rope, head_dim: int) -> FloatArray:
-    """Angle that each pair of a head turns by from one position to the next: [head_dim / 2]."""
-    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+def frequencies(rope: Rope) -> FloatArray:
+    """Angle that each pair turns by from one position to the next: [dims / 2]."""
+    exponent = np.arange(0, rope.dims, 2, dtype=np.float32) / np.float32(rope.dims)
     return np.float32(1) / np.float32(rope.theta) ** exponent / np.float32(rope.factor)

@@ -4,6 +4,7 @@ NOT aware of artifacts or formats. Everything else is compared with this; it is 
 transformers (tests/export/test_run.py).
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from export.families.spec import Activation, Decoder, NormKind, Tower
-from export.rotary import PATCH_ROPE, by_axes, rotary_tables
+from export.rotary import by_axes, patch_rope, rotary_tables
 from export.weights import Weights
 
 Parameter = Callable[[str], Tensor]
@@ -77,6 +78,13 @@ class Run:
     ) -> tuple[Tensor, Tensor]:
         total = residual + x
         return self.norm(total, name, kind, eps), total
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def fourier(self, x: Tensor) -> Tensor:
+        angle = 2 * math.pi * x
+        return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
     def activation(self, x: Tensor, kind: Activation) -> Tensor:
         if kind == "silu":
@@ -153,10 +161,10 @@ class Run:
         """Cosines and sines of the new positions: [new, head_dim / 2]."""
         rope = text.rope(layer)
         if text.rope_sections is None:
-            cos, sin = rotary_tables(rope, text.head_dim, self.past + new)
+            cos, sin = rotary_tables(rope, self.past + new)
             return torch.from_numpy(cos[self.past :]), torch.from_numpy(sin[self.past :])
         assert self.positions is not None, "a decoder with rope_sections needs positions"
-        tables = rotary_tables(rope, text.head_dim, int(self.positions.max()) + 1)
+        tables = rotary_tables(rope, int(self.positions.max()) + 1)
         positions = self.positions.numpy()
         cos, sin = (by_axes(table, positions, text.rope_sections) for table in tables)
         return torch.from_numpy(cos), torch.from_numpy(sin)
@@ -166,7 +174,7 @@ class Run:
         keys = torch.arange(total)
         queries = keys[self.past :, None]
         seen = keys <= queries
-        if text.image_attention == "bidirectional" and self.images is not None:
+        if text.sees_ahead and self.images is not None:
             image = self.images[self.past :, None]
             seen |= (image == self.images) & (image > 0)
         window = text.window(layer)
@@ -191,7 +199,7 @@ def _places(grid: tuple[int, int], square: int) -> Tensor:
 def _turned(x: Tensor, places: Tensor) -> Tensor:
     """Heads [B, heads, N, d] turned by row in half of the pairs, by column in the other."""
     half = x.shape[-1] // 2
-    tables = rotary_tables(PATCH_ROPE, half, int(places.max()) + 1)  # [edge, d / 4]
+    tables = rotary_tables(patch_rope(2 * half), int(places.max()) + 1)  # [edge, d / 4]
     sections = (half // 2, half // 2)
     cos, sin = (
         torch.from_numpy(by_axes(np.tile(table, 2), places.numpy(), sections)) for table in tables
@@ -209,5 +217,6 @@ def _merge(x: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    half = cos.shape[-1]
+    first, second, kept = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, kept], dim=-1)

@@ -135,7 +135,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Patches:
     )
 
 
-def prompt(vlm: Vlm) -> Prompt:
+def prompt(vlm: Vlm, config: Json) -> Prompt:
     """One user turn of the chat template, with the system turn that it adds."""
     before = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     after = "<|im_end|>\n<|im_start|>assistant\n"
@@ -183,10 +183,10 @@ TEXT_BLOCK: Mapping[str, str] = {
 
 def sources(vlm: Vlm) -> dict[str, Source]:
     """Checkpoint names of the canonical tensors; a tower's query, key and value are one there."""
-    return {name: _source(name, vlm.vision.hidden) for name in shapes(vlm)}
+    return {name: _source(name) for name in shapes(vlm)}
 
 
-def _source(canonical: str, width: int) -> Source:
+def _source(canonical: str) -> Source:
     stem, _, kind = canonical.rpartition(".")
     if stem in PARTS:
         return Source((f"{PARTS[stem]}.{kind}",))
@@ -196,8 +196,7 @@ def _source(canonical: str, width: int) -> Source:
     if part in VISION_BLOCK:
         return Source((f"visual.blocks.{place}.{VISION_BLOCK[part]}.{kind}",))
     third = ("attn_q", "attn_k", "attn_v").index(part)
-    rows = (third * width, (third + 1) * width)
-    return Source((f"visual.blocks.{place}.attn.qkv.{kind}",), rows=rows)
+    return Source((f"visual.blocks.{place}.attn.qkv.{kind}",), part=(third, 3))
 
 
 QWEN2_5_VL = Family(

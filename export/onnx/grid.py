@@ -9,7 +9,7 @@ import onnx_ir as ir
 from export.families.spec import Tower
 from export.onnx.nodes import MICROSOFT, Nodes
 from export.onnx.parameters import Parameters
-from export.rotary import PATCH_ROPE, frequencies
+from export.rotary import frequencies, patch_rope
 
 INT32, FLOAT = int(ir.DataType.INT32), int(ir.DataType.FLOAT)
 
@@ -75,11 +75,8 @@ class PatchGrid:
 
     def _turns(self) -> ir.Value:
         """Angle of one row or column for each pair of an axis: [head size / 4]."""
-        vision = self._vision
-        half = vision.hidden // vision.heads // 2
-        return self._parameters.constant(
-            "patch_turns", frequencies(PATCH_ROPE, half), ir.DataType.FLOAT
-        )
+        rope = patch_rope(self._vision.hidden // self._vision.heads)
+        return self._parameters.constant("patch_turns", frequencies(rope), ir.DataType.FLOAT)
 
     def _made_windows(self, edge: int) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Windows of edge x edge squares: the slot of each square [squares], the square in each
