@@ -34,6 +34,7 @@ class Timing:
     image_reused: bool
     prefix_reused: bool
     tokens: tuple[int, ...]
+    image_tiles: int | None = None
 
     @property
     def decode_tokens_per_s(self) -> float | None:
@@ -82,6 +83,7 @@ class Stopwatch:
             image_reused=_reused(events.get("image")),
             prefix_reused=_reused(events.get("prefill")),
             tokens=tuple(token for token, _ in tokens if token is not None),
+            image_tiles=events["image"].tiles if "image" in events else None,
         )
 
 

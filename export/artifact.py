@@ -17,7 +17,7 @@ from typing import Any
 from export import check
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Prompt, Vlm
+from export.families.spec import ImageRecipe, PromptRecipe, Vlm
 from export.files import few, inside, parse_json, read_file, sha256_of
 
 MANIFEST = "artifact.json"
@@ -36,7 +36,7 @@ class Manifest:
     synthetic: bool
     vlm: Vlm
     image: ImageRecipe
-    prompt: Prompt
+    prompt: PromptRecipe
     target: str
     recipe: str
     layout: str

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Shape, Source, Stretch, Tiles, Vlm
+from export.families.spec import Crops, ImageRecipe, Shape, Source, Stretch, Tiles, Vlm
 from export.files import few, short
 
 T = TypeVar("T")
@@ -94,6 +94,39 @@ RULES: tuple[Rule, ...] = (
         "the scale of embeddings {text.embedding_scale} is not between 0 and 10000",
     ),
     (
+        lambda m: 2 <= m.text.rotated <= m.text.head_dim and m.text.rotated % 2 == 0,
+        "rope_dims {text.rope_dims} is not an even part of head_dim {text.head_dim}",
+    ),
+    (
+        lambda m: 0 <= m.text.prefix <= m.text.context,
+        "a prefix of {text.prefix} positions does not fit a context of {text.context}",
+    ),
+    (
+        lambda m: not (m.text.parallel and m.text.post_norms),
+        "a parallel block with norms after its parts",
+    ),
+    (
+        lambda m: (m.projector.overlap is not None) == (m.projector.kind == "crops"),
+        "a projector of kind {projector.kind} with {projector.overlap}",
+    ),
+    (
+        lambda m: m.projector.kind != "crops" or 1 <= m.projector.inner <= 1 << 20,
+        "the projector's inner width {projector.inner} is not between 1 and 1048576",
+    ),
+    (
+        lambda m: (
+            m.projector.overlap is None
+            or (0 <= 2 * m.projector.overlap.margin < m.vision.side and m.projector.scale == 1)
+        ),
+        "{projector.overlap} does not fit crops of {vision.side} patches a side",
+    ),
+    (
+        lambda m: (
+            m.region is None or all(1 <= value <= 1 << 20 for value in vars(m.region).values())
+        ),
+        "{region} has a size that is not between 1 and 1048576",
+    ),
+    (
         lambda m: (m.projector.norm_eps is not None) == (m.projector.kind == "average_pool"),
         "a projector of kind {projector.kind} with norm_eps {projector.norm_eps}",
     ),
@@ -123,6 +156,12 @@ def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
         case Stretch(size=size):
             fits = size == vlm.vision.image_size
             found, expected = f"images of {size} pixels", str(vlm.vision.image_size)
+        case Crops(tile=tile, margin=margin, max_crops=crops):
+            overlap = vlm.projector.overlap
+            shared = overlap.margin * vlm.vision.patch_size if overlap else None
+            fits = tile == vlm.vision.image_size and margin == shared and 1 <= crops <= 1 << 10
+            found = f"up to {crops} crops of {tile} pixels with a margin of {margin}"
+            expected = f"crops of {vlm.vision.image_size} with a margin of {shared}"
     if not fits:
         raise UserError(f"{where}: {found}, expected {expected}")
     values = (*image.mean, *image.std, image.rescale)
@@ -153,11 +192,14 @@ def spelled(
 
 def stored_shape(source: Source, shape: Shape) -> Shape:
     """The shape that a canonical tensor's source has in the checkpoint."""
-    return shape[::-1] if source.transform == "transpose" else shape
+    if source.stored is not None:
+        return source.stored
+    rows, *rest = shape[::-1] if source.transform == "transpose" else shape
+    return (rows * source.part[1], *rest)
 
 
 def source_of(sources: Mapping[str, Source], canonical: str) -> str:
-    """The one checkpoint tensor behind a canonical one (no family splits or joins any yet)."""
+    """The one checkpoint tensor behind a canonical one (no family joins any yet)."""
     (name,) = sources[canonical].names
     return name
 
@@ -209,7 +251,7 @@ def _sizes(vlm: Vlm) -> Iterator[str]:
 def _relations(vlm: Vlm) -> Iterator[str]:
     for holds, broken in RULES:
         if not holds(vlm):
-            yield broken.format(text=vlm.text, vision=vlm.vision, projector=vlm.projector)
+            yield broken.format(**vars(vlm))
     ids = {"image_token_id": (vlm.image_token_id,), "bos_token_id": (vlm.bos_token_id,)}
     for name, values in (ids | {"eos_token_id": vlm.stop_token_ids}).items():
         for value in values:

@@ -46,6 +46,12 @@ class Count:
     ) -> tuple[Shape, Shape]:
         return x, x
 
+    def add(self, x: Shape, y: Shape) -> Shape:
+        return x
+
+    def fourier(self, x: Shape) -> Shape:
+        return (*x[:-1], 2 * x[-1])
+
     def activation(self, x: Shape, kind: Activation) -> Shape:
         return x
 
@@ -93,9 +99,11 @@ class Count:
 
 
 def vision_counts(vlm: Vlm, tiles: int) -> Counts:
-    """Encoding `tiles` tiles."""
+    """Encoding `tiles` tiles; where tiles are joined, those of one image."""
     v, ops = vlm.vision, Count(vlm)
     network.vision(ops, vlm, (tiles, v.channels, v.image_size, v.image_size))
+    if vlm.projector.kind == "crops" and tiles:
+        network.joined_projection(ops, (1, v.patches, 2 * v.hidden))
     return Counts(ops.flops, ops.widest)
 
 

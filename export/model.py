@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.families.spec import ImageRecipe, Prompt, Vlm
+from export.families.spec import ImageRecipe, PromptRecipe, Vlm
 from export.weights import Weights
 
 
@@ -19,7 +19,7 @@ class Model:
     name: str
     vlm: Vlm
     image: ImageRecipe
-    prompt: Prompt
+    prompt: PromptRecipe
     weights: Weights
     files: Mapping[str, bytes]
     folder: Path | None

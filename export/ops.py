@@ -28,6 +28,12 @@ class Ops(Protocol[T]):
     def add_norm(self, x: T, residual: T, name: str, kind: NormKind, eps: float) -> tuple[T, T]:
         """s = x + residual, as (norm(s), s)."""
 
+    def add(self, x: T, y: T) -> T:
+        """x + y, of one shape."""
+
+    def fourier(self, x: T) -> T:
+        """[..., n] -> cos(2 pi x) | sin(2 pi x): [..., 2 n]."""
+
     def activation(self, x: T, kind: Activation) -> T:
         """silu (x * sigmoid(x)) or gelu_tanh (the tanh approximation of GELU)."""
 
@@ -55,10 +61,10 @@ class Ops(Protocol[T]):
         """Grouped-query attention over cached and new positions, with rotary positions.
 
         qkv [B, S, (heads + 2 kv_heads) * head_dim] -> [B, S, heads * head_dim]; the new keys and
-        values join the cache of `layer`. Rotation pairs dimension i with i + head_dim / 2
-        (RoFormer, Su et al. 2021, in the half-split layout of GPT-NeoX). `norms` names the RMS
-        norms of each head's query and key before it. A position sees those before it, where
-        `text.image_attention` says so also the later ones of its image, and of all these only the
+        values join the cache of `layer`. Of the first d dimensions of a head, rotation pairs i with
+        i + d / 2 (RoFormer, Su et al. 2021, in the half-split layout of GPT-NeoX). `norms` names
+        the RMS norms of each head's query and key before it. A position sees those before it, where
+        `text.sees_ahead` says so also the later ones of its image, and of all these only the
         layer's window; which positions are an image's the interpreter is told with the ids.
         """
 

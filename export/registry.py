@@ -110,7 +110,12 @@ def _locate(name: str, weights: WeightsKind | None, revision: str | None, offlin
             return _Place(name, _expect_folder(root / local, name), synthetic)
         if entry.hub is not None and not synthetic:
             return _fetched(name, entry.hub, revision or entry.revision, offline)
-        raise UserError(f"models.yaml: {name} has no config, so it has no synthetic weights")
+        if synthetic:
+            raise UserError(f"models.yaml: {name} has no config, so it has no synthetic weights")
+        raise UserError(
+            f"models.yaml: no checkpoint of {name} is known; give its folder, or take "
+            f"--weights synthetic"
+        )
     if Path(name).is_dir():
         return _Place(Path(name).resolve().name, Path(name), synthetic)
     if weights == "hub" and name.count("/") == 1:
@@ -143,7 +148,7 @@ def _open(place: _Place, seed: int) -> Model:
     family = family_of(config, str(folder / CONFIG))
     vlm = check.numbers(read_numbers(family, config, folder), str(folder / CONFIG))
     image = _image(family, vlm, folder)
-    prompt = family.prompt(vlm)
+    prompt = family.prompt(vlm, config)
     files = {name: read_file(folder, name) for name in FILES if inside(folder, name).exists()}
     if place.synthetic and TOKENIZER not in files:
         from export.tokenizer import synthetic_tokenizer
@@ -190,6 +195,10 @@ class _Section(dict[str, Any]):
 
 def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe:
     """The image recipe. transformers 5 writes processor_config.json, and reads that first."""
+    if not family.preprocessor_file:
+        image = family.image(vlm, {})
+        check.recipe(image, vlm, str(folder / CONFIG))
+        return image
     for name, key in ((PROCESSOR, "image_processor"), (PREPROCESSOR, None)):
         if not inside(folder, name).exists():
             continue

@@ -4,6 +4,7 @@ NOT aware of artifacts or formats. Everything else is compared with this; it is 
 transformers (tests/export/test_run.py).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -74,6 +75,13 @@ class Run:
         total = residual + x
         return self.norm(total, name, kind, eps), total
 
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def fourier(self, x: Tensor) -> Tensor:
+        angle = 2 * math.pi * x
+        return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
     def activation(self, x: Tensor, kind: Activation) -> Tensor:
         if kind == "silu":
             return functional.silu(x)
@@ -115,7 +123,7 @@ class Run:
         if norms is not None:
             query = self.norm(query, norms[0], "rms", text.norm_eps)
             key = self.norm(key, norms[1], "rms", text.norm_eps)
-        tables = rotary_tables(text.rope(layer), text.head_dim, self.past + qkv.shape[1])
+        tables = rotary_tables(text.rope(layer), self.past + qkv.shape[1])
         cos, sin = (torch.from_numpy(table[self.past :]) for table in tables)
         query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
         if self.past:
@@ -138,7 +146,7 @@ class Run:
         keys = torch.arange(total)
         queries = keys[self.past :, None]
         seen = keys <= queries
-        if text.image_attention == "bidirectional" and self.images is not None:
+        if text.sees_ahead and self.images is not None:
             image = self.images[self.past :, None]
             seen |= (image == self.images) & (image > 0)
         window = text.window(layer)
@@ -162,5 +170,6 @@ def _merge(x: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    half = cos.shape[-1]
+    first, second, kept = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, kept], dim=-1)

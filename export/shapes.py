@@ -6,20 +6,23 @@ the checkpoint check, the synthetic weights, the writers, the footprint and the 
 
 from collections.abc import Iterator
 
-from export.families.spec import Decoder, Shape, Tower, Vlm
+from export.families.spec import Decoder, Region, Shape, Tower, Vlm
 
-COMPONENTS = ("vision", "embedding", "decoder")
+COMPONENTS = ("vision", "embedding", "decoder", "region")
 
 
 def shapes(vlm: Vlm) -> dict[str, Shape]:
     """Every tensor of the model in the order in which the network uses them."""
-    return dict([*_tower(vlm.vision), *_projector(vlm), *_decoder(vlm.text)])
+    parts = [*_tower(vlm.vision), *_projector(vlm), *_decoder(vlm.text)]
+    return dict(parts + ([*_region(vlm.region, vlm.text.hidden)] if vlm.region else []))
 
 
 def component(name: str) -> str:
     """The part of the model (COMPONENTS) that a canonical tensor belongs to."""
     if name.startswith(("v.", "mm.")):
         return "vision"
+    if name.startswith("region."):
+        return "region"
     return "embedding" if name == "token_embd.weight" else "decoder"
 
 
@@ -48,6 +51,9 @@ def _projector(vlm: Vlm) -> Iterator[tuple[str, Shape]]:
     if vlm.projector.kind == "average_pool":
         yield "mm.soft_emb_norm.weight", (hidden,)
         yield "mm.input_projection.weight", (vlm.text.hidden, hidden)
+    elif vlm.projector.kind == "crops":
+        yield from _linear("mm.0", vlm.projector.inner, 2 * hidden)
+        yield from _linear("mm.1", vlm.text.hidden, vlm.projector.inner)
     else:
         yield "mm.model.fc.weight", (vlm.text.hidden, hidden * vlm.projector.scale**2)
 
@@ -55,23 +61,54 @@ def _projector(vlm: Vlm) -> Iterator[tuple[str, Shape]]:
 def _decoder(t: Decoder) -> Iterator[tuple[str, Shape]]:
     yield "token_embd.weight", (t.vocab, t.hidden)
     for i in range(t.layers):
-        block = f"blk.{i}"
-        yield f"{block}.attn_norm.weight", (t.hidden,)
-        yield f"{block}.attn_q.weight", (t.heads * t.head_dim, t.hidden)
-        yield f"{block}.attn_k.weight", (t.kv_heads * t.head_dim, t.hidden)
-        yield f"{block}.attn_v.weight", (t.kv_heads * t.head_dim, t.hidden)
-        if t.head_norms:
-            yield f"{block}.attn_q_norm.weight", (t.head_dim,)
-            yield f"{block}.attn_k_norm.weight", (t.head_dim,)
-        yield f"{block}.attn_output.weight", (t.hidden, t.heads * t.head_dim)
-        if t.post_norms:
-            yield f"{block}.post_attention_norm.weight", (t.hidden,)
-        yield f"{block}.ffn_norm.weight", (t.hidden,)
-        yield f"{block}.ffn_gate.weight", (t.intermediate, t.hidden)
-        yield f"{block}.ffn_up.weight", (t.intermediate, t.hidden)
-        yield f"{block}.ffn_down.weight", (t.hidden, t.intermediate)
-        if t.post_norms:
-            yield f"{block}.post_ffw_norm.weight", (t.hidden,)
-    yield "output_norm.weight", (t.hidden,)
+        yield from _block(f"blk.{i}", t)
+    yield from _norm("output_norm", t)
     if not t.tied:
-        yield "output.weight", (t.vocab, t.hidden)
+        yield from _linear("output", t.vocab, t.hidden, t.biases)
+
+
+def _block(block: str, t: Decoder) -> Iterator[tuple[str, Shape]]:
+    heads, kv_heads = t.heads * t.head_dim, t.kv_heads * t.head_dim
+    yield from _norm(f"{block}.attn_norm", t)
+    if t.fused_qkv:
+        yield from _linear(f"{block}.attn_qkv", heads + 2 * kv_heads, t.hidden, t.biases)
+    else:
+        for part, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            yield from _linear(f"{block}.attn_{part}", rows, t.hidden, t.biases)
+    if t.head_norms:
+        yield f"{block}.attn_q_norm.weight", (t.head_dim,)
+        yield f"{block}.attn_k_norm.weight", (t.head_dim,)
+    yield from _linear(f"{block}.attn_output", t.hidden, heads, t.biases)
+    if t.post_norms:
+        yield f"{block}.post_attention_norm.weight", (t.hidden,)
+    if not t.parallel:
+        yield from _norm(f"{block}.ffn_norm", t)
+    if t.gated:
+        yield from _linear(f"{block}.ffn_gate", t.intermediate, t.hidden, t.biases)
+    yield from _linear(f"{block}.ffn_up", t.intermediate, t.hidden, t.biases)
+    yield from _linear(f"{block}.ffn_down", t.hidden, t.intermediate, t.biases)
+    if t.post_norms:
+        yield f"{block}.post_ffw_norm.weight", (t.hidden,)
+
+
+def _region(r: Region, hidden: int) -> Iterator[tuple[str, Shape]]:
+    for part, numbers, features, bins in (
+        ("coord", 1, r.coord_features, r.coord_bins),
+        ("size", 2, r.size_features, r.size_bins),
+    ):
+        yield f"region.{part}_features.weight", (features, numbers)
+        yield from _linear(f"region.{part}_encoder", hidden, 2 * features)
+        yield from _linear(f"region.{part}_decoder.0", r.inner, hidden)
+        yield from _linear(f"region.{part}_decoder.1", numbers * bins, r.inner)
+
+
+def _norm(name: str, t: Decoder) -> Iterator[tuple[str, Shape]]:
+    yield f"{name}.weight", (t.hidden,)
+    if t.norm == "layer":
+        yield f"{name}.bias", (t.hidden,)
+
+
+def _linear(name: str, rows: int, columns: int, bias: bool = True) -> Iterator[tuple[str, Shape]]:
+    yield f"{name}.weight", (rows, columns)
+    if bias:
+        yield f"{name}.bias", (rows,)

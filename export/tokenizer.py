@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 def synthetic_tokenizer(
     vlm: Vlm,
     special_tokens: tuple[str, ...],
-    image_token: str = "<image>",
+    image_token: str | None = "<image>",
     vocabulary: Vocabulary = SMOLLM2,
 ) -> dict[str, bytes]:
     """tokenizer.json, tokenizer_config.json and special_tokens_map.json of a byte-level BPE.
@@ -27,9 +27,15 @@ def synthetic_tokenizer(
     the last one is the vocabulary's last: the ids of the released SmolVLM models. Tokens that would
     reach into the text model's own vocabulary stay plain text, as in SmolVLM-Instruct. All other
     ids are fillers that no text encodes to. Raises UserError where the vocabulary is too small.
+
+    Where no token stands for an image (None), the first special token has the id of the text's
+    begin, and the vocabulary ends with the last one.
     """
-    before, after = _around_image(vlm, special_tokens, image_token, vocabulary)
-    words = vlm.image_token_id - len(before)
+    fixed, fixed_id = image_token, vlm.image_token_id
+    if fixed is None:
+        fixed, fixed_id = special_tokens[0], vlm.bos_token_id
+    before, after = _around(fixed, fixed_id, vlm, special_tokens, vocabulary)
+    words = fixed_id - len(before)
     vocab, merges = _byte_level(words, vocabulary)
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -39,14 +45,14 @@ def synthetic_tokenizer(
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    reserved = vlm.text.vocab - vlm.image_token_id - 1 - len(after)
+    reserved = vlm.text.vocab - fixed_id - 1 - len(after) if image_token else 0
     tokenizer.add_special_tokens(
         [
             AddedToken(token, normalized=False, special=True)
             for token in (
                 *vocabulary.first,
                 *before,
-                image_token,
+                fixed,
                 *after[:-1],
                 *(f"<|reserved_special_token_{n}|>" for n in range(reserved)),
                 *after[-1:],
@@ -68,22 +74,22 @@ def synthetic_tokenizer(
     }
 
 
-def _around_image(
-    vlm: Vlm, tokens: tuple[str, ...], image_token: str, vocabulary: Vocabulary
+def _around(
+    fixed: str, fixed_id: int, vlm: Vlm, tokens: tuple[str, ...], vocabulary: Vocabulary
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The special tokens with ids below and above the image token's."""
-    place = tokens.index(image_token)
+    """The special tokens with ids below and above that of the one whose id is given."""
+    place = tokens.index(fixed)
     before = tuple(token for token in tokens[:place] if token not in vocabulary.first)
     after = tokens[place + 1 :]
     least = len(vocabulary.first) + len(pre_tokenizers.ByteLevel.alphabet())
-    if vlm.image_token_id >= vocabulary.own:
+    if fixed_id >= vocabulary.own:
         least = max(least, vocabulary.own)
-    room = vlm.image_token_id - least
-    if room < 0 or vlm.image_token_id + len(after) >= vlm.text.vocab:
+    room = fixed_id - least
+    if room < 0 or fixed_id + len(after) >= vlm.text.vocab:
         raise UserError(
-            f"config.json: vocab_size {vlm.text.vocab} with image_token_id {vlm.image_token_id} "
-            f"leaves no room for a synthetic tokenizer; the image token needs an id from {least} "
-            f"to {vlm.text.vocab - 1 - len(after)}"
+            f"config.json: vocab_size {vlm.text.vocab} with {fixed} as id {fixed_id} leaves no "
+            f"room for a synthetic tokenizer; that token needs an id from {least} to "
+            f"{vlm.text.vocab - 1 - len(after)}"
         )
     return before[max(0, len(before) - room) :], after
 

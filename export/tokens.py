@@ -35,25 +35,48 @@ class Tokens:
                 f"{path}: there is no such file; save the tokenizer into the folder too "
                 f"(tokenizer.save_pretrained)"
             )
-        self._vocab: dict[str, int] = read_tokenizer(data, str(path)).get_vocab()
+        tokenizer = read_tokenizer(data, str(path))
+        self._vocab: dict[str, int] = tokenizer.get_vocab()
+        self._added = frozenset(tokenizer.get_added_tokens_decoder())
         self._path = path
 
     def ids(self, tokens: tuple[str, ...]) -> tuple[int, ...]:
         """The ids of those tokens that there are."""
         return tuple(self._vocab[token] for token in tokens if token in self._vocab)
 
-    def expect(self, image_token: str, vlm: Vlm) -> None:
-        """Raises UserError unless image token and vocabulary are those of the model."""
+    def expect(self, image_token: str | None, vlm: Vlm) -> None:
+        """Raises UserError unless image token and vocabulary are those of the model.
+
+        Where no token stands for an image, the begin of a text tells tokenizers apart.
+        """
+        if image_token is None:
+            self._expect_begin(vlm)
+        else:
+            self._expect_image_token(image_token, vlm)
+        last, highest = max(self._vocab.items(), key=lambda item: item[1])
+        if highest >= vlm.text.vocab:
+            raise UserError(
+                f"{self._path}: {short(last)!r} has id {highest}, but config.json has vocab_size "
+                f"{vlm.text.vocab}; take both files from the same checkpoint"
+            )
+
+    def _expect_begin(self, vlm: Vlm) -> None:
+        if vlm.bos_token_id not in self._added:
+            raise UserError(
+                f"{self._path}: id {vlm.bos_token_id} is no special token, but by config.json it "
+                f"begins a text; take both files from the same revision"
+            )
+        if vlm.image_token_id in self._vocab.values():
+            raise UserError(
+                f"{self._path}: id {vlm.image_token_id} is a token, expected none there, because "
+                f"it stands for what is no text; take config.json from the same checkpoint"
+            )
+
+    def _expect_image_token(self, image_token: str, vlm: Vlm) -> None:
         found = self._vocab.get(image_token)
         if found != vlm.image_token_id:
             has = "no such token" if found is None else f"id {found}"
             raise UserError(
                 f"{self._path}: has {has} for {image_token}, but config.json has image_token_id "
                 f"{vlm.image_token_id}; take both files from the same checkpoint"
-            )
-        last, highest = max(self._vocab.items(), key=lambda item: item[1])
-        if highest >= vlm.text.vocab:
-            raise UserError(
-                f"{self._path}: {short(last)!r} has id {highest}, but config.json has vocab_size "
-                f"{vlm.text.vocab}; take both files from the same checkpoint"
             )

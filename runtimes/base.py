@@ -13,6 +13,9 @@ from PIL import Image
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+Place = tuple[float, ...]
+"""A point (x, y) or a box (x_min, y_min, x_max, y_max), in shares of an image's width and height;
+() is none."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Request:
     those are decoded, stop tokens included. `arrays` asks for what the steps computed: the images'
     features and the distribution behind each token.
     `reuse` allows image features and a common prompt prefix of the last request to be reused.
+    `task` is one of the model's own (detect, point, …; "": what it does first), for models that
+    have some; `place` is what it is asked about.
     """
 
     question: str = ""
@@ -32,6 +37,8 @@ class Request:
     answer: tuple[int, ...] | None = None
     arrays: bool = False
     reuse: bool = True
+    task: str = ""
+    place: Place = ()
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,21 @@ class Event:
     """One finished step of an answer.
 
     prepare: pixels and prompt ids exist (positions = prompt length); image: features of all images
-    are on the host (positions = image tokens); prefill: the prompt is in the cache (positions = how
-    many were computed, fewer than the prompt's when a prefix was reused); token: one more token,
-    the first right after prefill. `logits` [vocab] are those that `token` was chosen from,
-    `features` [image tokens, hidden] what the images became; both only when asked for.
+    are on the host (positions = image tokens, of `tiles` tiles); prefill: the prompt is in the
+    cache (positions = how many were computed, fewer than the prompt's when a prefix was reused);
+    token: one more token, the first right after prefill; place: one more place, of tasks that
+    answer with places. `logits` [vocab] are those that `token` was chosen from, `features`
+    [image tokens, hidden] what the images became; both only when asked for.
     """
 
-    kind: Literal["prepare", "image", "prefill", "token"]
+    kind: Literal["prepare", "image", "prefill", "token", "place"]
     positions: int = 0
     reused: bool = False
     token: int | None = None
     logits: FloatArray | None = None
     features: FloatArray | None = None
+    tiles: int = 0
+    place: Place = ()
 
 
 class Session(Protocol):

@@ -23,7 +23,7 @@ class FakeSession:
         own = self.script.get("answers", {}).get(request.question, (1, 2, 0))
         yield self.step(Event("prepare", len(request.ids or range(12))))
         if request.images:
-            yield self.step(Event("image", 4 * len(request.images)))
+            yield self.step(Event("image", 4 * len(request.images), tiles=len(request.images)))
         yield self.step(Event("prefill", len(request.ids or range(12))))
         for n, token in enumerate(request.answer or own[: request.max_tokens]):
             yield self.step(Event("token", token=token, logits=LOGITS[own[n % len(own)]]))

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Stretch, Tiles
+from export.families.spec import Crops, ImageRecipe, Stretch, Tiles
+from runtimes import crops
 from runtimes.base import FloatArray
-
-Size = tuple[int, int]
-"""Width and height in pixels, as in Pillow."""
+from runtimes.crops import Size
 
 MAX_PIXELS = 178_956_970
 """The size from which Pillow itself calls a file a decompression bomb (716 MB once decoded)."""
@@ -69,7 +69,7 @@ class Pixels:
     """One prepared image: `values` float32 [tiles, 3, tile, tile], row by row, overview last.
 
     `rows` x `cols` is the grid of tiles (1 x 1 and a single tile when the image was not cut);
-    `rgb` is the resized image before cutting, for runtimes that cut it themselves.
+    `rgb` is the image before cutting (of tiles, resized), for runtimes that cut it themselves.
     """
 
     values: FloatArray
@@ -98,14 +98,20 @@ def load_image(path: str | Path) -> Image.Image:
             return upright.convert("RGB")
 
 
-def rgb(image: Image.Image, name: str = "the image") -> Image.Image:
-    """An image in memory as RGB, transparency blended onto white (transformers' convert_to_rgb).
+def rgb(
+    image: Image.Image, name: str = "the image", transparency: Literal["white", "dropped"] = "white"
+) -> Image.Image:
+    """An image in memory as RGB, transparency blended onto white (transformers' convert_to_rgb), or
+    dropped.
 
     Returns `image` itself where nothing is to do; an EXIF orientation is left alone. `name` is for
     errors: UserError for an empty or too large image and for one that cannot be decoded.
     """
     _check_size(image.size, name)
     with _decoding(name):
+        if transparency == "dropped":
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")
         if "A" in image.getbands() or image.info.get("transparency") is not None:
             over = image.convert("RGBA")
             white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -132,12 +138,20 @@ def grid(size: Size, recipe: Tiles) -> Grid:
 
 def one_tile(recipe: ImageRecipe) -> ImageRecipe:
     """The same recipe, with images of one tile."""
-    return replace(recipe, longest_edge=recipe.tile) if isinstance(recipe, Tiles) else recipe
+    if isinstance(recipe, Tiles):
+        return replace(recipe, longest_edge=recipe.tile)
+    return recipe.within(1)
 
 
 def edge(recipe: ImageRecipe) -> int:
     """Pixels of an image's longest edge that the recipe makes use of."""
-    return recipe.longest_edge if isinstance(recipe, Tiles) else recipe.size
+    match recipe:
+        case Tiles(longest_edge=longest):
+            return longest
+        case Stretch(size=size):
+            return size
+        case Crops(tile=tile, margin=margin):
+            return math.isqrt(recipe.most_crops) * (tile - 2 * margin) + 2 * margin
 
 
 def pixels(image: Image.Image, recipe: ImageRecipe) -> Pixels:
@@ -146,11 +160,19 @@ def pixels(image: Image.Image, recipe: ImageRecipe) -> Pixels:
     Equal to transformers' image processors on Pillow to the bit (Idefics3's, Gemma 3's): each step
     works on uint8, and the normalised value is one of 256 a channel.
     """
-    image = rgb(image)
+    image = rgb(image, transparency=recipe.transparency)
+    if isinstance(recipe, Crops):
+        return _cropped(image, recipe)
     if isinstance(recipe, Stretch):
         whole = image.resize((recipe.size, recipe.size), RESAMPLE[recipe.resample])
         return Pixels(_normalised([np.asarray(whole)], recipe.size, recipe), 1, 1, whole)
     return _tiled(image, recipe)
+
+
+def _cropped(image: Image.Image, recipe: Crops) -> Pixels:
+    rows, cols = crops.tiling(image.size, recipe)
+    tiles = crops.cut(image, recipe, RESAMPLE[recipe.resample])
+    return Pixels(_normalised(tiles, recipe.tile, recipe), rows, cols, image)
 
 
 def _tiled(image: Image.Image, recipe: Tiles) -> Pixels:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: three graphs, one shared key-value buffer, bound once.
+"""ONNX Runtime on the CPU: a few graphs, one shared key-value buffer, bound once.
 
 Past and present are the same OrtValue of the full context, so a step copies no cache
 (GroupQueryAttention appends in place). NOT aware of prompts or clocks.
@@ -15,9 +15,13 @@ from export.artifact import Artifact
 from export.errors import UserError
 from export.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Session
+from runtimes.crops import joined
+from runtimes.places import Head
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features, room
 
+ONE_THREAD = frozenset({"embedding"})
+REGION_NAMES: Mapping[Head, str] = {"coord": "coordinate", "size": "size"}
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider"}
 
 
@@ -31,15 +35,19 @@ def open_session(
 
 
 class OnnxBackend:
-    """runtimes.session.Backend over three ONNX Runtime sessions."""
+    """runtimes.session.Backend over ONNX Runtime sessions; runtimes.places.Places, too, where the
+    artifact has region heads."""
 
     def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
         manifest = artifact.manifest
-        self._text = manifest.vlm.text
+        self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
+        self._graphs = {
+            part: _session(artifact.path / files[0], 1 if part in ONE_THREAD else threads, device)
+            for part, files in manifest.components.items()
+        }
         self._vision, self._embed, self._decoder = (
-            _session(artifact.path / manifest.components[part][0], count, device)
-            for part, count in (("vision", threads), ("embedding", 1), ("decoder", threads))
+            self._graphs[part] for part in ("vision", "embedding", "decoder")
         )
         self.context = context
         if context > min(self._text.context, STORED_POSITIONS):
@@ -56,12 +64,26 @@ class OnnxBackend:
         self._logits = np.zeros((1, 1, manifest.vlm.text.vocab), np.float32)
         self._bound = ort.OrtValue.ortvalue_from_numpy(self._logits)
         self._binding.bind_ortvalue_output("logits", self._bound)
+        self.state = np.zeros(self._text.hidden, np.float32)
+        if "region" in self._graphs:
+            self._bound_state = ort.OrtValue.ortvalue_from_numpy(self.state[None, None])
+            self._binding.bind_ortvalue_output("state", self._bound_state)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Tile by tile: no slower than all at once on a CPU, and a small part of the memory."""
-        tiles = (tile for image in images for tile in image.values)
-        features = [self._vision.run(None, {"pixel_values": tile[None]})[0] for tile in tiles]
+        features = [self._encoded(image) for image in images]
         return np.concatenate(features).reshape(-1, self._text.hidden)
+
+    def _encoded(self, image: Pixels) -> FloatArray:
+        tiles = (self._vision.run(None, {"pixel_values": tile[None]})[0] for tile in image.values)
+        overlap = self._vlm.projector.overlap
+        if overlap is None:
+            found: FloatArray = np.concatenate(list(tiles))
+            return found
+        patches = (tile[0] for tile in tiles)
+        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
+        features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
+        return features
 
     def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
         embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
@@ -69,8 +91,10 @@ class OnnxBackend:
         binding = self._binding
         binding.bind_cpu_input("inputs_embeds", embeds)
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
-        numbers = number_images(self._images, ids, features, past, self._image_token_id)
-        if self._text.image_attention == "bidirectional":
+        numbers = number_images(
+            self._images, ids, features, past, self._image_token_id, self._text.prefix
+        )
+        if self._text.sees_ahead:
             binding.bind_cpu_input("image_numbers", numbers[None])
         self._decoder.run_with_iobinding(binding)
         logits: FloatArray = self._logits[0, 0].copy()
@@ -78,6 +102,25 @@ class OnnxBackend:
 
     def close(self) -> None:
         del self._binding, self._bound, self._cache, self._vision, self._embed, self._decoder
+        self._graphs.clear()
+
+    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
+        """See runtimes.places.Places."""
+        name = REGION_NAMES[head]
+        return self._region(f"{name}s", f"{name}_embeds", numbers)
+
+    def place_logits(self, head: Head) -> FloatArray:
+        """See runtimes.places.Places."""
+        name = REGION_NAMES[head]
+        logits: FloatArray = self._region(f"{name}_states", f"{name}_logits", self.state[None])[0]
+        return logits
+
+    def _region(self, given: str, wanted: str, rows: FloatArray) -> FloatArray:
+        """One of the heads; the others get no rows."""
+        graph = self._graphs["region"]
+        none = {x.name: np.zeros((0, x.shape[1]), np.float32) for x in graph.get_inputs()}
+        found: FloatArray = graph.run([wanted], none | {given: rows})[0]
+        return found
 
     def _bind_cache(self) -> list[ort.OrtValue]:
         """One buffer a layer and kind, bound as past and as present."""

@@ -14,12 +14,13 @@ from tokenizers import Tokenizer
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Prompt
+from export.families.spec import ImageRecipe, PromptRecipe, Task, Templates
 from export.model import Model
 from export.tokens import read_tokenizer
-from runtimes.base import IntArray, Request
+from runtimes.base import IntArray, Place, Request
 from runtimes.image import Pixels, load_image, pixels, rgb
 from runtimes.prompt import prompt_text
+from runtimes.templates import PLACE_POSITIONS, task_of, template_ids
 
 __all__ = ["Pixels", "Prepared", "Preparer", "load_image"]
 
@@ -29,11 +30,16 @@ class Prepared:
     """A request ready for a backend: prompt `ids` [n] and its images in their order.
 
     `images_key` is the same for the same images (a digest of their RGB pixels), else another one.
+    `task` is what is asked, of models that have tasks; `place` what it is asked about, whose
+    positions begin at `place_at` (n where there is none).
     """
 
     ids: IntArray
     images: tuple[Pixels, ...]
     images_key: str
+    task: Task | None
+    place: Place
+    place_at: int
 
 
 class Preparer:
@@ -45,23 +51,20 @@ class Preparer:
     def __init__(
         self,
         image: ImageRecipe,
-        prompt: Prompt,
+        prompt: PromptRecipe,
         tokenizer_json: bytes | Path,
         image_token_id: int,
     ) -> None:
         """Raises UserError where the tokenizer cannot be read or is not this prompt's."""
         self.image_token_id = image_token_id
+        self.never_later = prompt.never_later if isinstance(prompt, Templates) else ()
         self._image = image
         self._prompt = prompt
         self._name, self._tokenizer = _read_tokenizer(tokenizer_json)
-        found = self._tokenizer.token_to_id(prompt.image_token)
-        if found != image_token_id:
-            raise UserError(
-                f"{self._name}: the image token '{prompt.image_token}' has id {found}, the model's "
-                f"is {image_token_id}; take the tokenizer of the same checkpoint"
-            )
+        self._expect_image_token()
         added = self._tokenizer.get_added_tokens_decoder().values()
-        self._reserved = tuple(token.content for token in added if token.special)
+        special = [token.content for token in added if token.special]
+        self._reserved = (*([prompt.image_token] if prompt.image_token else []), *special)
         self._last: tuple[str, tuple[Pixels, ...]] = ("", ())
 
     def __call__(self, request: Request) -> Prepared:
@@ -69,19 +72,36 @@ class Preparer:
 
         Raises UserError for a question or ids that do not fit the images and the tokenizer.
         """
+        self._expect_words(request)
+        if isinstance(self._prompt, Templates):
+            return self._from_templates(self._prompt, request)
+        if request.task or request.place:
+            raise UserError(
+                f"this model has no tasks of its own and takes no places, but "
+                f"{request.task or 'a place'} was asked; ask a question"
+            )
         key, images = self._images(request)
         if request.ids is None:
-            ids = self._encoded(request.question, images)
+            cuts = [(image.rows, image.cols) for image in images]
+            ids = np.array(self._encoded(prompt_text(self._prompt, request.question, cuts)))
         else:
             ids = self._checked(request.ids)
-        found = int(np.count_nonzero(ids == self.image_token_id))
-        expected = sum(len(image.values) for image in images) * self._prompt.tokens_per_tile
-        if found != expected:
-            raise UserError(
-                f"the prompt has {found} image tokens ('{self._prompt.image_token}' of "
-                f"{self._name}), but its {len(images)} images take {expected}"
-            )
-        return Prepared(ids, images, key)
+        tiles = sum(len(image.values) for image in images)
+        self._expect_found(ids, tiles * self._prompt.tokens_per_tile, len(images))
+        return Prepared(ids.astype(np.int64), images, key, None, (), len(ids))
+
+    def _from_templates(self, templates: Templates, request: Request) -> Prepared:
+        task = task_of(templates, request)
+        key, images = self._images(request)
+        found, place_at = template_ids(templates, task, request, self._encoded)
+        ids = np.array(found, np.int64)
+        if request.ids is not None:
+            ids = self._checked(request.ids)
+            expected = len(images) * templates.image_positions
+            expected += PLACE_POSITIONS[len(request.place)]
+            self._expect_found(ids, expected, len(images))
+            place_at = 0 if request.place else len(ids)
+        return Prepared(ids, images, key, task, request.place, place_at)
 
     def text(self, ids: Sequence[int]) -> str:
         """An answer's ids as text, special tokens left out."""
@@ -93,7 +113,7 @@ class Preparer:
 
     def _images(self, request: Request) -> tuple[str, tuple[Pixels, ...]]:
         plain = tuple(
-            rgb(image, f"image {number} of the request")
+            rgb(image, f"image {number} of the request", self._image.transparency)
             for number, image in enumerate(request.images, start=1)
         )
         key = _digest(plain)
@@ -101,24 +121,44 @@ class Preparer:
             self._last = (key, tuple(pixels(image, self._image) for image in plain))
         return self._last
 
-    def _encoded(self, question: str, images: tuple[Pixels, ...]) -> IntArray:
-        for token in (self._prompt.image_token, *self._reserved):
-            if token in question:
+    def _expect_image_token(self) -> None:
+        token, expected = self._prompt.image_token, self.image_token_id
+        found = None if token is None else self._tokenizer.token_to_id(token)
+        if token is not None and found != expected:
+            raise UserError(
+                f"{self._name}: the image token '{token}' has id {found}, the model's is "
+                f"{expected}; take the tokenizer of the same checkpoint"
+            )
+
+    def _expect_found(self, ids: IntArray, expected: int, images: int) -> None:
+        found = int(np.count_nonzero(ids == self.image_token_id))
+        if found != expected:
+            token = self._prompt.image_token
+            called = f"'{token}' of {self._name}" if token else f"id {self.image_token_id}"
+            raise UserError(
+                f"the prompt has {found} image tokens ({called}), but its {images} images take "
+                f"{expected}"
+            )
+
+    def _expect_words(self, request: Request) -> None:
+        for token in self._reserved:
+            if token in request.question:
                 raise UserError(
                     f"the question contains '{token}', a special token of {self._name}; leave it "
                     f"out (images are placed before the question)"
                 )
-        text = prompt_text(self._prompt, question, [(image.rows, image.cols) for image in images])
+
+    def _encoded(self, text: str) -> list[int]:
         try:
-            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
         except (UnicodeError, TypeError) as error:  # a lone surrogate: bytes that were no UTF-8
             raise UserError("the question is not valid Unicode text; give it as UTF-8") from error
-        return np.array(encoding.ids, np.int64)
 
     def _checked(self, ids: tuple[int, ...]) -> IntArray:
         size = self._tokenizer.get_vocab_size()
-        if not ids or min(ids) < 0 or max(ids) >= size:
-            found = f"{min(ids)} to {max(ids)}" if ids else "none"
+        tokens = [id_ for id_ in ids if id_ != self.image_token_id]
+        if not tokens or min(tokens) < 0 or max(tokens) >= size:
+            found = f"{min(tokens)} to {max(tokens)}" if tokens else "none"
             raise UserError(f"prompt ids: {found}; {self._name} has ids 0 to {size - 1}")
         return np.array(ids, np.int64)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from export.families import FAMILIES
 from export.model import Model
 from runtimes.base import Request
 from runtimes.image import edge
@@ -26,6 +27,8 @@ def compare(model: Model) -> dict[str, Any]:
     """
     if model.folder is None:
         return {"skipped": "random weights come without a processor"}
+    if not FAMILIES[model.vlm.family].preprocessor_file:
+        return {"skipped": "transformers has no processor of this family"}
     if importlib.util.find_spec("transformers") is None:
         return {"skipped": "transformers is not installed (pip install 'pocket-vlm[reference]')"}
     from transformers import AutoProcessor

@@ -12,6 +12,8 @@ from export import network
 from export.model import Model
 from export.run import Parameter, Run, resident, streaming
 from runtimes.base import FloatArray, IntArray, Request, Session
+from runtimes.crops import joined
+from runtimes.places import Head
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features
 
@@ -64,13 +66,39 @@ class TorchBackend:
         self._ops = Run(parameter)
         self.context = model.vlm.text.context
         self._images = np.zeros(self.context, np.int64)
+        self.state = np.zeros(model.vlm.text.hidden, np.float32)
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        tiles = torch.from_numpy(np.concatenate([image.values for image in images]))
-        features = network.vision(self._ops, self._vlm, tiles)
-        rows: FloatArray = features.flatten(0, 1).numpy()
+        overlap = self._vlm.projector.overlap
+        if overlap is None:
+            tiles = torch.from_numpy(np.concatenate([image.values for image in images]))
+            features = network.vision(self._ops, self._vlm, tiles)
+            rows: FloatArray = features.flatten(0, 1).numpy()
+            return rows
+        side, parts = self._vlm.vision.side, []
+        for image in images:
+            crops = (torch.from_numpy(crop[None]) for crop in image.values)
+            patches = (network.vision(self._ops, self._vlm, crop)[0].numpy() for crop in crops)
+            both = torch.from_numpy(joined(patches, image.rows, image.cols, side, overlap))
+            parts.append(network.joined_projection(self._ops, both[None])[0].numpy())
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
+        """See runtimes.places.Places."""
+        rows: FloatArray = network.place_embedding(
+            self._ops, head, torch.from_numpy(numbers)
+        ).numpy()
         return rows
+
+    @torch.inference_mode()
+    def place_logits(self, head: Head) -> FloatArray:
+        """See runtimes.places.Places."""
+        logits: FloatArray = network.place_logits(
+            self._ops, head, torch.from_numpy(self.state)[None]
+        )[0].numpy()
+        return logits
 
     def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
         logits: FloatArray = self.extend_all(ids, features, past, keep=1)[0]
@@ -84,10 +112,11 @@ class TorchBackend:
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
         embeds = network.embedding(self._ops, text, torch.from_numpy(ids)).numpy()
         place_features(embeds, ids, features, image_token_id)
-        images = number_images(self._images, ids, features, past, image_token_id)
+        images = number_images(self._images, ids, features, past, image_token_id, text.prefix)
         self._ops.past, self._ops.keep = past, keep
         self._ops.images = torch.from_numpy(images)
-        logits = network.decoder(self._ops, text, torch.from_numpy(embeds)[None])
+        logits, state = network.decoder_and_state(self._ops, text, torch.from_numpy(embeds)[None])
+        self.state = state[0, -1].numpy()
         rows: FloatArray = logits[0].numpy()
         return rows
 

@@ -4,14 +4,15 @@ NOT aware of ONNX Runtime, llama.cpp or torch: those are backends with two metho
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
 from export.errors import UserError
 from export.families.spec import Vlm
-from runtimes.base import Event, FloatArray, IntArray, Request
-from runtimes.prepare import Pixels, Preparer
+from runtimes.base import Event, FloatArray, IntArray, Place, Request
+from runtimes.places import Places, embedded, places
+from runtimes.prepare import Pixels, Prepared, Preparer
 
 # Room for several tiled images and a long answer; a model's own limit can be many gigabytes.
 CONTEXT = 4096
@@ -54,7 +55,7 @@ class GreedySession:
         """Answer one request (see runtimes.base.Session)."""
         prepared = self._preparer(request)
         ids = prepared.ids
-        self._check_length(len(ids), request)
+        self._check_length(prepared, request)
         yield Event("prepare", positions=len(ids))
 
         key = prepared.images_key
@@ -66,16 +67,24 @@ class GreedySession:
             features = self._features[1]
             assert features is not None
             shown = features if request.arrays else None
-            yield Event("image", positions=len(features), reused=reused, features=shown)
+            tiles = sum(len(image.values) for image in prepared.images)
+            yield Event(
+                "image", positions=len(features), reused=reused, features=shown, tiles=tiles
+            )
 
-        past = self._common_prefix(key, ids) if request.reuse else 0
+        features = self._with_place(features, prepared.place)
+        # What a place's positions hold is not told by their ids.
+        past = min(self._common_prefix(key, ids), prepared.place_at) if request.reuse else 0
         self._cached = ("", ids[:0])  # until the prefill is done, the cache matches nothing
         skipped = int(np.count_nonzero(ids[:past] == self._preparer.image_token_id))
         rest = features[skipped:] if features is not None else None
         logits = self._backend.extend(ids[past:], rest, past)
         self._cached = (key, ids)
         yield Event("prefill", positions=len(ids) - past, reused=past > 0)
-        yield from self._decode(request, logits, len(ids))
+        if prepared.task is None or prepared.task.answer == "text":
+            yield from self._decode(request, logits, len(ids))
+        else:
+            yield from self._places(prepared, logits)
 
     def close(self) -> None:
         """Free the backend's memory."""
@@ -85,14 +94,44 @@ class GreedySession:
         forced = request.answer
         limit = request.max_tokens if forced is None else len(forced)
         for n in range(limit):
-            token = int(np.argmax(logits)) if forced is None else forced[n]
+            token = self._choice(logits, n) if forced is None else forced[n]
             yield Event("token", token=token, logits=logits if request.arrays else None)
             if n + 1 == limit or (forced is None and token in self._stop):
                 return
             logits = self._backend.extend(np.array([token], np.int64), None, length + n)
 
-    def _check_length(self, prompt: int, request: Request) -> None:
+    def _choice(self, logits: FloatArray, place: int) -> int:
+        if place and self._preparer.never_later:
+            logits = logits.copy()
+            logits[list(self._preparer.never_later)] = -np.inf
+        return int(np.argmax(logits))
+
+    def _places(self, prepared: Prepared, logits: FloatArray) -> Iterator[Event]:
+        assert prepared.task is not None
+        found = places(
+            cast(Places, self._backend),
+            logits,
+            len(prepared.ids),
+            placeholder=self._preparer.image_token_id,
+            stop=self._stop,
+            sized=prepared.task.answer == "boxes",
+            most=prepared.task.most,
+        )
+        for place in found:
+            yield Event("place", place=place)
+
+    def _with_place(self, features: FloatArray | None, place: Place) -> FloatArray | None:
+        """The rows for the prompt's placeholders: those of the images, then the place's."""
+        if not place:
+            return features
+        rows = embedded(cast(Places, self._backend), place)
+        return rows if features is None else np.concatenate([features, rows])
+
+    def _check_length(self, prepared: Prepared, request: Request) -> None:
+        prompt = len(prepared.ids)
         answer = request.max_tokens if request.answer is None else len(request.answer)
+        if prepared.task is not None and prepared.task.answer != "text":
+            answer = 0  # places end where the context does
         if prompt + answer > self._backend.context:
             raise UserError(
                 f"the prompt takes {prompt} positions and the answer up to {answer}, but the "
@@ -110,17 +149,26 @@ class GreedySession:
 
 
 def number_images(
-    numbers: IntArray, ids: IntArray, features: FloatArray | None, past: int, image_token_id: int
+    numbers: IntArray,
+    ids: IntArray,
+    features: FloatArray | None,
+    past: int,
+    image_token_id: int,
+    prefix: int = 0,
 ) -> IntArray:
     """Which image each position belongs to, for decoders whose images see ahead.
 
     `numbers` [context] is kept by the caller: text is 0, an image's neighbouring tokens share a
     number from 1. New `ids` after the first `past` positions are numbered as `place_features`
-    places them; returns the positions so far [past + new].
+    places them; returns the positions so far [past + new]. With a `prefix` (Decoder.prefix) those
+    first positions are one image where one is among them, and nothing else is.
     """
     end = past + len(ids)
     numbers[past:end] = 0
-    if features is not None:
+    if prefix:
+        if features is not None and np.any(ids[: max(0, prefix - past)] == image_token_id):
+            numbers[past : min(end, prefix)] = 1
+    elif features is not None:
         for row in past + np.flatnonzero(ids == image_token_id)[: len(features)]:
             numbers[row] = (numbers[row - 1] if row else 0) or row + 1
     return numbers[:end]

@@ -28,7 +28,7 @@ def compared(records: list[Record]) -> Iterator[tuple[str, int, int, int]]:
         if not warmups or subject.target is None or subject.recipe is None:
             continue
         model = open_model(subject.model, weights="synthetic" if subject.synthetic else None)
-        tiles = (warmups[0].image_positions or 0) // model.vlm.tokens_per_tile
+        tiles = warmups[0].image_tiles or 0
         positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
         work = Workload(tiles, positions, room(model.vlm))
         predicted = footprint(model, RECIPES[subject.recipe], subject.target, work)

@@ -51,9 +51,9 @@ def decoder_bytes(loaded: Artifact | Model) -> int | None:
 
 
 def _image_flops(numbers: Vlm, timing: Timing) -> int | None:
-    if timing.image_positions is None or timing.image_reused:
+    if timing.image_tiles is None or timing.image_reused:
         return None
-    return vision_counts(numbers, timing.image_positions // numbers.tokens_per_tile).flops
+    return vision_counts(numbers, timing.image_tiles).flops
 
 
 def _prefill_flops(numbers: Vlm, timing: Timing) -> int | None:

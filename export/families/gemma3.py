@@ -154,7 +154,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Stretch:
     )
 
 
-def prompt(vlm: Vlm) -> Prompt:
+def prompt(vlm: Vlm, config: Json) -> Prompt:
     """One user turn of the chat template, images written out as processing_gemma3.py does."""
     before, after = "<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
     return Prompt(

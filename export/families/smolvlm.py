@@ -91,7 +91,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
     )
 
 
-def prompt(vlm: Vlm) -> Prompt:
+def prompt(vlm: Vlm, config: Json) -> Prompt:
     """One user turn of the chat template (processing_idefics3.py, processing_smolvlm.py)."""
     around, tokens = "<fake_token_around_image>", "{tokens}"
     return Prompt(

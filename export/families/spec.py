@@ -39,6 +39,17 @@ class Tower:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """An image in up to `crops` crops, beside the whole of it.
+
+    Neighbouring crops share 2 `margin` patches; each keeps those nearer to its own middle.
+    """
+
+    margin: int
+    crops: int
+
+
+@dataclass(frozen=True)
 class Projector:
     """From the tower's patches to the decoder's embeddings.
 
@@ -46,18 +57,23 @@ class Projector:
     (Shi et al. 2016, as Idefics3 uses it), then one linear map without bias.
     average_pool: the mean of `scale` x `scale` neighbours, an RMS norm with `norm_eps`, then one
     linear map without bias (Gemma 3 report, 2025).
+    crops: the patches of the whole image beside those of its crops (see Overlap), stitched and
+    averaged down to as many, then a feed-forward `inner` wide with biases (Moondream 2).
     """
 
-    kind: Literal["pixel_shuffle", "average_pool"]
+    kind: Literal["pixel_shuffle", "average_pool", "crops"]
     scale: int
     norm_eps: float | None = None
+    overlap: Overlap | None = None
+    inner: int = 0
 
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary positions: position / factor turns by theta^(-2 i / head_dim) (linear scaling)."""
+    """Rotary positions: position / factor turns by theta^(-2 i / dims) (linear scaling)."""
 
     theta: float
+    dims: int
     factor: float = 1.0
 
 
@@ -77,6 +93,12 @@ class Decoder:
     head_norms: each head's query and key has an RMS norm before its rotation. post_norms: so has
     what attention and feed-forward add to the residual. attention_scale: None is head_dim^-0.5.
     image_attention: whether the positions of one image see each other or only those before them.
+    prefix: of a prompt that begins with an image, so many first positions see each other.
+    rope_dims: a head's first dimensions that are rotated; None: all.
+
+    norm: of blocks and output; "layer" has biases. parallel: attention and feed-forward both read
+    the block's one norm. fused_qkv: their weights are one tensor. biases: linear maps have them.
+    gated: the feed-forward is down(act(gate(x)) * up(x)), else down(act(up(x))).
     """
 
     layers: int
@@ -98,16 +120,49 @@ class Decoder:
     attention_scale: float | None = None
     embedding_scale: float = 1.0
     image_attention: Literal["causal", "bidirectional"] = "causal"
+    prefix: int = 0
+    rope_dims: int | None = None
+    norm: Literal["rms", "layer"] = "rms"
+    parallel: bool = False
+    fused_qkv: bool = False
+    biases: bool = False
+    gated: bool = True
+
+    @property
+    def sees_ahead(self) -> bool:
+        """Some positions see later ones, so attention has to be told which."""
+        return self.image_attention == "bidirectional" or self.prefix > 0
 
     def window(self, layer: int) -> int | None:
         """Positions that a layer sees; None: all."""
         return self.local.window if self.local and layer in self.local.layers else None
 
+    @property
+    def rotated(self) -> int:
+        """Dimensions of a head that are rotated."""
+        return self.rope_dims or self.head_dim
+
     def rope(self, layer: int) -> Rope:
         """The rotation of a layer's queries and keys."""
         if self.local and layer in self.local.layers:
-            return Rope(self.local.rope_theta)
-        return Rope(self.rope_theta, self.rope_factor)
+            return Rope(self.local.rope_theta, self.rotated)
+        return Rope(self.rope_theta, self.rotated, self.rope_factor)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Heads that read and write places of an image (Moondream 2): coordinates and sizes.
+
+    A number x enters as cos | sin of 2 pi x W, through a linear map; it leaves as logits over
+    bins, of a feed-forward `inner` wide. Fourier features and bins are counted for one coordinate
+    and for one (width, height).
+    """
+
+    inner: int
+    coord_features: int
+    coord_bins: int
+    size_features: int
+    size_bins: int
 
 
 @dataclass(frozen=True)
@@ -121,11 +176,17 @@ class Vlm:
     image_token_id: int
     bos_token_id: int
     stop_token_ids: tuple[int, ...]
+    region: Region | None = None
 
     @property
     def tokens_per_tile(self) -> int:
-        """Decoder positions that one tile of the image takes."""
+        """Decoder positions that one tile of the image takes; crops share those of the image."""
         return self.vision.patches // self.projector.scale**2
+
+    def image_positions(self, tiles: int) -> int:
+        """Decoder positions of one image of so many tiles."""
+        joined = self.projector.kind == "crops"
+        return self.tokens_per_tile * (min(tiles, 1) if joined else tiles)
 
 
 @dataclass(frozen=True)
@@ -146,6 +207,7 @@ class Tiles:
     resample: Literal["lanczos"] = "lanczos"
     max_tiles: int | None = None
     max_edge: int = 4096
+    transparency: Literal["white", "dropped"] = "white"
     kind: Literal["tiles"] = "tiles"
 
     @property
@@ -169,6 +231,7 @@ class Stretch:
     std: tuple[float, float, float]
     rescale: float
     resample: Literal["bilinear"] = "bilinear"
+    transparency: Literal["white", "dropped"] = "white"
     kind: Literal["stretch"] = "stretch"
 
     @property
@@ -181,7 +244,42 @@ class Stretch:
         return self
 
 
-ImageRecipe = Tiles | Stretch
+@dataclass(frozen=True)
+class Crops:
+    """Preprocessing by overlapping crops (Moondream 2): stretched to a grid of them.
+
+    Neighbours share 2 `margin` pixels. An image that takes more than one crop is followed by the
+    whole of it in one tile; one that takes one crop is that crop.
+    """
+
+    tile: int
+    margin: int
+    max_crops: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    rescale: float
+    resample: Literal["lanczos"] = "lanczos"
+    transparency: Literal["white", "dropped"] = "dropped"
+    max_tiles: int | None = None
+    kind: Literal["crops"] = "crops"
+
+    @property
+    def most_crops(self) -> int:
+        """What `max_crops` and a budget of `max_tiles`, the whole image's included, allow."""
+        within = self.max_crops if self.max_tiles is None else self.max_tiles - 1
+        return max(1, min(self.max_crops, within))
+
+    @property
+    def most_tiles(self) -> int:
+        """The most crops and the whole image."""
+        return self.most_crops + 1 if self.most_crops > 1 else 1
+
+    def within(self, max_tiles: int | None) -> "Crops":
+        """The same recipe with at most so many tiles of an image; None: as the checkpoint says."""
+        return replace(self, max_tiles=max_tiles)
+
+
+ImageRecipe = Tiles | Stretch | Crops
 
 
 @dataclass(frozen=True)
@@ -203,17 +301,64 @@ class Prompt:
     image_token: str
     tokens_per_tile: int
     strip: bool = False
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing that can be asked: ids `before`, the text of `opening`, the places that the request
+    names, the text of `closing` with its {question}, ids `after`.
+
+    Texts are encoded each by itself. answer: words, or up to `most` places in the image.
+    needs: what a request must have.
+    """
+
+    before: tuple[int, ...]
+    opening: str
+    closing: str
+    after: tuple[int, ...]
+    answer: Literal["text", "boxes", "points"] = "text"
+    most: int = 0
+    needs: tuple[Literal["image", "question", "place"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Templates:
+    """A prompt put together from ids: `start`, an image's positions, then a task's.
+
+    The first of `tasks` is asked where a request names none. Positions that are no token (of an
+    image, of a coordinate) have the id `placeholder`, which no text encodes to. `never_later`: ids
+    that are not chosen behind the first token of an answer.
+    """
+
+    start: tuple[int, ...]
+    placeholder: int
+    image_positions: int
+    tasks: Mapping[str, Task]
+    never_later: tuple[int, ...] = ()
+    kind: Literal["ids"] = "ids"
+
+    @property
+    def image_token(self) -> None:
+        """No text stands for an image."""
+
+
+PromptRecipe = Prompt | Templates
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a canonical tensor comes from: checkpoint name(s) and what is done to the values.
 
-    transpose: the checkpoint has [inputs, outputs].
+    transpose: the checkpoint has [inputs, outputs]. stored: its shape there, where only that
+    differs. part (n, of): the checkpoint's rows are `of` such tensors one behind another, this is
+    the n-th from 0.
     """
 
     names: tuple[str, ...]
     transform: Transform = ""
+    stored: Shape | None = None
+    part: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -262,7 +407,8 @@ class Family:
     """canonical tensor name -> checkpoint tensors."""
     image: Callable[[Vlm, Json], ImageRecipe]
     """preprocessor_config.json -> image recipe."""
-    prompt: Callable[[Vlm], Prompt]
+    prompt: Callable[[Vlm, Json], PromptRecipe]
+    """config.json -> how a request becomes ids."""
     special_tokens: tuple[str, ...]
     """Tokens the prompt needs as one id each (a synthetic tokenizer is made with these)."""
     gguf: Gguf | None
@@ -275,3 +421,5 @@ class Family:
     """Beginnings of tensor names that some versions save, and how `sources` spells them."""
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
+    preprocessor_file: bool = True
+    """False: how images are prepared is in the family's code, not in a file of the checkpoint."""

@@ -12,7 +12,7 @@ from export.count import FLOAT_BYTES, cache_bytes_per_token
 from export.families.spec import ImageRecipe, Shape, Vlm
 from export.quantize.recipe import Recipe, Storage
 from export.rotary import STORED_POSITIONS
-from export.shapes import component, shapes
+from export.shapes import COMPONENTS, component, shapes
 
 MB = 10**6
 Files = Mapping[str, int]
@@ -43,7 +43,9 @@ def full_context(vlm: Vlm, image: ImageRecipe, context: int) -> Workload:
 
     An image is cut into as many tiles as its recipe allows and there is room for.
     """
-    tiles = min(image.most_tiles, context // vlm.tokens_per_tile)
+    tiles = image.most_tiles
+    while vlm.image_positions(tiles) > context:
+        tiles -= 1
     return Workload(tiles, context, context)
 
 
@@ -66,7 +68,7 @@ ONNX_PREPARING = 3.3
 def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> int:
     """The most of three moments: the tower loading, the decoder loading, the next image prepared
     while the tower's arena, the prompt's and the cache are still there."""
-    held = {"vision": 0.0, "decoder": 0.0, "embedding": 0.0}
+    held = dict.fromkeys(COMPONENTS, 0.0)
     folded, table, largest, largest_4_bit = 0, 0.0, 0.0, 0.0
     for _, shape, part, storage in _matrices(vlm, recipe):
         size = prod(shape)
@@ -78,11 +80,11 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
             largest_4_bit = max(largest_4_bit, size / 2 if storage.bits == 4 else 0)
     ropes = {vlm.text.rope(layer) for layer in range(vlm.text.layers)}
     stored = len(ropes) * min(vlm.text.context, STORED_POSITIONS)
-    rotary = stored * vlm.text.head_dim * FLOAT_BYTES
+    rotary = stored * vlm.text.rotated * FLOAT_BYTES
     # Packing the largest 4-bit matrix (the head) leaves its copy in the arena.
-    loaded = ONNX_PROCESS + held["vision"] + held["decoder"] + rotary + largest_4_bit
+    loaded = ONNX_PROCESS + sum(held.values()) + rotary + largest_4_bit
     loading = ONNX_PROCESS + held["vision"] - folded + FOLDING * folded
-    text = work.positions - work.tiles * vlm.tokens_per_tile
+    text = work.positions - vlm.image_positions(work.tiles)
     answering = _onnx_activations(vlm, work) + min(table, LOOK_UP * text)
     return int(max(loading, loaded + largest, loaded + answering))
 

@@ -137,6 +137,8 @@ def _shares(tensors: tuple[Planned, ...]) -> Mapping[str, Share]:
     shares = {}
     for part in COMPONENTS:
         own = [tensor for tensor in tensors if component(tensor.name) == part]
+        if not own:
+            continue
         shares[part] = Share(
             parameters=sum(tensor.parameters for tensor in own),
             quantized_parameters=sum(tensor.parameters for tensor in own if tensor.quantized),

@@ -4,6 +4,7 @@ NOT aware of layouts, files or families. A tensor is an `ir.Value`; weights beco
 they are met, so a graph is emitted and its weights are written in one pass.
 """
 
+import math
 from collections.abc import Sequence
 
 import onnx_ir as ir
@@ -91,6 +92,14 @@ class Emit:
         normed, mean, deviation, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
         mean.name = deviation.name = ""  # optional outputs that nobody reads
         return normed, total
+
+    def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        return self.node("Add", [x, y])[0]
+
+    def fourier(self, x: ir.Value) -> ir.Value:
+        angle = self.node("Mul", [x, self._parameters.floats(2 * math.pi)])[0]
+        parts = [self.node(op, [angle])[0] for op in ("Cos", "Sin")]
+        return self.node("Concat", parts, {"axis": -1})[0]
 
     def activation(self, x: ir.Value, kind: Activation) -> ir.Value:
         if kind == "silu":  # x * sigmoid(alpha x) with alpha = 1
@@ -236,7 +245,7 @@ class Emit:
     def _rotary_tables(self, rope: Rope, text: Decoder) -> tuple[ir.Value, ir.Value]:
         if rope not in self._rotary:
             positions = min(text.context, STORED_POSITIONS)
-            tables = rotary_tables(rope, text.head_dim, positions)
+            tables = rotary_tables(rope, positions)
             cos, sin = (
                 self._parameters.constant(f"rotary{len(self._rotary) or ''}.{kind}", table, FLOAT)
                 for kind, table in zip(("cos", "sin"), tables, strict=True)

@@ -1,10 +1,11 @@
-"""The three graphs of a model with the inputs and outputs that clients know by name.
+"""The graphs of a model with the inputs and outputs that clients know by name.
 
 vision_encoder: pixel_values -> image_features; embed_tokens: input_ids -> inputs_embeds;
 decoder_model_merged: inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep and,
-where the positions of an image see each other, image_numbers -> logits, present.*. One decoder
+where some positions see later ones, image_numbers -> logits, present.*. One decoder
 graph serves prefill and decode; past and present may be the same buffer of the maximum length
-(GroupQueryAttention then appends in place).
+(GroupQueryAttention then appends in place). Models that join crops have vision_projection behind
+vision_encoder; those that read and write places of an image have region_heads.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +28,50 @@ FLOAT, INT64, INT32 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.INT32
 
 
 def vision_encoder(vlm: Vlm, parameters: Parameters) -> ir.Model:
-    """pixel_values float32 [num_tiles, 3, h, w] -> image_features [num_tiles, tokens, hidden]."""
+    """pixel_values float32 [num_tiles, 3, h, w] -> image_features [num_tiles, tokens, hidden].
+
+    Where crops of one image are joined, hidden is the tower's own width.
+    """
     v, ops = vlm.vision, Emit(parameters, int8_matmul=True)
     pixels = _value("pixel_values", FLOAT, ["num_tiles", v.channels, v.image_size, v.image_size])
     features = network.vision(ops, vlm, pixels)
-    _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, vlm.text.hidden])
+    width = v.hidden if vlm.projector.kind == "crops" else vlm.text.hidden
+    _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, width])
     return _model("vision_encoder", ops, [pixels], [features], parameters)
+
+
+def vision_projection(vlm: Vlm, parameters: Parameters) -> ir.Model:
+    """patches float32 [num_images, tokens, 2 of the tower's width] -> image_features [.., hidden].
+
+    The whole image's patches and, beside them, those of its crops.
+    """
+    ops, tokens = Emit(parameters, int8_matmul=True), vlm.tokens_per_tile
+    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * vlm.vision.hidden])
+    features = network.joined_projection(ops, patches)
+    _name(features, "image_features", FLOAT, ["num_images", tokens, vlm.text.hidden])
+    return _model("vision_projection", ops, [patches], [features], parameters)
+
+
+def region_heads(vlm: Vlm, parameters: Parameters) -> ir.Model:
+    """Four heads in one graph; rows [n, ..] of each input give as many rows of its output.
+
+    coordinates [n, 1] -> coordinate_embeds, sizes [n, 2] -> size_embeds [n, hidden];
+    coordinate_states -> coordinate_logits [n, bins], size_states -> size_logits [n, 2 bins] from
+    the decoder's state [n, hidden]. An input of no rows costs nothing.
+    """
+    assert vlm.region is not None
+    ops, hidden = Emit(parameters), vlm.text.hidden
+    bins = {"coord": vlm.region.coord_bins, "size": 2 * vlm.region.size_bins}
+    inputs, outputs = [], []
+    for head, name, numbers in (("coord", "coordinate", 1), ("size", "size", 2)):
+        rows, states = f"num_{name}s", f"num_{name}_states"
+        inputs.append(_value(f"{name}s", FLOAT, [rows, numbers]))
+        outputs.append(network.place_embedding(ops, head, inputs[-1]))
+        _name(outputs[-1], f"{name}_embeds", FLOAT, [rows, hidden])
+        inputs.append(_value(f"{name}_states", FLOAT, [states, hidden]))
+        outputs.append(network.place_logits(ops, head, inputs[-1]))
+        _name(outputs[-1], f"{name}_logits", FLOAT, [states, bins[head]])
+    return _model("region_heads", ops, inputs, outputs, parameters)
 
 
 def embed_tokens(vlm: Vlm, parameters: Parameters) -> ir.Model:
@@ -49,7 +88,8 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
 
     attention_mask int64 [batch_size, total_sequence_length] counts the valid positions, past ones
     included. num_logits_to_keep int64 []: 0 gives the logits of every position. image_numbers int64
-    [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0.
+    [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0. state
+    [batch_size, num_logits, hidden], for region heads only, is what the output norm reads.
     """
     text, ops = vlm.text, Emit(parameters)
     embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", text.hidden])
@@ -62,25 +102,38 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
     ops.inputs["num_logits_to_keep"] = keep
     inputs = [embeds, mask, keep, *(value for pair in ops.past for value in pair)]
     _lengths(ops, mask, parameters.integers(1))
-    if text.image_attention == "bidirectional":
+    if text.sees_ahead:
         numbers = _value("image_numbers", INT64, ["batch_size", "total_sequence_length"])
         new = ops.nodes.add("Shape", [embeds], {"start": 1, "end": 2})
         ops.masks = Masks(ops.nodes, parameters, numbers, new)
         inputs.append(numbers)
-    logits = network.decoder(ops, text, embeds)
+    logits, state = network.decoder_and_state(ops, text, embeds)
+    outputs = [logits]
+    if vlm.region is not None:
+        outputs.append(ops.wanted(state))
+        _name(outputs[-1], "state", FLOAT, ["batch_size", "num_logits", text.hidden])
     _name(logits, "logits", FLOAT, ["batch_size", "num_logits", text.vocab])
     cache[2] = "total_sequence_length"
     for n, present in enumerate(ops.presents):
         _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", FLOAT, cache)
-    return _model("decoder_model_merged", ops, inputs, [logits, *ops.presents], parameters)
+    return _model("decoder_model_merged", ops, inputs, [*outputs, *ops.presents], parameters)
 
 
 GRAPHS: Mapping[str, Callable[[Vlm, Parameters], ir.Model]] = {
     "vision": vision_encoder,
+    "projection": vision_projection,
     "embedding": embed_tokens,
     "decoder": decoder_model_merged,
+    "region": region_heads,
 }
 _KINDS = ("key", "value")
+
+
+def graphs_of(vlm: Vlm) -> tuple[str, ...]:
+    """The components (keys of GRAPHS) that a model has."""
+    lacking = set() if vlm.projector.kind == "crops" else {"projection"}
+    lacking |= set() if vlm.region is not None else {"region"}
+    return tuple(component for component in GRAPHS if component not in lacking)
 
 
 def _lengths(ops: Emit, mask: ir.Value, one: ir.Value) -> None:

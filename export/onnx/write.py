@@ -1,4 +1,4 @@
-"""Writes a model as ONNX: three graphs, each with one data file beside it.
+"""Writes a model as ONNX: a few graphs, each with one data file beside it.
 
 `sizes` emits the same graphs over data files that only count: the bytes without the writing.
 """
@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from export.model import Model
 from export.onnx.data import DataFile, new_data_file
-from export.onnx.graph import GRAPHS, OPSETS
+from export.onnx.graph import GRAPHS, OPSETS, graphs_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.targets import Written
@@ -19,7 +19,7 @@ from export.targets import Written
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """Write `model` into `folder`, tensor by tensor (the target's entry in export/targets.py)."""
     ledger, components = Ledger(), {}
-    for component in GRAPHS:
+    for component in graphs_of(model.vlm):
         graph_file, data_file = files_of(component)
         with new_data_file(folder / data_file) as data:
             graph = _graph(model, recipe, component, data, ledger)
@@ -32,7 +32,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     """Bytes of each file that `write` would make; reads no weight."""
     found: dict[str, int] = {}
-    for component in GRAPHS:
+    for component in graphs_of(model.vlm):
         graph_file, data_file = files_of(component)
         data = DataFile(Path(data_file))
         found[graph_file] = len(_graph(model, recipe, component, data, Ledger()))

@@ -54,12 +54,25 @@ class Recipe:
 
 
 # Patches and positions are read once per tile and are under 1 % of the weights: never quantized.
-_KEEP = (Rule("v.patch_embd.*", Storage(32)), Rule("v.position_embd.*", Storage(32)))
+# Nor are frequencies, which multiply by up to 2 pi.
+_KEEP = (
+    Rule("v.patch_embd.*", Storage(32)),
+    Rule("v.position_embd.*", Storage(32)),
+    Rule("region.*_features.weight", Storage(32)),
+)
 
 RECIPES: Mapping[str, Recipe] = {
     "fp32": Recipe("fp32", ()),
     "fp16": Recipe("fp16", (*_KEEP, Rule("*", Storage(16)))),
     "int8": Recipe("int8", (*_KEEP, Rule("*", Storage(8)))),
-    # The output head decides the argmax: at 4 bits it costs most and saves least.
-    "int4": Recipe("int4", (*_KEEP, Rule("output.weight", Storage(8)), Rule("*", Storage(4)))),
+    # Heads decide an argmax: at 4 bits they cost most and save least.
+    "int4": Recipe(
+        "int4",
+        (
+            *_KEEP,
+            Rule("output.weight", Storage(8)),
+            Rule("region.*", Storage(8)),
+            Rule("*", Storage(4)),
+        ),
+    ),
 }

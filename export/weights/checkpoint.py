@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from export import check
-from export.families.spec import Family, Shape, Transform, Vlm
+from export.families.spec import Family, Shape, Source, Transform, Vlm
 from export.files import sha256_of
 from export.shapes import shapes
 from export.weights import FloatArray
@@ -29,6 +29,21 @@ TRANSFORMS: Mapping[Transform, Callable[[FloatArray], FloatArray]] = {
     "add_one": _add_one,
     "transpose": _transpose,
 }
+
+
+def values(
+    source: Source,
+    shape: Shape,
+    read: Callable[[int, int | None], FloatArray],
+    start: int = 0,
+    stop: int | None = None,
+) -> FloatArray:
+    """Rows [start, stop) of a canonical tensor; `read` gives a range of the stored one's rows."""
+    if source.transform == "transpose" or source.stored is not None:  # its rows are not ours
+        return TRANSFORMS[source.transform](read(0, None)).reshape(shape)[start:stop]
+    first, last, _ = slice(start, stop).indices(shape[0])
+    before = source.part[0] * shape[0]
+    return TRANSFORMS[source.transform](read(before + first, before + max(first, last)))
 
 
 class Checkpoint:
@@ -70,7 +85,9 @@ class Checkpoint:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
-        source, transform = check.source_of(self._sources, name), self._sources[name].transform
-        if transform == "transpose":  # its rows are columns there
-            return TRANSFORMS[transform](read_rows(source, self._stored[source]))[start:stop]
-        return TRANSFORMS[transform](read_rows(source, self._stored[source], start, stop))
+        source, stored = self._sources[name], check.source_of(self._sources, name)
+
+        def rows(first: int, last: int | None) -> FloatArray:
+            return read_rows(stored, self._stored[stored], first, last)
+
+        return values(source, self._shapes[name], rows, start, stop)

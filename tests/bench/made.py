@@ -126,6 +126,7 @@ def timing(scale: float, tokens: int = 4) -> Timing:
         image_reused=False,
         prefix_reused=False,
         tokens=tuple(range(tokens)),
+        image_tiles=4,
     )
 
 

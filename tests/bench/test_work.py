@@ -49,7 +49,7 @@ def test_decoding_reads_weights_and_the_cache_at_the_middle_of_the_answer(
 
 def test_what_a_request_did_not_do_is_none(make_artifact: MakeArtifact) -> None:
     loaded = artifact(make_artifact, {})
-    one = replace(timing(1, tokens=1), image_positions=None, prefill_positions=None)
+    one = replace(timing(1, tokens=1), image_tiles=None, prefill_positions=None)
     work = work_of(loaded, one, 4)
     assert (work.image_flops, work.prefill_flops, work.decode_flops) == (None, None, None)
     assert work.decode_bytes is None

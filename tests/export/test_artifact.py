@@ -42,7 +42,7 @@ def manifest(folder: Path) -> Manifest:
         synthetic=True,
         vlm=VLM,
         image=SMOLVLM.image(VLM, PREPROCESSOR),
-        prompt=SMOLVLM.prompt(VLM),
+        prompt=SMOLVLM.prompt(VLM, {}),
         target="onnx",
         recipe="int4",
         layout="native",

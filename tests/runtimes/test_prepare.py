@@ -19,7 +19,7 @@ TOWER = Tower(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activati
 TEXT = Decoder(1, 32, 64, 2, 2, 16, 416, 2048, 1e4, 1e-5, "silu", tied=False)
 VLM = Vlm("smolvlm", TOWER, Projector("pixel_shuffle", 2), TEXT, 414, 1, (415,))
 RECIPE = SMOLVLM.image(VLM, {})
-PROMPT = SMOLVLM.prompt(VLM)
+PROMPT = SMOLVLM.prompt(VLM, {})
 TOKENIZER = synthetic_tokenizer(VLM, SMOLVLM.special_tokens)
 CHAT = (  # chat_template.json of HuggingFaceTB/SmolVLM-256M-Instruct
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"

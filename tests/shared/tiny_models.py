@@ -24,7 +24,7 @@ from export.quantize.recipe import RECIPES
 from export.shapes import shapes
 from export.targets import TARGETS
 from export.tokenizer import synthetic_tokenizer
-from export.weights.checkpoint import TRANSFORMS
+from export.weights.checkpoint import values
 
 VOCAB, IMAGE_TOKEN = 400, 398
 CLASSES: Mapping[str, Any] = {
@@ -133,8 +133,12 @@ class FromTorch:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         source = self._sources[name]
-        values = TRANSFORMS[source.transform](self._state[source.names[0]].copy())
-        return np.ascontiguousarray(values[start:stop])
+        stored = self._state[source.names[0]].copy()
+
+        def rows(first: int, last: int | None) -> np.ndarray:
+            return stored[first:last]
+
+        return np.ascontiguousarray(values(source, self._shapes[name], rows, start, stop))
 
 
 def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
@@ -191,7 +195,7 @@ def tiny_model(hf: PreTrainedModel) -> Model:
     tiles = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
     stretch = {"size": {"height": edge, "width": edge}}
     preprocessor = stretch if family.name == "gemma3" else tiles
-    image, prompt = family.image(vlm, preprocessor), family.prompt(vlm)
+    image, prompt = family.image(vlm, preprocessor), family.prompt(vlm, config)
     files = synthetic_tokenizer(vlm, family.special_tokens, prompt.image_token, family.vocabulary)
     return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
 
