@@ -95,10 +95,10 @@ def _rule(found: Compared) -> str:
     return (
         f"Worse and better: the whole 95 % interval is beyond the tolerance of {limit} (accuracy "
         f"{100 * ACCURACY_TOLERANCE:g} point, KLD {KLD_TOLERANCE_NATS:g} nats); same: the whole "
-        "interval is within it; undecided: more rounds or questions would tell; unsure: the interval "
-        "spans more than a factor of ten. n counts processes "
-        "for time and memory (Student's t on their log medians, paired where rounds ran "
-        "interleaved), questions for accuracy (Agresti and Min's interval, McNemar's exact test), "
+        "interval is within it; undecided: more rounds or questions would tell; unsure: the "
+        "interval spans more than a factor of ten. n counts processes for time and memory "
+        "(Student's t on their log medians, paired where rounds ran interleaved), questions "
+        "for accuracy (Agresti and Min's interval, McNemar's exact test), "
         "tokens for KLD (paired bootstrap)."
     )
 
