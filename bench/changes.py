@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bench.stats import CONFIDENCE, mean, median
 
 TAIL = (1 - CONFIDENCE) / 2
+FARTHEST = 700.0  # of a ratio's logarithm: what a float still holds
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,22 @@ class Change:
         """Probability, as the interval sees it, that sign * change > sign * limit."""
         if self.low is None or self.high is None:
             return None
-        middle = (self._scale(self.low) + self._scale(self.high)) / 2
-        distance = sign * (middle - self._scale(limit))
+        # The logarithm of an interval's end may be out of reach; its middle is the value's.
+        symmetric = not self.logarithmic
+        middle = (self.low + self.high) / 2 if symmetric else math.log1p(self.value)
+        distance = sign * (middle - (limit if symmetric else math.log1p(limit)))
         if self.spread == 0:
             return float(distance > 0)
         from scipy.stats import t
 
         return float(t.cdf(distance / self.spread, self.freedom))
 
-    def _scale(self, value: float) -> float:
-        return math.log1p(value) if self.logarithmic else value
+    @property
+    def unsure(self) -> bool:
+        """Whether a ratio's interval spans more than a factor of ten: its ends say nothing."""
+        if not self.logarithmic or self.low is None or self.high is None:
+            return False
+        return 1 + self.high > 10 * (1 + self.low)
 
 
 def ratio(
@@ -162,7 +169,7 @@ def _student(
     parts = sum(s**2 / (group.size - 1) for s, group in zip(squares, groups, strict=True))
     freedom = sum(squares) ** 2 / parts  # Welch and Satterthwaite; n - 1 for a single group
     half = float(t.ppf(1 - TAIL, freedom)) * spread
-    low, high = math.expm1(difference - half), math.expm1(difference + half)
+    low, high = (math.expm1(min(end, FARTHEST)) for end in (difference - half, difference + half))
     return Change(value, low, high, n, paired, spread, freedom, logarithmic=True)
 
 

@@ -167,7 +167,7 @@ def _times(change: Change | None) -> str:
         return text.ABSENT
     factors = [None if c is None else 1 + c for c in (change.value, change.low, change.high)]
     value, low, high = map(text.significant, factors)
-    if change.low is None or change.high is None or 1 + change.high > 10 * (1 + change.low):
+    if change.low is None or change.high is None or change.unsure:
         return f"× {value}, unsure"
     return f"× {value} [{low}, {high}]"
 

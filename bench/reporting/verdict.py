@@ -45,12 +45,14 @@ def worse(found: Compared) -> list[str]:
 
 
 def change(found: Comparison) -> str:
-    """`+12.0 % [+9.1, +15.0]`, in points for accuracy and nats for KLD."""
+    """`+12.0 % [+9.1, +15.0]`, in points for accuracy and nats for KLD; `unsure` if far apart."""
     low, high = found.change.low, found.change.high
     scale, digits, unit = (100, 1, " %") if found.relative else UNITS[found.number]
     value = f"{scale * found.change.value:+.{digits}f}{unit}"
     if low is None or high is None or low == high:
         return value
+    if found.change.unsure:
+        return f"{value}, unsure"
     return f"{value} [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]"
 
 
@@ -93,9 +95,10 @@ def _rule(found: Compared) -> str:
     return (
         f"Worse and better: the whole 95 % interval is beyond the tolerance of {limit} (accuracy "
         f"{100 * ACCURACY_TOLERANCE:g} point, KLD {KLD_TOLERANCE_NATS:g} nats); same: the whole "
-        "interval is within it; undecided: more rounds or questions would tell. n counts processes "
-        "for time and memory (Student's t on their log medians, paired where rounds ran "
-        "interleaved), questions for accuracy (Agresti and Min's interval, McNemar's exact test), "
+        "interval is within it; undecided: more rounds or questions would tell; unsure: the "
+        "interval spans more than a factor of ten. n counts processes for time and memory "
+        "(Student's t on their log medians, paired where rounds ran interleaved), questions "
+        "for accuracy (Agresti and Min's interval, McNemar's exact test), "
         "tokens for KLD (paired bootstrap)."
     )
 

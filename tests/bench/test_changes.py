@@ -73,6 +73,21 @@ def test_ratios_at_the_edges(
     assert (found and (found.value, found.low, found.n)) == expected
 
 
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("new", [[1.0, 1e4], [1e-4, 1.0], [1.0, 1e200]])
+def test_two_processes_far_apart_leave_a_change_unsure(new: list[float], paired: bool) -> None:
+    found = ratio([[1.0], [1.1]], [[level] for level in new], paired)
+    assert found is not None
+    assert found.unsure
+    assert found.low == pytest.approx(-1.0)
+    assert found.high is not None
+    assert math.isfinite(found.high)
+    for sign in (1, -1):
+        doubt = found.beyond(sign * 0.05, sign)
+        assert doubt is not None
+        assert 0.1 < doubt < 0.9
+
+
 @pytest.mark.parametrize(
     ("base", "new", "alternate"),
     [
