@@ -12,7 +12,16 @@ from typing import TypeVar
 
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import Crops, ImageRecipe, Shape, Source, Stretch, Tiles, Vlm
+from export.families.spec import (
+    Crops,
+    ImageRecipe,
+    Patches,
+    Shape,
+    Source,
+    Stretch,
+    Tiles,
+    Vlm,
+)
 from export.files import few, short
 
 T = TypeVar("T")
@@ -30,6 +39,8 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "patch_size": (1, 1 << 12),
     "channels": (1, 1 << 4),
     "scale": (1, 1 << 6),
+    "square": (1, 1 << 6),
+    "frames": (1, 1 << 4),
 }
 Rule = tuple[Callable[[Vlm], bool], str]
 RULES: tuple[Rule, ...] = (
@@ -94,6 +105,33 @@ RULES: tuple[Rule, ...] = (
         "the scale of embeddings {text.embedding_scale} is not between 0 and 10000",
     ),
     (
+        lambda m: (m.vision.positions == "rotary") == (m.projector.kind == "merge_mlp"),
+        "a tower with {vision.positions} positions before a projector of kind {projector.kind}",
+    ),
+    (
+        lambda m: m.vision.positions == "learned" or m.vision.square == m.projector.scale,
+        "spatial_merge_size {projector.scale} is not the side of the squares {vision.square}",
+    ),
+    (
+        lambda m: m.vision.positions == "learned" or m.vision.hidden // m.vision.heads % 4 == 0,
+        "the tower's head size is not a multiple of 4, but is turned by rows and columns",
+    ),
+    (
+        lambda m: m.vision.window is None or m.vision.window % m.vision.square == 0,
+        "windows of {vision.window} patches are not whole squares of {vision.square}",
+    ),
+    (
+        lambda m: all(0 <= i < m.vision.layers for i in m.vision.full_layers),
+        "fullatt_block_indexes {vision.full_layers} names layers that the tower does not have",
+    ),
+    (
+        lambda m: (
+            m.text.rope_sections is None
+            or (sum(m.text.rope_sections) * 2 == m.text.head_dim and min(m.text.rope_sections) >= 0)
+        ),
+        "mrope_section {text.rope_sections} does not make up half of head_dim {text.head_dim}",
+    ),
+    (
         lambda m: 2 <= m.text.rotated <= m.text.head_dim and m.text.rotated % 2 == 0,
         "rope_dims {text.rope_dims} is not an even part of head_dim {text.head_dim}",
     ),
@@ -156,6 +194,16 @@ def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
         case Stretch(size=size):
             fits = size == vlm.vision.image_size
             found, expected = f"images of {size} pixels", str(vlm.vision.image_size)
+        case Patches(patch=patch, square=square, frames=frames):
+            tower = vlm.vision
+            fits = (patch, square, frames) == (tower.patch_size, tower.square, tower.frames)
+            fits &= 0 < image.min_pixels <= image.max_pixels <= 1 << 28
+            fits &= image.max_pixels >= (patch * square) ** 2
+            found = f"patch_size {patch}, merge_size {square}, temporal_patch_size {frames} and "
+            found += f"{image.min_pixels} to {image.max_pixels} pixels"
+            expected = (
+                f"{tower.patch_size}, {tower.square}, {tower.frames} and an area of 1 to 2^28"
+            )
         case Crops(tile=tile, margin=margin, max_crops=crops):
             overlap = vlm.projector.overlap
             shared = overlap.margin * vlm.vision.patch_size if overlap else None

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from export import network
-from export.families.spec import Activation, Decoder, Shape, Tower, Vlm
-from export.ops import NormKind
+from export.families.spec import Activation, Decoder, NormKind, Shape, Tower, Vlm
 from export.shapes import shapes
 
 FLOAT_BYTES = 4
@@ -59,6 +58,8 @@ class Count:
         return (*x[:-1], x[-1] // 2)
 
     def patches(self, pixels: Shape, vision: Tower) -> Shape:
+        if vision.positions == "rotary":
+            return self._made((1, *pixels))
         return self._made((pixels[0], vision.patches, prod(pixels[1:]) // vision.patches))
 
     def add_parameter(self, x: Shape, name: str) -> Shape:
@@ -70,10 +71,15 @@ class Count:
     def average_pool(self, x: Shape, vision: Tower, scale: int) -> Shape:
         return (x[0], x[1] // scale**2, x[2])
 
-    def full_attention(self, q: Shape, k: Shape, v: Shape, heads: int) -> Shape:
-        tiles, positions, hidden = q
-        self.flops += 4 * tiles * positions * positions * hidden
-        self._made((tiles, heads, positions, positions))
+    def merge_squares(self, x: Shape, vision: Tower) -> Shape:
+        return (x[0], x[1] // vision.square**2, x[2] * vision.square**2)
+
+    def patch_attention(self, q: Shape, k: Shape, v: Shape, vision: Tower, layer: int) -> Shape:
+        tiles, patches, hidden = q
+        reach = vision.reach(layer)
+        seen = patches if reach is None else min(patches, reach**2)  # whole windows
+        self.flops += 4 * tiles * patches * seen * hidden
+        self._made((tiles, vision.heads, patches, seen))
         return q
 
     def cached_attention(
@@ -99,8 +105,12 @@ class Count:
 
 
 def vision_counts(vlm: Vlm, tiles: int) -> Counts:
-    """Encoding `tiles` tiles; where tiles are joined, those of one image."""
+    """Encoding `tiles` tiles; where tiles are joined, those of one image (a rotary tower: images of
+    `image_size`)."""
     v, ops = vlm.vision, Count(vlm)
+    if v.positions == "rotary":
+        network.vision(ops, vlm, (v.patches, v.patch_values))
+        return Counts(tiles * ops.flops, ops.widest)
     network.vision(ops, vlm, (tiles, v.channels, v.image_size, v.image_size))
     if vlm.projector.kind == "crops" and tiles:
         network.joined_projection(ops, (1, v.patches, 2 * v.hidden))

@@ -6,7 +6,7 @@ NOT aware of who interprets them or of which family a model belongs to.
 
 from typing import TypeVar
 
-from export.families.spec import Decoder, Vlm
+from export.families.spec import Decoder, Tower, Vlm
 from export.ops import Ops
 
 T = TypeVar("T")
@@ -18,25 +18,38 @@ def vision(ops: Ops[T], vlm: Vlm, pixels: T) -> T:
     Where crops of one image are joined they stay patches [T, N, H] (see `joined_projection`).
     """
     tower = vlm.vision
-    x = ops.linear(ops.patches(pixels, tower), "v.patch_embd", bias=True)  # [T, N, H]
-    x = ops.add_parameter(x, "v.position_embd")
-    normed = ops.norm(x, "v.blk.0.ln1", "layer", tower.norm_eps)
+    learned = tower.positions == "learned"
+    x = ops.linear(ops.patches(pixels, tower), "v.patch_embd", bias=learned)  # [T, N, H]
+    if learned:
+        x = ops.add_parameter(x, "v.position_embd")
+    normed = ops.norm(x, "v.blk.0.ln1", tower.norm, tower.norm_eps)
     for i in range(tower.layers):
         block = f"v.blk.{i}"
         q, k, v = (ops.linear(normed, f"{block}.attn_{part}", bias=True) for part in "qkv")
-        attended = ops.full_attention(q, k, v, tower.heads)
+        attended = ops.patch_attention(q, k, v, tower, i)
         attended = ops.linear(attended, f"{block}.attn_out", bias=True)
-        normed, x = ops.add_norm(attended, x, f"{block}.ln2", "layer", tower.norm_eps)
-        inner = ops.activation(ops.linear(normed, f"{block}.ffn_up", bias=True), tower.activation)
-        inner = ops.linear(inner, f"{block}.ffn_down", bias=True)
+        normed, x = ops.add_norm(attended, x, f"{block}.ln2", tower.norm, tower.norm_eps)
+        inner = ops.linear(_activated(ops, tower, normed, block), f"{block}.ffn_down", bias=True)
         after = f"v.blk.{i + 1}.ln1" if i + 1 < tower.layers else "v.post_ln"
-        normed, x = ops.add_norm(inner, x, after, "layer", tower.norm_eps)
+        normed, x = ops.add_norm(inner, x, after, tower.norm, tower.norm_eps)
     return _projected(ops, vlm, normed)
+
+
+def _activated(ops: Ops[T], tower: Tower, x: T, block: str) -> T:
+    """The inner vector of a tower's feed-forward: [T, N, H] -> [T, N, intermediate]."""
+    if tower.gated:
+        both = ops.linear(x, f"{block}.ffn_gate", f"{block}.ffn_up", bias=True)
+        return ops.gated(both, tower.activation)
+    return ops.activation(ops.linear(x, f"{block}.ffn_up", bias=True), tower.activation)
 
 
 def _projected(ops: Ops[T], vlm: Vlm, x: T) -> T:
     """Patches [T, N, H] -> [T, tokens_per_tile, text hidden]."""
     tower, projector = vlm.vision, vlm.projector
+    if projector.kind == "merge_mlp":
+        merged = ops.merge_squares(x, tower)
+        inner = ops.activation(ops.linear(merged, "mm.0", bias=True), "gelu")
+        return ops.linear(inner, "mm.2", bias=True)
     if projector.kind == "crops":
         return x
     if projector.norm_eps is None:
@@ -82,7 +95,8 @@ def _attended(ops: Ops[T], text: Decoder, layer: int, normed: T) -> T:
     """What attention adds to the residual: [B, S, H]."""
     block = f"blk.{layer}"
     parts = ("qkv",) if text.fused_qkv else ("q", "k", "v")
-    qkv = ops.linear(normed, *(f"{block}.attn_{part}" for part in parts), bias=text.biases)
+    names = (f"{block}.attn_{part}" for part in parts)
+    qkv = ops.linear(normed, *names, bias=text.biases or text.qkv_bias)
     norms = (f"{block}.attn_q_norm", f"{block}.attn_k_norm") if text.head_norms else None
     attended = ops.cached_attention(qkv, layer, text, norms)
     attended = ops.linear(attended, f"{block}.attn_output", bias=text.biases)

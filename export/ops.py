@@ -8,12 +8,11 @@ knows where they come from. Shapes in comments: B batch, S new positions, T tile
 H hidden.
 """
 
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from export.families.spec import Activation, Decoder, Tower
+from export.families.spec import Activation, Decoder, NormKind, Tower
 
 T = TypeVar("T")
-NormKind = Literal["layer", "rms"]
 
 
 class Ops(Protocol[T]):
@@ -35,13 +34,16 @@ class Ops(Protocol[T]):
         """[..., n] -> cos(2 pi x) | sin(2 pi x): [..., 2 n]."""
 
     def activation(self, x: T, kind: Activation) -> T:
-        """silu (x * sigmoid(x)) or gelu_tanh (the tanh approximation of GELU)."""
+        """silu (x * sigmoid(x)), gelu (x * Phi(x)) or gelu_tanh (its tanh approximation)."""
 
     def gated(self, x: T, kind: Activation) -> T:
         """x [..., 2 n] = gate | up -> activation(gate) * up, [..., n]."""
 
     def patches(self, pixels: T, vision: Tower) -> T:
-        """pixels [T, C, h, w] -> non-overlapping patches, row by row: [T, N, C * patch_size^2]."""
+        """Tiles [T, C, h, w] -> their patches, row by row: [T, N, C * patch_size^2].
+
+        Of a rotary tower, pixels are the patches of one image, [N, patch_values] -> [1, N, …].
+        """
 
     def add_parameter(self, x: T, name: str) -> T:
         """x + `{name}.weight`, broadcast over the leading axes."""
@@ -52,8 +54,16 @@ class Ops(Protocol[T]):
     def average_pool(self, x: T, vision: Tower, scale: int) -> T:
         """The mean of scale x scale neighbours: [T, N, H] -> [T, N / scale^2, H]."""
 
-    def full_attention(self, q: T, k: T, v: T, heads: int) -> T:
-        """Every position attends to every other. q, k, v and the result are [T, N, H]."""
+    def merge_squares(self, x: T, vision: Tower) -> T:
+        """The patches of a square side by side: [T, N, H] -> [T, N / square^2, H * square^2]."""
+
+    def patch_attention(self, q: T, k: T, v: T, vision: Tower, layer: int) -> T:
+        """Every patch attends to every other. q, k, v and the result are [T, N, H].
+
+        In a rotary tower queries and keys first turn by the patch's row (first half of the pairs)
+        and column, and layers with a `reach` attend within windows. How many rows and columns an
+        image has the interpreter is told with the pixels.
+        """
 
     def cached_attention(
         self, qkv: T, layer: int, text: Decoder, norms: tuple[str, str] | None = None

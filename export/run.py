@@ -7,13 +7,13 @@ transformers (tests/export/test_run.py).
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from export.families.spec import Activation, Decoder, Tower
-from export.ops import NormKind
-from export.rotary import rotary_tables
+from export.families.spec import Activation, Decoder, NormKind, Tower
+from export.rotary import by_axes, patch_rope, rotary_tables
 from export.weights import Weights
 
 Parameter = Callable[[str], Tensor]
@@ -42,7 +42,9 @@ class Run:
 
     `past` is the number of cached positions to keep; `keep` how many of the last positions' logits
     are wanted (0: all). `images` [past + new] numbers the positions of images from 1, text is 0;
-    only decoders whose images see ahead need it.
+    only decoders whose images see ahead need it. `positions` [3, new] are the new positions' time,
+    row and column, for decoders with `rope_sections`. `patch_grid`: rows and columns of patches of
+    the image whose patches a rotary tower gets.
     """
 
     def __init__(self, parameter: Parameter) -> None:
@@ -51,6 +53,8 @@ class Run:
         self.past = 0
         self.keep = 1
         self.images: Tensor | None = None
+        self.positions: Tensor | None = None
+        self.patch_grid = (0, 0)
 
     def linear(self, x: Tensor, *names: str, bias: bool = False) -> Tensor:
         parts = []
@@ -85,13 +89,15 @@ class Run:
     def activation(self, x: Tensor, kind: Activation) -> Tensor:
         if kind == "silu":
             return functional.silu(x)
-        return functional.gelu(x, approximate="tanh")
+        return functional.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
 
     def gated(self, x: Tensor, kind: Activation) -> Tensor:
         gate, up = x.chunk(2, dim=-1)
         return self.activation(gate, kind) * up
 
     def patches(self, pixels: Tensor, vision: Tower) -> Tensor:
+        if vision.positions == "rotary":
+            return pixels[None]
         size, side = vision.patch_size, vision.side
         seen = pixels[:, :, : side * size, : side * size]
         grid = seen.reshape(len(pixels), -1, side, size, side, size)
@@ -110,9 +116,20 @@ class Run:
         grid = x.view(tiles, side, scale, side, scale, vision.hidden)
         return grid.mean(dim=(2, 4)).flatten(1, 2)
 
-    def full_attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        query, key, value = (_heads(part, heads) for part in (q, k, v))
-        return _merge(functional.scaled_dot_product_attention(query, key, value))
+    def merge_squares(self, x: Tensor, vision: Tower) -> Tensor:
+        return x.reshape(len(x), x.shape[1] // vision.square**2, -1)
+
+    def patch_attention(self, q: Tensor, k: Tensor, v: Tensor, vision: Tower, layer: int) -> Tensor:
+        query, key, value = (_heads(part, vision.heads) for part in (q, k, v))
+        seen = None
+        if vision.positions == "rotary":
+            places = _places(self.patch_grid, vision.square)  # [2, N]
+            query, key = (_turned(part, places) for part in (query, key))
+            if (reach := vision.reach(layer)) is not None:
+                window = places // reach
+                seen = (window[:, :, None] == window[:, None, :]).all(0)  # [N, N]
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return _merge(attended)
 
     def cached_attention(
         self, qkv: Tensor, layer: int, text: Decoder, norms: tuple[str, str] | None = None
@@ -123,8 +140,7 @@ class Run:
         if norms is not None:
             query = self.norm(query, norms[0], "rms", text.norm_eps)
             key = self.norm(key, norms[1], "rms", text.norm_eps)
-        tables = rotary_tables(text.rope(layer), self.past + qkv.shape[1])
-        cos, sin = (torch.from_numpy(table[self.past :]) for table in tables)
+        cos, sin = self._tables(text, layer, qkv.shape[1])
         query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
         if self.past:
             old_key, old_value = self._cache[layer]
@@ -140,6 +156,18 @@ class Run:
             enable_gqa=True,
         )
         return _merge(attended)
+
+    def _tables(self, text: Decoder, layer: int, new: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the new positions: [new, head_dim / 2]."""
+        rope = text.rope(layer)
+        if text.rope_sections is None:
+            cos, sin = rotary_tables(rope, self.past + new)
+            return torch.from_numpy(cos[self.past :]), torch.from_numpy(sin[self.past :])
+        assert self.positions is not None, "a decoder with rope_sections needs positions"
+        tables = rotary_tables(rope, int(self.positions.max()) + 1)
+        positions = self.positions.numpy()
+        cos, sin = (by_axes(table, positions, text.rope_sections) for table in tables)
+        return torch.from_numpy(cos), torch.from_numpy(sin)
 
     def _seen(self, total: int, text: Decoder, layer: int) -> Tensor:
         """Which positions [total] each new one sees: [new, total]."""
@@ -158,6 +186,25 @@ class Run:
 
     def wanted(self, x: Tensor) -> Tensor:
         return x[:, -self.keep :]
+
+
+def _places(grid: tuple[int, int], square: int) -> Tensor:
+    """Row and column [2, N] of the patches of an image, which come by squares."""
+    rows, cols = grid
+    places = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij"))
+    squares = places.view(2, rows // square, square, cols // square, square)
+    return squares.transpose(2, 3).reshape(2, -1)
+
+
+def _turned(x: Tensor, places: Tensor) -> Tensor:
+    """Heads [B, heads, N, d] turned by row in half of the pairs, by column in the other."""
+    half = x.shape[-1] // 2
+    tables = rotary_tables(patch_rope(2 * half), int(places.max()) + 1)  # [edge, d / 4]
+    sections = (half // 2, half // 2)
+    cos, sin = (
+        torch.from_numpy(by_axes(np.tile(table, 2), places.numpy(), sections)) for table in tables
+    )
+    return _rotate(x, cos, sin)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

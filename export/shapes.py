@@ -27,28 +27,41 @@ def component(name: str) -> str:
 
 
 def _tower(v: Tower) -> Iterator[tuple[str, Shape]]:
-    yield "v.patch_embd.weight", (v.hidden, v.channels, v.patch_size, v.patch_size)
-    yield "v.patch_embd.bias", (v.hidden,)
-    yield "v.position_embd.weight", (v.patches, v.hidden)
+    patch = (v.patch_size, v.patch_size)
+    frames = (v.frames,) if v.frames > 1 else ()
+    yield "v.patch_embd.weight", (v.hidden, v.channels, *frames, *patch)
+    if v.positions == "learned":
+        yield "v.patch_embd.bias", (v.hidden,)
+        yield "v.position_embd.weight", (v.patches, v.hidden)
     for i in range(v.layers):
         block = f"v.blk.{i}"
         for norm in ("ln1", "ln2"):
-            yield f"{block}.{norm}.weight", (v.hidden,)
-            yield f"{block}.{norm}.bias", (v.hidden,)
+            yield from _norm(f"{block}.{norm}", v)
         for part in ("attn_q", "attn_k", "attn_v", "attn_out"):
             yield f"{block}.{part}.weight", (v.hidden, v.hidden)
             yield f"{block}.{part}.bias", (v.hidden,)
-        yield f"{block}.ffn_up.weight", (v.intermediate, v.hidden)
-        yield f"{block}.ffn_up.bias", (v.intermediate,)
+        for part in ("ffn_gate", "ffn_up") if v.gated else ("ffn_up",):
+            yield f"{block}.{part}.weight", (v.intermediate, v.hidden)
+            yield f"{block}.{part}.bias", (v.intermediate,)
         yield f"{block}.ffn_down.weight", (v.hidden, v.intermediate)
         yield f"{block}.ffn_down.bias", (v.hidden,)
-    yield "v.post_ln.weight", (v.hidden,)
-    yield "v.post_ln.bias", (v.hidden,)
+    yield from _norm("v.post_ln", v)
+
+
+def _norm(name: str, of: Tower | Decoder) -> Iterator[tuple[str, Shape]]:
+    yield f"{name}.weight", (of.hidden,)
+    if of.norm == "layer":
+        yield f"{name}.bias", (of.hidden,)
 
 
 def _projector(vlm: Vlm) -> Iterator[tuple[str, Shape]]:
     hidden = vlm.vision.hidden
-    if vlm.projector.kind == "average_pool":
+    if vlm.projector.kind == "merge_mlp":
+        merged = hidden * vlm.projector.scale**2
+        for name, rows in (("mm.0", merged), ("mm.2", vlm.text.hidden)):
+            yield f"{name}.weight", (rows, merged)
+            yield f"{name}.bias", (rows,)
+    elif vlm.projector.kind == "average_pool":
         yield "mm.soft_emb_norm.weight", (hidden,)
         yield "mm.input_projection.weight", (vlm.text.hidden, hidden)
     elif vlm.projector.kind == "crops":
@@ -74,7 +87,7 @@ def _block(block: str, t: Decoder) -> Iterator[tuple[str, Shape]]:
         yield from _linear(f"{block}.attn_qkv", heads + 2 * kv_heads, t.hidden, t.biases)
     else:
         for part, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
-            yield from _linear(f"{block}.attn_{part}", rows, t.hidden, t.biases)
+            yield from _linear(f"{block}.attn_{part}", rows, t.hidden, t.biases or t.qkv_bias)
     if t.head_norms:
         yield f"{block}.attn_q_norm.weight", (t.head_dim,)
         yield f"{block}.attn_k_norm.weight", (t.head_dim,)
@@ -100,12 +113,6 @@ def _region(r: Region, hidden: int) -> Iterator[tuple[str, Shape]]:
         yield from _linear(f"region.{part}_encoder", hidden, 2 * features)
         yield from _linear(f"region.{part}_decoder.0", r.inner, hidden)
         yield from _linear(f"region.{part}_decoder.1", numbers * bins, r.inner)
-
-
-def _norm(name: str, t: Decoder) -> Iterator[tuple[str, Shape]]:
-    yield f"{name}.weight", (t.hidden,)
-    if t.norm == "layer":
-        yield f"{name}.bias", (t.hidden,)
 
 
 def _linear(name: str, rows: int, columns: int, bias: bool = True) -> Iterator[tuple[str, Shape]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from export.errors import UserError
-from export.families.spec import Crops, ImageRecipe, Stretch, Tiles
+from export.families.spec import Crops, ImageRecipe, Patches, Stretch, Tiles
 from runtimes import crops
 from runtimes.base import FloatArray
 from runtimes.crops import Size
@@ -27,8 +27,11 @@ MAX_PIXELS = 178_956_970
 
 RESAMPLE: Mapping[str, Image.Resampling] = {
     "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,  # antialiased, as all of Pillow's filters
 }
+MOST_LONGER = 200
+"""Qwen2-VL's limit of an image's aspect ratio."""
 RUNS_PROGRAMS = frozenset({"EPS"})  # Pillow decodes it with Ghostscript: foreign code
 
 # What Pillow's decoders raise on damaged files (found by mutating files of every format).
@@ -69,13 +72,21 @@ class Pixels:
     """One prepared image: `values` float32 [tiles, 3, tile, tile], row by row, overview last.
 
     `rows` x `cols` is the grid of tiles (1 x 1 and a single tile when the image was not cut);
-    `rgb` is the image before cutting (of tiles, resized), for runtimes that cut it themselves.
+    `rgb` is the image before cutting (of tiles, resized), for runtimes that cut it themselves. An
+    image of any size has its patches as rows of `values` [patches, values of one] and `cells`: rows
+    and columns of squares of patches, each of which becomes one token.
     """
 
     values: FloatArray
     rows: int
     cols: int
     rgb: Image.Image
+    cells: Size | None = None
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of `values`; an image of any size is one."""
+        return len(self.values) if self.cells is None else 1
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -150,6 +161,8 @@ def edge(recipe: ImageRecipe) -> int:
             return longest
         case Stretch(size=size):
             return size
+        case Patches(tile=tile):
+            return tile
         case Crops(tile=tile, margin=margin):
             return math.isqrt(recipe.most_crops) * (tile - 2 * margin) + 2 * margin
 
@@ -157,16 +170,57 @@ def edge(recipe: ImageRecipe) -> int:
 def pixels(image: Image.Image, recipe: ImageRecipe) -> Pixels:
     """Execute the recipe on one image of any mode (see `rgb` for what that means and raises).
 
-    Equal to transformers' image processors on Pillow to the bit (Idefics3's, Gemma 3's): each step
-    works on uint8, and the normalised value is one of 256 a channel.
+    Equal to transformers' image processors on Pillow to the bit (Idefics3's, Gemma 3's and
+    Qwen2-VL's): each step works on uint8, and the normalised value is one of 256 a channel.
     """
     image = rgb(image, transparency=recipe.transparency)
     if isinstance(recipe, Crops):
         return _cropped(image, recipe)
+    if isinstance(recipe, Patches):
+        return _in_patches(image, recipe)
     if isinstance(recipe, Stretch):
         whole = image.resize((recipe.size, recipe.size), RESAMPLE[recipe.resample])
         return Pixels(_normalised([np.asarray(whole)], recipe.size, recipe), 1, 1, whole)
     return _tiled(image, recipe)
+
+
+def nearest_size(size: Size, recipe: Patches) -> Size:
+    """The size in whole squares that an image is stretched to (Qwen2-VL's smart_resize).
+
+    Raises UserError for an image that is more than 200 times as long as wide.
+    """
+    width, height = size
+    unit = recipe.patch * recipe.square
+    if max(size) > MOST_LONGER * min(size):
+        raise UserError(
+            f"an image of {width} x {height} pixels is over {MOST_LONGER} times longer than wide; "
+            f"cut it into parts"
+        )
+    rounded = round(width / unit) * unit, round(height / unit) * unit
+    area, most = rounded[0] * rounded[1], recipe.most_pixels
+    if area > most:
+        scale = math.sqrt(height * width / most)
+        width, height = (max(unit, math.floor(n / scale / unit) * unit) for n in size)
+        return width, height
+    if area < recipe.min_pixels:
+        scale = math.sqrt(recipe.min_pixels / (height * width))
+        width, height = (math.ceil(n * scale / unit) * unit for n in size)
+        return width, height
+    return rounded
+
+
+def _in_patches(image: Image.Image, recipe: Patches) -> Pixels:
+    """Rows of channels x frames x patch x patch, the patches of a square one after the other."""
+    width, height = nearest_size(image.size, recipe)
+    image = image.resize((width, height), RESAMPLE[recipe.resample])
+    values = np.empty((1, 3, height, width), np.float32)
+    _normalise(np.asarray(image), values[0], recipe)
+    patch, square = recipe.patch, recipe.square
+    rows, cols = height // patch // square, width // patch // square
+    cut = values.reshape(3, 1, rows, square, patch, cols, square, patch)
+    cut = cut.repeat(recipe.frames, axis=1).transpose(2, 5, 3, 6, 0, 1, 4, 7)
+    flat = cut.reshape(rows * cols * square**2, -1)
+    return Pixels(flat, 1, 1, image, (rows, cols))
 
 
 def _cropped(image: Image.Image, recipe: Crops) -> Pixels:
@@ -225,13 +279,18 @@ def _multiple(length: int, of: int) -> int:
 
 def _normalised(tiles: list[NDArray[np.uint8]], edge: int, recipe: ImageRecipe) -> FloatArray:
     """uint8 [tile, tile, 3] each to float32 [tiles, 3, tile, tile] by a table of 256 a channel."""
-    levels = (np.arange(256) * recipe.rescale).astype(np.float32)  # product in float64, as theirs
     values = np.empty((len(tiles), 3, edge, edge), np.float32)
+    for tile, out in zip(tiles, values, strict=True):
+        _normalise(tile, out, recipe)
+    return values
+
+
+def _normalise(rgb: NDArray[np.uint8], out: FloatArray, recipe: ImageRecipe) -> None:
+    """uint8 [height, width, 3] into float32 [3, height, width]."""
+    levels = (np.arange(256) * recipe.rescale).astype(np.float32)  # product in float64, as theirs
     for channel, (mean, std) in enumerate(zip(recipe.mean, recipe.std, strict=True)):
         table = (levels - np.float32(mean)) / np.float32(std)
-        for tile, out in zip(tiles, values[:, channel], strict=True):
-            np.take(table, tile[:, :, channel], out=out, mode="clip")  # clip: without a buffer
-    return values
+        np.take(table, rgb[:, :, channel], out=out[channel], mode="clip")  # clip: without a buffer
 
 
 def _check_size(size: Size, name: str) -> None:

@@ -54,7 +54,13 @@ class LlamaBackend:
         tokens, hidden = self._vlm.tokens_per_tile, self._vlm.text.hidden
         return np.concatenate([self._tower.encode(im.values, tokens, hidden) for im in images])
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
         return self._decoder.extend(ids, features, self._vlm.image_token_id, past)
 
     def close(self) -> None:

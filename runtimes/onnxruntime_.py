@@ -17,6 +17,7 @@ from export.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.crops import joined
 from runtimes.places import Head
+from runtimes.positions import of_text
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features, room
 
@@ -72,9 +73,16 @@ class OnnxBackend:
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Tile by tile: no slower than all at once on a CPU, and a small part of the memory."""
         features = [self._encoded(image) for image in images]
-        return np.concatenate(features).reshape(-1, self._text.hidden)
+        return np.concatenate([feature.reshape(-1, self._text.hidden) for feature in features])
 
     def _encoded(self, image: Pixels) -> FloatArray:
+        if image.cells is not None:
+            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            sizes = np.array([[1, rows, cols]])
+            whole: FloatArray = self._vision.run(
+                None, {"pixel_values": image.values, "image_grid_thw": sizes}
+            )[0]
+            return whole
         tiles = (self._vision.run(None, {"pixel_values": tile[None]})[0] for tile in image.values)
         overlap = self._vlm.projector.overlap
         if overlap is None:
@@ -85,7 +93,13 @@ class OnnxBackend:
         features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
         return features
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
         embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
         place_features(embeds[0], ids, features, self._image_token_id)
         binding = self._binding
@@ -96,6 +110,9 @@ class OnnxBackend:
         )
         if self._text.sees_ahead:
             binding.bind_cpu_input("image_numbers", numbers[None])
+        if self._text.rope_sections is not None:
+            positions = of_text(past, len(ids)) if positions is None else positions
+            binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
         self._decoder.run_with_iobinding(binding)
         logits: FloatArray = self._logits[0, 0].copy()
         return logits

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import ImageRecipe, PromptRecipe, Task, Templates
+from export.families.spec import ImageRecipe, Prompt, PromptRecipe, Task, Templates
 from export.model import Model
 from export.tokens import read_tokenizer
 from runtimes.base import IntArray, Place, Request
@@ -80,14 +80,18 @@ class Preparer:
                 f"this model has no tasks of its own and takes no places, but "
                 f"{request.task or 'a place'} was asked; ask a question"
             )
+        return self._from_prompt(self._prompt, request)
+
+    def _from_prompt(self, prompt: Prompt, request: Request) -> Prepared:
         key, images = self._images(request)
+        counts = [_tokens_per_tile(prompt, image) for image in images]
         if request.ids is None:
-            cuts = [(image.rows, image.cols) for image in images]
-            ids = np.array(self._encoded(prompt_text(self._prompt, request.question, cuts)))
+            cuts = [(image.rows, image.cols, n) for image, n in zip(images, counts, strict=True)]
+            ids = np.array(self._encoded(prompt_text(prompt, request.question, cuts)))
         else:
             ids = self._checked(request.ids)
-        tiles = sum(len(image.values) for image in images)
-        self._expect_found(ids, tiles * self._prompt.tokens_per_tile, len(images))
+        expected = sum(image.tiles * n for image, n in zip(images, counts, strict=True))
+        self._expect_found(ids, expected, len(images))
         return Prepared(ids.astype(np.int64), images, key, None, (), len(ids))
 
     def _from_templates(self, templates: Templates, request: Request) -> Prepared:
@@ -161,6 +165,14 @@ class Preparer:
             found = f"{min(tokens)} to {max(tokens)}" if tokens else "none"
             raise UserError(f"prompt ids: {found}; {self._name} has ids 0 to {size - 1}")
         return np.array(ids, np.int64)
+
+
+def _tokens_per_tile(prompt: Prompt, image: Pixels) -> int:
+    """Image tokens of one tile, by the prompt or by the image's own size."""
+    if prompt.tokens_per_tile is not None:
+        return prompt.tokens_per_tile
+    assert image.cells is not None, "images of any size have cells"
+    return image.cells[0] * image.cells[1]
 
 
 def preparer_of(opened: Artifact | Model) -> Preparer:

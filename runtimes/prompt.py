@@ -8,23 +8,23 @@ from collections.abc import Iterable
 
 from export.families.spec import Prompt
 
-Cut = tuple[int, int]
-"""Rows and columns of tiles; (1, 1) is an image that was not cut."""
+Cut = tuple[int, int, int]
+"""Rows and columns of tiles, and image tokens of one tile; 1, 1 is an image that was not cut."""
 
 
 def prompt_text(prompt: Prompt, question: str, cuts: Iterable[Cut]) -> str:
     """The whole prompt, images first, each written out as its tiles' tokens."""
     if prompt.strip:
         question = question.strip()
-    images = "".join(image_text(prompt, rows, cols) for rows, cols in cuts)
+    images = "".join(image_text(prompt, *cut) for cut in cuts)
     if not images:
         return _filled(prompt.text_only, question=question)
     return _filled(prompt.with_images, images=images, question=question)
 
 
-def image_text(prompt: Prompt, rows: int, cols: int) -> str:
+def image_text(prompt: Prompt, rows: int, cols: int, tokens_per_tile: int) -> str:
     """One image's place in the prompt: `tokens_per_tile` image tokens a tile, with their marks."""
-    tokens = prompt.image_token * prompt.tokens_per_tile
+    tokens = prompt.image_token * tokens_per_tile
     if rows * cols == 1:
         return _filled(prompt.single, tokens=tokens)
     text = ""

@@ -11,9 +11,10 @@ import torch
 from export import network
 from export.model import Model
 from export.run import Parameter, Run, resident, streaming
-from runtimes.base import FloatArray, IntArray, Place, Request, Session
+from runtimes.base import FloatArray, IntArray, Request, Session
 from runtimes.crops import joined
 from runtimes.places import Head
+from runtimes.positions import following, of_text, positions
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features
 
@@ -41,16 +42,6 @@ class Scorer:
         hold = resident if size <= RESIDENT_BYTES else streaming
         self._backend = TorchBackend(model, hold(model.weights))
         self._preparer = preparer_of(model)
-        self._session = GreedySession(self._backend, self._preparer, model.vlm.stop_token_ids)
-
-    @property
-    def never_later(self) -> tuple[int, ...]:
-        """Ids that are not chosen behind the first token of an answer."""
-        return self._preparer.never_later
-
-    def first_place(self, request: Request) -> Place:
-        """The first place of an answer with places; () where there is none."""
-        return next((e.place for e in self._session.generate(request) if e.kind == "place"), ())
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Token ids of an answer's text."""
@@ -63,9 +54,13 @@ class Scorer:
 
     def score(self, request: Request, features: FloatArray | None) -> FloatArray:
         """The logits [answer, vocab] behind each token of the request's answer."""
-        prompt, answer = self._preparer(request).ids, request.answer or ()
-        ids = np.concatenate([prompt, np.array(answer[:-1], np.int64)])
-        return self._backend.extend_all(ids, features, 0, keep=len(answer))
+        prepared, answer = self._preparer(request), request.answer or ()
+        cells = [image.cells for image in prepared.images if image.cells is not None]
+        places = positions(prepared.ids, self._preparer.image_token_id, cells)
+        behind = following(places, len(answer) - 1)
+        ids = np.concatenate([prepared.ids, np.array(answer[:-1], np.int64)])
+        places = np.concatenate([places, behind], axis=1)
+        return self._backend.extend_all(ids, features, 0, places, keep=len(answer))
 
 
 class TorchBackend:
@@ -80,19 +75,24 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        return np.concatenate([self._encoded(image) for image in images])
+
+    def _encoded(self, image: Pixels) -> FloatArray:
+        """Features of one image [tokens, hidden]."""
         overlap = self._vlm.projector.overlap
+        if image.cells is not None:
+            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            self._ops.patch_grid = rows, cols
         if overlap is None:
-            tiles = torch.from_numpy(np.concatenate([image.values for image in images]))
-            features = network.vision(self._ops, self._vlm, tiles)
-            rows: FloatArray = features.flatten(0, 1).numpy()
-            return rows
-        side, parts = self._vlm.vision.side, []
-        for image in images:
-            crops = (torch.from_numpy(crop[None]) for crop in image.values)
-            patches = (network.vision(self._ops, self._vlm, crop)[0].numpy() for crop in crops)
-            both = torch.from_numpy(joined(patches, image.rows, image.cols, side, overlap))
-            parts.append(network.joined_projection(self._ops, both[None])[0].numpy())
-        return np.concatenate(parts)
+            features = network.vision(self._ops, self._vlm, torch.from_numpy(image.values))
+            tiles: FloatArray = features.flatten(0, 1).numpy()
+            return tiles
+        crops = (torch.from_numpy(crop[None]) for crop in image.values)
+        patches = (network.vision(self._ops, self._vlm, crop)[0].numpy() for crop in crops)
+        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
+        found = network.joined_projection(self._ops, torch.from_numpy(both)[None])
+        tokens: FloatArray = found[0].numpy()
+        return tokens
 
     @torch.inference_mode()
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
@@ -110,13 +110,24 @@ class TorchBackend:
         )[0].numpy()
         return logits
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
-        logits: FloatArray = self.extend_all(ids, features, past, keep=1)[0]
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
+        logits: FloatArray = self.extend_all(ids, features, past, positions, keep=1)[0]
         return logits
 
     @torch.inference_mode()
     def extend_all(
-        self, ids: IntArray, features: FloatArray | None, past: int, keep: int
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None,
+        keep: int,
     ) -> FloatArray:
         """As extend, with the logits of the last `keep` positions: [keep, vocab]."""
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
@@ -125,6 +136,8 @@ class TorchBackend:
         images = number_images(self._images, ids, features, past, image_token_id, text.prefix)
         self._ops.past, self._ops.keep = past, keep
         self._ops.images = torch.from_numpy(images)
+        positions = of_text(past, len(ids)) if positions is None else positions
+        self._ops.positions = torch.from_numpy(np.ascontiguousarray(positions))
         logits, state = network.decoder_and_state(self._ops, text, torch.from_numpy(embeds)[None])
         self.state = state[0, -1].numpy()
         rows: FloatArray = logits[0].numpy()

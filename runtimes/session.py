@@ -12,6 +12,7 @@ from export.errors import UserError
 from export.families.spec import Vlm
 from runtimes.base import Event, FloatArray, IntArray, Place, Request
 from runtimes.places import Places, embedded, places
+from runtimes.positions import following, positions
 from runtimes.prepare import Pixels, Prepared, Preparer
 
 # Room for several tiled images and a long answer; a model's own limit can be many gigabytes.
@@ -26,10 +27,18 @@ class Backend(Protocol):
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Features of the images, one row per image token: [tokens, hidden]."""
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
-        """Append positions after the first `past` ones and return the last one's logits [vocab].
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
+        """Append ids after the first `past` ones and return the last one's logits [vocab].
 
-        Image tokens in `ids` take the rows of `features` in order.
+        Image tokens in `ids` take the rows of `features` in order. `positions` [3, n] are the time,
+        row and column of each (runtimes.positions), for decoders that tell them apart; None: text
+        whose positions are its places.
         """
 
     def close(self) -> None:
@@ -67,7 +76,7 @@ class GreedySession:
             features = self._features[1]
             assert features is not None
             shown = features if request.arrays else None
-            tiles = sum(len(image.values) for image in prepared.images)
+            tiles = sum(image.tiles for image in prepared.images)
             yield Event(
                 "image", positions=len(features), reused=reused, features=shown, tiles=tiles
             )
@@ -78,11 +87,13 @@ class GreedySession:
         self._cached = ("", ids[:0])  # until the prefill is done, the cache matches nothing
         skipped = int(np.count_nonzero(ids[:past] == self._preparer.image_token_id))
         rest = features[skipped:] if features is not None else None
-        logits = self._backend.extend(ids[past:], rest, past)
+        cells = [image.cells for image in prepared.images if image.cells is not None]
+        where = positions(ids, self._preparer.image_token_id, cells)
+        logits = self._backend.extend(ids[past:], rest, past, where[:, past:])
         self._cached = (key, ids)
         yield Event("prefill", positions=len(ids) - past, reused=past > 0)
         if prepared.task is None or prepared.task.answer == "text":
-            yield from self._decode(request, logits, len(ids))
+            yield from self._decode(request, logits, where)
         else:
             yield from self._places(prepared, logits)
 
@@ -90,15 +101,17 @@ class GreedySession:
         """Free the backend's memory."""
         self._backend.close()
 
-    def _decode(self, request: Request, logits: FloatArray, length: int) -> Iterator[Event]:
-        forced = request.answer
+    def _decode(self, request: Request, logits: FloatArray, where: IntArray) -> Iterator[Event]:
+        forced, length = request.answer, where.shape[1]
         limit = request.max_tokens if forced is None else len(forced)
+        behind = following(where, limit)
         for n in range(limit):
             token = self._choice(logits, n) if forced is None else forced[n]
             yield Event("token", token=token, logits=logits if request.arrays else None)
             if n + 1 == limit or (forced is None and token in self._stop):
                 return
-            logits = self._backend.extend(np.array([token], np.int64), None, length + n)
+            ids = np.array([token], np.int64)
+            logits = self._backend.extend(ids, None, length + n, behind[:, n : n + 1])
 
     def _choice(self, logits: FloatArray, place: int) -> int:
         if place and self._preparer.never_later:

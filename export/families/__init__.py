@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from export.errors import UserError, unknown
 from export.families.gemma3 import GEMMA3
 from export.families.moondream import MOONDREAM
+from export.families.qwen2_5_vl import QWEN2_5_VL
 from export.families.smolvlm import SMOLVLM
 from export.families.spec import Family, Json
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (SMOLVLM, GEMMA3, MOONDREAM)}
+FAMILIES: Mapping[str, Family] = {
+    family.name: family for family in (SMOLVLM, GEMMA3, MOONDREAM, QWEN2_5_VL)
+}
 
 
 def family_of(config: Json, where: str) -> Family:

@@ -5,7 +5,11 @@ from collections.abc import Mapping
 from export.errors import UserError
 from export.families.spec import Activation
 
-ACTIVATIONS: Mapping[str, Activation] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+ACTIVATIONS: Mapping[str, Activation] = {
+    "silu": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 
 
 def activation(name: str) -> Activation:

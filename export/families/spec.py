@@ -8,14 +8,23 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Json = Mapping[str, Any]
-Activation = Literal["silu", "gelu_tanh"]
+Activation = Literal["silu", "gelu", "gelu_tanh"]
+NormKind = Literal["layer", "rms"]
 Shape = tuple[int, ...]
 Transform = Literal["", "add_one", "transpose"]
 
 
 @dataclass(frozen=True)
 class Tower:
-    """A ViT image encoder with learned positions (SigLIP). Sizes in pixels, patches or channels."""
+    """A ViT image encoder. Sizes in pixels, patches or channels.
+
+    positions "learned" (SigLIP): square tiles of `image_size`, a vector added to each patch.
+    positions "rotary" (Qwen2.5-VL report, 2025): images of any size in whole patches, of which
+    `image_size` is only an example; queries and keys turn by row and column. Patches come by
+    squares of `square` x `square`, and layers outside `full_layers` attend within windows of
+    `window` x `window` patches. gated: the feed-forward has a gate; frames: images of one patch
+    (a still image is repeated).
+    """
 
     layers: int
     hidden: int
@@ -26,6 +35,22 @@ class Tower:
     norm_eps: float
     activation: Activation
     channels: int = 3
+    norm: NormKind = "layer"
+    gated: bool = False
+    positions: Literal["learned", "rotary"] = "learned"
+    square: int = 1
+    window: int | None = None
+    full_layers: tuple[int, ...] = ()
+    frames: int = 1
+
+    def reach(self, layer: int) -> int | None:
+        """Patches along an edge of the windows in which a layer attends; None: all at once."""
+        return None if layer in self.full_layers else self.window
+
+    @property
+    def patch_values(self) -> int:
+        """Values of one patch."""
+        return self.channels * self.frames * self.patch_size**2
 
     @property
     def side(self) -> int:
@@ -57,11 +82,13 @@ class Projector:
     (Shi et al. 2016, as Idefics3 uses it), then one linear map without bias.
     average_pool: the mean of `scale` x `scale` neighbours, an RMS norm with `norm_eps`, then one
     linear map without bias (Gemma 3 report, 2025).
+    merge_mlp: the patches of a square of `scale` x `scale` side by side, then two linear maps with
+    biases and a GELU between them (Qwen2.5-VL report, 2025).
     crops: the patches of the whole image beside those of its crops (see Overlap), stitched and
     averaged down to as many, then a feed-forward `inner` wide with biases (Moondream 2).
     """
 
-    kind: Literal["pixel_shuffle", "average_pool", "crops"]
+    kind: Literal["pixel_shuffle", "average_pool", "crops", "merge_mlp"]
     scale: int
     norm_eps: float | None = None
     overlap: Overlap | None = None
@@ -93,6 +120,8 @@ class Decoder:
     head_norms: each head's query and key has an RMS norm before its rotation. post_norms: so has
     what attention and feed-forward add to the residual. attention_scale: None is head_dim^-0.5.
     image_attention: whether the positions of one image see each other or only those before them.
+    rope_sections: of the head_dim / 2 turning pairs, how many follow a position's time, its row and
+    its column in an image (Qwen2-VL report, 2024); None: all follow the one place in the prompt.
     prefix: of a prompt that begins with an image, so many first positions see each other.
     rope_dims: a head's first dimensions that are rotated; None: all.
 
@@ -120,6 +149,8 @@ class Decoder:
     attention_scale: float | None = None
     embedding_scale: float = 1.0
     image_attention: Literal["causal", "bidirectional"] = "causal"
+    qkv_bias: bool = False
+    rope_sections: tuple[int, int, int] | None = None
     prefix: int = 0
     rope_dims: int | None = None
     norm: Literal["rms", "layer"] = "rms"
@@ -180,7 +211,8 @@ class Vlm:
 
     @property
     def tokens_per_tile(self) -> int:
-        """Decoder positions that one tile of the image takes; crops share those of the image."""
+        """Decoder positions that one tile of the image takes (of a rotary tower, the example);
+        crops share those of the image."""
         return self.vision.patches // self.projector.scale**2
 
     def image_positions(self, tiles: int) -> int:
@@ -245,6 +277,45 @@ class Stretch:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """Preprocessing to the nearest size of whole squares of patches (Qwen2-VL's smart_resize).
+
+    Both edges become multiples of `patch` * `square`, with an area from `min_pixels` to
+    `max_pixels`. A patch is a row of channels x frames x patch x patch values; rows come by
+    squares. A budget of tiles is one of areas of `tile` x `tile` pixels.
+    """
+
+    patch: int
+    square: int
+    frames: int
+    min_pixels: int
+    max_pixels: int
+    tile: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    rescale: float
+    resample: Literal["bicubic"] = "bicubic"
+    transparency: Literal["white", "dropped"] = "white"
+    max_tiles: int | None = None
+    kind: Literal["patches"] = "patches"
+
+    @property
+    def most_tiles(self) -> int:
+        """An image has no tiles; memory and time are foretold for one of `tile` x `tile`."""
+        return 1
+
+    @property
+    def most_pixels(self) -> int:
+        """`max_pixels`, or less if a budget says so; never less than `min_pixels`."""
+        budget = (self.max_tiles or self.max_pixels) * self.tile**2
+        return max(self.min_pixels, min(self.max_pixels, budget))
+
+    def within(self, max_tiles: int | None) -> "Patches":
+        """The same recipe with at most the area of so many tiles; None: as much as it takes."""
+        return replace(self, max_tiles=max_tiles)
+
+
+@dataclass(frozen=True)
 class Crops:
     """Preprocessing by overlapping crops (Moondream 2): stretched to a grid of them.
 
@@ -279,7 +350,7 @@ class Crops:
         return replace(self, max_tiles=max_tiles)
 
 
-ImageRecipe = Tiles | Stretch | Crops
+ImageRecipe = Tiles | Stretch | Patches | Crops
 
 
 @dataclass(frozen=True)
@@ -288,8 +359,9 @@ class Prompt:
 
     `with_images` has {images} and {question}; `text_only` has {question}. An image that was cut
     becomes `tile` for each tile ({row}, {col} from 1, {tokens}), `row_end` after each row and
-    `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated. `strip`: the
-    template drops white space around the question.
+    `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated, as often as the
+    image's own size says where `tokens_per_tile` is None. `strip`: the template drops white space
+    around the question.
     """
 
     with_images: str
@@ -299,14 +371,9 @@ class Prompt:
     overview: str
     single: str
     image_token: str
-    tokens_per_tile: int
+    tokens_per_tile: int | None
     strip: bool = False
     kind: Literal["text"] = "text"
-
-    @property
-    def most_images(self) -> int | None:
-        """As many as the context holds."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -346,11 +413,6 @@ class Templates:
     @property
     def image_token(self) -> None:
         """No text stands for an image."""
-
-    @property
-    def most_images(self) -> int:
-        """The first positions of a prompt are made for one."""
-        return 1
 
 
 PromptRecipe = Prompt | Templates

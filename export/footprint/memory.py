@@ -52,7 +52,7 @@ def full_context(vlm: Vlm, image: ImageRecipe, context: int) -> Workload:
 # --- ONNX Runtime on the CPU ---------------------------------------------------------------------
 
 ONNX_PROCESS = 98 * MB  # Python, numpy, tokenizer, the library, three graphs
-FOLDING = 4.7
+FOLDING = 5.3
 """An int4 tower becomes int8 while it loads: copies that exist at once, given back afterwards."""
 TOWER_ACTIVATIONS = 4.0
 """Memory of the arena for a tile, in matrices [patches, intermediate] of floats."""

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from export.families.spec import Activation, Decoder, Rope, Tower
+from export.families.spec import Activation, Decoder, NormKind, Rope, Tower
+from export.onnx.grid import PatchGrid
 from export.onnx.mask import Masks
 from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes
 from export.onnx.parameters import Parameters
-from export.ops import NormKind
 from export.quantize.recipe import Storage
 from export.rotary import STORED_POSITIONS, rotary_tables
 
@@ -21,6 +21,8 @@ from export.rotary import STORED_POSITIONS, rotary_tables
 # the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
 ACCURACY_LEVEL = 4
 FLOAT = ir.DataType.FLOAT
+MIDDLE = 128
+"""The code that stands for 0 in 8 unsigned bits."""
 
 
 class Emit:
@@ -39,6 +41,7 @@ class Emit:
         self.presents: list[ir.Value] = []
         self.past: list[tuple[ir.Value, ir.Value]] = []
         self.masks: Masks | None = None
+        self.grid: PatchGrid | None = None
 
     def node(
         self,
@@ -104,6 +107,8 @@ class Emit:
     def activation(self, x: ir.Value, kind: Activation) -> ir.Value:
         if kind == "silu":  # x * sigmoid(alpha x) with alpha = 1
             return self.node("QuickGelu", [x], {"alpha": 1.0}, MICROSOFT)[0]
+        if kind == "gelu":
+            return self.node("Gelu", [x], None, MICROSOFT)[0]
         return self.node("FastGelu", [x], None, MICROSOFT)[0]
 
     def gated(self, x: ir.Value, kind: Activation) -> ir.Value:
@@ -111,6 +116,8 @@ class Emit:
         return self.node("Mul", [self.activation(gate, kind), up])[0]
 
     def patches(self, pixels: ir.Value, vision: Tower) -> ir.Value:
+        if vision.positions == "rotary":
+            return self.node("Unsqueeze", [pixels, self._parameters.integers(0)])[0]
         size, side = vision.patch_size, vision.side
         if vision.image_size % size:  # pixels that fill no patch
             zeros, ends, axes = (
@@ -137,19 +144,38 @@ class Emit:
         pooled = self.node("ReduceMean", [grid, axes], {"keepdims": 0})[0]
         return self._reshape(pooled, -1, side * side, vision.hidden)
 
-    def full_attention(self, q: ir.Value, k: ir.Value, v: ir.Value, heads: int) -> ir.Value:
-        return self.node("MultiHeadAttention", [q, k, v], {"num_heads": heads}, MICROSOFT)[0]
+    def merge_squares(self, x: ir.Value, vision: Tower) -> ir.Value:
+        return self._reshape(x, 1, -1, vision.square**2 * vision.hidden)
+
+    def patch_attention(
+        self, q: ir.Value, k: ir.Value, v: ir.Value, vision: Tower, layer: int
+    ) -> ir.Value:
+        attributes = {"num_heads": vision.heads}
+        if self.grid is None:
+            return self.node("MultiHeadAttention", [q, k, v], attributes, MICROSOFT)[0]
+        query, key = self.grid.turned(q), self.grid.turned(k)
+        if vision.reach(layer) is None:
+            return self.node("MultiHeadAttention", [query, key, v], attributes, MICROSOFT)[0]
+        parts = [self.grid.windows(part) for part in (query, key, v)]
+        inputs = [*parts, None, self.grid.seen]
+        attended = self.node("MultiHeadAttention", inputs, attributes, MICROSOFT)[0]
+        return self.grid.image(attended)
 
     def cached_attention(
         self, qkv: ir.Value, layer: int, text: Decoder, norms: tuple[str, str] | None = None
     ) -> ir.Value:
-        new = [qkv, None, None] if norms is None else self._normed_heads(qkv, text, norms)
+        tables: list[ir.Value | None] = [*self._rotary_tables(text.rope(layer), text)]
+        new: list[ir.Value | None] = [qkv, None, None]
+        if norms is not None:
+            new = self._normed_heads(qkv, text, norms)
+        if text.rope_sections is not None:
+            new, tables = self._turned_heads(qkv, text, text.rope_sections, tables), [None, None]
         lengths = [self.inputs["seqlens_k"], self.inputs["total_sequence_length"]]
-        inputs = [*new, *self.past[layer], *lengths, *self._rotary_tables(text.rope(layer), text)]
+        inputs = [*new, *self.past[layer], *lengths, *tables]
         attributes: dict[str, int | float] = {
             "num_heads": text.heads,
             "kv_num_heads": text.kv_heads,
-            "do_rotary": 1,
+            "do_rotary": int(text.rope_sections is None),
         }
         if text.attention_scale is not None:
             attributes["scale"] = text.attention_scale
@@ -167,15 +193,40 @@ class Emit:
         self, qkv: ir.Value, text: Decoder, norms: tuple[str, str]
     ) -> list[ir.Value | None]:
         """Query, key and value [B, S, their heads * head_dim], the first two normed by heads."""
-        counts = (text.heads, text.kv_heads, text.kv_heads)
-        widths = [count * text.head_dim for count in counts]
-        sizes = self._parameters.integers(*widths)
-        query, key, value = self.node("Split", [qkv, sizes], {"axis": -1}, outputs=3)
+        query, key, value = self._heads(qkv, text)
         normed = []
-        for x, width, count, name in zip((query, key), widths, counts, norms, strict=False):
+        counts = (text.heads, text.kv_heads)
+        for x, count, name in zip((query, key), counts, norms, strict=True):
             heads = self._reshape(x, 0, 0, count, text.head_dim)
-            normed.append(self._reshape(self.norm(heads, name, "rms", text.norm_eps), 0, 0, width))
+            heads = self.norm(heads, name, "rms", text.norm_eps)
+            normed.append(self._reshape(heads, 0, 0, count * text.head_dim))
         return [*normed, value]
+
+    def _turned_heads(
+        self,
+        qkv: ir.Value,
+        text: Decoder,
+        sections: tuple[int, int, int],
+        tables: Sequence[ir.Value | None],
+    ) -> list[ir.Value | None]:
+        """Query, key and value [B, S, their heads * head_dim], turned by time, row and column."""
+        query, key, value = self._heads(qkv, text)
+        turned: list[ir.Value | None] = []
+        for part, heads in ((query, text.heads), (key, text.kv_heads)):
+            attributes: dict[str, int | tuple[int, ...]] = {
+                "mrope_section": sections,
+                "num_heads": heads,
+                "rotary_embedding_dim": text.head_dim,
+            }
+            inputs = [part, self.inputs["position_ids"], *tables]
+            turned += self.node("MRotaryEmbedding", inputs, attributes, MICROSOFT)
+        return [*turned, value]
+
+    def _heads(self, qkv: ir.Value, text: Decoder) -> tuple[ir.Value, ...]:
+        """Query, key and value, each with its heads side by side."""
+        counts = (text.heads, text.kv_heads, text.kv_heads)
+        sizes = self._parameters.integers(*(count * text.head_dim for count in counts))
+        return self.node("Split", [qkv, sizes], {"axis": -1}, outputs=3)
 
     def embed(self, ids: ir.Value, name: str, scale: float = 1.0) -> ir.Value:
         rows = self._rows(ids, name)
@@ -214,23 +265,28 @@ class Emit:
     def _integer(
         self, x: ir.Value, names: Sequence[str], storage: Storage, offset: ir.Value | None
     ) -> ir.Value:
-        """int8 weights by int8 activations; 4-bit weights become int8 once, when a session loads.
+        """8-bit weights by 8-bit activations; 4-bit weights become 8 once, when a session loads.
 
-        ONNX Runtime folds the constant part, so on disk the weight has 4 bits and in use 8.
+        ONNX Runtime folds the constant part, so on disk the weight has 4 bits and in use 8. Codes
+        are unsigned around 128: with signed ones, x86 without VNNI adds pairs of products in 16
+        bits that saturate, and single outputs are wrong by a tenth of the largest.
         """
         if storage.bits == 8:
-            weight, scales = self._parameters.int8_columns(names)
+            weight, scales = self._parameters.uint8_columns(names)
         else:
             codes, factors, scales = self._parameters.int4_rows(names, storage.block)
-            wide = self.node("Cast", [codes], {"to": int(ir.DataType.INT8)})[0]
+            # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
+            wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
             wide = self.node("Mul", [wide, factors])[0]  # [rows, blocks, block]
             wide = self._reshape(wide, self._parameters.rows(names), -1)
             columns = self._parameters.columns(names[0])
             if columns % storage.block:  # the last block was padded with zeros
                 zero, one, end = (self._parameters.integers(n) for n in (0, 1, columns))
                 wide = self.node("Slice", [wide, zero, end, one])[0]
+            middle = self._parameters.bytes(MIDDLE)
+            wide = self.node("BitwiseXor", [wide, middle])[0]  # adds 128 modulo 256
             weight = self.node("Transpose", [wide], {"perm": [1, 0]})[0]  # [columns, rows]
-        inputs = [x, weight, scales, None, offset]
+        inputs = [x, weight, scales, self._parameters.bytes(MIDDLE), offset]
         return self.node("DynamicQuantizeMatMul", inputs, None, MICROSOFT)[0]
 
     def _float(self, x: ir.Value, bits: int) -> ir.Value:

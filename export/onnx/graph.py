@@ -1,8 +1,9 @@
 """The graphs of a model with the inputs and outputs that clients know by name.
 
-vision_encoder: pixel_values -> image_features; embed_tokens: input_ids -> inputs_embeds;
-decoder_model_merged: inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep and,
-where some positions see later ones, image_numbers -> logits, present.*. One decoder
+vision_encoder: pixel_values and, for images of any size, image_grid_thw -> image_features;
+embed_tokens: input_ids -> inputs_embeds; decoder_model_merged: inputs_embeds, attention_mask,
+past_key_values.*, num_logits_to_keep and, where some positions see later ones, image_numbers, where
+they have rows and columns, position_ids -> logits, present.*. One decoder
 graph serves prefill and decode; past and present may be the same buffer of the maximum length
 (GroupQueryAttention then appends in place). Models that join crops have vision_projection behind
 vision_encoder; those that read and write places of an image have region_heads.
@@ -15,6 +16,7 @@ import onnx_ir as ir
 from export import network
 from export.families.spec import Vlm
 from export.onnx.emit import Emit
+from export.onnx.grid import PatchGrid
 from export.onnx.mask import Masks
 from export.onnx.nodes import MICROSOFT
 from export.onnx.parameters import Parameters
@@ -31,13 +33,26 @@ def vision_encoder(vlm: Vlm, parameters: Parameters) -> ir.Model:
     """pixel_values float32 [num_tiles, 3, h, w] -> image_features [num_tiles, tokens, hidden].
 
     Where crops of one image are joined, hidden is the tower's own width.
+    A rotary tower takes the patches of one image, [num_patches, values], and image_grid_thw int64
+    [1, 3], frames, rows and columns of patches; its image_features are [1, tokens, hidden].
     """
     v, ops = vlm.vision, Emit(parameters, int8_matmul=True)
+    if v.positions == "rotary":
+        return _vision_of_any_size(vlm, ops, parameters)
     pixels = _value("pixel_values", FLOAT, ["num_tiles", v.channels, v.image_size, v.image_size])
     features = network.vision(ops, vlm, pixels)
     width = v.hidden if vlm.projector.kind == "crops" else vlm.text.hidden
     _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, width])
     return _model("vision_encoder", ops, [pixels], [features], parameters)
+
+
+def _vision_of_any_size(vlm: Vlm, ops: Emit, parameters: Parameters) -> ir.Model:
+    patches = _value("pixel_values", FLOAT, ["num_patches", vlm.vision.patch_values])
+    sizes = _value("image_grid_thw", INT64, [1, 3])
+    ops.grid = PatchGrid(ops.nodes, parameters, sizes, vlm.vision)
+    features = network.vision(ops, vlm, patches)
+    _name(features, "image_features", FLOAT, [1, "num_image_tokens", vlm.text.hidden])
+    return _model("vision_encoder", ops, [patches, sizes], [features], parameters)
 
 
 def vision_projection(vlm: Vlm, parameters: Parameters) -> ir.Model:
@@ -88,8 +103,9 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
 
     attention_mask int64 [batch_size, total_sequence_length] counts the valid positions, past ones
     included. num_logits_to_keep int64 []: 0 gives the logits of every position. image_numbers int64
-    [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0. state
-    [batch_size, num_logits, hidden], for region heads only, is what the output norm reads.
+    [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0.
+    position_ids int64 [3, batch_size, sequence_length]: time, row and column of the new positions.
+    state [batch_size, num_logits, hidden], for region heads only, is what the output norm reads.
     """
     text, ops = vlm.text, Emit(parameters)
     embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", text.hidden])
@@ -107,6 +123,10 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
         new = ops.nodes.add("Shape", [embeds], {"start": 1, "end": 2})
         ops.masks = Masks(ops.nodes, parameters, numbers, new)
         inputs.append(numbers)
+    if text.rope_sections is not None:
+        positions = _value("position_ids", INT64, [3, "batch_size", "sequence_length"])
+        ops.inputs["position_ids"] = positions
+        inputs.append(positions)
     logits, state = network.decoder_and_state(ops, text, embeds)
     outputs = [logits]
     if vlm.region is not None:

@@ -82,25 +82,23 @@ class Parameters:
 
     def integers(self, *values: int) -> ir.Value:
         """A small int64 constant, kept in the graph itself: shape inference reads its values."""
-        name = "int64." + ".".join(map(str, values))
-        if name not in self.values:
-            tensor = ir.tensor(np.array(values, np.int64), name=name)
-            self.values[name] = ir.Value(
-                name=name,
-                shape=ir.Shape([len(values)]),
-                type=ir.TensorType(tensor.dtype),
-                const_value=tensor,
-            )
-        return self.values[name]
+        return self._small(np.array(values, np.int64))
 
     def floats(self, *values: float) -> ir.Value:
         """A small float32 constant, kept in the graph itself."""
-        name = "float32." + ".".join(map(str, values))
+        return self._small(np.array(values, np.float32))
+
+    def bytes(self, value: int) -> ir.Value:
+        """A uint8 scalar, kept in the graph itself."""
+        return self._small(np.array(value, np.uint8))
+
+    def _small(self, values: NDArray[Any]) -> ir.Value:
+        name = f"{values.dtype}." + ".".join(map(str, values.ravel().tolist()))
         if name not in self.values:
-            tensor = ir.tensor(np.array(values, np.float32), name=name)
+            tensor = ir.tensor(values, name=name)
             self.values[name] = ir.Value(
                 name=name,
-                shape=ir.Shape([len(values)]),
+                shape=ir.Shape(values.shape),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,
             )
@@ -157,14 +155,15 @@ class Parameters:
         return codes, scales
 
     def int4_rows(self, names: Sequence[str], block: int) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """int4 codes [rows, blocks, block], int8 factors [rows, blocks, 1], scales [rows].
+        """int4 codes [rows, blocks, block], factors [rows, blocks, 1], scales [rows].
 
-        Codes times factors are int8 rows (blocks.four_bit_rows).
+        Codes times factors are int8 rows (blocks.four_bit_rows). Factors are stored as the uint8 of
+        the same bits.
         """
         rows, blocks_a_row = self.rows(names), -(-self.columns(names[0]) // block)
         packed = [
             Packed(_key(names, "codes"), ir.DataType.INT4, (rows, blocks_a_row, block)),
-            Packed(_key(names, "factors"), ir.DataType.INT8, (rows, blocks_a_row, 1)),
+            Packed(_key(names, "factors"), ir.DataType.UINT8, (rows, blocks_a_row, 1)),
             Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
         ]
         self._account(names, packed, f"int4 in blocks of {block}, by rows")
@@ -176,18 +175,18 @@ class Parameters:
         codes, factors, scales = self._put(packed, values)
         return codes, factors, scales
 
-    def int8_columns(self, names: Sequence[str]) -> tuple[ir.Value, ir.Value]:
-        """int8 [columns, rows] and float32 scales [rows], as DynamicQuantizeMatMul reads."""
+    def uint8_columns(self, names: Sequence[str]) -> tuple[ir.Value, ir.Value]:
+        """uint8 [columns, rows] around 128 and float32 scales [rows], for DynamicQuantizeMatMul."""
         rows, columns = self.rows(names), self.columns(names[0])
         packed = [
-            Packed(_key(names, "codes"), ir.DataType.INT8, (columns, rows)),
+            Packed(_key(names, "codes"), ir.DataType.UINT8, (columns, rows)),
             Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
         ]
         self._account(names, packed, "int8 by rows")
 
         def values() -> list[NDArray[Any]]:
             codes, scales = blocks.eight_bit_rows(self._rows(names))
-            return [np.ascontiguousarray(codes.T), scales]
+            return [np.ascontiguousarray(codes.view(np.uint8).T) ^ np.uint8(128), scales]
 
         codes, scales = self._put(packed, values)
         return codes, scales

@@ -1,5 +1,9 @@
 """The families a twin can have. A new family is one more module and one more row."""
 
-from models.train import smolvlm
+from models.train import gemma3, qwen2_5_vl, smolvlm
 
-FAMILIES = {"smolvlm": smolvlm.FAMILY}
+FAMILIES = {
+    "gemma3": gemma3.FAMILY,
+    "qwen2_5_vl": qwen2_5_vl.FAMILY,
+    "smolvlm": smolvlm.FAMILY,
+}

@@ -26,7 +26,8 @@ class Family:
     `vision(model)` are the modules that turn pixels into image tokens; `image_tokens` maps
     (batch, 3, size, size) to (batch, grid * grid, width). `hidden` runs the decoder on embeddings
     (batch, length, width) with an additive mask (batch, 1, length, length) and positions
-    (batch, length). `write` stores the hub's set of files.
+    (batch, length). `write` stores the hub's set of files. `image_sees_itself`: an image's tokens
+    attend to its later ones too.
     """
 
     prompt: Prompt
@@ -41,3 +42,4 @@ class Family:
     hidden: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
     logits: Callable[[nn.Module, Tensor], Tensor]
     write: Callable[[nn.Module, Tokenizer, Path], None]
+    image_sees_itself: bool = False

@@ -70,7 +70,11 @@ def scored_logits(
     positions = torch.cat(
         [torch.arange(packer.prefix), (packer.prefix + torch.arange(length)).repeat(questions)]
     )
-    mask = block_mask(packer.prefix, questions, length).expand(batch, 1, -1, -1)
+    mask = block_mask(packer.prefix, questions, length)
+    if family.image_sees_itself:
+        image = slice(len(packer.before), len(packer.before) + images.shape[1])
+        mask[:, :, image, image] = 0
+    mask = mask.expand(batch, 1, -1, -1)
     hidden = family.hidden(model, embeddings, mask, positions.expand(batch, -1))
     labels = pad(packed.labels.reshape(batch, -1), (packer.prefix, 0), value=NOTHING)
     is_scored = labels != NOTHING

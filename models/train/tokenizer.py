@@ -1,7 +1,6 @@
 """A byte-level BPE of a few hundred tokens, trained on a task's text.
 
-The same pre-tokenizer as SmolLM2's (single digits, then GPT-2's pattern on bytes); NOT aware of
-models or of files.
+NOT aware of models or of files.
 """
 
 from collections.abc import Iterable
@@ -21,16 +20,20 @@ Where is the red ball? It is on the left of the table, under the white lamp. Yes
 
 
 def train_tokenizer(
-    texts: Iterable[str], size: int, first: tuple[str, ...], last: tuple[str, ...]
+    texts: Iterable[str],
+    size: int,
+    first: tuple[str, ...],
+    last: tuple[str, ...],
+    words: pre_tokenizers.PreTokenizer | None = None,
 ) -> Tokenizer:
-    """`size` tokens in all: special tokens `first`, 256 bytes, merges, special tokens `last`."""
+    """`size` tokens in all: special tokens `first`, 256 bytes, merges, special tokens `last`.
+
+    `words` cuts text into words; None: as SmolLM2 does, single digits, then GPT-2's pattern.
+    """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words is None)
+    words = words or pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size - len(last),

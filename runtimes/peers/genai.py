@@ -40,7 +40,13 @@ class GenaiBackend:
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         raise UserError("genai runs text alone here; ask for --prompt text")
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
         if past < self._generator.token_count():
             self._generator.rewind_to(past)
         self._generator.append_tokens(ids[None].astype(np.int32))

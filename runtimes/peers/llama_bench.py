@@ -49,7 +49,13 @@ class BareBackend:
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         raise UserError("llama_bench runs text alone; ask for --prompt text")
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
         if past == 0:
             llama.llama_memory_clear(self._memory, True)
         tokens = (ctypes.c_int32 * len(ids))(*ids.tolist())

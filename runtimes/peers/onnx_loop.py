@@ -49,7 +49,13 @@ class BareLoop:
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         raise UserError("onnx_loop runs text alone; ask for --prompt text")
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+    def extend(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
+    ) -> FloatArray:
         embeds = self._embed.run(None, {"input_ids": ids[None]})[0]
         self._binding.bind_cpu_input("inputs_embeds", embeds)
         self._binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])

@@ -67,8 +67,8 @@ def test_special_tokens_have_the_ids_of_the_real_model(geometry, ids):
 def test_a_cut_image_takes_as_many_ids_as_in_the_real_model(geometry, expected):
     from runtimes.prompt import image_text
 
-    prompt = replace(SMOLVLM.prompt(VLM, {}), tokens_per_tile=64)
-    encoding = tokenizer(*geometry).encode(image_text(prompt, 4, 4))
+    prompt = SMOLVLM.prompt(VLM, {})
+    encoding = tokenizer(*geometry).encode(image_text(prompt, 4, 4, 64))
     assert len(encoding.ids) == expected
 
 

@@ -12,6 +12,8 @@ from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     PreTrainedModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
@@ -113,6 +115,41 @@ GEMMA3_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 }
 
 
+# Qwen2.5-VL: changes to the text model and to the tower.
+QWEN_TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+QWEN_VISION = {
+    "depth": 4,
+    "hidden_size": 64,
+    "intermediate_size": 90,
+    "num_heads": 4,
+    "out_hidden_size": 64,
+    "patch_size": 4,
+    "spatial_patch_size": 4,
+    "window_size": 16,
+    "fullatt_block_indexes": [1, 3],
+}
+QWEN_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "windows of 2 x 2 squares": ({}, {}),
+    "windows of 3 x 3 squares, one full layer": (
+        {"num_key_value_heads": 1},
+        {"window_size": 24, "fullatt_block_indexes": [2], "intermediate_size": 160},
+    ),
+}
+
+
 class FromTorch:
     """export.weights.Weights over a transformers model in memory."""
 
@@ -144,7 +181,7 @@ class FromTorch:
 def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
     """A transformers model with random weights large enough to make every part matter."""
     torch.manual_seed(seed)
-    made = _gemma3(case) if case in GEMMA3_CASES else _smolvlm(case)
+    made = _made(case)
     model = made.eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
@@ -153,6 +190,12 @@ def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
         else:
             parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
     return model
+
+
+def _made(case: str) -> PreTrainedModel:
+    if case in GEMMA3_CASES:
+        return _gemma3(case)
+    return _qwen(case) if case in QWEN_CASES else _smolvlm(case)
 
 
 def _multiplies_by_one_more(case: str, name: str) -> bool:
@@ -171,6 +214,18 @@ def _gemma3(case: str) -> PreTrainedModel:
         eos_token_id=[1],
     )
     return Gemma3ForConditionalGeneration(config)
+
+
+def _qwen(case: str) -> PreTrainedModel:
+    text, vision = QWEN_CASES[case]
+    ids = {"image_token_id": IMAGE_TOKEN, "video_token_id": IMAGE_TOKEN + 1}
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(
+            text_config=QWEN_TEXT | text, vision_config=QWEN_VISION | vision, **ids,
+            vision_start_token_id=IMAGE_TOKEN - 3, vision_end_token_id=IMAGE_TOKEN - 2,
+            tie_word_embeddings=True,
+        )
+    )  # fmt: skip
 
 
 def _smolvlm(case: str) -> PreTrainedModel:
@@ -194,7 +249,8 @@ def tiny_model(hf: PreTrainedModel) -> Model:
     edge = vlm.vision.image_size
     tiles = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
     stretch = {"size": {"height": edge, "width": edge}}
-    preprocessor = stretch if family.name == "gemma3" else tiles
+    sizes = {"min_pixels": 1, "max_pixels": edge**2, "patch_size": vlm.vision.patch_size}
+    preprocessor = {"gemma3": stretch, "qwen2_5_vl": sizes}.get(family.name, tiles)
     image, prompt = family.image(vlm, preprocessor), family.prompt(vlm, config)
     files = synthetic_tokenizer(vlm, family.special_tokens, prompt.image_token, family.vocabulary)
     return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
