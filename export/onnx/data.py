@@ -3,13 +3,14 @@
 NOT aware of graphs or of quantization.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -18,16 +19,21 @@ from export.families.spec import Shape
 # ONNX Runtime maps the file: tensors of a page and more start on one (ONNX ExternalData.md).
 PAGE, LINE = 4096, 64
 
-Values = Callable[[], Sequence[NDArray[Any]]]
+Groups = Callable[[], Iterable[Sequence[NDArray[Any]]]]
+"""Values of some tensors in groups of rows, first to last: of each group an array for each."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """One tensor as it is kept, before its values are there: what decides its bytes."""
+    """One tensor as it is kept, before its values are there: what decides its bytes.
+
+    by_columns: a group of rows is a group of the tensor's columns, as of a transposed matrix.
+    """
 
     name: str
     dtype: ir.DataType
     shape: Shape
+    by_columns: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -47,13 +53,11 @@ class DataFile:
         self._file = file
         self.nbytes = 0
 
-    def add(self, tensors: Sequence[Packed], values: Values) -> list[ir.Value]:
-        """The tensors as initializers; `values` are theirs, in order and packed as they say."""
+    def add(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
+        """The tensors as initializers; `groups` are their values, packed as they say."""
         initializers = [self._placed(tensor) for tensor in tensors]
         if self._file is not None:
-            for tensor, initializer, array in zip(tensors, initializers, values(), strict=True):
-                assert array.nbytes == tensor.nbytes, f"{tensor} is not {array.nbytes} bytes"
-                self._write(self._file, initializer, array)
+            self._write(self._file, tensors, initializers, groups())
         return initializers
 
     def _placed(self, tensor: Packed) -> ir.Value:
@@ -76,11 +80,40 @@ class DataFile:
             const_value=external,
         )
 
-    def _write(self, file: BinaryIO, initializer: ir.Value, array: NDArray[Any]) -> None:
-        external = initializer.const_value
-        assert isinstance(external, ir.ExternalTensor)
-        file.seek(external.offset or 0)
-        file.write(array.data if array.flags.c_contiguous else array.tobytes())
+    def _write(
+        self,
+        file: BinaryIO,
+        tensors: Sequence[Packed],
+        initializers: Sequence[ir.Value],
+        groups: Iterable[Sequence[NDArray[Any]]],
+    ) -> None:
+        written = [0] * len(tensors)
+        for group in groups:
+            for n, (tensor, value, array) in enumerate(
+                zip(tensors, initializers, group, strict=True)
+            ):
+                external = value.const_value
+                assert isinstance(external, ir.ExternalTensor)
+                start = external.offset or 0
+                if tensor.by_columns and array.nbytes < tensor.nbytes:
+                    _write_columns(file, start, tensor, written[n], array)
+                else:
+                    file.seek(start + written[n])
+                    file.write(np.ascontiguousarray(array).data)
+                written[n] += array.nbytes
+        for tensor, count in zip(tensors, written, strict=True):
+            assert count == tensor.nbytes, f"{tensor} is not {count} bytes"
+
+
+def _write_columns(
+    file: BinaryIO, start: int, tensor: Packed, before: int, array: NDArray[Any]
+) -> None:
+    """Columns [rows, some] of a tensor [rows, columns], behind `before` bytes of other columns."""
+    rows = tensor.shape[0]
+    stride, skipped = tensor.nbytes // rows, before // rows
+    for row, part in enumerate(array):
+        file.seek(start + row * stride + skipped)
+        file.write(np.ascontiguousarray(part).data)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ weight in this packing".
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -14,13 +14,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.onnx.data import DataFile, Packed, Values
+from export.ahead import ahead
+from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.shapes import component
 from export.targets import Quantization, Share
 from export.weights import FloatArray, Weights
 
+ROW_VALUES = 1 << 20
+"""Values that are read and packed at once: their copies stay in a processor's cache."""
+COLUMN_VALUES = 1 << 24
+"""The same where each row is written in many places: fewer, larger groups."""
 FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOAT16)}
 
 
@@ -78,7 +83,7 @@ class Parameters:
 
     def constant(self, name: str, values: np.ndarray, dtype: ir.DataType) -> ir.Value:
         """An initializer with these values; the same name gives the same initializer."""
-        return self._put([Packed(name, dtype, values.shape)], lambda: [values])[0]
+        return self._put([Packed(name, dtype, values.shape)], lambda: [[values]])[0]
 
     def integers(self, *values: int) -> ir.Value:
         """A small int64 constant, kept in the graph itself: shape inference reads its values."""
@@ -113,21 +118,23 @@ class Parameters:
         joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         return self._put(
             [Packed("+".join(names), ir.DataType.FLOAT, joined)],
-            lambda: [np.concatenate([self._read(name) for name in names])],
+            lambda: [[np.concatenate([self._weights.read(name) for name in names])]],
         )[0]
 
     def dense(self, names: Sequence[str], bits: int, transposed: bool) -> ir.Value:
         """Float rows of `{name}.weight` for all names, [rows, columns] or transposed."""
         numpy_type, dtype = FLOATS[bits]
         shape = (self.rows(names), self.columns(names[0]))
-        packed = Packed(_key(names, "weight"), dtype, shape[::-1] if transposed else shape)
+        packed = Packed(
+            _key(names, "weight"), dtype, shape[::-1] if transposed else shape, transposed
+        )
         self._account(names, [packed], str(np.dtype(numpy_type)))
 
-        def values() -> list[NDArray[Any]]:
-            rows = self._rows(names).astype(numpy_type)
-            return [np.ascontiguousarray(rows.T) if transposed else rows]
+        def pack(rows: FloatArray) -> list[NDArray[Any]]:
+            values = rows.astype(numpy_type)
+            return [values.T if transposed else values]
 
-        return self._put([packed], values)[0]
+        return self._put([packed], lambda: self._groups(names, pack, transposed))[0]
 
     def blocked(
         self, names: Sequence[str], storage: Storage, flat: bool = False
@@ -145,13 +152,13 @@ class Parameters:
         ]
         self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
 
-        def values() -> list[NDArray[Any]]:
+        def pack(rows: FloatArray) -> list[NDArray[Any]]:
             if storage.bits == 4:
-                codes, scales = blocks.four_bits(self._rows(names), storage.block)
+                codes, scales = blocks.four_bits(rows, storage.block)
                 return [blocks.pairs(codes), scales]
-            return list(blocks.eight_bits(self._rows(names), storage.block))
+            return list(blocks.eight_bits(rows, storage.block))
 
-        codes, scales = self._put(packed, values)
+        codes, scales = self._put(packed, lambda: self._groups(names, pack))
         return codes, scales
 
     def int4_rows(self, names: Sequence[str], block: int) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -168,43 +175,59 @@ class Parameters:
         ]
         self._account(names, packed, f"int4 in blocks of {block}, by rows")
 
-        def values() -> list[NDArray[Any]]:
-            codes, factors, scales = blocks.four_bit_rows(self._rows(names), block)
+        def pack(rows: FloatArray) -> list[NDArray[Any]]:
+            codes, factors, scales = blocks.four_bit_rows(rows, block)
             return [blocks.pairs(codes.view(np.uint8) & np.uint8(15)), factors, scales]
 
-        codes, factors, scales = self._put(packed, values)
+        codes, factors, scales = self._put(packed, lambda: self._groups(names, pack))
         return codes, factors, scales
 
     def uint8_columns(self, names: Sequence[str]) -> tuple[ir.Value, ir.Value]:
         """uint8 [columns, rows] around 128 and float32 scales [rows], for DynamicQuantizeMatMul."""
         rows, columns = self.rows(names), self.columns(names[0])
         packed = [
-            Packed(_key(names, "codes"), ir.DataType.UINT8, (columns, rows)),
+            Packed(_key(names, "codes"), ir.DataType.UINT8, (columns, rows), by_columns=True),
             Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
         ]
         self._account(names, packed, "int8 by rows")
 
-        def values() -> list[NDArray[Any]]:
-            codes, scales = blocks.eight_bit_rows(self._rows(names))
-            return [np.ascontiguousarray(codes.view(np.uint8).T) ^ np.uint8(128), scales]
+        def pack(rows: FloatArray) -> list[NDArray[Any]]:
+            codes, scales = blocks.eight_bit_rows(rows)
+            return [codes.view(np.uint8).T ^ np.uint8(128), scales]
 
-        codes, scales = self._put(packed, values)
+        codes, scales = self._put(packed, lambda: self._groups(names, pack, True))
         return codes, scales
 
-    def _put(self, tensors: Sequence[Packed], values: Values) -> list[ir.Value]:
+    def _put(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
         """The initializers of these names, made once."""
         if tensors[0].name not in self.values:
-            made = self._data.add(tensors, values)
+            made = self._data.add(tensors, groups)
             self.values |= {tensor.name: value for tensor, value in zip(tensors, made, strict=True)}
         return [self.values[tensor.name] for tensor in tensors]
 
-    def _rows(self, names: Sequence[str]) -> FloatArray:
-        parts = [self._read(f"{name}.weight") for name in names]
-        flat = [part.reshape(len(part), -1) for part in parts]
-        return flat[0] if len(flat) == 1 else np.concatenate(flat)
+    def _groups(
+        self,
+        names: Sequence[str],
+        pack: Callable[[FloatArray], list[NDArray[Any]]],
+        by_columns: bool = False,
+    ) -> Iterator[list[NDArray[Any]]]:
+        """The weights' rows one after the other, packed by groups.
 
-    def _read(self, name: str) -> FloatArray:
-        return self._weights.read(name)
+        Two groups are in the making at once: numpy lets other threads work meanwhile.
+        """
+        most = COLUMN_VALUES if by_columns else ROW_VALUES
+        step = max(1, most // self.columns(names[0]))
+        parts = [
+            (f"{name}.weight", start, min(start + step, self.rows([name])))
+            for name in names
+            for start in range(0, self.rows([name]), step)
+        ]
+
+        def made(part: tuple[str, int, int]) -> list[NDArray[Any]]:
+            rows = self._weights.read(*part)
+            return pack(rows.reshape(len(rows), -1))
+
+        return ahead(made, parts)
 
     def _account(self, names: Sequence[str], packed: Sequence[Packed], kind: str) -> None:
         sizes = {name: prod(self._shapes[f"{name}.weight"]) for name in names}

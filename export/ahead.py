@@ -1,0 +1,23 @@
+"""Works on the next items while the last one's result is used. NOT aware of what is worked on."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+WORKERS = 2
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> Iterator[R]:
+    """`map` in threads, in order, with at most `workers` results that wait to be used."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            if len(waiting) == workers:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(function, item))
+        while waiting:
+            yield waiting.popleft().result()
