@@ -41,7 +41,7 @@ TILES = "tiles an image may be cut into, overview included (default: the model's
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's error becomes one line on stderr."""
     try:
-        arguments = parser().parse_args(argv)
+        arguments = _parsed(argv)
         run = importlib.import_module(COMMANDS[arguments.command]).run
         return cast(Callable[[argparse.Namespace], int], run)(arguments)
     except UserError as error:
@@ -66,6 +66,21 @@ def parser() -> argparse.ArgumentParser:
     _footprint(commands.add_parser("footprint", help="bytes and memory of exports not yet made"))
     _ask(commands.add_parser("ask", help="ask an artifact about an image and see the timings"))
     return whole
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """argparse takes an optional question only before the options; here it may come behind them."""
+    whole = parser()
+    arguments, left = whole.parse_known_args(argv)
+    if (
+        len(left) == 1
+        and not left[0].startswith("-")
+        and getattr(arguments, "question", None) == ""
+    ):
+        arguments.question = left.pop()
+    if left:
+        whole.error(f"unrecognized arguments: {' '.join(left)}")
+    return arguments
 
 
 def _list(command: argparse.ArgumentParser) -> None:
@@ -165,7 +180,10 @@ def _ask(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("artifact", metavar="ARTIFACT", help="folder of an artifact (or a model, as it is)")
     add("image", metavar="IMAGE", help="an image file")
-    add("question")
+    add("question", nargs="?", default="", help="what is asked, or looked for")
+    add("--task", default="", metavar="NAME", help="of models with tasks of their own: detect, …")
+    shares = "what is asked about: a point or a box, in shares of width and height"
+    add("--place", type=_place, default=(), metavar="X,Y[,X,Y]", help=shares)
     first = "default: the first that opens it and is available"
     add("--runtime", type=_one_of("runtime", RUNTIMES), metavar="NAME", help=first)
     _count(command, "max-tokens", 64, "default 64")
@@ -173,6 +191,14 @@ def _ask(command: argparse.ArgumentParser) -> None:
     _count(command, "threads", None, "default: all usable CPUs")
     add("--offline", action="store_true", help="a model of the hub from the cache alone")
     add("--json", action="store_true", help="end with one line of JSON")
+
+
+def _place(text: str) -> tuple[float, ...]:
+    """A point, or two corners of a box."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers; give X,Y") from None
 
 
 def _one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:

@@ -1,7 +1,8 @@
 """The proof ladder: what an artifact computes against what its checkpoint computes.
 
 (a) every tensor explained, (b) preprocessing equals the HF processor's, (c) the vision features,
-(d) next-token distributions on fixed answers, (e) greedy tokens. NOT aware of clocks or reports.
+(d) next-token distributions on fixed answers, (e) greedy tokens, and (f) the places that models
+with region heads answer with. NOT aware of clocks or reports.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.artifact import Artifact
+from export.families.spec import Templates
 from export.model import Model
 from runtimes import RUNTIMES, processor
 from runtimes.base import FloatArray, Request, Session
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 Check = Mapping[str, Any]
 MAX_TOKENS = 16
+PLACE_TOLERANCE = 1e-6  # a bin is 1/1024; both sides choose the same ones
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,12 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
         from runtimes.reference import Scorer  # torch: only where there is one
 
         session = runtime.open_session(replace(artifact, manifest=manifest), threads=2)
-        checks |= _compare(Scorer(replace(model, image=image)), session, edge(image))
+        scorer = Scorer(replace(model, image=image))
+        most = model.prompt.most_images
+        asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]
+        checks |= _compare(scorer, session, asked)
+        if isinstance(model.prompt, Templates):
+            checks |= {"places": _places(scorer, session, asked[0], model.prompt)}
         session.close()
     bounds = BOUNDS[artifact.manifest.recipe]
     if reason is None and model.weights.synthetic and not bounds.exact:
@@ -73,9 +81,9 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
     return {"passed": passed, "unjudged": reason, "failures": failures, "checks": checks}
 
 
-def _compare(reference: "Scorer", session: Session, pixels: int) -> dict[str, Check]:
+def _compare(reference: "Scorer", session: Session, asked: list[Probe]) -> dict[str, Check]:
     fidelity, features, equal, total = Accumulator(), _Features(), 0, 0
-    for probe in probes(pixels):
+    for probe in asked:
         request = _request(probe, reference)
         expected_features = reference.features(request)
         expected = reference.score(request, expected_features)
@@ -87,6 +95,7 @@ def _compare(reference: "Scorer", session: Session, pixels: int) -> dict[str, Ch
         free = replace(request, answer=None, max_tokens=MAX_TOKENS)
         _, tokens, _ = _collect(session, free)
         judged = reference.score(replace(free, answer=tokens), expected_features)
+        judged[1:, list(reference.never_later)] = -np.inf
         equal += _agreeing(tokens, judged)
         total += len(tokens)
     result = fidelity.result()
@@ -96,6 +105,27 @@ def _compare(reference: "Scorer", session: Session, pixels: int) -> dict[str, Ch
         "logits": vars(result),
         "greedy": {"equal": equal, "of": total},
     }
+
+
+def _places(
+    reference: "Scorer", session: Session, probe: Probe, templates: Templates
+) -> dict[str, Any]:
+    """The first place of each task that answers with some: how far it is from the reference's.
+
+    In shares of the image; one that only one side finds is as far as can be.
+    """
+    differences = {}
+    for name, task in templates.tasks.items():
+        if task.answer == "text":
+            continue
+        place = (0.25, 0.375) if "place" in task.needs else ()
+        request = Request("shape", probe.images, task=name, place=place)
+        wanted = reference.first_place(request)
+        found = next((e.place for e in session.generate(request) if e.kind == "place"), ())
+        same = len(wanted) == len(found)
+        differences[name] = max((abs(a - b) for a, b in zip(wanted, found, strict=same)), default=0)
+        differences[name] = differences[name] if same else 1.0
+    return {"n": len(differences), "differences": differences}
 
 
 def _request(probe: Probe, reference: "Scorer") -> Request:
@@ -164,3 +194,11 @@ def _judge(checks: Mapping[str, Check], bounds: Bounds, measured: bool) -> Itera
         yield f"logits: top-1 agreement {logits['top1']:.3f}, expected at least {bounds.top1}"
     if bounds.top1 == 1.0 and greedy["equal"] < greedy["of"]:
         yield f"greedy tokens: {greedy['equal']} of {greedy['of']} equal the reference's"
+    if bounds.top1 == 1.0:
+        yield from _moved(checks.get("places", {}).get("differences", {}))
+
+
+def _moved(differences: Mapping[str, float]) -> Iterator[str]:
+    for name, difference in differences.items():
+        if not difference <= PLACE_TOLERANCE:
+            yield f"places: the first of {name} is off by {difference:.4f} of the image"

@@ -11,7 +11,7 @@ import torch
 from export import network
 from export.model import Model
 from export.run import Parameter, Run, resident, streaming
-from runtimes.base import FloatArray, IntArray, Request, Session
+from runtimes.base import FloatArray, IntArray, Place, Request, Session
 from runtimes.crops import joined
 from runtimes.places import Head
 from runtimes.positions import following, of_text, positions
@@ -42,6 +42,16 @@ class Scorer:
         hold = resident if size <= RESIDENT_BYTES else streaming
         self._backend = TorchBackend(model, hold(model.weights))
         self._preparer = preparer_of(model)
+        self._session = GreedySession(self._backend, self._preparer, model.vlm.stop_token_ids)
+
+    @property
+    def never_later(self) -> tuple[int, ...]:
+        """Ids that are not chosen behind the first token of an answer."""
+        return self._preparer.never_later
+
+    def first_place(self, request: Request) -> Place:
+        """The first place of an answer with places; () where there is none."""
+        return next((e.place for e in self._session.generate(request) if e.kind == "place"), ())
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Token ids of an answer's text."""

@@ -27,7 +27,7 @@ def task_of(templates: Templates, request: Request) -> Task:
     given = {"image": request.images, "question": asked, "place": request.place}
     if missing := [need for need in task.needs if not given[need]]:
         raise UserError(f"{name} needs {' and '.join(missing)}, which the request lacks")
-    if len(request.images) > 1:
+    if len(request.images) > templates.most_images:
         raise UserError(
             f"{len(request.images)} images were given, but this model takes one; ask about each"
         )

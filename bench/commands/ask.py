@@ -13,7 +13,7 @@ from bench.reporting.format import megabytes, milliseconds, significant
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes import RUNTIMES, Runtime
-from runtimes.base import Request
+from runtimes.base import Place, Request
 from runtimes.prepare import load_image
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in the next token
@@ -21,6 +21,8 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask once. With --json the last line is an object; see `answer_line`."""
+    if not arguments.question and not arguments.task:
+        raise UserError("nothing is asked; give a question, or --task with what the model can do")
     image = load_image(arguments.image)
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
     loaded = within_tiles(loaded, arguments.max_tiles)
@@ -32,24 +34,37 @@ def run(arguments: argparse.Namespace) -> int:
     session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
     text = detokenizer(loaded)
     watch = Stopwatch()
-    request = Request(arguments.question, (image,), max_tokens=arguments.max_tokens)
-    printer = _Printer(text)
+    request = Request(
+        arguments.question,
+        (image,),
+        max_tokens=arguments.max_tokens,
+        task=arguments.task,
+        place=arguments.place,
+    )
+    printer, places = _Printer(text), []
     for event in watch.watch(session.generate(request)):
         if event.token is not None:
             printer.add(event.token)
+        if event.kind == "place":
+            places.append(event.place)
+            sys.stdout.write(_place(event.place) + "\n")
     session.close()
     timing, load_s, peak = watch.timing(), reading_s + opening_s, peak_bytes()
     sys.stdout.write("\n")
-    line = answer_line(text(timing.tokens).strip(), timing, load_s, peak)
+    answer = text(timing.tokens).strip() or "\n".join(map(_place, places))
+    line = answer_line(answer, timing, load_s, peak, places)
     sys.stdout.write(line + "\n" if arguments.json else "")
     sys.stderr.write("" if arguments.json else _timings(timing, load_s, peak) + "\n")
     return 0
 
 
-def answer_line(answer: str, timing: Timing, load_s: float, peak: int | None) -> str:
-    """The shape that other programs rely on."""
+def answer_line(
+    answer: str, timing: Timing, load_s: float, peak: int | None, places: Sequence[Place] = ()
+) -> str:
+    """The shape that other programs rely on; `places` is there where the answer has some."""
     return json.dumps(
-        {
+        ({"places": places} if places else {})
+        | {
             "answer": answer,
             "token_ids": timing.tokens,
             "load_s": load_s,
@@ -60,6 +75,11 @@ def answer_line(answer: str, timing: Timing, load_s: float, peak: int | None) ->
             "peak_bytes": peak,
         }
     )
+
+
+def _place(place: Place) -> str:
+    """A point, or a box's corners, in shares of the image."""
+    return " ".join(f"{number:.4f}" for number in place)
 
 
 class _Printer:

@@ -375,6 +375,11 @@ class Prompt:
     strip: bool = False
     kind: Literal["text"] = "text"
 
+    @property
+    def most_images(self) -> int | None:
+        """As many as the context holds."""
+        return None
+
 
 @dataclass(frozen=True)
 class Task:
@@ -413,6 +418,11 @@ class Templates:
     @property
     def image_token(self) -> None:
         """No text stands for an image."""
+
+    @property
+    def most_images(self) -> int:
+        """The first positions of a prompt are made for one."""
+        return 1
 
 
 PromptRecipe = Prompt | Templates

@@ -1,5 +1,6 @@
 """models.yaml and what opens: by name, by folder, with random weights."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -47,7 +48,8 @@ def test_the_bundled_model_is_a_checkpoint() -> None:
 
 def test_models_on_the_hub_name_a_revision() -> None:
     entries = [entry for entry in list_models().values() if entry.hub]
-    assert all(entry.revision == "main" or len(entry.revision) == 40 for entry in entries)
+    meant = re.compile(r"main|[0-9a-f]{40}|\d{4}-\d\d-\d\d")
+    assert all(meant.fullmatch(entry.revision) for entry in entries)
     assert all(entry.config for entry in entries)
 
 

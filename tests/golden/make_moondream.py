@@ -25,9 +25,7 @@ import tiny_moondream as tiny
 import torch
 from tokenizers import Tokenizer
 
-from export.families.moondream import MOONDREAM
 from export.model import Model
-from export.weights import Weights
 
 FOLDER = Path(__file__).parent
 ROWS = slice(None, None, 81)
@@ -56,21 +54,14 @@ def reference(checkout: Path, model: Model, config: dict[str, Any]) -> Any:
         MoondreamConfig.from_dict(parts | {"vision": vision}), dtype=torch.float32
     )
     theirs.vision["blocks"] = theirs.vision["blocks"][:layers]
-    theirs.load_state_dict(stored(model.weights, model), strict=False)
-    return theirs.eval()
-
-
-def stored(weights: Weights, model: Model) -> dict[str, torch.Tensor]:
-    """Canonical tensors as the author's code names and shapes them."""
-    made: dict[str, list[np.ndarray]] = {}
-    for name, source in MOONDREAM.sources(model.vlm).items():
-        values = weights.read(name)
-        values = values.T if source.transform == "transpose" else values
-        made.setdefault(source.names[0], []).append(values.reshape(source.stored or values.shape))
-    return {
-        name.removeprefix("model."): torch.from_numpy(np.concatenate(parts).copy())
-        for name, parts in made.items()
+    weights = {
+        name.removeprefix("model."): torch.from_numpy(values.copy())
+        for name, values in tiny.stored(model).items()
     }
+    left = theirs.load_state_dict(weights, strict=False)
+    assert not left.unexpected_keys
+    assert all("kv_cache" in name for name in left.missing_keys)
+    return theirs.eval()
 
 
 class Recorded:

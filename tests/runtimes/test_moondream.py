@@ -10,15 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_moondream as tiny
+import torch
+from PIL import Image
 from tiny_models import tiny_artifact
 
+from bench.cli import main as bench_main
+from export.__main__ import main as export_main
 from export.artifact import Artifact
+from export.errors import UserError
 from export.families.moondream import MOONDREAM
+from export.families.spec import Overlap
 from export.model import Model
 from runtimes import onnxruntime_, reference
-from runtimes.base import Event, FloatArray, Session
-from runtimes.image import pixels
+from runtimes.base import Event, FloatArray, IntArray, Place, Request, Session
+from runtimes.crops import joined, tiling
+from runtimes.image import load_image, pixels
+from runtimes.places import Head, places
 from runtimes.prepare import preparer_of
+from runtimes.proof import prove
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ROWS, VOCAB = slice(None, None, 81), slice(7, None, 400)  # as tests/golden/make_moondream.py keeps
@@ -153,3 +162,164 @@ def test_crops_are_those_of_the_authors_code(name: str) -> None:
     overview, locals_ = levels[-1:], levels[:-1] if len(levels) > 1 else levels
     theirs = np.concatenate([overview, locals_])
     assert hashlib.sha256(theirs.tobytes()).hexdigest() == digest
+
+
+class Script:
+    """A backend with region heads that says what it is told: bins, and tokens that go on or end."""
+
+    context = 100
+
+    def __init__(self, tokens: list[int]) -> None:
+        self.state = np.zeros(1, np.float32)
+        self.tokens = tokens
+        self.seen: list[tuple[int, float]] = []
+
+    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+        assert features is not None
+        self.seen.append((past, float(features.sum())))
+        return one_hot(self.tokens.pop(0), 4)
+
+    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
+        return numbers.sum(axis=1, keepdims=True)
+
+    def place_logits(self, head: Head) -> FloatArray:
+        if head == "coord":
+            return one_hot(512, 1024)
+        return np.concatenate([one_hot(1023, 1024), one_hot(0, 1024)])
+
+
+def one_hot(place: int, width: int) -> FloatArray:
+    return np.eye(width, dtype=np.float32)[place]
+
+
+def scripted(backend: Script, first: int, sized: bool, most: int = 9) -> list[Place]:
+    return list(
+        places(
+            backend,
+            one_hot(first, 4),
+            50,
+            placeholder=9,
+            stop=frozenset({0}),
+            sized=sized,
+            most=most,
+        )
+    )
+
+
+def test_places_end_with_the_stop_token_the_most_or_the_context() -> None:
+    assert scripted(Script([]), 0, sized=False) == []
+    point, box = (0.5, 0.5), (0.0, 0.5 - 2**-11, 1.0, 0.5 + 2**-11)
+    assert scripted(Script([1, 1, 1, 0]), 1, sized=False) == [point, point]
+    assert scripted(Script([0, 0, 0]), 1, sized=True) == [box]
+    assert len(scripted(Script([1] * 99), 1, sized=True, most=4)) == 4
+    assert len(scripted(Script([1] * 99), 1, sized=True, most=99)) == (100 - 50) // 3
+
+
+def test_places_follow_each_other_in_the_cache() -> None:
+    backend = Script([1, 1, 0])
+    scripted(backend, 1, sized=True)
+    assert backend.seen == [(50, 0.5), (51, 0.5), (52, 1 + 2**-10)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request(""), "query needs question"),
+        (Request("cat", task="detect"), "detect needs image"),
+        (Request("cat", task="detct"), "did you mean detect"),
+        (Request(task="gaze", images=(tiny.noise(9, 9),)), "gaze needs place"),
+        (Request("a", images=(tiny.noise(9, 9),) * 2), "2 images were given"),
+        (Request("a", place=(0.5, 1.5)), "from 0 to 1"),
+        (Request("a", place=(0.5,)), "expected x, y"),
+        (Request("a <|endoftext|>"), "a special token"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_one_line(
+    request_: Request, message: str, model: Model
+) -> None:
+    with pytest.raises(UserError) as raised:
+        preparer_of(model)(request_)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_turned_photo_is_cut_as_it_stands_upright(tmp_path: Path) -> None:
+    picture = tiny.noise(700, 500)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    picture.save(tmp_path / "turned.png", exif=exif)
+    found = pixels(load_image(tmp_path / "turned.png"), RECIPE)
+    upright = pixels(picture.transpose(Image.Transpose.ROTATE_270), RECIPE)
+    np.testing.assert_array_equal(found.values, upright.values)
+    assert found.rows > found.cols
+
+
+@pytest.mark.parametrize("size", [(1000, 800), (400, 9000), (9000, 400), (3000, 3000)])
+@pytest.mark.parametrize("budget", [1, 2, 3, 7, 12, 13])
+def test_a_budget_of_tiles_is_kept(size: tuple[int, int], budget: int) -> None:
+    rows, cols = tiling(size, RECIPE.within(budget))
+    assert (rows * cols + 1 if rows * cols > 1 else 1) <= budget
+    assert RECIPE.within(budget).most_tiles <= max(budget, 1)
+
+
+@pytest.mark.parametrize("cut", [(1, 1), (2, 3), (12, 1), (3, 4)])
+def test_joined_patches_are_stitched_and_averaged(cut: tuple[int, int]) -> None:
+    (rows, cols), side, margin = cut, 27, 4
+    step = side - 2 * margin
+    whole = np.random.default_rng(0).standard_normal(
+        (step * rows + 2 * margin, step * cols + 2 * margin, 5), np.float32
+    )
+    crops = [
+        whole[y * step : y * step + side, x * step : x * step + side].reshape(-1, 5)
+        for y in range(rows)
+        for x in range(cols)
+    ]
+    overview = crops[0] if rows * cols == 1 else crops[-1] + 1
+    given = crops if rows * cols == 1 else [*crops, overview]
+    found = joined(given, rows, cols, side, Overlap(margin, 12))
+    channels = torch.from_numpy(whole).permute(2, 0, 1)
+    wanted = torch.nn.functional.adaptive_avg_pool2d(channels, side).permute(1, 2, 0)
+    np.testing.assert_array_equal(found[:, :5], overview)
+    np.testing.assert_allclose(found[:, 5:], wanted.reshape(-1, 5).numpy(), atol=1e-6)
+
+
+def test_a_checkpoint_is_exported_proven_and_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "tiny", tmp_path / "out"
+    folder.mkdir()
+    tiny.save(folder)
+    tiny.noise(300, 200).save(tmp_path / "image.png")
+    assert (
+        export_main([str(folder), "--target", "onnx", "--recipe", "fp32", "--out", str(out)]) == 0
+    )
+    manifest = json.loads((out / "artifact.json").read_text())
+    assert manifest["proof"]["passed"] is True
+    assert set(manifest["proof"]["checks"]["places"]["differences"]) == {"detect", "point", "gaze"}
+    assert set(manifest["components"]) == {"vision", "projection", "embedding", "decoder", "region"}
+    capsys.readouterr()
+    ask = ["ask", str(out), str(tmp_path / "image.png"), "--json"]
+    assert bench_main([*ask, "a red car", "--task", "point"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["token_ids"] == []
+    assert all(len(place) == 2 for place in line["places"])
+    assert bench_main([*ask, "--task", "caption", "--max-tokens", "3"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "places" not in line
+    assert bench_main(ask) == 2
+    assert "nothing is asked" in capsys.readouterr().err
+
+
+def test_a_wrong_region_graph_fails_the_proof(tmp_path: Path) -> None:
+    model = tiny.tiny_moondream("legacy")
+
+    class Changed(tiny.Seeded):
+        def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
+            values = super().read(name, start, stop)
+            return -values if name == "region.coord_decoder.1.weight" else values
+
+    changed = replace(model, weights=Changed(model.vlm))
+    artifact = tiny_artifact(changed, "onnx", "fp32", tmp_path)
+    proof = prove(model, artifact)
+    assert proof["passed"] is False
+    assert all(failure.startswith("places: ") for failure in proof["failures"])

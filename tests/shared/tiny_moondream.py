@@ -4,14 +4,17 @@ The author's code fixes 27 x 27 patches of 14 pixels, heads of 64 values and the
 templates; all else is small. The golden outputs in tests/golden were made from these.
 """
 
+import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod, sqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 
 from export.families.moondream import MOONDREAM
 from export.families.spec import Vlm
@@ -80,6 +83,27 @@ def tiny_moondream(tokenizer: str) -> Model:
     files = tokenizer_files(vlm)
     prompt = MOONDREAM.prompt(vlm, content)
     return Model("tiny", vlm, MOONDREAM.image(vlm, {}), prompt, Seeded(vlm), files, folder=None)
+
+
+def stored(model: Model) -> dict[str, np.ndarray]:
+    """The tensors by the names and in the shapes of a checkpoint."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for name, source in MOONDREAM.sources(model.vlm).items():
+        values = model.weights.read(name)
+        values = values.T if source.transform == "transpose" else values
+        parts.setdefault(source.names[0], []).append(values.reshape(source.stored or values.shape))
+    return {name: np.ascontiguousarray(np.concatenate(some)) for name, some in parts.items()}
+
+
+def save(folder: Path, prefix: str = "model.") -> Path:
+    """A checkpoint folder as the author's wrapper saves it, tensors named with this prefix."""
+    model = tiny_moondream("legacy")
+    tensors = {prefix + name.removeprefix("model."): x for name, x in stored(model).items()}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config("legacy")))
+    for name, content in model.files.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def tokenizer_files(vlm: Vlm) -> dict[str, bytes]:
