@@ -4,6 +4,7 @@ Writers are reached by name when they are needed: importing this table imports n
 """
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,20 @@ class Written:
     details: Mapping[str, Any]
     """Target-specific facts for artifact.json (opset and domains, GGUF types, …)."""
 
+    def beside(self, other: "Written") -> "Written":
+        """Both, of other components each, in one folder."""
+        mine, theirs = self.quantization, other.quantization
+        types = Counter(mine.types) + Counter(theirs.types)
+        return Written(
+            {**self.components, **other.components},
+            Quantization(
+                {**mine.components, **theirs.components},
+                dict(types),
+                mine.fallbacks + theirs.fallbacks,
+            ),
+            {**self.details, **other.details},
+        )
+
 
 @dataclass(frozen=True)
 class Target:
@@ -81,7 +96,7 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "onnx": Target("export.onnx.write:write", ("native",), "export.onnx.write:sizes"),
-    "gguf": Target("export.gguf.write:write", ("native",), "export.gguf.write:sizes"),
+    "gguf": Target("export.gguf.write:write", ("native", "onnx-vision"), "export.gguf.write:sizes"),
 }
 
 

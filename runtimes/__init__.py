@@ -5,7 +5,7 @@ NOT aware of what is asked of a session or of how long an answer takes.
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal, cast
 
@@ -14,6 +14,12 @@ from export.model import Model
 from runtimes.base import Session
 
 ANY_TARGET = "*"
+# module -> the extra of pyproject.toml that brings it, where they are called differently
+EXTRAS: Mapping[str, str] = {
+    "llama_cpp": "llama-cpp",
+    "onnxruntime_genai": "peers",
+    "torch": "reference",
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Runtime:
     takes: Literal["artifact", "checkpoint"] = "artifact"
     imports: tuple[str, ...] = ()
     """Modules it needs. Imported before the clock runs, so that loading is only loading."""
+    imports_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Layouts that need more of them."""
     distributions: tuple[str, ...] = ()
     """What they are called on PyPI; their versions belong to every measurement."""
     hidden: bool = False
@@ -39,13 +47,13 @@ class Runtime:
             return self.takes == "checkpoint"
         return target in self.targets or ANY_TARGET in self.targets
 
-    def unavailable(self) -> str | None:
-        """Why it cannot be used here, or None. Imports nothing."""
-        absent = [name for name in self.imports if find_spec(name) is None]
+    def unavailable(self, layout: str | None = None) -> str | None:
+        """Why it cannot be used here (for artifacts of a layout), or None. Imports nothing."""
+        absent = [name for name in self._needed(layout) if find_spec(name) is None]
         if not absent:
             return None
-        extra = self.module.removeprefix("runtimes.").rstrip("_").replace("_", "-")
-        return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{extra}]')"
+        extras = ",".join(EXTRAS.get(name, name) for name in absent)
+        return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{extras}]')"
 
     def open_session(
         self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
@@ -54,10 +62,13 @@ class Runtime:
         function = importlib.import_module(self.module).open_session
         return cast(Session, function(subject, threads=threads, device=device))
 
-    def preload(self) -> None:
-        """Import the libraries it needs."""
-        for name in self.imports:
+    def preload(self, layout: str | None = None) -> None:
+        """Import the libraries it needs (for artifacts of a layout)."""
+        for name in self._needed(layout):
             importlib.import_module(name)
+
+    def _needed(self, layout: str | None) -> tuple[str, ...]:
+        return (*self.imports, *self.imports_for.get(layout or "", ()))
 
 
 RUNTIMES: Mapping[str, Runtime] = {
@@ -81,7 +92,8 @@ RUNTIMES: Mapping[str, Runtime] = {
         targets=("gguf",),
         devices=("cpu",),
         imports=("llama_cpp",),
-        distributions=("llama-cpp-python",),
+        imports_for={"onnx-vision": ("onnxruntime",)},
+        distributions=("llama-cpp-python", "onnxruntime"),
         cache_value_bytes=2,
     ),
     # What others offer for the same files, to be measured beside ours.

@@ -1,13 +1,16 @@
-"""llama.cpp on the CPU: a GGUF text model, and its vision tower through mtmd.
+"""llama.cpp on the CPU: a GGUF text model, and a vision tower through mtmd or ONNX Runtime.
 
 Uses the bindings' C functions, not their `Llama` class, which samples and copies on its own.
 NOT aware of prompts or clocks.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
-from runtimes.llama_cpp_files import checked_files
+from runtimes.llama_cpp_files import checked_decoder, checked_mmproj
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, room
 from runtimes.vision import Tower
@@ -34,22 +37,14 @@ class LlamaBackend:
         self, artifact: Artifact, threads: int, context: int, *, cache_bits: int = 16
     ) -> None:
         from runtimes.llama_cpp_decoder import LlamaDecoder
-        from runtimes.llama_cpp_vision import MtmdTower
 
-        manifest = artifact.manifest
-        files = checked_files(artifact)
         self.context = context
-        self._vlm = manifest.vlm
-        self._decoder = LlamaDecoder(files.decoder, threads, context, cache_bits=cache_bits)
+        self._vlm = artifact.manifest.vlm
+        path = checked_decoder(artifact)
+        tower = TOWERS[artifact.manifest.layout]
+        self._decoder = LlamaDecoder(path, threads, context, cache_bits=cache_bits)
         try:
-            self._tower: Tower = MtmdTower(
-                files.vision,
-                self._decoder.model,
-                manifest.vlm,
-                files.tiles,
-                files.longest_edge,
-                threads,
-            )
+            self._tower = tower(artifact, self._decoder.model, threads)
         except UserError:
             self._decoder.close()
             raise
@@ -69,3 +64,22 @@ class LlamaBackend:
     def close(self) -> None:
         self._tower.close()
         self._decoder.close()
+
+
+def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int) -> Tower:
+    from runtimes.llama_cpp_vision import MtmdTower
+
+    return MtmdTower(checked_mmproj(artifact), text_model, artifact.manifest.vlm, threads)
+
+
+def _onnx_tower(artifact: Artifact, _text_model: Any, threads: int) -> Tower:
+    from runtimes.onnxruntime_vision import OnnxTower
+
+    return OnnxTower(artifact, threads)
+
+
+TOWERS: Mapping[str, Callable[[Artifact, Any, int], Tower]] = {
+    "native": _mtmd_tower,
+    "onnx-vision": _onnx_tower,
+}
+"""By the artifact's layout: mmproj through mtmd, or the onnx target's graphs."""

@@ -30,6 +30,7 @@ MOST_AXES, SHORT_ARRAY = 4, 16
 # ggml type -> values and bytes of a block (ggml.h, ggml-common.h): F32, F16, Q4_0, Q8_0.
 BLOCKS: Mapping[int, tuple[int, int]] = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34)}
 EDGES = range(1, 8193)  # pixels; a damaged number must not become an allocation
+TEXT = ("embedding", "decoder")
 REMEDY = "export the model again"
 
 
@@ -42,39 +43,44 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Files:
-    """An artifact's two files, and the longest edge (pixels) that mtmd scales images to."""
+class Mmproj:
+    """An artifact's vision file, and the longest edge (pixels) that mtmd scales images to."""
 
-    decoder: Path
-    vision: Path
+    path: Path
     tiles: Tiles
     longest_edge: int
 
 
-def checked_files(artifact: Artifact) -> Files:
-    """The artifact's files, complete and of this model.
+def checked_decoder(artifact: Artifact) -> Path:
+    """The artifact's text model, complete and of this model.
 
     Raises UserError for a file that is missing, damaged, cut short or of another model.
     """
+    vlm = artifact.manifest.vlm
+    facts = metadata.facts_of(vlm)
+    texts = {name: shape for name, shape in shapes(vlm).items() if component(name) in TEXT}
+    path = artifact.path / artifact.manifest.components["decoder"][0]
+    _check(path, {metadata.ARCHITECTURE: facts.arch, **metadata.decoder(vlm, facts)}, texts)
+    return path
+
+
+def checked_mmproj(artifact: Artifact) -> Mmproj:
+    """The artifact's vision tower for mtmd. Raises UserError as `checked_decoder` does."""
     manifest, vlm = artifact.manifest, artifact.manifest.vlm
-    (facts, tiles), expected = metadata.facts_of(vlm, manifest.image), shapes(vlm)
-    towers = {name: shape for name, shape in expected.items() if component(name) == "vision"}
-    texts = {name: shape for name, shape in expected.items() if name not in towers}
-    numbers = metadata.decoder(vlm, facts)
-    decoder = artifact.path / manifest.components["decoder"][0]
-    _check(decoder, {metadata.ARCHITECTURE: facts.arch, **numbers}, texts)
+    facts, tiles = metadata.facts_of(vlm), metadata.tiles_of(vlm, manifest.image)
+    towers = {name: shape for name, shape in shapes(vlm).items() if component(name) == "vision"}
     numbers = metadata.vision(vlm, tiles, facts)
     del numbers[metadata.LONGEST_EDGE]  # the recipe's may be lowered to have fewer tiles
-    vision = artifact.path / manifest.components["vision"][0]
-    header = _check(vision, {metadata.ARCHITECTURE: "clip", **numbers}, towers)
+    path = artifact.path / manifest.components["vision"][0]
+    header = _check(path, {metadata.ARCHITECTURE: "clip", **numbers}, towers)
     edge = header.values.get(metadata.LONGEST_EDGE)
     if not isinstance(edge, int) or edge % tiles.tile or edge not in EDGES:
         raise UserError(
-            f"{vision}: {metadata.LONGEST_EDGE} is {edge}, but llama.cpp cuts only multiples of "
-            f"the tile ({tiles.tile}) up to {EDGES[-1]} as this model does; use --target "
-            f"onnx"
+            f"{path}: {metadata.LONGEST_EDGE} is {edge}, but llama.cpp cuts only multiples of "
+            f"the tile ({tiles.tile}) up to {EDGES[-1]} as this model does; use --layout "
+            f"onnx-vision"
         )
-    return Files(decoder, vision, tiles, edge)
+    return Mmproj(path, tiles, edge)
 
 
 def read_header(path: Path) -> Header:

@@ -5,7 +5,6 @@ NOT aware of prompts or of the text model's arithmetic.
 
 import ctypes
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from export.errors import UserError
 from export.families.spec import Tiles, Vlm
 from runtimes.base import FloatArray
 from runtimes.image import Pixels
+from runtimes.llama_cpp_files import Mmproj
 
 Bytes = NDArray[np.uint8]
 
@@ -29,20 +29,18 @@ class MtmdTower:
     pixels that the artifact's recipe made, the overview included.
     """
 
-    def __init__(
-        self, path: Path, text_model: Any, vlm: Vlm, image: Tiles, longest_edge: int, threads: int
-    ) -> None:
-        """`longest_edge` is the file's, in whole tiles. Raises UserError for an unfit file."""
+    def __init__(self, file: Mmproj, text_model: Any, vlm: Vlm, threads: int) -> None:
+        """Raises UserError where llama.cpp cannot load the file."""
         self._tokens, self._hidden = vlm.tokens_per_tile, vlm.text.hidden
-        self._image = image
-        self._columns = longest_edge // image.tile
+        self._image = file.tiles
+        self._columns = file.longest_edge // file.tiles.tile
         settings = mtmd.mtmd_context_params_default()
         settings.use_gpu = False
         settings.print_timings = False
         settings.n_threads = threads
-        self._context = mtmd.mtmd_init_from_file(os.fsencode(path), text_model, settings)
+        self._context = mtmd.mtmd_init_from_file(os.fsencode(file.path), text_model, settings)
         if not self._context:
-            raise UserError(f"{path}: llama.cpp cannot load it; export the model again")
+            raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         return np.concatenate([self._encoded(image.values) for image in images])

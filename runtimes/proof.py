@@ -55,7 +55,7 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
     }
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
-    reason = runtime.unavailable() or RUNTIMES["reference"].unavailable()
+    reason = runtime.unavailable(artifact.manifest.layout) or RUNTIMES["reference"].unavailable()
     if reason is not None:
         checks |= {name: {"skipped": reason} for name in ("features", "logits", "greedy")}
     else:

@@ -26,10 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
     image = load_image(arguments.image)
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
     loaded = within_tiles(loaded, arguments.max_tiles)
-    runtime = _runtime(
-        arguments.runtime, loaded.manifest.target if isinstance(loaded, Artifact) else None
-    )
-    runtime.preload()
+    manifest = loaded.manifest if isinstance(loaded, Artifact) else None
+    target, layout = (manifest.target, manifest.layout) if manifest else (None, None)
+    runtime = _runtime(arguments.runtime, target, layout)
+    runtime.preload(layout)
     threads = arguments.threads or usable_cpus()
     session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
     text = detokenizer(loaded)
@@ -99,7 +99,7 @@ class _Printer:
             self._written = whole
 
 
-def _runtime(name: str | None, target: str | None) -> Runtime:
+def _runtime(name: str | None, target: str | None, layout: str | None) -> Runtime:
     """The one asked for, else the first that opens the target and is available."""
     if name is not None:
         fitting = [RUNTIMES[name]] if RUNTIMES[name].opens(target) else []
@@ -109,7 +109,7 @@ def _runtime(name: str | None, target: str | None) -> Runtime:
     if not fitting:
         able = [key for key, row in RUNTIMES.items() if row.opens(target) and not row.hidden]
         raise UserError(f"{name or 'no runtime'} does not open {what}; choose {' or '.join(able)}")
-    reasons = [row.unavailable() for row in fitting]
+    reasons = [row.unavailable(layout) for row in fitting]
     if all(reasons):
         raise UserError(f"no runtime for {what}: {'; '.join(str(reason) for reason in reasons)}")
     return fitting[reasons.index(None)]

@@ -73,7 +73,7 @@ def plan(sources: Sequence[Source], choices: Choices) -> Plan:
             source.problem
             or _mismatch(case, choices.runtimes[case.runtime])
             or _outside(case, task, choices)
-            or choices.runtimes[case.runtime].unavailable()
+            or choices.runtimes[case.runtime].unavailable(case.subject.layout)
             or task.unavailable()
             or _unfit(source, task, reference)
         )

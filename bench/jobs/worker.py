@@ -34,7 +34,7 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     case, runtime, task = job.case, RUNTIMES[job.case.runtime], TASKS[job.case.task]
     tell("starting")
     phases = Phases(case.device)
-    runtime.preload()
+    runtime.preload(case.subject.layout)
     phases.end("start")
 
     tell("loading")

@@ -18,14 +18,23 @@ LONGEST_EDGE = "clip.vision.preproc_image_size"
 ACTIVATIONS: Mapping[Activation, str] = {"gelu_tanh": "clip.use_gelu", "silu": "clip.use_silu"}
 
 
-def facts_of(vlm: Vlm, image: ImageRecipe) -> tuple[Gguf, Tiles]:
-    """What llama.cpp calls this family, and its tiles. Raises UserError where there is no GGUF."""
+def facts_of(vlm: Vlm) -> Gguf:
+    """What llama.cpp calls this family. Raises UserError where there is no GGUF of it."""
     facts = FAMILIES[vlm.family].gguf
-    if facts is None or not isinstance(image, Tiles):
+    if facts is None:
         raise UserError(
             f"{vlm.family} cannot be written as GGUF yet; export for the onnx target instead"
         )
-    return facts, image
+    return facts
+
+
+def tiles_of(vlm: Vlm, image: ImageRecipe) -> Tiles:
+    """The image recipe as mmproj can have it. Raises UserError where it cannot."""
+    if not isinstance(image, Tiles):
+        raise UserError(
+            f"{vlm.family}'s tower cannot be an mmproj yet; export with --layout onnx-vision"
+        )
+    return image
 
 
 def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:

@@ -1,8 +1,9 @@
-"""Writes a model as GGUF: the decoder with its tokenizer, and the vision tower as mmproj."""
+"""Writes a model as GGUF: the decoder with its tokenizer, the vision tower as mmproj or as ONNX."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
@@ -25,37 +26,52 @@ FILE_TYPES: Mapping[str, LlamaFileType] = {
     "Q8_0": LlamaFileType.MOSTLY_Q8_0,
     "Q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
+ONNX_VISION = "onnx-vision"
+"""The layout whose tower is the onnx target's, its rows fed to the decoder."""
 ROTATED = (".attn_q.weight", ".attn_k.weight")
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Write `<model>-<type>.gguf` and `mmproj-<model>-<type>.gguf` into `folder`.
+    """Write `<model>-<type>.gguf` and the vision tower into `folder`.
 
-    Files are named after the type that most of their parameters have, as llama.cpp's users expect.
+    The tower is `mmproj-<model>-<type>.gguf`, or the graphs of the onnx target (ONNX_VISION). Files
+    are named after the type that most of their parameters have, as llama.cpp's users expect.
     """
-    facts, _ = metadata.facts_of(model.vlm, model.image)
-    tensors, fallbacks = _planned(model.vlm, facts, recipe)
-    files = _files(model, tensors)
+    facts = metadata.facts_of(model.vlm)
+    tensors, fallbacks = _planned(model.vlm, facts, recipe, layout)
+    files = _files(model, facts, tensors, layout)
     for planned in files.values():
         write_file(folder / planned.name, planned, model.weights)
-    return Written(
+    written = Written(
         {component: (planned.name,) for component, planned in files.items()},
         Quantization(_shares(tensors), _types(tensors), fallbacks),
-        {"layout": layout, "arch": facts.arch, "projector": facts.projector_type},
+        {"layout": layout, "arch": facts.arch},
     )
+    if layout == ONNX_VISION:
+        from export.onnx.write import vision_graphs_of, write_graphs  # onnx-ir: only where needed
+
+        graphs = vision_graphs_of(model.vlm)
+        return written.beside(write_graphs(model, recipe, folder, graphs))
+    return replace(written, details={**written.details, "projector": facts.projector_type})
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     """Bytes of each file that `write` would make; reads no weight."""
-    facts, _ = metadata.facts_of(model.vlm, model.image)
-    tensors, _ = _planned(model.vlm, facts, recipe)
-    return {planned.name: planned.nbytes for planned in _files(model, tensors).values()}
+    facts = metadata.facts_of(model.vlm)
+    tensors, _ = _planned(model.vlm, facts, recipe, layout)
+    files = _files(model, facts, tensors, layout)
+    found = {planned.name: planned.nbytes for planned in files.values()}
+    if layout == ONNX_VISION:
+        from export.onnx.write import sizes_of, vision_graphs_of
+
+        found |= sizes_of(model, recipe, vision_graphs_of(model.vlm))
+    return found
 
 
-def _files(model: Model, tensors: Sequence[Planned]) -> Mapping[str, PlannedFile]:
+def _files(
+    model: Model, facts: Gguf, tensors: Sequence[Planned], layout: str
+) -> Mapping[str, PlannedFile]:
     """By component, in the order in which they are written."""
-    facts, tiles = metadata.facts_of(model.vlm, model.image)
-    _expect_division_by_255(tiles)
     vision = tuple(tensor for tensor in tensors if component(tensor.name) == "vision")
     text = tuple(tensor for tensor in tensors if component(tensor.name) != "vision")
     name = safe_name(model.name)
@@ -64,16 +80,19 @@ def _files(model: Model, tensors: Sequence[Planned]) -> Mapping[str, PlannedFile
         **metadata.decoder(model.vlm, facts),
         **tokenizer_metadata(model.files, model.vlm, facts.tokenizer_pre),
     }
+    files = {
+        "decoder": PlannedFile(f"{name}-{main_type(text)}.gguf", facts.arch, decoder_keys, text)
+    }
+    if layout == ONNX_VISION:
+        return files
+    tiles = metadata.tiles_of(model.vlm, model.image)
+    _expect_division_by_255(tiles)
     vision_keys = {
         **general("mmproj", model.name, vision),
         **metadata.vision(model.vlm, tiles, facts),
     }
-    return {
-        "decoder": PlannedFile(f"{name}-{main_type(text)}.gguf", facts.arch, decoder_keys, text),
-        "vision": PlannedFile(
-            f"mmproj-{name}-{main_type(vision)}.gguf", "clip", vision_keys, vision
-        ),
-    }
+    mmproj = f"mmproj-{name}-{main_type(vision)}.gguf"
+    return files | {"vision": PlannedFile(mmproj, "clip", vision_keys, vision)}
 
 
 def main_type(tensors: Sequence[Planned]) -> str:
@@ -108,11 +127,13 @@ def _expect_division_by_255(image: Tiles) -> None:
 
 
 def _planned(
-    vlm: Vlm, facts: Gguf, recipe: Recipe
+    vlm: Vlm, facts: Gguf, recipe: Recipe, layout: str
 ) -> tuple[tuple[Planned, ...], tuple[Fallback, ...]]:
+    """The tensors that GGUF files get, in order, and how they differ from the recipe."""
     plans = [
         plan(name, shape, recipe, _head_rows(name, vlm, facts))
         for name, shape in shapes(vlm).items()
+        if layout != ONNX_VISION or component(name) != "vision"
     ]
     return (
         tuple(tensor for tensor, _ in plans),
@@ -137,6 +158,8 @@ def _shares(tensors: tuple[Planned, ...]) -> Mapping[str, Share]:
     shares = {}
     for part in COMPONENTS:
         own = [tensor for tensor in tensors if component(tensor.name) == part]
+        if not own:
+            continue
         if not own:
             continue
         shares[part] = Share(

@@ -146,6 +146,7 @@ GRAPHS: Mapping[str, Callable[[Vlm, Parameters], ir.Model]] = {
     "decoder": decoder_model_merged,
     "region": region_heads,
 }
+VISION_GRAPHS = ("vision", "projection")
 _KINDS = ("key", "value")
 
 
@@ -154,6 +155,11 @@ def graphs_of(vlm: Vlm) -> tuple[str, ...]:
     lacking = set() if vlm.projector.kind == "crops" else {"projection"}
     lacking |= set() if vlm.region is not None else {"region"}
     return tuple(component for component in GRAPHS if component not in lacking)
+
+
+def vision_graphs_of(vlm: Vlm) -> tuple[str, ...]:
+    """Those that turn pixels into rows for the decoder, whoever decodes."""
+    return tuple(component for component in graphs_of(vlm) if component in VISION_GRAPHS)
 
 
 def _lengths(ops: Emit, mask: ir.Value, one: ir.Value) -> None:

@@ -3,36 +3,50 @@
 `sizes` emits the same graphs over data files that only count: the bytes without the writing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from export.model import Model
 from export.onnx.data import DataFile, new_data_file
-from export.onnx.graph import GRAPHS, OPSETS, graphs_of
+from export.onnx.graph import GRAPHS, OPSETS, graphs_of, vision_graphs_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.targets import Written
 
+__all__ = ["files_of", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
+
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """Write `model` into `folder`, tensor by tensor (the target's entry in export/targets.py)."""
-    ledger, components = Ledger(), {}
-    for component in graphs_of(model.vlm):
+    written = write_graphs(model, recipe, folder, graphs_of(model.vlm))
+    return replace(written, details={"layout": layout, **written.details})
+
+
+def write_graphs(model: Model, recipe: Recipe, folder: Path, components: Sequence[str]) -> Written:
+    """Write some of the model's graphs (export.onnx.graph.graphs_of)."""
+    ledger, files = Ledger(), {}
+    for component in components:
         graph_file, data_file = files_of(component)
         with new_data_file(folder / data_file) as data:
             graph = _graph(model, recipe, component, data, ledger)
         (folder / graph_file).write_bytes(graph)
-        components[component] = (graph_file, data_file)
+        files[component] = (graph_file, data_file)
     domains = {domain or "ai.onnx": version for domain, version in OPSETS.items()}
-    return Written(components, ledger.result(), {"layout": layout, "opsets": domains})
+    return Written(files, ledger.result(), {"opsets": domains})
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     """Bytes of each file that `write` would make; reads no weight."""
+    return sizes_of(model, recipe, graphs_of(model.vlm))
+
+
+def sizes_of(model: Model, recipe: Recipe, components: Sequence[str]) -> Mapping[str, int]:
+    """Bytes of each file that `write_graphs` would make; reads no weight."""
     found: dict[str, int] = {}
-    for component in graphs_of(model.vlm):
+    for component in components:
         graph_file, data_file = files_of(component)
         data = DataFile(Path(data_file))
         found[graph_file] = len(_graph(model, recipe, component, data, Ledger()))

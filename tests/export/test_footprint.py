@@ -36,26 +36,38 @@ class Unread:
         raise AssertionError(f"{name} was read")
 
 
-def predicted(model: Model, recipe: str, target: str, work: Workload = ONE_IMAGE) -> Footprint:
+LAYOUTS = [(name, layout) for name, target in TARGETS.items() for layout in target.layouts]
+
+
+def predicted(
+    model: Model,
+    recipe: str,
+    target: str,
+    work: Workload = ONE_IMAGE,
+    layout: str = "native",
+) -> Footprint:
     unread = replace(model, weights=Unread(model))
-    return footprint(unread, (RECIPES | ODD)[recipe], target, work)
+    return footprint(unread, (RECIPES | ODD)[recipe], target, work, layout)
 
 
-def written(model: Model, recipe: str, target: str, folder: Path) -> dict[str, int]:
-    TARGETS[target].write(model, (RECIPES | ODD)[recipe], folder, "native")
+def written(
+    model: Model, recipe: str, target: str, folder: Path, layout: str = "native"
+) -> dict[str, int]:
+    TARGETS[target].write(model, (RECIPES | ODD)[recipe], folder, layout)
     for name, content in model.files.items():
         (folder / name).write_bytes(content)
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("target", "layout"), LAYOUTS)
 @pytest.mark.parametrize("recipe", [*RECIPES, *ODD])
 @pytest.mark.parametrize("case", CASES)
 def test_predicted_bytes_are_those_on_disk(
-    case: str, recipe: str, target: str, tmp_path: Path
+    case: str, recipe: str, target: str, layout: str, tmp_path: Path
 ) -> None:
     model = tiny_model(hf_model(case))
-    assert predicted(model, recipe, target).files == written(model, recipe, target, tmp_path)
+    found = predicted(model, recipe, target, layout=layout).files
+    assert found == written(model, recipe, target, tmp_path, layout)
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, *ODD])

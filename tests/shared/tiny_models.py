@@ -256,9 +256,11 @@ def tiny_model(hf: PreTrainedModel) -> Model:
     return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
 
 
-def tiny_artifact(model: Model, target: str, recipe: str, folder: Path) -> Artifact:
+def tiny_artifact(
+    model: Model, target: str, recipe: str, folder: Path, layout: str = "native"
+) -> Artifact:
     """Write `model` into `folder` and describe it, without proof or digests."""
-    written = TARGETS[target].write(model, RECIPES[recipe], folder, "native")
+    written = TARGETS[target].write(model, RECIPES[recipe], folder, layout)
     for name, content in model.files.items():
         (folder / name).write_bytes(content)
     manifest = Manifest(
@@ -271,7 +273,7 @@ def tiny_artifact(model: Model, target: str, recipe: str, folder: Path) -> Artif
         prompt=model.prompt,
         target=target,
         recipe=recipe,
-        layout="native",
+        layout=layout,
         files={},
         components=written.components,
         quantization={},

@@ -1,0 +1,84 @@
+"""A GGUF decoder takes rows of either tower, and from the ONNX one answers as the reference does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_models import hf_model, tiny_artifact, tiny_model
+
+from export.model import Model
+from export.quantize.recipe import RECIPES
+from export.registry import open_model
+from export.shapes import COMPONENTS
+from export.targets import TARGETS
+from runtimes import RUNTIMES
+from runtimes.image import pixels
+from runtimes.llama_cpp_ import TOWERS, LlamaBackend
+from runtimes.onnxruntime_ import OnnxBackend
+from runtimes.proof import prove
+
+pytest.importorskip("llama_cpp")
+
+IMAGE = Image.effect_mandelbrot((50, 30), (-2, -1.5, 1, 1.5), 100).convert("RGB")
+
+
+def model_of(case: str) -> Model:
+    return open_model(case) if case == "tiny-smolvlm" else tiny_model(hf_model(case))
+
+
+def test_every_layout_has_its_tower() -> None:
+    assert set(TOWERS) == set(TARGETS["gguf"].layouts)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_onnx_tower_is_the_onnx_targets(recipe: str, tmp_path: Path) -> None:
+    model = model_of("grouped heads")
+    images = (pixels(IMAGE, model.image),)
+    found = []
+    for target, layout, backend in (
+        ("gguf", "onnx-vision", lambda artifact: LlamaBackend(artifact, 1, 256)),
+        ("onnx", "native", lambda artifact: OnnxBackend(artifact, 1, "cpu", 256)),
+    ):
+        folder = tmp_path / target
+        folder.mkdir()
+        opened = backend(tiny_artifact(model, target, recipe, folder, layout))
+        found.append(opened.encode(images))
+        opened.close()
+    np.testing.assert_array_equal(*found)
+
+
+# Trained weights, then random ones, whose first two tokens are at times closer than halves can tell.
+@pytest.mark.parametrize("case", ["tiny-smolvlm", "grouped heads", "scale 3", "narrow rows"])
+def test_half_precision_answers_as_the_reference_does(case: str, tmp_path: Path) -> None:
+    model = model_of(case)
+    proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision"))
+    assert proof["passed"] is True
+    assert proof["checks"]["logits"]["mean_kld"] <= 1e-4
+    if case in ("tiny-smolvlm", "grouped heads"):
+        assert proof["checks"]["greedy"]["equal"] == proof["checks"]["greedy"]["of"] > 0
+
+
+def test_what_was_written_is_told_by_component(tmp_path: Path) -> None:
+    model = model_of("grouped heads")
+    target = TARGETS["gguf"]
+    written = target.write(model, RECIPES["int4"], tmp_path, "onnx-vision")
+    assert written.components == {
+        "decoder": ("tiny-Q4_0.gguf",),
+        "vision": ("vision_encoder.onnx", "vision_encoder.onnx_data"),
+    }
+    parts = written.quantization.components
+    assert set(parts) == set(COMPONENTS) - {"region"}
+    total = sum(np.prod(shape) for shape in model.weights.shapes().values())
+    assert sum(share.parameters for share in parts.values()) == total
+    assert sum(written.quantization.types.values()) == total
+    assert not any(f.tensor.startswith("v.") for f in written.quantization.fallbacks)
+
+
+def test_a_layout_that_lacks_a_library_says_which_extra_brings_it() -> None:
+    runtime = RUNTIMES["llama_cpp"]
+    assert runtime.unavailable("onnx-vision") is None
+    needs = {"onnx-vision": ("not_there",)}
+    lacking = type(runtime)(runtime.module, runtime.targets, runtime.devices, imports_for=needs)
+    assert lacking.unavailable("native") is None
+    assert "not_there is not installed" in str(lacking.unavailable("onnx-vision"))
