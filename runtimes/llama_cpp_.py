@@ -4,14 +4,13 @@ Uses the bindings' C functions, not their `Llama` class, which samples and copie
 NOT aware of prompts or clocks.
 """
 
-import numpy as np
-
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.llama_cpp_files import checked_files
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, room
+from runtimes.vision import Tower
 
 
 def open_session(
@@ -43,16 +42,20 @@ class LlamaBackend:
         self._vlm = manifest.vlm
         self._decoder = LlamaDecoder(files.decoder, threads, context, cache_bits=cache_bits)
         try:
-            self._tower = MtmdTower(
-                files.vision, self._decoder.model, files.tiles, files.longest_edge, threads
+            self._tower: Tower = MtmdTower(
+                files.vision,
+                self._decoder.model,
+                manifest.vlm,
+                files.tiles,
+                files.longest_edge,
+                threads,
             )
         except UserError:
             self._decoder.close()
             raise
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        tokens, hidden = self._vlm.tokens_per_tile, self._vlm.text.hidden
-        return np.concatenate([self._tower.encode(im.values, tokens, hidden) for im in images])
+        return self._tower.encode(images)
 
     def extend(
         self,

@@ -13,14 +13,15 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from export.errors import UserError
-from export.families.spec import Tiles
+from export.families.spec import Tiles, Vlm
 from runtimes.base import FloatArray
+from runtimes.image import Pixels
 
 Bytes = NDArray[np.uint8]
 
 
 class MtmdTower:
-    """Tiles to features. mtmd is given strips of ready tiles, so that it only cuts them apart.
+    """runtimes.vision.Tower through mtmd, given strips of ready tiles that it only cuts apart.
 
     mtmd prepares images itself: for idefics3 it scales the longest edge to the file's
     preproc_image_size, cuts tiles row by row and adds a scaled overview (mtmd-image.cpp).
@@ -29,9 +30,10 @@ class MtmdTower:
     """
 
     def __init__(
-        self, path: Path, text_model: Any, image: Tiles, longest_edge: int, threads: int
+        self, path: Path, text_model: Any, vlm: Vlm, image: Tiles, longest_edge: int, threads: int
     ) -> None:
         """`longest_edge` is the file's, in whole tiles. Raises UserError for an unfit file."""
+        self._tokens, self._hidden = vlm.tokens_per_tile, vlm.text.hidden
         self._image = image
         self._columns = longest_edge // image.tile
         settings = mtmd.mtmd_context_params_default()
@@ -42,18 +44,21 @@ class MtmdTower:
         if not self._context:
             raise UserError(f"{path}: llama.cpp cannot load it; export the model again")
 
-    def encode(self, values: FloatArray, tokens: int, hidden: int) -> FloatArray:
-        """Normalised tiles [n, 3, tile, tile] -> features [n * tokens, hidden]."""
-        features = np.empty((len(values), tokens, hidden), np.float32)
-        for start in range(0, len(values), self._columns):
-            strip = slice(start, start + self._columns)
-            self._encode_strip(values[strip], features[strip])
-        return features.reshape(-1, hidden)
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        return np.concatenate([self._encoded(image.values) for image in images])
 
     def close(self) -> None:
         if self._context:
             mtmd.mtmd_free(self._context)
         self._context = None
+
+    def _encoded(self, values: FloatArray) -> FloatArray:
+        """Normalised tiles [n, 3, tile, tile] -> features [n * tokens, hidden]."""
+        features = np.empty((len(values), self._tokens, self._hidden), np.float32)
+        for start in range(0, len(values), self._columns):
+            strip = slice(start, start + self._columns)
+            self._encode_strip(values[strip], features[strip])
+        return features.reshape(-1, self._hidden)
 
     def _encode_strip(self, tiles: FloatArray, features: FloatArray) -> None:
         """At most a strip of tiles [n, 3, tile, tile] into `features` [n, tokens, hidden]."""

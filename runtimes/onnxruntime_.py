@@ -4,9 +4,7 @@ Past and present are the same OrtValue of the full context, so a step copies no 
 (GroupQueryAttention appends in place). NOT aware of prompts or clocks.
 """
 
-import ctypes
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -15,7 +13,8 @@ from export.artifact import Artifact
 from export.errors import UserError
 from export.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Session
-from runtimes.crops import joined
+from runtimes.onnxruntime_graph import open_graph
+from runtimes.onnxruntime_vision import PARTS, OnnxTower
 from runtimes.places import Head
 from runtimes.positions import of_text
 from runtimes.prepare import Pixels, preparer_of
@@ -23,7 +22,6 @@ from runtimes.session import GreedySession, number_images, place_features, room
 
 ONE_THREAD = frozenset({"embedding"})
 REGION_NAMES: Mapping[Head, str] = {"coord": "coordinate", "size": "size"}
-PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider"}
 
 
 def open_session(
@@ -43,13 +41,13 @@ class OnnxBackend:
         manifest = artifact.manifest
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
+        self._tower = OnnxTower(artifact, threads, device)
         self._graphs = {
-            part: _session(artifact.path / files[0], 1 if part in ONE_THREAD else threads, device)
+            part: open_graph(artifact.path / files[0], 1 if part in ONE_THREAD else threads, device)
             for part, files in manifest.components.items()
+            if part not in PARTS
         }
-        self._vision, self._embed, self._decoder = (
-            self._graphs[part] for part in ("vision", "embedding", "decoder")
-        )
+        self._embed, self._decoder = (self._graphs[part] for part in ("embedding", "decoder"))
         self.context = context
         if context > min(self._text.context, STORED_POSITIONS):
             raise UserError(
@@ -71,27 +69,7 @@ class OnnxBackend:
             self._binding.bind_ortvalue_output("state", self._bound_state)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """Tile by tile: no slower than all at once on a CPU, and a small part of the memory."""
-        features = [self._encoded(image) for image in images]
-        return np.concatenate([feature.reshape(-1, self._text.hidden) for feature in features])
-
-    def _encoded(self, image: Pixels) -> FloatArray:
-        if image.cells is not None:
-            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
-            sizes = np.array([[1, rows, cols]])
-            whole: FloatArray = self._vision.run(
-                None, {"pixel_values": image.values, "image_grid_thw": sizes}
-            )[0]
-            return whole
-        tiles = (self._vision.run(None, {"pixel_values": tile[None]})[0] for tile in image.values)
-        overlap = self._vlm.projector.overlap
-        if overlap is None:
-            found: FloatArray = np.concatenate(list(tiles))
-            return found
-        patches = (tile[0] for tile in tiles)
-        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
-        features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
-        return features
+        return self._tower.encode(images)
 
     def extend(
         self,
@@ -118,7 +96,8 @@ class OnnxBackend:
         return logits
 
     def close(self) -> None:
-        del self._binding, self._bound, self._cache, self._vision, self._embed, self._decoder
+        del self._binding, self._bound, self._cache, self._embed, self._decoder
+        self._tower.close()
         self._graphs.clear()
 
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
@@ -151,28 +130,3 @@ class OnnxBackend:
                 self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
                 cache.append(buffer)
         return cache
-
-
-def _session(path: Path, threads: int, device: str) -> ort.InferenceSession:
-    if device not in PROVIDERS:
-        raise UserError(f"onnxruntime has no device '{device}' here; known: {', '.join(PROVIDERS)}")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Threads of one session must not wait busily while another session has the cores.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Planned for each new length of the inputs and kept beside what the arena holds already.
-    options.enable_mem_pattern = False
-    session = ort.InferenceSession(path, options, providers=[PROVIDERS[device]])
-    _give_back()
-    return session
-
-
-def _give_back() -> None:
-    """Return what the C library keeps of the memory that loading freed (glibc only).
-
-    Folding the constants of an int4 tower leaves more than three times the tower behind.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

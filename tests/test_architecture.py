@@ -22,7 +22,7 @@ WRAPPERS = {
     "transformers": set[str](),
     "onnx": {"export/onnx/"},
     "onnx_ir": {"export/onnx/"},
-    "onnxruntime": {"runtimes/onnxruntime_.py", "runtimes/peers/"},
+    "onnxruntime": {"runtimes/onnxruntime_", "runtimes/peers/"},
     "onnxruntime_genai": {"runtimes/peers/"},
     "gguf": {"export/gguf/", "runtimes/llama_cpp_"},
     "llama_cpp": {"runtimes/llama_cpp_", "runtimes/peers/"},
