@@ -1,4 +1,4 @@
-"""A GGUF decoder takes rows of either tower, and from the ONNX one answers as the reference does."""
+"""A GGUF decoder takes rows of either tower; with the ONNX one its answers are the reference's."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_the_onnx_tower_is_the_onnx_targets(recipe: str, tmp_path: Path) -> None
     np.testing.assert_array_equal(*found)
 
 
-# Trained weights, then random ones, whose first two tokens are at times closer than halves can tell.
+# Trained weights, then random ones, whose best two tokens can be closer than halves tell apart.
 @pytest.mark.parametrize("case", ["tiny-smolvlm", "grouped heads", "scale 3", "narrow rows"])
 def test_half_precision_answers_as_the_reference_does(case: str, tmp_path: Path) -> None:
     model = model_of(case)
