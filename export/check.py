@@ -184,8 +184,12 @@ def numbers(vlm: Vlm, where: str) -> Vlm:
     return checked
 
 
-def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
-    """Raises UserError for an image recipe that cannot be carried out."""
+def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> ImageRecipe:
+    """The same recipe, once its types are right and it can be carried out. Raises UserError."""
+    try:
+        image = decode(type(image), json.loads(json.dumps(asdict(image))))
+    except Mismatch as error:
+        raise UserError(f"{where}: {error}; take the checkpoint's own") from None
     match image:
         case Tiles(tile=tile, longest_edge=edge):
             fits = tile == vlm.vision.image_size and tile <= edge <= 1 << 15
@@ -211,12 +215,14 @@ def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
             found = f"up to {crops} crops of {tile} pixels with a margin of {margin}"
             expected = f"crops of {vlm.vision.image_size} with a margin of {shared}"
     if not fits:
-        raise UserError(f"{where}: {found}, expected {expected}")
+        raise UserError(f"{where}: {found}, expected {expected}; take the checkpoint's own")
     values = (*image.mean, *image.std, image.rescale)
     if not all(math.isfinite(value) for value in values) or not all(s > 0 for s in image.std):
         raise UserError(
-            f"{where}: image_mean {image.mean} and image_std {image.std} cannot be used"
+            f"{where}: image_mean {image.mean}, image_std {image.std} and rescale_factor "
+            f"{image.rescale} cannot be used; take the checkpoint's own"
         )
+    return image
 
 
 def spelled(

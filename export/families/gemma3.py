@@ -9,8 +9,8 @@ from typing import Any
 
 from export.errors import UserError
 from export.families import siglip
-from export.families.config import activation, token_ids
-from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
+from export.families.config import activation, expect, expect_rope, token_ids
+from export.families.preprocessor import PREPROCESSOR, channels, rescale
 from export.families.spec import (
     Decoder,
     Family,
@@ -25,6 +25,7 @@ from export.families.spec import (
     Vlm,
     Vocabulary,
 )
+from export.files import short
 from export.shapes import shapes
 
 # Defaults of SiglipVisionConfig: hub configs leave keys out.
@@ -65,9 +66,7 @@ def read(config: Json) -> Vlm:
 
 
 def _decoder(text: Json, tied: bool) -> Decoder:
-    for key, expected in PLAIN.items():
-        if text.get(key) not in (None, expected):
-            raise UserError(f"config.json: {key} is {text[key]}, but only {expected} is supported")
+    expect(text, PLAIN)
     layers, hidden = text.get("num_hidden_layers", 26), text.get("hidden_size", 2304)
     everywhere, nearby = _ropes(text)
     window = text.get("sliding_window", 4096)
@@ -100,11 +99,8 @@ def _ropes(text: Json) -> tuple[Json, Json]:
     scaling = text.get("rope_scaling") or {}
     everywhere = _rope(saved.get("full_attention"), text.get("rope_theta"), scaling)
     nearby = _rope(saved.get("sliding_attention"), text.get("rope_local_base_freq"), {})
-    for rope, allowed in ((everywhere, ("default", "linear")), (nearby, ("default",))):
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in allowed:
-            expected = " or ".join(allowed)
-            raise UserError(f"config.json: rope_type '{kind}' is not supported, only {expected} is")
+    expect_rope(everywhere, "default", "linear")
+    expect_rope(nearby, "default")
     return everywhere, nearby
 
 
@@ -138,13 +134,13 @@ def image(vlm: Vlm, preprocessor: Json) -> Stretch:
 
     Raises UserError for settings that the recipe cannot express.
     """
-    expect_steps(preprocessor, STEPS)
+    expect(preprocessor, STEPS, PREPROCESSOR)
     edge = vlm.vision.image_size
     size = preprocessor.get("size", {"height": edge, "width": edge})
     if size != {"height": edge, "width": edge}:
         raise UserError(
-            f"{PREPROCESSOR}: size is {size}, expected height and width {edge}, the vision tower's "
-            f"image_size of config.json; take both files from the same checkpoint"
+            f"{PREPROCESSOR}: size is {short(str(size))}, expected height and width {edge}, the "
+            f"vision tower's image_size of config.json; take both files from the same checkpoint"
         )
     return Stretch(
         size=edge,
