@@ -176,7 +176,7 @@ def numbers(vlm: Vlm, where: str) -> Vlm:
     try:
         checked = decode(Vlm, json.loads(json.dumps(asdict(vlm))))
     except Mismatch as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {error}; take config.json from the checkpoint") from None
     problems = [*_sizes(checked)]
     problems += [] if problems else [*_relations(checked)]
     if problems:

@@ -53,7 +53,13 @@ def read(config: Json) -> Vlm:
     vision = siglip.tower(config.get("vision_config", {}), TOWER)
     text = config["text_config"]
     # Defaults from here on are Gemma3Config's and Gemma3TextConfig's.
-    side = isqrt(config.get("mm_tokens_per_image", 256))
+    tokens = config.get("mm_tokens_per_image", 256)
+    side = isqrt(tokens)
+    if side**2 != tokens or side == 0 or vision.side % side:
+        raise UserError(
+            f"config.json: mm_tokens_per_image {tokens} is not the square of a number that divides "
+            f"the tower's {vision.side} patches a side; take config.json from the checkpoint"
+        )
     return Vlm(
         family="gemma3",
         vision=vision,
