@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.tasks.toys.scenes import COLOURS, SHAPES
-from bench.tasks.toys.toy import Pixels, Question, Split
-from models.train.task import Example
+from bench.tasks.scenes import Split
+from bench.tasks.scenes.drawing import COLOURS, SHAPES
+from models.train.task import Example, Pixels, Question
 
 # Share of its bounding box that a shape fills, measured on the train split: triangle 0.50-0.63,
 # circle 0.74-0.91, rectangle 0.96-1.

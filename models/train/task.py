@@ -6,7 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.toys.toy import Pixels, Question, Split, Thing
+from bench.tasks.scenes import Split, Thing
+
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    answer: str
+    kind: str
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,6 @@ TASKS = {
         attributes=toys.attributes,
         cell_labels=toys.cell_labels,
         by_kind=True,
-        spelled=frozenset({"letters", "hangul", "syllable-of-text"}),
+        spelled=frozenset({"latin", "hangul", "part of a text"}),
     ),
 }

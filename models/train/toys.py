@@ -1,4 +1,4 @@
-"""Several tasks in one: easy-VQA and the pictures of bench.tasks.toys, every cell labelled.
+"""Several tasks in one: easy-VQA and pictures of bench.tasks.scenes, with labels of every cell.
 
 NOT aware of models or tokenizers.
 """
@@ -8,20 +8,29 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.toys import toy
-from bench.tasks.toys.scenes import COLOURS, FIELD, FIELDS, SHAPES
-from bench.tasks.toys.texts import DIGITS, LETTERS, SYLLABLES
-from bench.tasks.toys.toy import Pixels, Split, Thing
+from bench.tasks.scenes import Scene, Split, Thing, scenes
+from bench.tasks.scenes.drawing import COLOURS, SHAPES, latin_font
+from bench.tasks.scenes.text import CONSONANTS, VOWELS
 from models.train import easy_vqa
-from models.train.task import Example
+from models.train.task import Example, Pixels, Question
 
-# How many pictures of each kind; easy-VQA's 4,000 train images are seen so many times a pass.
-TRAIN = {"scenes": 14000, "digits": 6000, "letters": 9000, "hangul": 6000, "handwritten": 4000}
-ASKED = {"scenes": 6, "digits": 2, "letters": 2, "hangul": 2, "handwritten": 1}
+# Pictures of each kind, and how many of a picture's questions are asked at a time. A picture
+# of easy-VQA is seen twice a pass.
+TRAIN = {
+    "counting": (10000, 3),
+    "grid": (7000, 1),
+    "digits": (6000, 2),
+    "handwritten": (3000, 1),
+    "latin": (9000, 2),
+    "hangul": (7000, 2),
+}
 EASY_VQA_WEIGHT = 2
 TEST = 1000
-CHARACTERS = DIGITS + LETTERS + SYLLABLES
-CLASSES = [1 + len(SHAPES), 1 + len(COLOURS), 1 + len(CHARACTERS)]
+FIELDS = 8  # along an edge: what has labels of its own
+LETTERS = "".join(sorted("0123456789" + CONSONANTS + VOWELS))
+CLASSES = (1 + len(SHAPES), 1 + len(COLOURS), 1 + len(LETTERS), 20, 22, 29)
+"""Of a field's shape, colour, letter or digit, initial, medial and final letter of a syllable."""
+FAR = 5  # pixels by which handwriting is moved
 
 
 def examples(split: Split) -> list[Example]:
@@ -31,57 +40,92 @@ def examples(split: Split) -> list[Example]:
         Example(example.pixels, example.questions, weight=weight)
         for example in easy_vqa.examples(split)
     ]
-    for name, count in TRAIN.items():
-        found += drawn(name, split, count if split == "train" else TEST)
+    for name, (count, asked) in TRAIN.items():
+        drawn = scenes(name, split, count if split == "train" else TEST)
+        found += (_example(scene, asked) for scene in drawn)
     order = np.random.default_rng(0).permutation(len(found))
     return [found[n] for n in order]
 
 
-def drawn(name: str, split: Split, count: int) -> Iterator[Example]:
-    for index in range(count):
-        item = toy(name, split, index)
-        yield Example(item.pixels, item.questions, item.things, asked=ASKED[name])
+def _example(scene: Scene, asked: int) -> Example:
+    questions = [Question(one.question, one.answer, one.kind) for one in scene.asked]
+    if scene.asked[0].kind in ("digits", "latin", "hangul"):
+        questions += _parts(questions[0].answer)
+    return Example(np.asarray(scene.image), tuple(questions), scene.things, asked=asked)
+
+
+def _parts(text: str) -> Iterator[Question]:
+    """Easier questions about a text, only to learn from."""
+    for place, part in (("first", text[0]), ("last", text[-1])):
+        yield Question(f"what is written {place}?", part, "part of a text")
+    yield Question("how many letters are written?", str(len(text)), "part of a text")
 
 
 def shown(example: Example, rng: np.random.Generator) -> Pixels:
-    """easy-VQA's object is moved; what is drawn here is as varied as it gets."""
-    return example.pixels if example.things else easy_vqa.augment(example.pixels, rng)
+    """easy-VQA's object and handwriting are moved; all else is as varied as it gets."""
+    if not example.things:
+        return easy_vqa.augment(example.pixels, rng)
+    if example.questions[0].kind != "handwritten":
+        return example.pixels
+    down, right = rng.integers(0, 2 * FAR + 1, 2)
+    side = len(example.pixels)
+    wide = np.pad(example.pixels, ((FAR, FAR), (FAR, FAR), (0, 0)), mode="edge")
+    return wide[down : down + side, right : right + side]
 
 
 def attributes(grid: int) -> list[int]:
-    return CLASSES * (FIELDS // grid) ** 2
+    return list(CLASSES) * (FIELDS // grid) ** 2
 
 
 def cell_labels(example: Example, pixels: Pixels, grid: int) -> NDArray[np.int64]:
-    """(grid * grid, fields of a cell * 3): shape, colour and character in each of its fields."""
+    """(grid * grid, fields of a cell * CLASSES) of each of its fields."""
     if example.things:
-        fields = labels_of(example.things)
+        fields = field_labels(example.things)
     else:
         seen = easy_vqa.cell_labels(pixels, FIELDS)
-        fields = np.pad(seen, ((0, 0), (0, 1))).reshape(FIELDS, FIELDS, -1)
+        fields = np.pad(seen, ((0, 0), (0, len(CLASSES) - 2))).reshape(FIELDS, FIELDS, -1)
     part = FIELDS // grid
     cut = fields.reshape(grid, part, grid, part, -1).swapaxes(1, 2)
     return cut.reshape(grid * grid, -1)
 
 
-def labels_of(things: tuple[Thing, ...]) -> NDArray[np.int64]:
-    """(FIELDS, FIELDS, 3): of the thing whose box holds a field's middle, or the only one in it."""
+def field_labels(things: tuple[Thing, ...]) -> NDArray[np.int64]:
+    """(FIELDS, FIELDS, CLASSES): of the thing whose box holds a field's middle."""
     labels = np.zeros((FIELDS, FIELDS, len(CLASSES)), np.int64)
-    for thing in things:
-        left, top, right, bottom = thing.box
+    for left, top, right, bottom, classes in _labelled(things):
         rows, columns = _fields(top, bottom), _fields(left, right)
-        labels[rows, columns] = _classes(thing)
+        labels[rows, columns] = classes
     return labels
 
 
+def _labelled(
+    things: tuple[Thing, ...],
+) -> Iterator[tuple[float, float, float, float, list[int]]]:
+    """Boxes in shares, and their classes; a text's are those of its letters."""
+    for thing in things:
+        left, top, right, bottom = thing.box
+        colour, _, shape = thing.name.partition(" ")
+        if shape:
+            classes = [1 + SHAPES.index(shape), 1 + list(COLOURS).index(colour), 0, 0, 0, 0]
+            yield left, top, right, bottom, classes
+            continue
+        font = latin_font(16)
+        ends = [font.getlength(thing.name[:n]) for n in range(len(thing.name) + 1)]
+        edges = [left + (right - left) * end / ends[-1] for end in ends]
+        for n, letter in enumerate(thing.name):
+            yield edges[n], top, edges[n + 1], bottom, _letter_classes(letter)
+
+
+def _letter_classes(letter: str) -> list[int]:
+    """Of a digit or letter, or of the three letters of a syllable (Unicode, chapter 3.12)."""
+    if letter in LETTERS:
+        return [0, 0, 1 + LETTERS.index(letter), 0, 0, 0]
+    place = ord(letter) - 0xAC00
+    return [0, 0, 0, 1 + place // 588, 1 + place // 28 % 21, 1 + place % 28]
+
+
 def _fields(first: float, last: float) -> slice:
-    """Those whose middle lies between, at least the one around the middle of both."""
-    middle = int((first + last) / 2 / FIELD)
-    low, high = round(first / FIELD), round(last / FIELD)
+    """Those whose middle lies between two edges, at least one."""
+    middle = min(FIELDS - 1, int((first + last) / 2 * FIELDS))
+    low, high = round(first * FIELDS), round(last * FIELDS)
     return slice(min(low, middle), max(high, middle + 1))
-
-
-def _classes(thing: Thing) -> list[int]:
-    if thing.colour:
-        return [1 + SHAPES.index(thing.name), 1 + list(COLOURS).index(thing.colour), 0]
-    return [0, 0, 1 + CHARACTERS.index(thing.name)]
