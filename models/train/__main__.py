@@ -19,7 +19,13 @@ from models.train.validation import accuracy, wilson
 CHAT_WORDS = ["User:", "Assistant:"]
 RECIPES = {
     "easy-vqa": Recipe(),
-    "toys": Recipe(
+    "places": Recipe(
+        label_steps=300,
+        answer_steps=1500,
+        answer_batch=32,
+        bfloat16=True,
+    ),
+    "reading": Recipe(
         label_steps=700,
         answer_steps=2600,
         answer_batch=48,

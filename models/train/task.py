@@ -37,7 +37,7 @@ class Task:
     `shown(example, rng)` gives pixels, moved perhaps; `cell_labels(example, pixels, grid)` are
     their labels (grid * grid, attributes) in row-major order. `by_kind`: all kinds of questions
     about an image are asked equally often. Answers of the kinds `spelled` do not become tokens of
-    their own.
+    their own. `has_places`: whether it can be asked where a thing of a name is.
     """
 
     examples: Callable[[Split], list[Example]]
@@ -46,3 +46,4 @@ class Task:
     cell_labels: Callable[[Example, Pixels, int], NDArray[np.int64]]
     by_kind: bool = False
     spelled: frozenset[str] = frozenset()
+    has_places: Callable[[Example], bool] = lambda example: False

@@ -3,7 +3,8 @@
 NOT aware of models or tokenizers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,8 @@ from bench.tasks.scenes.text import CONSONANTS, VOWELS
 from models.train import easy_vqa
 from models.train.task import Example, Pixels, Question
 
-# Pictures of each kind, and how many of a picture's questions are asked at a time. A picture
-# of easy-VQA is seen twice a pass.
-TRAIN = {
+# Pictures of each kind, and how many of a picture's questions are asked at a time.
+READING = {
     "counting": (10000, 3),
     "grid": (7000, 1),
     "digits": (6000, 2),
@@ -24,7 +24,7 @@ TRAIN = {
     "latin": (9000, 2),
     "hangul": (7000, 2),
 }
-EASY_VQA_WEIGHT = 2
+PLACES = {"counting": (6000, 3), "grid": (4000, 1), "boxes": (8000, 1)}
 TEST = 1000
 FIELDS = 8  # along an edge: what has labels of its own
 LETTERS = "".join(sorted("0123456789" + CONSONANTS + VOWELS))
@@ -33,22 +33,25 @@ CLASSES = (1 + len(SHAPES), 1 + len(COLOURS), 1 + len(LETTERS), 20, 22, 29)
 FAR = 5  # pixels by which handwriting is moved
 
 
-def examples(split: Split) -> list[Example]:
-    """All tasks', shuffled."""
-    weight = EASY_VQA_WEIGHT if split == "train" else 1
-    found = [
-        Example(example.pixels, example.questions, weight=weight)
-        for example in easy_vqa.examples(split)
-    ]
-    for name, (count, asked) in TRAIN.items():
-        drawn = scenes(name, split, count if split == "train" else TEST)
-        found += (_example(scene, asked) for scene in drawn)
+def examples(
+    split: Split, easy_vqa_weight: int, drawn: Mapping[str, tuple[int, int]]
+) -> list[Example]:
+    """easy-VQA's and those that are `drawn`, shuffled."""
+    found = [replace(e, weight=easy_vqa_weight) for e in easy_vqa.examples(split)]
+    for name, (count, asked) in drawn.items():
+        made = scenes(name, split, count if split == "train" else TEST)
+        found += (_example(scene, asked) for scene in made)
     order = np.random.default_rng(0).permutation(len(found))
     return [found[n] for n in order]
 
 
 def _example(scene: Scene, asked: int) -> Example:
-    questions = [Question(one.question, one.answer, one.kind) for one in scene.asked]
+    # Where something is is asked as a place, not in words.
+    questions = [
+        Question(one.question, one.answer, one.kind) for one in scene.asked if not one.places
+    ]
+    if not questions:
+        questions = [Question("how many shapes are there?", str(len(scene.things)), "counting")]
     if scene.asked[0].kind in ("digits", "latin", "hangul"):
         questions += _parts(questions[0].answer)
     return Example(np.asarray(scene.image), tuple(questions), scene.things, asked=asked)
@@ -59,6 +62,12 @@ def _parts(text: str) -> Iterator[Question]:
     for place, part in (("first", text[0]), ("last", text[-1])):
         yield Question(f"what is written {place}?", part, "part of a text")
     yield Question("how many letters are written?", str(len(text)), "part of a text")
+
+
+def has_places(example: Example) -> bool:
+    """Whether it has shapes of names that differ."""
+    names = [thing.name for thing in example.things]
+    return bool(names) and " " in names[0]
 
 
 def shown(example: Example, rng: np.random.Generator) -> Pixels:

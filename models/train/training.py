@@ -34,6 +34,7 @@ class Recipe:
     answer_steps: int = 1000
     answer_batch: int = 32
     label_loss_weight: float = 0.5
+    place_loss_weight: float = 0.5
     # Share of the first stage's rate. At the full rate the second stage spoils what the first one
     # learned, and matching the question's colour to the image's is learned much later.
     answer_peak: float = 0.4
@@ -106,9 +107,27 @@ def _learn_answers(
             ]
             logits, labels = (torch.cat(part) for part in zip(*parts, strict=True))
             answers_loss = cross_entropy(logits, labels)
-        optimizer.step(answers_loss + recipe.label_loss_weight * labels_loss)
+            places_loss = _places_loss(course, model, images, chosen, rng)
+        total = answers_loss + recipe.label_loss_weight * labels_loss
+        optimizer.step(total + recipe.place_loss_weight * places_loss)
         accuracy = (logits.argmax(-1) == labels).float().mean()
-        log.add(loss=answers_loss, accuracy=accuracy, labels_loss=labels_loss)
+        log.add(
+            loss=answers_loss, accuracy=accuracy, labels_loss=labels_loss, places_loss=places_loss
+        )
+
+
+def _places_loss(
+    course: Course,
+    model: nn.Module,
+    images: Tensor,
+    chosen: list[Example],
+    rng: np.random.Generator,
+) -> Tensor:
+    """0 for models that answer in words only, and where no shape is placed."""
+    rows = [row for row, example in enumerate(chosen) if course.task.has_places(example)]
+    if course.family.place_loss is None or not rows:
+        return torch.zeros(())
+    return course.family.place_loss(model, images[rows], [chosen[row] for row in rows], rng)
 
 
 def label_loss(heads: nn.ModuleList, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
