@@ -128,4 +128,5 @@ def _bins_loss(logits: Tensor, shares: Tensor, last: bool = False) -> Tensor:
     bins = logits.shape[-1]
     place = (shares * (bins - 1 if last else bins)).clamp(0, bins - 1)[:, None]
     bell = torch.softmax(-((torch.arange(bins) - place) ** 2) / (2 * BLUR**2), dim=-1)
-    return cross_entropy(logits, bell)
+    # There may be none.
+    return cross_entropy(logits, bell, reduction="sum") / max(1, len(logits))
