@@ -26,8 +26,8 @@ RECIPES = {
         bfloat16=True,
     ),
     "reading": Recipe(
-        label_steps=700,
-        answer_steps=2600,
+        label_steps=500,
+        answer_steps=2300,
         answer_batch=48,
         label_loss_weight=0.2,
         bfloat16=True,
