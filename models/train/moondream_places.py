@@ -5,26 +5,27 @@ state before it and, as its true value, fed back as the next position. NOT aware
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
+from bench.tasks.scenes import Thing
+from bench.tasks.scenes.drawing import COLOURS, SHAPES
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from export import network
 from models.train import moondream_files as files
+from models.train.moondream_model import Moondream, embed, hidden, logits, of
 from models.train.packing import block_mask
 from models.train.task import Example
 from runtimes.places import SMALLEST_LOG2
 
-if TYPE_CHECKING:
-    from models.train.moondream import Moondream
-
 ASKED = 4  # packed behind one image
 ABSENT = 0.2  # share of questions about something that is not there
-POSITIONS = 3  # x, y, size
+STEPS = 3  # x, y, size
 BLUR = 1.0  # bins: a neighbour of the right one is nearly right
+NAMES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 Box = tuple[float, float, float, float]
 
 
@@ -37,48 +38,58 @@ class Asked:
     sized: bool
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Questions in one row: what they are, where each one's answer begins, what it is.
+
+    `starts` (questions,); `middle` and `size` (questions, 2) in shares of the image.
+    """
+
+    asked: list[Asked]
+    starts: Tensor
+    middle: Tensor
+    size: Tensor
+
+    @staticmethod
+    def of(asked: list[Asked]) -> "Batch":
+        boxes = torch.tensor([question.box or (0.0,) * 4 for question in asked])
+        return Batch(
+            asked,
+            starts=torch.tensor([len(question.ids) for question in asked]),
+            middle=(boxes[:, :2] + boxes[:, 2:]) / 2,
+            size=(boxes[:, 2:] - boxes[:, :2]).clamp_min(2**SMALLEST_LOG2),
+        )
+
+
 def place_loss(
     model: nn.Module, images: Tensor, examples: list[Example], rng: np.random.Generator
 ) -> Tensor:
-    """Of ASKED questions about each image, (batch, cells, width) of image tokens."""
-    made = cast("Moondream", model)
-    asked = [_drawn(made, example, rng) for example in examples]
-    flat = [question for row in asked for question in row]
-    length = max(len(question.ids) for question in flat) + POSITIONS
-    starts = torch.tensor([len(question.ids) for question in flat])
-    boxes = torch.tensor([question.box or (0.0,) * 4 for question in flat])
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    size = (boxes[:, 2:] - boxes[:, :2]).clamp_min(2**SMALLEST_LOG2)
-    states = _states(made, images, flat, length, (starts, middle, size))
-    at = [states[torch.arange(len(flat)), starts - 1 + step] for step in range(POSITIONS + 1)]
-    is_there = torch.tensor([question.box is not None for question in flat])
-    is_sized = torch.tensor([question.sized for question in flat]) & is_there
-    is_point = is_there & ~is_sized
+    """Of ASKED questions about each image, whose image tokens are (batch, cells, width)."""
+    made = of(model)
+    batch = Batch.of([asked for e in examples for asked in drawn(made, e.things, rng)])
+    states = _states(made, images, batch)
+    rows = torch.arange(len(batch.asked))
+    at = [states[rows, batch.starts - 1 + step] for step in range(STEPS + 1)]
+    is_there = torch.tensor([question.box is not None for question in batch.asked])
+    is_sized = torch.tensor([question.sized for question in batch.asked]) & is_there
     coordinates = torch.cat([at[0][is_there], at[1][is_there]])
-    loss = _bins_loss(
-        network.place_logits(made.ops, "coord", coordinates), middle[is_there].T.flatten()
+    loss = bins_loss(
+        network.place_logits(made.ops, "coord", coordinates), batch.middle[is_there].T.flatten()
     )
-    both = network.place_logits(made.ops, "size", at[2][is_sized]).unflatten(-1, (2, -1))
-    shares = 1 - torch.log2(size[is_sized]) / SMALLEST_LOG2
-    # the last bin is 1
-    loss = loss + _bins_loss(both.flatten(0, 1), shares.flatten(), last=True)
-    ends = torch.cat([at[0], at[2][is_point], at[3][is_sized]])
+    sizes = network.place_logits(made.ops, "size", at[2][is_sized]).unflatten(-1, (2, -1))
+    shares = 1 - torch.log2(batch.size[is_sized]) / SMALLEST_LOG2
+    loss = loss + bins_loss(sizes.flatten(0, 1), shares.flatten(), last=True)
+    ends = torch.cat([at[0], at[2][is_there & ~is_sized], at[3][is_sized]])
     more = torch.cat([is_there, torch.zeros(len(ends) - len(is_there), dtype=torch.bool)])
-    end = made.vlm.stop_token_ids[0]
-    wanted = torch.where(more, made.vlm.image_token_id, end)
-    from models.train.moondream import logits
-
+    wanted = torch.where(more, made.vlm.image_token_id, made.vlm.stop_token_ids[0])
     return loss + cross_entropy(logits(made, ends), wanted)
 
 
-def _drawn(model: "Moondream", example: Example, rng: np.random.Generator) -> list[Asked]:
-    names = [thing.name for thing in example.things]
-    boxes = {thing.name: thing.box for thing in example.things if names.count(thing.name) == 1}
-    there = list(boxes)
-    from bench.tasks.scenes.drawing import COLOURS, SHAPES
-
-    anything = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
-    absent = [name for name in anything if name not in names]
+def drawn(model: Moondream, things: tuple[Thing, ...], rng: np.random.Generator) -> list[Asked]:
+    """ASKED questions about what is there once, or not at all; points and boxes."""
+    names = [thing.name for thing in things]
+    boxes = {thing.name: thing.box for thing in things if names.count(thing.name) == 1}
+    there, absent = list(boxes), [name for name in NAMES if name not in names]
     found = []
     for _ in range(ASKED):
         pool = there if there and rng.random() > ABSENT else absent
@@ -90,43 +101,35 @@ def _drawn(model: "Moondream", example: Example, rng: np.random.Generator) -> li
     return found
 
 
-def _states(
-    model: "Moondream",
-    images: Tensor,
-    flat: list[Asked],
-    length: int,
-    places: tuple[Tensor, Tensor, Tensor],
-) -> Tensor:
-    """(questions, length, width): the decoder's states, true places fed back behind each prompt."""
-    from models.train.moondream import embed, hidden
+def bins_loss(logits: Tensor, shares: Tensor, last: bool = False) -> Tensor:
+    """Of (n, bins) against a bell around the bin of each share (n,).
 
-    starts, middle, size = places
-    padded = [question.ids + [0] * (length - len(question.ids)) for question in flat]
-    embeddings = embed(model, torch.tensor(padded)).clone()
-    rows = torch.arange(len(flat))
-    for step, (part, numbers) in enumerate(
-        (("coord", middle[:, :1]), ("coord", middle[:, 1:]), ("size", size))
-    ):
-        with torch.autocast("cpu", enabled=False):  # bfloat16 has no room for the angles
-            embedded = network.place_embedding(model.ops, part, numbers)
-        embeddings[rows, starts + step] = embedded.to(embeddings.dtype)
-    batch = len(images)
-    begin = embed(model, torch.tensor([model.vlm.bos_token_id])).expand(batch, -1, -1)
-    inputs = torch.cat([begin, images, embeddings.reshape(batch, -1, embeddings.shape[-1])], dim=1)
-    prefix = 1 + images.shape[1]
-    mask = block_mask(prefix, ASKED, length)
-    mask[:, :, :prefix, :prefix] = 0
-    positions = torch.cat([torch.arange(prefix), (prefix + torch.arange(length)).repeat(ASKED)])
-    states = hidden(model, inputs, mask, positions.expand(batch, -1))
-    return states[:, prefix:].reshape(len(flat), length, -1)
-
-
-def _bins_loss(logits: Tensor, shares: Tensor, last: bool = False) -> Tensor:
-    """Against a bell around the bin of each share; bin n is n / bins, or n / (bins - 1) if `last`.
-
-    (n, bins) and (n,)."""
+    Bin i is i / bins, or i / (bins - 1) where the `last` one is 1.
+    """
     bins = logits.shape[-1]
     place = (shares * (bins - 1 if last else bins)).clamp(0, bins - 1)[:, None]
     bell = torch.softmax(-((torch.arange(bins) - place) ** 2) / (2 * BLUR**2), dim=-1)
     # There may be none.
     return cross_entropy(logits, bell, reduction="sum") / max(1, len(logits))
+
+
+def _states(model: Moondream, images: Tensor, batch: Batch) -> Tensor:
+    """(questions, length, width): the decoder's states, true places fed back behind each prompt."""
+    length = int(batch.starts.max()) + STEPS
+    padded = [asked.ids + [0] * (length - len(asked.ids)) for asked in batch.asked]
+    embeddings = embed(model, torch.tensor(padded)).clone()
+    rows = torch.arange(len(padded))
+    fed = (("coord", batch.middle[:, :1]), ("coord", batch.middle[:, 1:]), ("size", batch.size))
+    for step, (part, numbers) in enumerate(fed):
+        with torch.autocast("cpu", enabled=False):  # bfloat16 has no room for the angles
+            embedded = network.place_embedding(model.ops, part, numbers)
+        embeddings[rows, batch.starts + step] = embedded
+    begin = embed(model, torch.tensor([model.vlm.bos_token_id])).expand(len(images), -1, -1)
+    blocks = embeddings.reshape(len(images), -1, embeddings.shape[-1])
+    inputs = torch.cat([begin, images, blocks], dim=1)
+    prefix = 1 + images.shape[1]
+    mask = block_mask(prefix, ASKED, length)
+    mask[:, :, :prefix, :prefix] = 0
+    positions = torch.cat([torch.arange(prefix), (prefix + torch.arange(length)).repeat(ASKED)])
+    states = hidden(model, inputs, mask, positions.expand(len(images), -1))
+    return states[:, prefix:].reshape(len(padded), length, -1)

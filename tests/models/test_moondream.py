@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from export.registry import open_model
 from models.train import moondream
+from models.train.moondream_model import Moondream, image_tokens
 from models.train.packing import Packer, scored_logits
 from models.train.task import Question
 from models.train.training import to_tensor
@@ -31,10 +32,10 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer: Tokenizer) -> moondream.Moondream:
+def model(tokenizer: Tokenizer) -> Moondream:
     """Freshly initialised, with weights that a checkpoint's bfloat16 holds exactly."""
     torch.manual_seed(0)
-    made = moondream.Moondream(tokenizer)
+    made = Moondream(tokenizer)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.copy_((parameter * 3).bfloat16())
@@ -43,12 +44,12 @@ def model(tokenizer: Tokenizer) -> moondream.Moondream:
 
 @torch.no_grad()
 def test_packed_questions_get_the_logits_that_the_reference_computes_for_each(
-    model: moondream.Moondream, tokenizer: Tokenizer, tmp_path: Path
+    model: Moondream, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     moondream.write(model, tokenizer, tmp_path)
     session = open_session(open_model(str(tmp_path)), threads=1)
     packer = Packer(moondream.PROMPT, moondream.FAMILY.grid**2, tokenizer)
-    images = moondream.image_tokens(model, to_tensor([IMAGE]))
+    images = image_tokens(model, to_tensor([IMAGE]))
     packed = packer.pack([list(QUESTIONS)])
     logits, labels = scored_logits(moondream.FAMILY, model, packer, images, packed)
     expected = []
