@@ -9,11 +9,11 @@ from typing import cast
 
 import numpy as np
 import torch
-from bench.tasks.scenes import Thing
-from bench.tasks.scenes.drawing import COLOURS, SHAPES
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bench.tasks.scenes import Thing
+from bench.tasks.scenes.drawing import COLOURS, SHAPES
 from export import network
 from models.train import moondream_files as files
 from models.train.moondream_model import Moondream, embed, hidden, logits, of

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
+
 from bench.tasks.scenes import Scene, Split, Thing, scenes
 from bench.tasks.scenes.drawing import COLOURS, SHAPES, latin_font
 from bench.tasks.scenes.text import CONSONANTS, VOWELS
-from numpy.typing import NDArray
-
 from models.train import easy_vqa
 from models.train.task import Example, Pixels, Question
 
