@@ -28,7 +28,7 @@ def facts_of(vlm: Vlm) -> Gguf:
     return facts
 
 
-def tiles_of(vlm: Vlm, image: ImageRecipe) -> Tiles:
+def tiles_of(vlm: Vlm, image: ImageRecipe | None) -> Tiles:
     """The image recipe as mmproj can have it. Raises UserError where it cannot."""
     if not isinstance(image, Tiles):
         raise UserError(
@@ -58,7 +58,7 @@ def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
 
 def vision(vlm: Vlm, image: Tiles, facts: Gguf) -> dict[str, Value]:
     """Numbers of the vision tower, its projector and its preprocessing."""
-    tower = vlm.vision
+    tower, projector = vlm.sight
     return {
         "clip.has_vision_encoder": True,
         "clip.projector_type": facts.projector_type,
@@ -70,7 +70,7 @@ def vision(vlm: Vlm, image: Tiles, facts: Gguf) -> dict[str, Value]:
         "clip.vision.block_count": tower.layers,
         "clip.vision.attention.head_count": tower.heads,
         "clip.vision.attention.layer_norm_epsilon": tower.norm_eps,
-        "clip.vision.projector.scale_factor": vlm.projector.scale,
+        "clip.vision.projector.scale_factor": projector.scale,
         "clip.vision.image_mean": list(image.mean),
         "clip.vision.image_std": list(image.std),
         LONGEST_EDGE: min(image.longest_edge, image.max_edge),
