@@ -117,7 +117,7 @@ GEMMA3_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 }
 # Gemma 3 for text alone: changes to the text model.
 GEMMA3_TEXT_CASES: Mapping[str, dict[str, Any]] = {
-    "text alone": {"rope_scaling": None, "num_key_value_heads": 1},
+    "text alone": {"rope_scaling": None, "num_key_value_heads": 1, "query_pre_attn_scalar": 16},
     "text alone, a window of 5": {"sliding_window": 5, "num_hidden_layers": 3},
 }
 
