@@ -33,7 +33,11 @@ STOPPED = 128 + signal.SIGTERM
 
 def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGETS) -> int:
     """The command. Returns 0, 1 (the proof failed), 2 (a user's error) or 130 (stopped)."""
-    args = parser().parse_args(argv)
+    return execute(parser().parse_args(argv), targets=targets)
+
+
+def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS) -> int:
+    """`run` with its errors told on stderr; the exit code."""
     try:
         with _stoppable():
             return run(args, targets=targets)
@@ -94,14 +98,20 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m export", description="Export a vision-language model, proven and described."
     )
     it.add_argument("model", metavar="MODEL|DIR", help="name in models.yaml, or checkpoint folder")
+    add_options(it)
+    it.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
+    )
+    return it
+
+
+def add_options(it: argparse.ArgumentParser) -> None:
+    """What can be chosen beside the model and the place of its artifact."""
     it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
     it.add_argument("--recipe", required=True, choices=RECIPES, help="bits of the weights")
     it.add_argument("--weights", choices=("hub", "synthetic"), help="synthetic: random values")
     it.add_argument("--revision", help="commit, tag or branch on the hub")
     it.add_argument("--layout", default="native", choices=LAYOUTS, help="arrangement of the files")
-    it.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
-    )
     it.add_argument(
         "--max-tiles",
         type=_count,
@@ -112,7 +122,6 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--allow-drift", action="store_true", help="keep it if the proof fails")
     it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
     it.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    return it
 
 
 def _count(text: str) -> int:

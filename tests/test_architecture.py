@@ -24,6 +24,7 @@ WRAPPERS = {
     "onnx_ir": {"export/onnx/"},
     "onnxruntime": {"runtimes/onnxruntime_", "runtimes/peers/"},
     "onnxruntime_genai": {"runtimes/peers/"},
+    "optimum": {"export/optimum_"},
     "gguf": {"export/gguf/", "runtimes/llama_cpp_"},
     "llama_cpp": {"runtimes/llama_cpp_", "runtimes/peers/"},
     "matplotlib": set[str](),
