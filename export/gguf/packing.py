@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from export.errors import UserError
 from export.families.spec import Shape
-from export.quantize.recipe import Recipe, Storage
+from export.quantize.recipe import Method, Recipe, Storage
+from export.quantize.rounding import Rounding
 from export.targets import Fallback
 from export.weights import FloatArray, Weights
 
@@ -49,6 +50,8 @@ class Planned:
     type: GGMLQuantizationType
     head_rows: int = 0
     """Rows of one attention head whose two halves are to be interleaved; 0: rows stay."""
+    method: Method = "nearest"
+    """How the scales of 4 bits are found."""
 
     @property
     def parameters(self) -> int:
@@ -75,7 +78,7 @@ def plan(
     if reason:
         block = f", blocks of {asked.block}" if asked.block != BLOCK else ""
         fallback = Fallback(name, wanted.name + block, got.name, reason)
-    return Planned(name, shape, got, head_rows), fallback
+    return Planned(name, shape, got, head_rows, asked.method), fallback
 
 
 def _possible(
@@ -93,12 +96,15 @@ def _possible(
 
 
 def packed(
-    weights: Weights, tensor: Planned, chunk_values: int = CHUNK_VALUES
+    weights: Weights,
+    tensor: Planned,
+    rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
+    chunk_values: int = CHUNK_VALUES,
 ) -> Iterator[NDArray[Any]]:
     """The tensor's bytes in order, by groups of rows read one after another.
 
-    Q8_0 and Q4_0 are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref, bit for bit).
-    Raises UserError for values that the type cannot hold.
+    Q8_0, and Q4_0 to nearest, are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref,
+    bit for bit). Raises UserError for values that the type cannot hold.
     """
     rows, width = tensor.shape[0], math.prod(tensor.shape[1:])
     unit = tensor.head_rows or 1
@@ -108,7 +114,24 @@ def packed(
         _check(values, tensor)
         if tensor.head_rows:
             values = interleaved(values, tensor.head_rows)
-        yield quants.quantize(values, tensor.type)
+        yield _quantized(values, tensor, rounding)
+
+
+def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArray[Any]:
+    storage = Storage(4, BLOCK, tensor.method)
+    name = tensor.name.removesuffix(".weight")
+    if tensor.type is not Q4_0 or not rounding.differs(name, storage):
+        return quants.quantize(values, tensor.type)
+    codes, scales = rounding.four_bits(name, values.reshape(len(values), -1), storage)
+    return q4_0(codes, scales)
+
+
+def q4_0(codes: NDArray[np.uint8], scales: FloatArray) -> NDArray[np.uint8]:
+    """Codes 0…15 [rows, blocks, 32] and scales as ggml's block_q4_0: a float16, then 16 bytes with
+    the codes of both halves of a block side by side."""
+    halves = codes[..., :16] | codes[..., 16:] << np.uint8(4)
+    heads = scales.astype("<f2")[..., None].view(np.uint8)
+    return np.concatenate([heads, halves], axis=-1).reshape(len(codes), -1)
 
 
 def interleaved(values: FloatArray, head_rows: int) -> FloatArray:

@@ -14,6 +14,7 @@ from export.onnx.data import DataFile, new_data_file
 from export.onnx.graph import GRAPHS, OPSETS, graphs_of, vision_graphs_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
+from export.quantize.rounding import Rounding
 from export.targets import Written
 
 __all__ = ["files_of", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
@@ -62,6 +63,7 @@ def files_of(component: str) -> tuple[str, str]:
 
 def _graph(model: Model, recipe: Recipe, component: str, data: DataFile, ledger: Ledger) -> bytes:
     """The graph's file; its weights go to `data` as they are met."""
-    graph = GRAPHS[component](model.vlm, Parameters(model.weights, recipe, data, ledger))
+    parameters = Parameters(model.weights, recipe, data, ledger, Rounding(model.curvature))
+    graph = GRAPHS[component](model.vlm, parameters)
     content: bytes = ir.to_proto(graph).SerializeToString()
     return content
