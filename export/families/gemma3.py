@@ -14,6 +14,7 @@ from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, r
 from export.families.spec import (
     Decoder,
     Family,
+    Gguf,
     Json,
     Local,
     Projector,
@@ -220,7 +221,20 @@ GEMMA3 = Family(
         "<end_of_image>",
         "<image_soft_token>",
     ),
-    gguf=None,
+    gguf=Gguf(
+        arch="gemma3",
+        projector_type="gemma3",
+        tokenizer="llama",
+        tokenizer_pre="default",
+        stated=("attention.key_length", "attention.value_length"),
+        space_prefix=True,
+        arranged={"mm.input_projection.weight": "transposed"},
+        floats={
+            "v.patch_embd.*": 32,
+            "v.position_embd.*": 32,
+            "mm.input_projection.weight": 16,
+        },
+    ),
     stop_tokens=("<end_of_turn>",),
     spellings=(
         # transformers 5 in memory, and what it saves of a model that was not loaded from the hub.
@@ -243,6 +257,6 @@ GEMMA3 = Family(
         },
         words=(" the", " image", " is", "\n\n", "\n\n\n", "user", "model"),
         own=0,  # its image token belongs to the text model's vocabulary
-        split_words=False,
+        byte_fallback=True,
     ),
 )

@@ -12,6 +12,7 @@ from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, r
 from export.families.spec import (
     Decoder,
     Family,
+    Gguf,
     Json,
     Patches,
     Projector,
@@ -222,7 +223,13 @@ QWEN2_5_VL = Family(
         "<|image_pad|>",
         "<|video_pad|>",
     ),
-    gguf=None,
+    gguf=Gguf(
+        arch="qwen2vl",
+        projector_type="qwen2.5vl_merger",
+        tokenizer="gpt2",
+        tokenizer_pre="qwen2",
+        arranged={"v.patch_embd.weight": "by_frame"},
+    ),
     stop_tokens=("<|im_end|>", "<|endoftext|>"),
     spellings=(
         # transformers 5 in memory.

@@ -164,7 +164,24 @@ SMOLVLM = Family(
         "<image>",
         "<end_of_utterance>",
     ),
-    gguf=Gguf(arch="llama", tokenizer_pre="smollm", permute_qk=True, projector_type="idefics3"),
+    gguf=Gguf(
+        arch="llama",
+        projector_type="idefics3",
+        tokenizer="gpt2",
+        tokenizer_pre="smollm",
+        stated=(
+            "vocab_size",
+            "attention.key_length",
+            "attention.value_length",
+            "rope.dimension_count",
+        ),
+        space_prefix=True,
+        arranged={
+            "blk.*.attn_q.weight": "interleaved_heads",
+            "blk.*.attn_k.weight": "interleaved_heads",
+        },
+        floats={"v.patch_embd.*": 32, "v.position_embd.*": 32},
+    ),
     stop_tokens=("<end_of_utterance>",),
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
 )

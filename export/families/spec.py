@@ -4,7 +4,7 @@ NOT aware of torch, ONNX, GGUF or of where weights come from.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Json = Mapping[str, Any]
@@ -12,6 +12,7 @@ Activation = Literal["silu", "gelu", "gelu_tanh"]
 NormKind = Literal["layer", "rms"]
 Shape = tuple[int, ...]
 Transform = Literal["", "add_one", "transpose"]
+Arrangement = Literal["interleaved_heads", "transposed", "by_frame"]
 
 
 @dataclass(frozen=True)
@@ -455,8 +456,9 @@ class Vocabulary:
     """Made one token each; the beginnings of a word become tokens too."""
     own: int
     """Ids of the text model's vocabulary, behind which a real model's added tokens come."""
-    split_words: bool = True
-    """Text is cut into words by GPT-2's pattern before tokens are looked for."""
+    byte_fallback: bool = False
+    """SentencePiece's kind: text is not cut into words, what is no token becomes its bytes. Else a
+    byte-level BPE over words of GPT-2's pattern."""
 
 
 SMOLLM2 = Vocabulary(
@@ -469,12 +471,27 @@ SMOLLM2 = Vocabulary(
 
 @dataclass(frozen=True)
 class Gguf:
-    """What llama.cpp calls this family (constants of its converter; facts, not choices)."""
+    """What llama.cpp calls this family, and how it wants it (facts of its converter, not choices).
+
+    arch, projector_type: names of the decoder and of the tower with its projector.
+    tokenizer: "gpt2" is a byte-level BPE with the pre-tokenizer `tokenizer_pre`, "llama" a
+    SentencePiece vocabulary.
+    stated: keys that follow from the numbers and that only some architectures have (see
+    export/gguf/metadata.py); space_prefix: so has "add_space_prefix".
+    arranged: patterns of canonical names -> how a tensor lies in the file where that differs.
+    interleaved_heads: rows i and i + head_dim / 2 of each head are neighbours; by_frame: one tensor
+    for each frame of a patch. floats: patterns -> bits that llama.cpp's graph needs there, whatever
+    the recipe says.
+    """
 
     arch: str
-    tokenizer_pre: str
-    permute_qk: bool
     projector_type: str
+    tokenizer: Literal["gpt2", "llama"]
+    tokenizer_pre: str
+    stated: tuple[str, ...] = ()
+    space_prefix: bool = False
+    arranged: Mapping[str, Arrangement] = field(default_factory=dict)
+    floats: Mapping[str, Literal[32, 16]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
