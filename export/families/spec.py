@@ -4,7 +4,7 @@ NOT aware of torch, ONNX, GGUF or of where weights come from.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Json = Mapping[str, Any]
@@ -478,6 +478,26 @@ class Gguf:
 
 
 @dataclass(frozen=True)
+class Client:
+    """What a client's code takes for granted of this family (facts of it, not choices).
+
+    model_type: its name there; text_model_type: that of its text model. processor: its class of
+    processor; tokens_key: where processor_config.json says how many tokens a tile takes.
+    padded_tiles: tiles come by samples, filled up to as many, beside a mask. image_tokens: what its
+    processor writes for an image, whatever the model. limits: what it does otherwise than the
+    model's own code, a line each.
+    """
+
+    model_type: str
+    text_model_type: str = ""
+    processor: str = ""
+    tokens_key: str = ""
+    padded_tiles: bool = False
+    image_tokens: int | None = None
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """One family, described once; every interpreter reads only this."""
 
@@ -503,5 +523,7 @@ class Family:
     """Beginnings of tensor names that some versions save, and how `sources` spells them."""
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    """By layout of the ONNX target: who runs this family beside our own runtime."""
     preprocessor_file: bool = True
     """False: how images are prepared is in the family's code, not in a file of the checkpoint."""
