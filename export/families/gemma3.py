@@ -251,6 +251,7 @@ GEMMA3 = Family(
             "gemma3",
             text_model_type="gemma3_text",
             processor="Gemma3Processor",
+            image_processor="Gemma3ImageProcessor",
             tokens_key="image_seq_length",
             limits=(
                 "transformers.js shrinks images without smoothing, so of an image of another size "

@@ -244,6 +244,7 @@ QWEN2_5_VL = Family(
             "qwen2_5_vl",
             text_model_type="qwen2_5_vl_text",
             processor="Qwen2_5_VLProcessor",
+            image_processor="Qwen2VLImageProcessor",
             limits=(
                 "transformers.js takes one image a prompt: its processor makes frames of one video "
                 "of several",

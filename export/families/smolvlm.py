@@ -173,6 +173,7 @@ SMOLVLM = Family(
             "idefics3",
             text_model_type="llama",
             processor="Idefics3Processor",
+            image_processor="Idefics3ImageProcessor",
             tokens_key="image_seq_len",
             padded_tiles=True,
             limits=(

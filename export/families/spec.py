@@ -481,16 +481,17 @@ class Gguf:
 class Client:
     """What a client's code takes for granted of this family (facts of it, not choices).
 
-    model_type: its name there; text_model_type: that of its text model. processor: its class of
-    processor; tokens_key: where processor_config.json says how many tokens a tile takes.
-    padded_tiles: tiles come by samples, filled up to as many, beside a mask. image_tokens: what its
-    processor writes for an image, whatever the model. limits: what it does otherwise than the
-    model's own code, a line each.
+    model_type: its name there; text_model_type: that of its text model. processor and
+    image_processor: its classes; tokens_key: where processor_config.json says how many tokens a
+    tile takes. padded_tiles: tiles come by samples, filled up to as many, beside a mask.
+    image_tokens: what its processor writes for an image, whatever the model. limits: what it does
+    otherwise than the model's own code, a line each.
     """
 
     model_type: str
     text_model_type: str = ""
     processor: str = ""
+    image_processor: str = ""
     tokens_key: str = ""
     padded_tiles: bool = False
     image_tokens: int | None = None

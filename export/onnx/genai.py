@@ -19,6 +19,7 @@ GENAI_CONFIG, VISION_PROCESSOR = "genai_config.json", "vision_processor.json"
 """Not processor_config.json, its default, which checkpoints have for something else."""
 LENGTH = 4096
 """Positions it makes room for unless told otherwise: a model's own limit can be gigabytes."""
+Step = tuple[str, Mapping[str, Any]]
 KIND: Mapping[str, str] = {"bilinear": "LINEAR", "bicubic": "CUBIC", "lanczos": "LANCZOS"}
 
 
@@ -112,13 +113,13 @@ def _processor(image: ImageRecipe) -> dict[str, Any]:
                 "max_pixels": image.most_pixels,
                 **square,
             }
-            last = ("PatchImage", {"temporal_patch_size": image.frames, **square})
+            last: Step = ("PatchImage", {"temporal_patch_size": image.frames, **square})
         case Stretch():
             resize = {"width": image.size, "height": image.size, "keep_aspect_ratio": 0}
             last = ("Permute3D", {"dims": [2, 0, 1]})
         case Tiles() | Crops():
             raise AssertionError("no family with tiles has a client of this name")
-    steps: list[tuple[str, Mapping[str, Any]]] = [
+    steps: list[Step] = [
         ("DecodeImage", {"color_space": "RGB"}),
         ("Resize", {"interpolation": KIND[image.resample], **resize}),
         ("Rescale", {"rescale_factor": image.rescale}),

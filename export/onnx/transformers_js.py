@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from export.families.spec import Client, Vlm
+from export.families.spec import Client, Crops, ImageRecipe, Patches, Stretch, Tiles, Vlm
 from export.files import parse_json
 from export.model import Model
 from export.registry import CONFIG, GENERATION, PREPROCESSOR, PROCESSOR
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
+STEPS = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize")
+RESAMPLE: Mapping[str, int] = {"lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 DTYPES: Mapping[str, str] = {"": "fp32", "_fp16": "fp16", "_int8": "int8", "_q4": "q4"}
 """Its names of the suffixes of files (utils/dtypes.js)."""
 
@@ -35,6 +37,8 @@ def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, b
         # transformers 5 keeps it inside of the other file, where transformers.js does not look.
         PREPROCESSOR: {
             **(_read(model, PREPROCESSOR) or processor.get("image_processor", {})),
+            **_steps(model.image),
+            "image_processor_type": client.image_processor,
             "processor_class": client.processor,
         },
     }
@@ -46,6 +50,31 @@ def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, b
         found[TOKENIZER_CONFIG] = (json.dumps(tokenizer, indent=2) + "\n").encode()
         found[TEMPLATE] = template.encode()
     return found
+
+
+def _steps(image: ImageRecipe) -> dict[str, Any]:
+    """The recipe, step by step: what a file leaves out, transformers.js leaves undone."""
+    steps: dict[str, Any] = dict.fromkeys(STEPS, True)
+    steps |= {
+        "resample": RESAMPLE[image.resample],
+        "rescale_factor": image.rescale,
+        "image_mean": list(image.mean),
+        "image_std": list(image.std),
+    }
+    match image:
+        case Tiles():
+            steps["size"] = {"longest_edge": min(image.longest_edge, image.max_edge)}
+            steps["max_image_size"] = {"longest_edge": image.tile}
+            steps["do_image_splitting"] = image.most_tiles > 1
+        case Stretch():
+            steps["size"] = {"height": image.size, "width": image.size}
+        case Patches():
+            steps |= {"patch_size": image.patch, "merge_size": image.square}
+            steps |= {"min_pixels": image.min_pixels, "max_pixels": image.most_pixels}
+            steps["temporal_patch_size"] = image.frames
+        case Crops():
+            raise AssertionError("no family of crops has this client")
+    return steps
 
 
 def _loading(sizes: Mapping[str, int]) -> dict[str, Any]:

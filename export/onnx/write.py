@@ -39,7 +39,8 @@ def write_graphs(
     layout: Layout = NATIVE,
 ) -> Written:
     """Write some of the model's graphs (export.onnx.graph.graphs_of)."""
-    ledger, written, domains = Ledger(), {}, {}
+    ledger, written = Ledger(), {}
+    domains: dict[str, int] = {}
     for component in components:
         stem = layout.stem(GRAPHS[component].__name__, recipe)
         path = folder / f"{stem}.onnx"

@@ -1,23 +1,28 @@
-// Asks transformers.js what an artifact says to a picture: one JSON line for each job of the file
-// given, a list of {artifact, image, question, max_tokens}.
+// Asks transformers.js what artifacts say to pictures. The one argument is a file with a list of
+// {artifact, images, question, max_tokens}; each job's result is printed as one line of JSON.
 import { readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { AutoModelForImageTextToText, AutoProcessor, env, load_image } from '@huggingface/transformers';
+import {
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  env,
+  load_image,
+} from '@huggingface/transformers';
 
 env.allowRemoteModels = false;
 env.useFSCache = false;
 
-async function answer({ artifact, image, question, max_tokens }) {
+async function answer({ artifact, images, question, max_tokens }) {
   env.localModelPath = dirname(artifact);
   const processor = await AutoProcessor.from_pretrained(basename(artifact));
   const model = await AutoModelForImageTextToText.from_pretrained(basename(artifact));
 
-  const content = [{ type: 'image' }, { type: 'text', text: question }];
+  const content = [...images.map(() => ({ type: 'image' })), { type: 'text', text: question }];
   const prompt = processor.apply_chat_template([{ role: 'user', content }], {
     add_generation_prompt: true,
   });
-  const picture = await load_image(image);
-  const inputs = await processor(prompt, [picture], { add_special_tokens: false });
+  const pictures = await Promise.all(images.map((path) => load_image(path)));
+  const inputs = await processor(prompt, pictures, { add_special_tokens: false });
   const output = await model.generate({ ...inputs, max_new_tokens: max_tokens, do_sample: false });
 
   const asked = inputs.input_ids.dims[1];
