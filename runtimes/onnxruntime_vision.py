@@ -29,7 +29,8 @@ class OnnxTower:
             for part, files in manifest.components.items()
             if part in PARTS
         }
-        self._padded = "pixel_attention_mask" in inputs_of(self._graphs["vision"])
+        graphs = self._graphs.values()
+        self._padded = any("pixel_attention_mask" in inputs_of(graph) for graph in graphs)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Tile by tile: no slower than all at once on a CPU, and a small part of the memory.
@@ -41,21 +42,22 @@ class OnnxTower:
         return np.concatenate([row[:, : self._vlm.text.hidden] for row in rows])
 
     def _encoded(self, image: Pixels) -> FloatArray:
+        tower, projector = self._vlm.sight
         vision = self._graphs["vision"]
         if image.cells is not None:
-            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            rows, cols = (edge * tower.square for edge in image.cells)
             sizes = np.array([[1, rows, cols]])
             whole: FloatArray = vision.run(
                 None, {"pixel_values": image.values, "image_grid_thw": sizes}
             )[0]
             return whole
         tiles = (vision.run(None, self._fed(tile[None]))[0] for tile in image.values)
-        overlap = self._vlm.projector.overlap
+        overlap = projector.overlap
         if overlap is None:
             found: FloatArray = np.concatenate(list(tiles))
             return found
         patches = (tile[0] for tile in tiles)
-        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
+        both = joined(patches, image.rows, image.cols, tower.side, overlap)
         features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
         return features
 

@@ -37,6 +37,6 @@ def limits(model: Model, layout: str) -> tuple[str, ...]:
             f"{layout}'s processor writes {client.image_tokens} tokens for every image and this "
             f"model takes {model.vlm.tokens_per_tile}: prepare prompt and pixels outside of it"
         )
-    if model.image != model.image.within(None):
+    if model.image is not None and model.image != model.image.within(None):
         found.append(f"{layout} is not told of --max-tiles: it cuts as the checkpoint says")
     return tuple(found)

@@ -82,9 +82,9 @@ def _config(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str,
     }
 
 
-def _image_tokens(model: Model) -> dict[str, int]:
+def _image_tokens(model: Model) -> dict[str, int | None]:
     """Ids by which three-axis positions are found."""
-    ids = {"image_token_id": model.vlm.image_token_id}
+    ids: dict[str, int | None] = {"image_token_id": model.vlm.image_token_id}
     if model.vlm.text.rope_sections is None:
         return ids
     return ids | {
@@ -101,7 +101,7 @@ def _vision(model: Model) -> dict[str, Any]:
     return found
 
 
-def _processor(image: ImageRecipe) -> dict[str, Any]:
+def _processor(image: ImageRecipe | None) -> dict[str, Any]:
     """The image recipe as operations; Resize is Pillow's own code there."""
     match image:
         case Patches():
@@ -117,8 +117,8 @@ def _processor(image: ImageRecipe) -> dict[str, Any]:
         case Stretch():
             resize = {"width": image.size, "height": image.size, "keep_aspect_ratio": 0}
             last = ("Permute3D", {"dims": [2, 0, 1]})
-        case Tiles() | Crops():
-            raise AssertionError("no family with tiles has a client of this name")
+        case Tiles() | Crops() | None:
+            raise AssertionError("onnxruntime-genai knows no family that prepares images so")
     steps: list[Step] = [
         ("DecodeImage", {"color_space": "RGB"}),
         ("Resize", {"interpolation": KIND[image.resample], **resize}),

@@ -40,7 +40,8 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
     A rotary tower takes the patches of one image, [num_patches, values], and image_grid_thw int64
     [1, 3], frames, rows and columns of patches; its image_features are [1, tokens, hidden].
     """
-    v, ops = vlm.vision, Emit(parameters, int8_matmul=True)
+    v, projector = vlm.sight
+    ops = Emit(parameters, int8_matmul=True)
     if v.positions == "rotary":
         return _vision_of_any_size(vlm, ops, parameters, layout)
     shape = (v.channels, v.image_size, v.image_size)
@@ -54,7 +55,7 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
         pixels = _value("pixel_values", FLOAT, ["num_tiles", *shape])
         inputs = [pixels]
     features = network.vision(ops, vlm, pixels)
-    width = v.hidden if vlm.projector.kind == "crops" else layout.width(vlm)
+    width = v.hidden if projector.kind == "crops" else layout.width(vlm)
     if layout.marks(vlm):
         features = Adapter(ops.nodes, parameters).marked(features, 1.0)
     _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, width])
@@ -62,9 +63,10 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
 
 
 def _vision_of_any_size(vlm: Vlm, ops: Emit, parameters: Parameters, layout: Layout) -> ir.Model:
-    patches = _value("pixel_values", FLOAT, ["num_patches", vlm.vision.patch_values])
+    tower, _ = vlm.sight
+    patches = _value("pixel_values", FLOAT, ["num_patches", tower.patch_values])
     sizes = _value("image_grid_thw", INT64, [1, 3])
-    ops.grid = PatchGrid(ops.nodes, parameters, sizes, vlm.vision)
+    ops.grid = PatchGrid(ops.nodes, parameters, sizes, tower)
     features = network.vision(ops, vlm, patches)
     shape: list[Axis] = ["num_image_tokens", vlm.text.hidden]
     if layout.flat:
@@ -78,8 +80,9 @@ def vision_projection(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Mo
 
     The whole image's patches and, beside them, those of its crops.
     """
-    ops, tokens = Emit(parameters, int8_matmul=True), vlm.tokens_per_tile
-    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * vlm.vision.hidden])
+    (tower, _), tokens = vlm.sight, vlm.tokens_per_tile
+    ops = Emit(parameters, int8_matmul=True)
+    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * tower.hidden])
     features = network.joined_projection(ops, patches)
     _name(features, "image_features", FLOAT, ["num_images", tokens, vlm.text.hidden])
     return _model("vision_projection", ops, [patches], [features], parameters)
@@ -119,7 +122,7 @@ def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     embeds = network.embedding(ops, vlm.text, ids)
     if layout.marks(vlm):
         embeds = adapter.marked(embeds, 0.0)
-    if layout.merged:
+    if layout.merged and vlm.image_token_id is not None:
         features = ir.Value(name="image_features", type=ir.TensorType(FLOAT))
         inputs.append(features)
         embeds = adapter.placed(embeds, ids, features, vlm.image_token_id, width)
@@ -188,8 +191,9 @@ _KINDS = ("key", "value")
 
 def graphs_of(vlm: Vlm) -> tuple[str, ...]:
     """The components (keys of GRAPHS) that a model has."""
-    lacking = set() if vlm.projector.kind == "crops" else {"projection"}
-    lacking |= set() if vlm.region is not None else {"region"}
+    lacking = set() if vlm.vision else {"vision"}
+    lacking |= set() if vlm.projector and vlm.projector.kind == "crops" else {"projection"}
+    lacking |= set() if vlm.region else {"region"}
     return tuple(component for component in GRAPHS if component not in lacking)
 
 

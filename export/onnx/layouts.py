@@ -73,6 +73,11 @@ def layout_of(vlm: Vlm, name: str) -> Layout:
     layout = LAYOUTS[name]
     if name == "native":
         return layout
+    if vlm.vision is None:
+        raise UserError(
+            f"--layout {name} is for models with images, and this one is for text alone; export it "
+            f"with --layout native"
+        )
     clients = FAMILIES[vlm.family].clients
     if name not in clients:
         others = " or ".join(f"--layout {other}" for other in ("native", *clients))

@@ -52,8 +52,9 @@ def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, b
     return found
 
 
-def _steps(image: ImageRecipe) -> dict[str, Any]:
+def _steps(image: ImageRecipe | None) -> dict[str, Any]:
     """The recipe, step by step: what a file leaves out, transformers.js leaves undone."""
+    assert image is not None, "layouts of clients are for models with images"
     steps: dict[str, Any] = dict.fromkeys(STEPS, True)
     steps |= {
         "resample": RESAMPLE[image.resample],
