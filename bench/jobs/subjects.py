@@ -44,12 +44,13 @@ def load(
 
 def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model:
     """The same, but its images are cut into at most so many tiles; None changes nothing."""
-    if most is None:
+    recipe = loaded.manifest.image if isinstance(loaded, Artifact) else loaded.image
+    if most is None or recipe is None:
         return loaded
+    image = recipe.within(most)
     if isinstance(loaded, Artifact):
-        image = loaded.manifest.image.within(most)
         return replace(loaded, manifest=replace(loaded.manifest, image=image))
-    return replace(loaded, image=loaded.image.within(most))
+    return replace(loaded, image=image)
 
 
 def source(location: str, offline: bool = False, weights: WeightsKind | None = None) -> Source:
