@@ -47,6 +47,7 @@ CUTS: Mapping[str, Mapping[str, Any]] = {
         "text_config.num_hidden_layers": 1,
         "vision_config.num_hidden_layers": 1,
     },
+    "gemma-3-1b": {"vocab_size": VOCAB, "num_hidden_layers": 1},
 }
 
 
@@ -63,7 +64,7 @@ def save_cut(name: str, folder: Path) -> Path:
         (folder / preprocessor.name).write_bytes(preprocessor.read_bytes())
     family = family_of(config, "config.json")
     vlm, prompt = family.read(config), family.prompt(family.read(config), config)
-    files = synthetic_tokenizer(vlm, family.special_tokens, prompt.image_token, family.vocabulary)
+    files = synthetic_tokenizer(vlm, family.tokens(vlm), prompt.image_token, family.vocabulary)
     for file, content in files.items():
         (folder / file).write_bytes(content)
     save_file(stored(family.sources(vlm), Synthetic(vlm)), folder / "model.safetensors")
