@@ -138,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
 def _rounded(model: Model, args: argparse.Namespace) -> tuple[Model, Recipe]:
     """The model and the recipe with what the arguments say of rounding."""
     recipe = RECIPES[args.recipe]
-    if not recipe.has_4_bits and (args.rounding or args.calibrate or args.budget_mb):
+    if recipe.least_bits != 4 and (args.rounding or args.calibrate or args.budget_mb):
         raise UserError(f"{recipe.name} rounds nothing to 4 bits; --rounding, … go with int4")
     if args.rounding:
         recipe = recipe.rounded(args.rounding)

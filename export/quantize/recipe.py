@@ -59,9 +59,9 @@ class Recipe:
         return Storage(32)
 
     @property
-    def has_4_bits(self) -> bool:
-        """Whether any rule asks for them."""
-        return any(rule.storage.bits == 4 for rule in self.rules)
+    def least_bits(self) -> Bits:
+        """The fewest that any tensor keeps."""
+        return min((rule.storage.bits for rule in self.rules), default=32)
 
     def rounded(self, method: Method) -> "Recipe":
         """The same bits with scales found by `method`; the name says which if it is not usual."""

@@ -1,5 +1,6 @@
 """Gemma 3's sizes for text alone: the decoder of transformers, and nothing asks for images."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from tiny_models import GEMMA3_TEXT_CASES, FromTorch, hf_model, tiny_artifact, tiny_model
 from transformers import AutoTokenizer, PreTrainedModel
 
+from bench.cli import main as bench
 from export import check
 from export.__main__ import main
 from export.artifact import load_artifact
@@ -81,6 +83,18 @@ def test_graphs_give_the_logits_of_transformers(case: str, recipe: str, tmp_path
         assert largest_error(backend, wanted, steps) <= RELATIVE[recipe]
 
 
+def test_a_gguf_of_it_has_no_mmproj_and_gives_the_greedy_tokens(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    model = tiny_model(hf_model("text alone"))
+    artifact = tiny_artifact(model, "gguf", "fp32", tmp_path)
+    assert list(artifact.manifest.components) == ["decoder"]
+    asked = Request("what else is there to be said, at some greater length?", max_tokens=24)
+    reference = RUNTIMES["reference"].open_session(model, threads=1)
+    session = RUNTIMES["llama_cpp"].open_session(artifact, threads=1)
+    assert tokens(session, asked) == tokens(reference, asked)
+    session.close()
+
+
 @pytest.mark.parametrize("case", GEMMA3_TEXT_CASES)
 def test_greedy_tokens_are_those_of_transformers(case: str, tmp_path: Path) -> None:
     hf = hf_model(case)
@@ -118,7 +132,9 @@ def test_an_image_is_refused_in_one_line(model: Model, tmp_path: Path) -> None:
         tokens(session, Request("what is it?", (Image.new("RGB", (9, 9)),)))
 
 
-def test_a_checkpoint_opens_is_proven_and_opens_again(tmp_path: Path) -> None:
+def test_a_checkpoint_opens_is_proven_and_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hf = hf_model("text alone")
     folder, out = tmp_path / "m", tmp_path / "out"
     hf.save_pretrained(folder)
@@ -140,6 +156,16 @@ def test_a_checkpoint_opens_is_proven_and_opens_again(tmp_path: Path) -> None:
     assert checks["features"] == {"skipped": "the model takes no images"}
     assert checks["logits"]["mean_kld"] < 1e-9
     assert checks["greedy"]["equal"] == checks["greedy"]["of"] > 0
+    capsys.readouterr()
+    assert bench(["ask", str(out), "what is it?", "--json", "--max-tokens", "5"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["image_s"] is None
+    assert 1 <= len(answer["token_ids"]) <= 5
+    Image.new("RGB", (9, 9)).save(tmp_path / "image.png")
+    assert bench(["ask", str(out), str(tmp_path / "image.png"), "what is it?"]) == 2
+    assert capsys.readouterr().err == (
+        "bench: this model is for text alone, but 1 images were given; ask without an image\n"
+    )
 
 
 # The real tokenizer is the one of the sizes with images: its image token is behind the vocabulary.
