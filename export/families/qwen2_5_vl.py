@@ -129,7 +129,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Patches:
         frames=preprocessor.get("temporal_patch_size", 2),
         min_pixels=least,
         max_pixels=most,
-        tile=vlm.vision.image_size,
+        tile=vlm.sight.vision.image_size,
         mean=channels({"image_mean": CLIP_MEAN} | dict(preprocessor), "image_mean"),
         std=channels({"image_std": CLIP_STD} | dict(preprocessor), "image_std"),
         rescale=rescale(preprocessor),

@@ -75,11 +75,12 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
     Raises UserError for settings that the recipe cannot express.
     """
     expect_steps(preprocessor, STEPS)
-    tile = _longest_edge(preprocessor, "max_image_size", vlm.vision.image_size)
-    if tile != vlm.vision.image_size:
+    own = vlm.sight.vision.image_size
+    tile = _longest_edge(preprocessor, "max_image_size", own)
+    if tile != own:
         raise UserError(
             f"{PREPROCESSOR}: max_image_size {tile} is not the vision tower's image_size "
-            f"{vlm.vision.image_size} of config.json; take both files from the same checkpoint"
+            f"{own} of config.json; take both files from the same checkpoint"
         )
     return Tiles(
         tile=tile,
