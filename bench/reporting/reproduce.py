@@ -73,7 +73,7 @@ def flags(options: Options) -> list[str]:
     """Options that are not the defaults, as `bench run` takes them."""
     default = Options()
     return [
-        f"--{name.replace('_', '-')} {value}"
+        f"--{name.replace('_', '-')} {'DIR' if name == 'data' else value}"
         for name, value in vars(options).items()
         if value != getattr(default, name)
     ]
