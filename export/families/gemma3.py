@@ -14,6 +14,7 @@ from export.families import siglip
 from export.families.config import activation, expect, expect_rope, token_ids
 from export.families.preprocessor import PREPROCESSOR, channels, rescale
 from export.families.spec import (
+    Client,
     Decoder,
     Family,
     Gguf,
@@ -280,4 +281,18 @@ GEMMA3 = Family(
         own=0,  # its image token belongs to the text model's vocabulary
         byte_fallback=True,
     ),
+    clients={
+        "transformers.js": Client(
+            "gemma3",
+            text_model_type="gemma3_text",
+            processor="Gemma3Processor",
+            image_processor="Gemma3ImageProcessor",
+            tokens_key="image_seq_length",
+            limits=(
+                "transformers.js shrinks images without smoothing, so of an image of another size "
+                "than the tower's it sees different pixels",
+            ),
+        ),
+        "genai": Client("gemma3", image_tokens=256),
+    },
 )

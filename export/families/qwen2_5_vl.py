@@ -10,6 +10,7 @@ from export.errors import UserError
 from export.families.config import activation, expect, token_ids
 from export.families.preprocessor import PREPROCESSOR, channels, rescale
 from export.families.spec import (
+    Client,
     Decoder,
     Family,
     Gguf,
@@ -247,4 +248,19 @@ QWEN2_5_VL = Family(
         ),
         own=151643,
     ),
+    clients={
+        "transformers.js": Client(
+            "qwen2_5_vl",
+            text_model_type="qwen2_5_vl_text",
+            processor="Qwen2_5_VLProcessor",
+            image_processor="Qwen2VLImageProcessor",
+            limits=(
+                "transformers.js takes one image a prompt: its processor makes frames of one video "
+                "of several",
+                "transformers.js shrinks images without smoothing, so of an image whose edges are "
+                "no multiples of a square of patches it sees different pixels",
+            ),
+        ),
+        "genai": Client("qwen2_5_vl"),
+    },
 )

@@ -7,6 +7,7 @@ from export.families import siglip
 from export.families.config import activation, expect, expect_rope, token_ids
 from export.families.preprocessor import PREPROCESSOR, channels, rescale
 from export.families.spec import (
+    Client,
     Decoder,
     Family,
     Gguf,
@@ -182,4 +183,18 @@ SMOLVLM = Family(
     ),
     stop_tokens=("<end_of_utterance>",),
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
+    clients={
+        "transformers.js": Client(
+            "idefics3",
+            text_model_type="llama",
+            processor="Idefics3Processor",
+            image_processor="Idefics3ImageProcessor",
+            tokens_key="image_seq_len",
+            padded_tiles=True,
+            limits=(
+                "transformers.js resizes with other filters than Pillow, so of an image that is "
+                "not one tile already it sees slightly different pixels",
+            ),
+        ),
+    },
 )

@@ -515,6 +515,27 @@ class Gguf:
 
 
 @dataclass(frozen=True)
+class Client:
+    """What a client's code takes for granted of this family (facts of it, not choices).
+
+    model_type: its name there; text_model_type: that of its text model. processor and
+    image_processor: its classes; tokens_key: where processor_config.json says how many tokens a
+    tile takes. padded_tiles: tiles come by samples, filled up to as many, beside a mask.
+    image_tokens: what its processor writes for an image, whatever the model. limits: what it does
+    otherwise than the model's own code, a line each.
+    """
+
+    model_type: str
+    text_model_type: str = ""
+    processor: str = ""
+    image_processor: str = ""
+    tokens_key: str = ""
+    padded_tiles: bool = False
+    image_tokens: int | None = None
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """One family, described once; every interpreter reads only this."""
 
@@ -540,6 +561,8 @@ class Family:
     """Beginnings of tensor names that some versions save, and how `sources` spells them."""
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    """By layout of the ONNX target: who runs this family beside our own runtime."""
     image_tokens: tuple[str, ...] = ()
     """Of the special tokens those that lie behind the vocabulary of sizes for text alone."""
     preprocessor_file: bool = True

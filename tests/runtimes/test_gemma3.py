@@ -162,8 +162,9 @@ def test_the_prompt_of_one_image_is_spelled_out(model: Model) -> None:
     ids = preparer(model)(Request(" the image ", (noise(9, 9),))).ids.tolist()
     soft = model.vlm.tokens_per_tile * ["<image_soft_token>"]
     assert [tokenizer.id_to_token(number) for number in ids] == [
-        *("<bos>", "<start_of_turn>", "user", "ĊĊĊ", "<start_of_image>", *soft, "<end_of_image>"),
-        *("ĊĊ", *"the", "Ġimage", "<end_of_turn>", "Ċ", "<start_of_turn>", "model", "Ċ"),
+        *("<bos>", "<start_of_turn>", "user", "\n\n\n"),
+        *("<start_of_image>", *soft, "<end_of_image>"),
+        *("\n\n", *"the", "▁image", "<end_of_turn>", "\n", "<start_of_turn>", "model", "\n"),
     ]
 
 
