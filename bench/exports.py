@@ -27,6 +27,10 @@ KEPT = (
     *("model", "synthetic", "target", "recipe", "layout", "total_bytes", "bits_per_weight"),
     *("writing_peak_bytes", "peak_bytes", "seconds", "proof"),
 )
+HEADER = (
+    *("model", "weights", "as", "artifact", "bits per weight", "peak memory", "from outside"),
+    *("with the proof", "time", "CPU time", "read from disk"),
+)
 BLOCK_BYTES = 512
 """Of getrusage's count of blocks read."""
 
@@ -63,8 +67,6 @@ def export(arguments: Sequence[str]) -> tuple[int, Row]:
 
 def document(rows: Sequence[Row]) -> str:
     """The table of all rows, in their order, as markdown."""
-    header = ("model", "weights", "as", "artifact", "bits per weight", "peak memory")
-    header = (*header, "seen from outside", "with the proof", "time", "CPU time", "read from disk")
     cells = [_cells(row) for row in rows]
     machines = {
         f"{row['environment']['cpu']}, {row['environment']['usable_cpus']} CPUs" for row in rows
@@ -75,7 +77,7 @@ def document(rows: Sequence[Row]) -> str:
         "writing, as the export prints it; from outside, it is the largest resident set of the "
         "process, mapped files included, the proof too where there was one. Nothing read from the "
         "disk: the checkpoint was in the page cache, or weights were random ones made on the way.\n"
-        f"\nMachine: {'; '.join(sorted(machines))}.\n\n{table(header, cells)}\n"
+        f"\nMachine: {'; '.join(sorted(machines))}.\n\n{table(HEADER, cells)}\n"
     )
 
 
