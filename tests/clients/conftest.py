@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,23 @@ def lacking(what: str, remedy: str) -> None:
     pytest.skip(reason)
 
 
-def node(script: str, jobs: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:
-    """What a script of this folder prints of each job, run in Node.js; `folder` is for the jobs."""
+def expect_node() -> None:
+    """Node.js and transformers.js are installed."""
     if shutil.which("node") is None:
         lacking("Node.js", "version 20 or newer, https://nodejs.org")
     if not (HERE / "node_modules" / "@huggingface" / "transformers").is_dir():
         lacking("transformers.js", "make clients")
+
+
+def expect_genai() -> None:
+    """onnxruntime-genai is installed."""
+    if find_spec("onnxruntime_genai") is None:
+        lacking("onnxruntime-genai", "pip install 'pocket-vlm[peers]'")
+
+
+def node(script: str, jobs: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:
+    """What a script of this folder prints of each job, run in Node.js; `folder` is for the jobs."""
+    expect_node()
     file = folder / "jobs.json"
     file.write_text(json.dumps(jobs))
     command = ["node", str(HERE / script), str(file)]

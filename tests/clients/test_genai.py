@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.conftest import Export, changed, greedy, lacking
+from clients.conftest import Export, changed, expect_genai, greedy
 from export.artifact import Artifact
 from export.model import Model
 from export.registry import open_model
@@ -27,8 +26,7 @@ Save = Callable[[Image.Image], Path]
 
 @pytest.fixture(scope="session")
 def og() -> Any:
-    if find_spec("onnxruntime_genai") is None:
-        lacking("onnxruntime-genai", "pip install 'pocket-vlm[peers]'")
+    expect_genai()
     import onnxruntime_genai
 
     return onnxruntime_genai
