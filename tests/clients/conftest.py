@@ -75,8 +75,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
     def make(model: Model, recipe: str, layout: str) -> Artifact:
         out = folder / f"{model.name}-{recipe}-{layout}"
         if out not in made:
-            order = Order("onnx", recipe, layout)
-            made[out] = build(model, order, out, targets=TARGETS, recipes=RECIPES)
+            order = Order("onnx", RECIPES[recipe], layout)
+            made[out] = build(model, order, out, targets=TARGETS)
         return made[out]
 
     return make
