@@ -283,7 +283,6 @@ GEMMA3 = Family(
     ),
     clients={
         "transformers.js": Client(
-            "gemma3",
             text_model_type="gemma3_text",
             processor="Gemma3Processor",
             image_processor="Gemma3ImageProcessor",

@@ -250,7 +250,6 @@ QWEN2_5_VL = Family(
     ),
     clients={
         "transformers.js": Client(
-            "qwen2_5_vl",
             text_model_type="qwen2_5_vl_text",
             processor="Qwen2_5_VLProcessor",
             image_processor="Qwen2VLImageProcessor",

@@ -185,7 +185,6 @@ SMOLVLM = Family(
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
     clients={
         "transformers.js": Client(
-            "idefics3",
             text_model_type="llama",
             processor="Idefics3Processor",
             image_processor="Idefics3ImageProcessor",
