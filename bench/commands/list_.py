@@ -60,7 +60,7 @@ def listing() -> Listing:
             if not runtime.hidden
         },
         "tasks": {
-            name: {"measures": task.summary, "unavailable": task.unavailable()}
+            name: {"measures": task.told(name), "unavailable": task.unavailable()}
             for name, task in TASKS.items()
         },
         "profiles": {name: _profile(profile) for name, profile in PROFILES.items()},
