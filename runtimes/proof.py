@@ -14,6 +14,7 @@ import numpy as np
 from export.artifact import Artifact
 from export.families.spec import Templates
 from export.model import Model
+from export.quantize.recipe import base
 from runtimes import RUNTIMES, processor
 from runtimes.base import FloatArray, Request, Session
 from runtimes.fidelity import Accumulator, FeatureAccumulator
@@ -73,7 +74,7 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
         if isinstance(model.prompt, Templates):
             checks |= {"places": _places(scorer, session, asked[0], model.prompt)}
         session.close()
-    bounds = BOUNDS[artifact.manifest.recipe]
+    bounds = BOUNDS[base(artifact.manifest.recipe)]
     if reason is None and model.weights.synthetic and not bounds.exact:
         reason = "how much rounding hurts random weights says nothing"
     failures = list(_judge(checks, bounds, reason is None))
