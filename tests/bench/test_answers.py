@@ -125,8 +125,8 @@ def test_pairs_are_compared_and_a_small_n_is_said() -> None:
     other[:6] = ~other[:6]
     shown = rows([scored(BASE, items(right.tolist())), scored(SMALL, items(other.tolist()))])
     found = words(answers.compared(shown))
-    assert "n is too small to see a difference of 1 point" in found
-    assert f"about {Power(200, 7 / 202).needed(0.01):,}" in found
+    assert "n is too small to see a difference of 1 point in 1 of 1 comparisons" in found
+    assert found.endswith(f" | {Power(200, 7 / 202).needed(0.01):,}")
 
 
 def test_scores_of_other_scorer_versions_are_not_compared() -> None:
