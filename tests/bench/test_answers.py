@@ -150,6 +150,19 @@ def test_graded_scores_are_compared_item_by_item() -> None:
     assert accuracy.change.value == pytest.approx(-0.1)
 
 
+def test_the_difference_asked_about_decides_the_verdict_and_how_many_it_takes() -> None:
+    right = [True] * 380 + [False] * 20
+    new = [False] * 20 + right[20:]
+    runs = [[scored(SMALL, items(side))] for side in (right, new)]
+    found = {
+        points: next(c for c in compare(*runs, points=points).comparisons if "acc" in c.number)
+        for points in (0.01, 0.03, 0.1)
+    }
+    assert [one.verdict for one in found.values()] == ["worse", "undecided", "same"]
+    needed = Power(400, 21 / 402).needed
+    assert [one.needed for one in found.values()] == [needed(0.01), needed(0.03), None]
+
+
 def test_power_of_paired_items_is_that_of_simulations() -> None:
     # McNemar's test (normal) on items of which 10 % differ, 7.5 % in one direction: 5 points apart.
     needed = Power(0, 0.10).needed(0.05)
