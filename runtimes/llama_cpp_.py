@@ -39,10 +39,10 @@ class LlamaBackend:
         from runtimes.llama_cpp_decoder import LlamaDecoder
 
         self.context = context
-        self._vlm = artifact.manifest.vlm
-        path = checked_decoder(artifact)
+        vlm = artifact.manifest.vlm
         tower = TOWERS[artifact.manifest.layout]
-        self._decoder = LlamaDecoder(path, threads, context, cache_bits=cache_bits)
+        file = checked_decoder(artifact)
+        self._decoder = LlamaDecoder(file, vlm, threads, context, cache_bits=cache_bits)
         try:
             self._tower = tower(artifact, self._decoder.model, threads)
         except UserError:
@@ -59,7 +59,7 @@ class LlamaBackend:
         past: int,
         positions: IntArray | None = None,
     ) -> FloatArray:
-        return self._decoder.extend(ids, features, self._vlm.image_token_id, past)
+        return self._decoder.extend(ids, features, past, positions)
 
     def close(self) -> None:
         self._tower.close()
