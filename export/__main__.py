@@ -25,7 +25,7 @@ from export.progress import Stages, peak_bytes, showing
 from export.quantize.recipe import RECIPES
 from export.registry import open_model
 from export.summary import lines, summary
-from export.targets import TARGETS, Target
+from export.targets import TARGETS, Target, folder_name
 
 LAYOUTS = sorted({layout for target in TARGETS.values() for layout in target.layouts})
 STOPPED = 128 + signal.SIGTERM
@@ -52,11 +52,12 @@ def run(
     prove: Prove | None = None,
 ) -> int:
     """Export as `args` say; `targets` and `prove` may be others than the real ones."""
-    order = Order(args.target, args.recipe, args.layout, args.allow_drift)
     started, stages = time.perf_counter(), Stages()
     model = open_model(
         args.model, weights=args.weights, revision=args.revision, offline=args.offline
     )
+    layout = args.layout or targets[args.target].layout_for(model.vlm)
+    order = Order(args.target, args.recipe, layout, args.allow_drift)
     if args.max_tiles is not None:
         model = replace(model, image=model.image.within(args.max_tiles))
     try:
@@ -84,8 +85,7 @@ def run(
 
 def default_out(model: Model, order: Order) -> Path:
     """build/<model>/<target>-<recipe>[-<layout>]."""
-    layout = "" if order.layout == "native" else f"-{order.layout}"
-    return Path("build") / model.name / f"{order.target}-{order.recipe}{layout}"
+    return Path("build") / model.name / folder_name(order.target, order.recipe, order.layout)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,7 +98,9 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--recipe", required=True, choices=RECIPES, help="bits of the weights")
     it.add_argument("--weights", choices=("hub", "synthetic"), help="synthetic: random values")
     it.add_argument("--revision", help="commit, tag or branch on the hub")
-    it.add_argument("--layout", default="native", choices=LAYOUTS, help="arrangement of the files")
+    it.add_argument(
+        "--layout", choices=LAYOUTS, help="arrangement of the files; default: the family's best"
+    )
     it.add_argument(
         "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
     )

@@ -56,7 +56,7 @@ class Order:
 
     target: str
     recipe: str
-    layout: str = "native"
+    layout: str
     allow_drift: bool = False
 
 

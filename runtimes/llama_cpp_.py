@@ -5,15 +5,19 @@ NOT aware of prompts or clocks.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.llama_cpp_files import checked_decoder, checked_mmproj
+from runtimes.places import Head
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, room
 from runtimes.vision import Tower
+
+if TYPE_CHECKING:
+    from runtimes.onnxruntime_region import RegionHeads
 
 
 def open_session(
@@ -27,11 +31,16 @@ def open_session(
         raise UserError(f"llama_cpp runs on cpu only, not on {device}")
     manifest = artifact.manifest
     backend = LlamaBackend(artifact, threads, room(manifest.vlm, context))
-    return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
+    places = "region" in manifest.components
+    stop = manifest.vlm.stop_token_ids
+    return GreedySession(backend, preparer_of(artifact), stop, places=places)
 
 
 class LlamaBackend:
-    """runtimes.session.Backend over llama.cpp. `cache_bits`: 16 (llama.cpp's default) or 32."""
+    """runtimes.session.Backend over llama.cpp. `cache_bits`: 16 (llama.cpp's default) or 32.
+
+    runtimes.places.Places, too, where the artifact has the onnx target's region heads.
+    """
 
     def __init__(
         self, artifact: Artifact, threads: int, context: int, *, cache_bits: int = 16
@@ -45,6 +54,7 @@ class LlamaBackend:
         self._decoder = LlamaDecoder(file, vlm, threads, context, cache_bits=cache_bits)
         try:
             self._tower = tower(artifact, self._decoder.model, threads)
+            self._heads = _heads(artifact, threads)
         except UserError:
             self._decoder.close()
             raise
@@ -61,15 +71,40 @@ class LlamaBackend:
     ) -> FloatArray:
         return self._decoder.extend(ids, features, past, positions)
 
+    @property
+    def state(self) -> FloatArray:
+        """See runtimes.places.Places."""
+        return self._decoder.state
+
+    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
+        """See runtimes.places.Places."""
+        assert self._heads is not None
+        return self._heads.embed(head, numbers)
+
+    def place_logits(self, head: Head) -> FloatArray:
+        """See runtimes.places.Places."""
+        assert self._heads is not None
+        return self._heads.logits(head, self.state)
+
     def close(self) -> None:
         self._tower.close()
         self._decoder.close()
 
 
+def _heads(artifact: Artifact, threads: int) -> "RegionHeads | None":
+    if "region" not in artifact.manifest.components:
+        return None
+    from runtimes.onnxruntime_region import RegionHeads
+
+    return RegionHeads(artifact, threads)
+
+
 def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int) -> Tower:
     from runtimes.llama_cpp_vision import MtmdTower
 
-    return MtmdTower(checked_mmproj(artifact), text_model, artifact.manifest.vlm, threads)
+    manifest = artifact.manifest
+    mmproj = checked_mmproj(artifact)
+    return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads)
 
 
 def _onnx_tower(artifact: Artifact, _text_model: Any, threads: int) -> Tower:

@@ -76,11 +76,11 @@ class DecoderFile:
 
 @dataclass(frozen=True)
 class Mmproj:
-    """An artifact's vision file, and the longest edge (pixels) that mtmd scales images to."""
+    """An artifact's vision file. `columns`: of the tiles that mtmd cuts an image of the file's
+    longest edge into; None where it cuts none."""
 
     path: Path
-    tiles: Tiles
-    longest_edge: int
+    columns: int | None
 
 
 def checked_decoder(artifact: Artifact) -> DecoderFile:
@@ -101,20 +101,25 @@ def checked_decoder(artifact: Artifact) -> DecoderFile:
 def checked_mmproj(artifact: Artifact) -> Mmproj:
     """The artifact's vision tower for mtmd. Raises UserError as `checked_decoder` does."""
     manifest, vlm = artifact.manifest, artifact.manifest.vlm
-    facts, tiles = metadata.facts_of(vlm), metadata.tiles_of(vlm, manifest.image)
+    facts, image = metadata.facts_of(vlm), manifest.image
     towers = _shapes(vlm, VISION)
-    numbers = metadata.vision(vlm, tiles, facts)
-    del numbers[metadata.LONGEST_EDGE]  # the recipe's may be lowered to have fewer tiles
+    numbers = metadata.vision(vlm, image, facts)
+    numbers.pop(metadata.LONGEST_EDGE, None)  # the recipe's may be lowered to have fewer tiles
     path = artifact.path / manifest.components["vision"][0]
     header = _check(path, {metadata.ARCHITECTURE: "clip", **numbers}, towers)
+    columns = _columns(header, image, path) if isinstance(image, Tiles) else None
+    return Mmproj(path, columns)
+
+
+def _columns(header: Header, image: Tiles, path: Path) -> int:
     edge = header.values.get(metadata.LONGEST_EDGE)
-    if not isinstance(edge, int) or edge % tiles.tile or edge not in EDGES:
+    if not isinstance(edge, int) or edge % image.tile or edge not in EDGES:
         raise UserError(
             f"{path}: {metadata.LONGEST_EDGE} is {edge}, but llama.cpp cuts only multiples of "
-            f"the tile ({tiles.tile}) up to {EDGES[-1]} as this model does; use --layout "
+            f"the tile ({image.tile}) up to {EDGES[-1]} as this model does; use --layout "
             f"onnx-vision"
         )
-    return Mmproj(path, tiles, edge)
+    return edge // image.tile
 
 
 def _shapes(vlm: Vlm, components: tuple[str, ...]) -> Mapping[str, Shape]:

@@ -70,7 +70,7 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
         most = model.prompt.most_images
         asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]
         checks |= _compare(scorer, session, asked)
-        if isinstance(model.prompt, Templates):
+        if isinstance(model.prompt, Templates) and "region" in manifest.components:
             checks |= {"places": _places(scorer, session, asked[0], model.prompt)}
         session.close()
     bounds = BOUNDS[artifact.manifest.recipe]

@@ -26,7 +26,9 @@ FILE_TYPES: Mapping[str, LlamaFileType] = {
     "Q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
 ONNX_VISION = "onnx-vision"
-"""The layout whose tower is the onnx target's, its rows fed to the decoder."""
+"""The layout whose tower is the onnx target's, its rows fed to the decoder; so are heads of places,
+which read the decoder's state."""
+LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
@@ -46,9 +48,12 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         {"layout": layout, "arch": facts.arch},
     )
     if layout == ONNX_VISION:
-        from export.onnx.write import vision_graphs_of, write_graphs  # onnx-ir: only where needed
+        from export.onnx.write import (
+            graphs_beside_decoder,
+            write_graphs,
+        )  # onnx-ir: only where needed
 
-        graphs = vision_graphs_of(model.vlm)
+        graphs = graphs_beside_decoder(model.vlm)
         return written.beside(write_graphs(model, recipe, folder, graphs))
     return replace(written, details={**written.details, "projector": facts.projector_type})
 
@@ -60,9 +65,9 @@ def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     files = _files(model, facts, tensors, layout)
     found = {planned.name: planned.nbytes for planned in files.values()}
     if layout == ONNX_VISION:
-        from export.onnx.write import sizes_of, vision_graphs_of
+        from export.onnx.write import graphs_beside_decoder, sizes_of
 
-        found |= sizes_of(model, recipe, vision_graphs_of(model.vlm))
+        found |= sizes_of(model, recipe, graphs_beside_decoder(model.vlm))
     return found
 
 
@@ -120,16 +125,15 @@ def _planned(
     vlm: Vlm, facts: Gguf, recipe: Recipe, layout: str
 ) -> tuple[tuple[Planned, ...], tuple[Fallback, ...]]:
     """The tensors that GGUF files get, in order, and how they differ from the recipe."""
-    plans = [
-        plan(piece, recipe, facts.floats)
-        for name, made in pieces(vlm, facts).items()
-        if layout != ONNX_VISION or component(name) != "vision"
-        for piece in made
-    ]
-    return (
-        tuple(tensor for tensor, _ in plans),
-        tuple(fallback for _, fallback in plans if fallback),
-    )
+    elsewhere = {"region"} | ({"vision"} if layout == ONNX_VISION else set())
+    plans, left_out = [], []
+    for name, made in pieces(vlm, facts).items():
+        if component(name) not in elsewhere:
+            plans += [plan(piece, recipe, facts.floats) for piece in made]
+        elif layout != ONNX_VISION:
+            left_out.append(Fallback(name, "any type", "nothing", LEFT_OUT))
+    fallbacks = [fallback for _, fallback in plans if fallback]
+    return tuple(tensor for tensor, _ in plans), (*fallbacks, *left_out)
 
 
 def _component(tensor: Planned) -> str:

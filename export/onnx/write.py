@@ -11,12 +11,12 @@ import onnx_ir as ir
 
 from export.model import Model
 from export.onnx.data import DataFile, new_data_file
-from export.onnx.graph import GRAPHS, OPSETS, graphs_of, vision_graphs_of
+from export.onnx.graph import GRAPHS, OPSETS, graphs_beside_decoder, graphs_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.targets import Written
 
-__all__ = ["files_of", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
+__all__ = ["files_of", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
