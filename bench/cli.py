@@ -14,7 +14,7 @@ from bench.machine.profiles import PROFILES
 from bench.record import Options
 from bench.tasks import TASKS
 from export.errors import UserError, unknown
-from export.quantize.recipe import RECIPES
+from export.quantize.recipe import KNOWN, RECIPES
 from export.registry import WeightsKind
 from export.targets import TARGETS
 from runtimes import RUNTIMES
@@ -95,7 +95,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         ("runtime", RUNTIMES, visible, "all that fit"),
         ("task", TASKS, TASKS, "all"),
         ("target", TARGETS, TARGETS, "of a model: all that the runtimes open"),
-        ("recipe", RECIPES, RECIPES, "of a model: int4"),
+        ("recipe", KNOWN, KNOWN, "of a model: int4"),
         ("device", PROFILES, PROFILES, "this machine as it is"),
     ):
         known = f"repeatable: {', '.join(shown)}; default: {default}"

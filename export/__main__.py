@@ -22,7 +22,7 @@ from export.build import Order, ProofFailed, Prove, build
 from export.errors import UserError
 from export.model import Model
 from export.progress import Stages, peak_bytes, showing
-from export.quantize.recipe import RECIPES
+from export.quantize.recipe import KNOWN
 from export.registry import open_model
 from export.summary import lines, summary
 from export.targets import TARGETS, Target, folder_name
@@ -67,7 +67,7 @@ def run(
                 order,
                 args.out or default_out(model, order),
                 targets=targets,
-                recipes=RECIPES,
+                recipes=KNOWN,
                 prove=None if args.no_verify else prove or _prove,
                 stage=stage,
             )
@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     )
     it.add_argument("model", metavar="MODEL|DIR", help="name in models.yaml, or checkpoint folder")
     it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
-    it.add_argument("--recipe", required=True, choices=RECIPES, help="bits of the weights")
+    it.add_argument("--recipe", required=True, choices=KNOWN, help="bits of the weights")
     it.add_argument("--weights", choices=("hub", "synthetic"), help="synthetic: random values")
     it.add_argument("--revision", help="commit, tag or branch on the hub")
     it.add_argument(

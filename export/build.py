@@ -80,6 +80,11 @@ def build(
             f"target {order.target} has no layout '{order.layout}'; expected one of "
             f"{', '.join(target.layouts)}"
         )
+    if recipe.targets and order.target not in recipe.targets:
+        raise UserError(
+            f"recipe {order.recipe} has types that only target {', '.join(recipe.targets)} has, "
+            f"not {order.target}; choose int4 or int8"
+        )
     with new_folder(out, estimated_bytes(model, recipe)) as folder:
         stage("write")
         written = target.write(model, recipe, folder, order.layout)

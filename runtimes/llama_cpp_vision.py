@@ -62,7 +62,8 @@ class MtmdTower:
         with self._chunks(pixels) as chunks:
             self._expect(chunks, 1, tokens)
             self._encode(chunks, features)
-        return features[0]
+        found: FloatArray = features[0]
+        return found
 
     def _in_strips(self, image: Pixels) -> FloatArray:
         """Normalised tiles [n, 3, tile, tile] -> features [n * tokens, hidden]."""

@@ -34,7 +34,8 @@ def footprint(
 ) -> Footprint:
     """Predict an export of `model`, and the memory of `work` on the target's runtime (MEMORY).
 
-    Without a `layout`, of the family's best. Disk bytes are exact for the tokenizer and configuration files that the model was opened with.
+    Without a `layout`, of the family's best. Disk bytes are exact for the tokenizer and
+    configuration files that the model was opened with.
     Raises UserError where the target cannot hold the model.
     """
     layout = layout or TARGETS[target].layout_for(model.vlm)
