@@ -3,6 +3,7 @@
 NOT aware of prompts, tokens, runtimes or models: an ImageRecipe says what to do.
 """
 
+import io
 import math
 import struct
 import zlib
@@ -95,18 +96,27 @@ def load_image(path: str | Path) -> Image.Image:
     The same pixels as `transformers.image_utils.load_image`: transparency is dropped, not blended.
     Raises UserError for what is missing, no image, damaged, or larger than MAX_PIXELS.
     """
-    name, path = str(path), Path(path)
+    with _decoding(str(path)):
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; give the path of an image")
+        return _loaded(Path(path), str(path))
+
+
+def load_image_bytes(data: bytes, name: str) -> Image.Image:
+    """The same of a file's bytes; `name` is for errors."""
     with _decoding(name):
-        if not path.is_file():
-            raise UserError(f"{name}: no such file; give the path of an image")
-        with Image.open(path) as image:
-            if image.format in RUNS_PROGRAMS:
-                raise UserError(f"{name}: {image.format} is not decoded; convert it to PNG first")
-            _check_size(image.size, name)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-                del upright.info["transparency"]  # dropped in any case, but with a warning
-            return upright.convert("RGB")
+        return _loaded(io.BytesIO(data), name)
+
+
+def _loaded(file: Path | io.BytesIO, name: str) -> Image.Image:
+    with Image.open(file) as image:
+        if image.format in RUNS_PROGRAMS:
+            raise UserError(f"{name}: {image.format} is not decoded; convert it to PNG first")
+        _check_size(image.size, name)
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
+            del upright.info["transparency"]  # dropped in any case, but with a warning
+        return upright.convert("RGB")
 
 
 def rgb(
@@ -147,16 +157,20 @@ def grid(size: Size, recipe: Tiles) -> Grid:
     raise UserError(f"max_tiles {recipe.max_tiles} is too few for any image; give 1 or more")
 
 
-def one_tile(recipe: ImageRecipe) -> ImageRecipe:
-    """The same recipe, with images of one tile."""
+def one_tile(recipe: ImageRecipe | None) -> ImageRecipe | None:
+    """The same recipe, if there is one, with images of one tile."""
+    if recipe is None:
+        return None
     if isinstance(recipe, Tiles):
         return replace(recipe, longest_edge=recipe.tile)
     return recipe.within(1)
 
 
-def edge(recipe: ImageRecipe) -> int:
-    """Pixels of an image's longest edge that the recipe makes use of."""
+def edge(recipe: ImageRecipe | None) -> int | None:
+    """Pixels of an image's longest edge that the recipe makes use of; None without a recipe."""
     match recipe:
+        case None:
+            return None
         case Tiles(longest_edge=longest):
             return longest
         case Stretch(size=size):

@@ -60,6 +60,7 @@ class LlamaBackend:
             raise
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        assert self._tower is not None, "the preparer refuses images of models for text alone"
         return self._tower.encode(images)
 
     def extend(
@@ -87,7 +88,8 @@ class LlamaBackend:
         return self._heads.logits(head, self.state)
 
     def close(self) -> None:
-        self._tower.close()
+        if self._tower is not None:
+            self._tower.close()
         self._decoder.close()
 
 
@@ -99,22 +101,25 @@ def _heads(artifact: Artifact, threads: int) -> "RegionHeads | None":
     return RegionHeads(artifact, threads)
 
 
-def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int) -> Tower:
+def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int) -> Tower | None:
+    manifest = artifact.manifest
+    if manifest.image is None:
+        return None
     from runtimes.llama_cpp_vision import MtmdTower
 
-    manifest = artifact.manifest
     mmproj = checked_mmproj(artifact)
     return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads)
 
 
-def _onnx_tower(artifact: Artifact, _text_model: Any, threads: int) -> Tower:
+def _onnx_tower(artifact: Artifact, _text_model: Any, threads: int) -> Tower | None:
     from runtimes.onnxruntime_vision import OnnxTower
 
     return OnnxTower(artifact, threads)
 
 
-TOWERS: Mapping[str, Callable[[Artifact, Any, int], Tower]] = {
+TOWERS: Mapping[str, Callable[[Artifact, Any, int], Tower | None]] = {
     "native": _mtmd_tower,
     "onnx-vision": _onnx_tower,
 }
-"""By the artifact's layout: mmproj through mtmd, or the onnx target's graphs."""
+"""By the artifact's layout: mmproj through mtmd, or the onnx target's graphs; None for models for
+text alone."""

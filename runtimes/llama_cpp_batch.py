@@ -31,7 +31,7 @@ class Span:
 
 
 def spans(
-    ids: IntArray, features: FloatArray | None, image_token_id: int, past: int, text: Decoder
+    ids: IntArray, features: FloatArray | None, image_token_id: int | None, past: int, text: Decoder
 ) -> list[Span]:
     """The spans of new `ids` after the first `past` positions; without features all is text.
 

@@ -148,7 +148,7 @@ class LlamaDecoder:
 def _together(vlm: Vlm) -> int:
     """The most positions that see each other: llama.cpp computes them at once or ends the process
     (GGML_ASSERT in llama_context::decode)."""
-    bidirectional = vlm.text.image_attention == "bidirectional"
+    bidirectional = vlm.vision is not None and vlm.text.image_attention == "bidirectional"
     return max(vlm.text.prefix, vlm.tokens_per_tile if bidirectional else 0)
 
 

@@ -102,6 +102,7 @@ def checked_mmproj(artifact: Artifact) -> Mmproj:
     """The artifact's vision tower for mtmd. Raises UserError as `checked_decoder` does."""
     manifest, vlm = artifact.manifest, artifact.manifest.vlm
     facts, image = metadata.facts_of(vlm), manifest.image
+    assert image is not None, "a model for text alone has no vision file"
     towers = _shapes(vlm, VISION)
     numbers = metadata.vision(vlm, image, facts)
     numbers.pop(metadata.LONGEST_EDGE, None)  # the recipe's may be lowered to have fewer tiles

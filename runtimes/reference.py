@@ -4,6 +4,7 @@ NOT aware of artifacts. Slow on purpose: what is exact and simple is what others
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -37,10 +38,10 @@ class Scorer:
     proof needs no more memory than the export before it.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, interpreter: Callable[[Parameter], Run] = Run) -> None:
         size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
         hold = resident if size <= RESIDENT_BYTES else streaming
-        self._backend = TorchBackend(model, hold(model.weights))
+        self._backend = TorchBackend(model, hold(model.weights), interpreter)
         self._preparer = preparer_of(model)
         self._session = GreedySession(self._backend, self._preparer, model.vlm.stop_token_ids)
 
@@ -76,9 +77,11 @@ class Scorer:
 class TorchBackend:
     """runtimes.session.Backend over export.run."""
 
-    def __init__(self, model: Model, parameter: Parameter) -> None:
+    def __init__(
+        self, model: Model, parameter: Parameter, interpreter: Callable[[Parameter], Run] = Run
+    ) -> None:
         self._vlm = model.vlm
-        self._ops = Run(parameter)
+        self._ops = interpreter(parameter)
         self.context = model.vlm.text.context
         self._images = np.zeros(self.context, np.int64)
         self.state = np.zeros(model.vlm.text.hidden, np.float32)
@@ -89,9 +92,10 @@ class TorchBackend:
 
     def _encoded(self, image: Pixels) -> FloatArray:
         """Features of one image [tokens, hidden]."""
-        overlap = self._vlm.projector.overlap
+        tower, projector = self._vlm.sight
+        overlap = projector.overlap
         if image.cells is not None:
-            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            rows, cols = (edge * tower.square for edge in image.cells)
             self._ops.patch_grid = rows, cols
         if overlap is None:
             features = network.vision(self._ops, self._vlm, torch.from_numpy(image.values))
@@ -99,7 +103,7 @@ class TorchBackend:
             return tiles
         crops = (torch.from_numpy(crop[None]) for crop in image.values)
         patches = (network.vision(self._ops, self._vlm, crop)[0].numpy() for crop in crops)
-        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
+        both = joined(patches, image.rows, image.cols, tower.side, overlap)
         found = network.joined_projection(self._ops, torch.from_numpy(both)[None])
         tokens: FloatArray = found[0].numpy()
         return tokens

@@ -3,6 +3,7 @@
 NOT aware of ONNX Runtime, llama.cpp or torch: those are backends with two methods.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -78,13 +79,11 @@ class GreedySession:
         yield Event("prepare", positions=len(ids))
 
         key = prepared.images_key
+        if request.features is not None:
+            key = f"{key} as {hashlib.sha256(request.features.tobytes()).hexdigest()}"
         features = None
         if request.images:
-            reused = request.reuse and key == self._features[0]
-            if not reused:
-                self._features = (key, self._backend.encode(prepared.images))
-            features = self._features[1]
-            assert features is not None
+            features, reused = self._rows(key, prepared, request)
             shown = features if request.arrays else None
             tiles = sum(image.tiles for image in prepared.images)
             yield Event(
@@ -106,6 +105,17 @@ class GreedySession:
             yield from self._decode(request, logits, where)
         else:
             yield from self._places(prepared, logits)
+
+    def _rows(self, key: str, prepared: Prepared, request: Request) -> tuple[FloatArray, bool]:
+        """The images' features, and whether they are the last request's."""
+        known, last = self._features
+        if request.reuse and key == known and last is not None:
+            return last, True
+        rows = request.features
+        if rows is None:
+            rows = self._backend.encode(prepared.images)
+        self._features = (key, rows)
+        return rows, False
 
     def close(self) -> None:
         """Free the backend's memory."""
@@ -130,12 +140,14 @@ class GreedySession:
         return int(np.argmax(logits))
 
     def _places(self, prepared: Prepared, logits: FloatArray) -> Iterator[Event]:
+        placeholder = self._preparer.image_token_id
         assert prepared.task is not None
+        assert placeholder is not None
         found = places(
             cast(Places, self._backend),
             logits,
             len(prepared.ids),
-            placeholder=self._preparer.image_token_id,
+            placeholder=placeholder,
             stop=self._stop,
             sized=prepared.task.answer == "boxes",
             most=prepared.task.most,
@@ -184,7 +196,7 @@ def number_images(
     ids: IntArray,
     features: FloatArray | None,
     past: int,
-    image_token_id: int,
+    image_token_id: int | None,
     prefix: int = 0,
 ) -> IntArray:
     """Which image each position belongs to, for decoders whose images see ahead.
@@ -206,7 +218,7 @@ def number_images(
 
 
 def place_features(
-    embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int
+    embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int | None
 ) -> None:
     """Overwrite the rows [positions, hidden] of image tokens with `features`, in order.
 

@@ -33,12 +33,13 @@ def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
             f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
             f"llama.cpp always takes 1/255; export for the onnx target instead"
         )
-    if vlm.projector.overlap and image.most_tiles > 1:
+    tower, projector = vlm.sight
+    if projector.overlap and image.most_tiles > 1:
         raise UserError(
             f"{vlm.family} sees an image in up to {image.most_tiles - 1} crops, llama.cpp's tower "
             f"only the whole of it; export with --layout onnx-vision, or with --max-tiles 1"
         )
-    for found, expected in _rotary(vlm.vision) if vlm.vision.positions == "rotary" else ():
+    for found, expected in _rotary(tower) if tower.positions == "rotary" else ():
         if found != expected:
             raise UserError(
                 f"config.json: vision_config has {found}, but llama.cpp computes {expected}; "

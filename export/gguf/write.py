@@ -17,6 +17,7 @@ from export.gguf.packing import Planned, plan, plan_mixed
 from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe
+from export.quantize.rounding import Rounding
 from export.shapes import COMPONENTS, component
 from export.targets import Fallback, Quantization, Share, Written
 
@@ -40,7 +41,7 @@ LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Write `<model>-<type>.gguf` and the vision tower into `folder`.
+    """Write `<model>-<type>.gguf` and the vision tower, where there is one, into `folder`.
 
     The tower is `mmproj-<model>-<type>.gguf`, or the graphs of the onnx target (ONNX_VISION). Files
     are named after the type that most of their parameters have, as llama.cpp's users expect.
@@ -49,7 +50,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     tensors, fallbacks = _planned(model.vlm, facts, recipe, layout)
     files = _files(model, facts, tensors, layout)
     for planned in files.values():
-        write_file(folder / planned.name, planned, model.weights)
+        write_file(folder / planned.name, planned, model.weights, Rounding(model.curvature))
     written = Written(
         {component: (planned.name,) for component, planned in files.items()},
         Quantization(_shares(tensors), _types(tensors), fallbacks),
@@ -61,6 +62,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
         graphs = graphs_beside_decoder(model.vlm)
         return written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
+    if model.image is None:
+        return written
     return replace(written, details={**written.details, "projector": facts.projector_type})
 
 
@@ -91,7 +94,7 @@ def _files(
         **tokenizer_metadata(model.files, model.vlm, facts),
     }
     files = {"decoder": PlannedFile(f"{name}-{label(text)}.gguf", facts.arch, decoder_keys, text)}
-    if layout == ONNX_VISION:
+    if layout == ONNX_VISION or model.image is None:
         return files
     limits.expect_mmproj(model.vlm, model.image)
     vision_keys = {

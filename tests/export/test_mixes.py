@@ -117,9 +117,9 @@ def test_sizes_are_told_before_anything_is_written(
 def test_only_targets_that_have_the_types_take_the_recipe(tmp_path: Path) -> None:
     from export.build import Order, build
 
-    order = Order("onnx", "q4_k_m", "native")
+    order = Order("onnx", KNOWN["q4_k_m"], "native")
     with pytest.raises(UserError, match="only target gguf has, not onnx"):
-        build(MODELS["narrow"], order, tmp_path / "out", targets=TARGETS, recipes=KNOWN)
+        build(MODELS["narrow"], order, tmp_path / "out", targets=TARGETS)
     assert not (tmp_path / "out").exists()
     assert set(KNOWN) == set(RECIPES) | set(MIXTURES) == set(RECIPES) | set(MIXES)
 

@@ -1,0 +1,12 @@
+"""Questions of RealWorldQA: a letter where the answer is one, else the very words."""
+
+from bench.scorers import choice
+from bench.scorers.gold import Gold
+
+
+def score(answer: str, gold: Gold) -> float:
+    """1 or 0."""
+    expected = gold.answers[0].strip()
+    if expected in choice.UNLISTED:
+        return choice.score(answer, gold)
+    return float(answer.lower().strip().rstrip(".") == expected.lower())
