@@ -128,6 +128,8 @@ def _options(command: argparse.ArgumentParser) -> None:
     add("--shard", type=_shard, metavar="I/N", help="ask the I-th of N parts; reports merge them")
     local = "of public tasks: a folder with their parquet or jsonl files (default: the hub)"
     add("--data", metavar="DIR", help=local)
+    anew = "encode the image of every question anew, to see what reuse saves"
+    add("--no-reuse", dest="reuse", action="store_false", help=anew)
     asking = _one_of("task with questions", [name for name, task in TASKS.items() if task.asks])
     whose = "whose questions fidelity takes (default: easy-vqa)"
     add("--prompts", type=asking, default=default.prompts, metavar="TASK", help=whose)

@@ -12,7 +12,8 @@ from bench.measure import Timing
 from bench.record import Options, Record, Subject
 from bench.reporting.answers import paired, score_change
 from bench.reporting.machines import hardware_differences, software_differences
-from bench.reporting.summary import Row, Scores, Workload, machines, rows
+from bench.reporting.scores import Scores
+from bench.reporting.summary import Row, Workload, machines, rows
 from export.errors import UserError
 
 Verdict = Literal["worse", "better", "same", "undecided"]

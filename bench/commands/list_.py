@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.machine.profiles import PROFILES, Profile
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         for column in ("name", *columns):
             table.add_column(column.removesuffix("_bytes"), no_wrap=column == "name")
         for name, row in rows.items():
-            table.add_row(name, *(_cell(column, row.get(column)) for column in columns))
+            table.add_row(name, *(escape(_cell(column, row.get(column))) for column in columns))
         console.print(table)
         console.print()
     return 0
@@ -60,7 +61,7 @@ def listing() -> Listing:
             if not runtime.hidden
         },
         "tasks": {
-            name: {"measures": task.summary, "unavailable": task.unavailable()}
+            name: {"measures": task.told(name), "unavailable": task.unavailable()}
             for name, task in TASKS.items()
         },
         "profiles": {name: _profile(profile) for name, profile in PROFILES.items()},

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from bench.changes import Change, mcnemar, mean_change, power, share_change
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.summary import Row, Scores, coarseness, names
+from bench.reporting.scores import Scores
+from bench.reporting.summary import Row, coarseness, names
 from bench.scorers import yes_no
 
 ASKED_ABOUT = 0.01

@@ -522,14 +522,14 @@ class Gguf:
 class Client:
     """What a client's code takes for granted of this family (facts of it, not choices).
 
-    model_type: its name there; text_model_type: that of its text model. processor and
-    image_processor: its classes; tokens_key: where processor_config.json says how many tokens a
-    tile takes. padded_tiles: tiles come by samples, filled up to as many, beside a mask.
-    image_tokens: what its processor writes for an image, whatever the model. limits: what it does
-    otherwise than the model's own code, a line each.
+    model_type: its name there, where that is not config.json's; text_model_type: that of its text
+    model. processor and image_processor: its classes; tokens_key: where processor_config.json says
+    how many tokens a tile takes. padded_tiles: tiles come by samples, filled up to as many, beside
+    a mask. image_tokens: what its processor writes for an image, whatever the model. limits: what
+    it does otherwise than the model's own code, a line each.
     """
 
-    model_type: str
+    model_type: str = ""
     text_model_type: str = ""
     processor: str = ""
     image_processor: str = ""

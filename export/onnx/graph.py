@@ -226,7 +226,17 @@ def _model(
         opset_imports=dict(OPSETS),
         name=name,
     )
+    _leave_out_unread(ops)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="pocket-vlm")
+
+
+def _leave_out_unread(ops: Emit) -> None:
+    """Optional outputs that nobody reads have no name, so that kernels do not make them."""
+    for node in ops.nodes:
+        if node.op_type.startswith("Skip"):
+            for output in node.outputs[1:]:
+                if not output.uses() and not output.is_graph_output():
+                    output.name = ""
 
 
 def _value(name: str, dtype: ir.DataType, shape: Sequence[Axis]) -> ir.Value:
