@@ -15,7 +15,7 @@ from bench.record import Options
 from bench.tasks import TASKS
 from bench.tasks.deck import shard_of
 from export.errors import UserError, unknown
-from export.quantize.recipe import RECIPES
+from export.quantize.recipe import KNOWN, RECIPES
 from export.registry import WeightsKind
 from export.targets import TARGETS
 from runtimes import RUNTIMES
@@ -96,7 +96,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         ("runtime", RUNTIMES, visible, "all that fit"),
         ("task", TASKS, TASKS, "latency, easy-vqa and fidelity"),
         ("target", TARGETS, TARGETS, "of a model: all that the runtimes open"),
-        ("recipe", RECIPES, RECIPES, "of a model: int4"),
+        ("recipe", KNOWN, KNOWN, "of a model: int4"),
         ("device", PROFILES, PROFILES, "this machine as it is"),
     ):
         known = f"repeatable: {', '.join(shown)}; default: {default}"
