@@ -13,6 +13,7 @@ from export.families.spec import (
     Crops,
     Decoder,
     Family,
+    Gguf,
     Json,
     Overlap,
     Projector,
@@ -309,7 +310,18 @@ MOONDREAM = Family(
     image=image,
     prompt=prompt,
     special_tokens=("<|endoftext|>",),
-    gguf=None,
+    gguf=Gguf(
+        arch="phi2",
+        projector_type="janus_pro",
+        tokenizer="gpt2",
+        tokenizer_pre="phi-2",
+        stated=("rope.dimension_count",),
+        adds_begin=True,
+        arranged={"mm.0.weight": "folded"},
+        floats={"v.patch_embd.*": 32, "v.position_embd.*": 32},
+    ),
+    # What mmproj cannot have: crops, region heads, and a prefix that sees all of itself.
+    layout="onnx-vision",
     # The author's own files lack what the wrapper for transformers adds.
     spellings=tuple((f"{part}.", f"model.{part}.") for part in ("text", "vision", "region")),
     vocabulary=Vocabulary(
