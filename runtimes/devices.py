@@ -17,9 +17,12 @@ class Device:
     index: int = 0
 
 
+CPU = Device()
+
+
 def device_of(name: str) -> Device:
     """The device of a name. Raises UserError for what is none."""
     found = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", name)
     if found is None:
         raise UserError(f"device '{name}': there is cpu, cuda, or cuda:N for the GPU number N")
-    return Device("cpu") if name == "cpu" else Device("cuda", int(found[1] or 0))
+    return CPU if name == "cpu" else Device("cuda", int(found[1] or 0))

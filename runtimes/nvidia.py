@@ -51,33 +51,52 @@ class State:
     """Reasons, in NVML's words, for which it runs slower than it could."""
 
 
-def problem(index: int, library: str, driver: Driver | None = None) -> str | None:
+def problem(index: int, library: str) -> str | None:
     """Why `library` cannot compute on the GPU number `index`, or None. Imports no CUDA library."""
     folder = _folder(library)
     if folder is None or not (folder / BUILDS[library]).is_file():
         return f"{library} is built without CUDA here (make setup-cuda)"
-    found = driver or _driver()
+    return missing(index, library, built_with(folder, library), driver())
+
+
+def missing(index: int, library: str, cuda_major: int | None, found: Driver) -> str | None:
+    """What the driver lacks for a library that was built with that CUDA, or None. Pure."""
     if found.problem is not None:
         return found.problem
     if index >= len(found.gpus):
         return f"there is no GPU {index}, only {', '.join(map(str, range(len(found.gpus))))}"
-    needed = built_with(library)
-    if needed is not None and found.cuda_major is not None and found.cuda_major < needed:
+    if cuda_major and found.cuda_major and found.cuda_major < cuda_major:
         return (
             f"the NVIDIA driver runs CUDA {found.cuda_major} at most and {library} needs CUDA "
-            f"{needed}; update the driver"
+            f"{cuda_major}; update the driver"
         )
     return None
 
 
-def built_with(library: str) -> int | None:
+def built_with(folder: Path, library: str) -> int | None:
     """The major version of CUDA that a library was built with, read from its files."""
-    folder = _folder(library)
-    if folder is None or library not in VERSIONS or not (folder / VERSIONS[library]).is_file():
+    file = folder / VERSIONS.get(library, "")
+    if not file.is_file():
         return None
-    text = (folder / VERSIONS[library]).read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     found = re.search(r"""^cuda(?:_version)?\b[^=\n]*= *["'](\d+)""", text, re.MULTILINE)
     return int(found[1]) if found else None
+
+
+def driver() -> Driver:
+    """What NVML says now."""
+    if find_spec("pynvml") is None:
+        return Driver(problem="nvidia-ml-py is not installed (pip install 'pocket-vlm[cuda]')")
+    with _nvml() as nvml:
+        if nvml is None:
+            return Driver(problem="there is no NVIDIA driver, or it does not answer")
+        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+        names = [nvml.nvmlDeviceGetName(handle) for handle in handles]
+        visible = _visible(len(names))
+        return Driver(
+            nvml.nvmlSystemGetCudaDriverVersion_v2() // 1000,
+            tuple(names[n] for n in visible if n < len(names)),
+        )
 
 
 def state(index: int) -> State:
@@ -101,21 +120,6 @@ def memory_errors(step: str) -> Iterator[None]:
             f"the GPU's memory ran out {step}; ask for a smaller context or image, or take a "
             f"smaller recipe"
         ) from error
-
-
-def _driver() -> Driver:
-    if find_spec("pynvml") is None:
-        return Driver(problem="nvidia-ml-py is not installed (pip install 'pocket-vlm[cuda]')")
-    with _nvml() as nvml:
-        if nvml is None:
-            return Driver(problem="there is no NVIDIA driver, or it does not answer")
-        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
-        names = [nvml.nvmlDeviceGetName(handle) for handle in handles]
-        visible = _visible(len(names))
-        return Driver(
-            nvml.nvmlSystemGetCudaDriverVersion_v2() // 1000,
-            tuple(names[n] for n in visible if n < len(names)),
-        )
 
 
 def _visible(count: int) -> tuple[int, ...]:
