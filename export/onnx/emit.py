@@ -92,8 +92,7 @@ class Emit:
         if kind == "layer":
             inputs.append(self._parameters.vector(f"{name}.bias"))
             op = "SkipLayerNormalization"
-        normed, mean, deviation, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
-        mean.name = deviation.name = ""  # optional outputs that nobody reads
+        normed, _, _, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
         return normed, total
 
     def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -280,7 +279,7 @@ class Emit:
         if storage.bits == 8:
             weight, scales = self._parameters.uint8_columns(names)
         else:
-            codes, factors, scales = self._parameters.int4_rows(names, storage.block)
+            codes, factors, scales = self._parameters.int4_rows(names, storage)
             # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
             wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
             wide = self.node("Mul", [wide, factors])[0]  # [rows, blocks, block]

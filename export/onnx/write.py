@@ -12,13 +12,14 @@ import onnx_ir as ir
 from export.model import Model
 from export.onnx.client_files import client_files, limits
 from export.onnx.data import DataFile, new_data_file
-from export.onnx.graph import GRAPHS, graphs_of, vision_graphs_of
+from export.onnx.graph import GRAPHS, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
+from export.quantize.rounding import Rounding
 from export.targets import Written
 
-__all__ = ["files", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
+__all__ = ["files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 
 NATIVE = LAYOUTS["native"]
 
@@ -93,5 +94,5 @@ def _graph(
     layout: Layout,
 ) -> ir.Model:
     """The graph; its weights go to `data` as they are met."""
-    parameters = Parameters(model.weights, recipe, data, ledger)
+    parameters = Parameters(model.weights, recipe, data, ledger, Rounding(model.curvature))
     return GRAPHS[component](model.vlm, parameters, layout)
