@@ -6,10 +6,10 @@ Reads headers only, in milliseconds. Format: ggml/docs/gguf.md. NOT aware of lla
 import math
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from export.gguf.arrange import pieces
 from export.shapes import component
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
+T = TypeVar("T")
 STRING, ARRAY = 8, 9
 SCALARS: Mapping[int, struct.Struct] = {
     kind: struct.Struct(f"<{code}")
@@ -43,6 +44,7 @@ BLOCKS: Mapping[int, tuple[int, int]] = {
     14: (256, 210),
     20: (32, 18),
 }
+F32 = 0
 EDGES = range(1, 8193)  # pixels; a damaged number must not become an allocation
 TEXT, VISION = ("embedding", "decoder"), ("vision",)
 REMEDY = "export the model again"
@@ -95,7 +97,20 @@ def checked_decoder(artifact: Artifact) -> DecoderFile:
     header = _check(
         path, {metadata.ARCHITECTURE: facts.arch, **metadata.decoder(vlm, facts)}, texts
     )
+    _expect_vocabulary(header, vlm.text.vocab, path)
     return DecoderFile(path, header.tensors["token_embd.weight"])
+
+
+def _expect_vocabulary(header: Header, size: int, path: Path) -> None:
+    """llama.cpp takes ids from the tokens, and indexes types and scores by them unchecked."""
+    for part in ("tokens", "token_type", "scores"):
+        key = f"tokenizer.ggml.{part}"
+        found = header.values.get(key, () if part == "tokens" else range(size))
+        if not isinstance(found, Sized) or len(found) != size:
+            entries = len(found) if isinstance(found, Sized) else "no"
+            raise UserError(
+                f"{path}: {key} has {entries} entries, the model {size} tokens; {REMEDY}"
+            )
 
 
 def checked_mmproj(artifact: Artifact) -> Mmproj:
@@ -167,6 +182,15 @@ def _equal(found: Any, wanted: metadata.Value) -> bool:
     return bool(found == wanted)
 
 
+def _once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
+
+
 class _Parser:
     """Walks a header. Raises struct.error or ValueError where the file contradicts itself."""
 
@@ -180,8 +204,8 @@ class _Parser:
             raise ValueError(f"GGUF version {version}, expected {VERSION}")
         if max(tensors, values) > len(self._view):
             raise ValueError("more entries than bytes")
-        metadata = dict((self._string(), self._value()) for _ in range(values))
-        infos = dict(self._tensor() for _ in range(tensors))
+        metadata = _once((self._string(), self._value()) for _ in range(values))
+        infos = _once(self._tensor() for _ in range(tensors))
         if metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
             raise ValueError(f"alignment {metadata['general.alignment']}, expected {ALIGNMENT}")
         data = self._position + -self._position % ALIGNMENT
@@ -201,6 +225,8 @@ class _Parser:
         kind, offset = self._numbers("<IQ")
         if kind not in BLOCKS or shape[-1] % BLOCKS[kind][0]:
             raise ValueError(f"tensor {name} of shape {shape} has the unexpected type {kind}")
+        if len(shape) == 1 and kind != F32:
+            raise ValueError(f"vector {name} has the unexpected type {kind}")
         values, size = BLOCKS[kind]
         return name, Tensor(shape, kind, offset, math.prod(shape) // values * size)
 
@@ -208,8 +234,8 @@ class _Parser:
         (kind,) = self._numbers("<I")
         return self._array() if kind == ARRAY else self._single(kind)
 
-    def _array(self) -> list[Any] | None:
-        """The values of a short array; a long one is passed over."""
+    def _array(self) -> list[Any] | range:
+        """The values of a short array; a long one is passed over, only its length is kept."""
         kind, count = self._numbers("<IQ")
         if count <= SHORT_ARRAY:
             return [self._single(kind) for _ in range(count)]
@@ -220,7 +246,7 @@ class _Parser:
         else:
             for _ in range(count):
                 self._skip(self._numbers("<Q")[0])
-        return None
+        return range(count)
 
     def _single(self, kind: int) -> Any:
         if kind == STRING:
