@@ -16,12 +16,14 @@ import numpy as np
 from export.artifact import Artifact
 from export.errors import UserError
 from export.families.spec import Shape, Tiles, Vlm
+from export.files import short
 from export.gguf import metadata
 from export.gguf.arrange import pieces
 from export.shapes import component
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
 T = TypeVar("T")
+TOKENS = "tokenizer.ggml.tokens"
 STRING, ARRAY = 8, 9
 SCALARS: Mapping[int, struct.Struct] = {
     kind: struct.Struct(f"<{code}")
@@ -105,7 +107,7 @@ def _expect_vocabulary(header: Header, size: int, path: Path) -> None:
     """llama.cpp takes ids from the tokens, and indexes types and scores by them unchecked."""
     for part in ("tokens", "token_type", "scores"):
         key = f"tokenizer.ggml.{part}"
-        found = header.values.get(key, () if part == "tokens" else range(size))
+        found = header.values.get(key, () if key == TOKENS else range(size))
         if not isinstance(found, Sized) or len(found) != size:
             entries = len(found) if isinstance(found, Sized) else "no"
             raise UserError(
@@ -155,7 +157,7 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error
     except (struct.error, ValueError) as error:
-        raise UserError(f"{path}: damaged or cut short ({error}); {REMEDY}") from error
+        raise UserError(f"{path}: damaged or cut short ({_line(error)}); {REMEDY}") from error
 
 
 def _check(path: Path, values: metadata.Metadata, tensors: Mapping[str, Shape]) -> Header:
@@ -163,16 +165,21 @@ def _check(path: Path, values: metadata.Metadata, tensors: Mapping[str, Shape]) 
     for key, wanted in values.items():
         found = header.values.get(key)
         if not _equal(found, wanted):
-            raise UserError(f"{path}: {key} is {found}, expected {wanted}; {REMEDY}")
+            raise UserError(f"{path}: {key} is {_line(found)}, expected {wanted}; {REMEDY}")
     for name in sorted(tensors.keys() | header.tensors.keys()):
         found, expected = header.tensors.get(name), tensors.get(name)
         shape = found.shape if found else None
         if shape != expected:
             raise UserError(
-                f"{path}: tensor {name} is {shape or 'missing'}, expected {expected or 'none'}; "
-                f"{REMEDY}"
+                f"{path}: tensor {_line(name)} is {shape or 'missing'}, expected "
+                f"{expected or 'none'}; {REMEDY}"
             )
     return header
+
+
+def _line(found: object) -> str:
+    """What a file says, on one line."""
+    return short(" ".join(str(found).split()))
 
 
 def _equal(found: Any, wanted: metadata.Value) -> bool:
@@ -197,6 +204,7 @@ class _Parser:
     def __init__(self, view: mmap.mmap) -> None:
         self._view = view
         self._position = len(MAGIC)
+        self._distinct = 0  # strings of the last long array
 
     def header(self) -> Header:
         version, tensors, values = self._numbers("<IQQ")
@@ -204,7 +212,7 @@ class _Parser:
             raise ValueError(f"GGUF version {version}, expected {VERSION}")
         if max(tensors, values) > len(self._view):
             raise ValueError("more entries than bytes")
-        metadata = _once((self._string(), self._value()) for _ in range(values))
+        metadata = _once(self._entry() for _ in range(values))
         infos = _once(self._tensor() for _ in range(tensors))
         if metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
             raise ValueError(f"alignment {metadata['general.alignment']}, expected {ALIGNMENT}")
@@ -214,6 +222,14 @@ class _Parser:
         if end > len(self._view):
             raise ValueError(f"{len(self._view)} bytes, but its tensors end at {end}")
         return Header(metadata, placed)
+
+    def _entry(self) -> tuple[str, Any]:
+        """A key and its value."""
+        key = self._string()
+        value = self._value()
+        if key == TOKENS and isinstance(value, range) and self._distinct != len(value):
+            raise ValueError(f"{key} has {len(value) - self._distinct} tokens twice")
+        return key, value
 
     def _tensor(self) -> tuple[str, Tensor]:
         """Name and facts, the start of its bytes counted from where the header ends."""
@@ -243,9 +259,10 @@ class _Parser:
             raise ValueError(f"an array of {count} values")
         if kind != STRING:
             self._skip(count * self._scalar(kind).size)
-        else:
-            for _ in range(count):
-                self._skip(self._numbers("<Q")[0])
+            return range(count)
+        # As llama.cpp sees them: up to a zero, and each empty one by a name of its own.
+        texts = [self._bytes().partition(b"\0")[0] for _ in range(count)]
+        self._distinct = len(set(filter(None, texts))) + texts.count(b"")
         return range(count)
 
     def _single(self, kind: int) -> Any:
@@ -259,10 +276,13 @@ class _Parser:
         return SCALARS[kind]
 
     def _string(self) -> str:
+        return self._bytes().decode()
+
+    def _bytes(self) -> bytes:
         (length,) = self._numbers("<Q")
         start = self._position
         self._skip(length)
-        return self._view[start : self._position].decode()
+        return self._view[start : self._position]
 
     def _numbers(self, layout: str) -> tuple[Any, ...]:
         numbers = struct.unpack_from(layout, self._view, self._position)
