@@ -59,6 +59,8 @@ class Options:
     """Folder with a public task's rows; None is the hub."""
     prompts: str = "easy-vqa"
     """The task whose questions fidelity is measured on."""
+    reuse: bool = True
+    """Whether questions of one image share its features and the start of their prompts."""
 
 
 @dataclass(frozen=True)

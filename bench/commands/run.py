@@ -74,6 +74,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         shard=arguments.shard,
         data=arguments.data,
         prompts=arguments.prompts,
+        reuse=arguments.reuse,
     )
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
     return Choices(

@@ -56,6 +56,12 @@ class Task:
     public: bool = False
     """Its data comes from the hub or from --data; its module offers `check`."""
 
+    def told(self, name: str) -> str:
+        """What it measures; of a public data set as its file says."""
+        if not self.public:
+            return self.summary
+        return str(importlib.import_module(self.module).public_tasks()[name].summary)
+
     def unavailable(self) -> str | None:
         """Why it cannot be run here, or None."""
         missing = [name for name in self.imports if find_spec(name) is None]

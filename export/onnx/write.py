@@ -12,14 +12,14 @@ import onnx_ir as ir
 from export.model import Model
 from export.onnx.client_files import client_files, limits
 from export.onnx.data import DataFile, Places, new_data_file
-from export.onnx.graph import GRAPHS, graphs_of, vision_graphs_of
+from export.onnx.graph import GRAPHS, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
 from export.targets import Written
 
-__all__ = ["files", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
+__all__ = ["files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 
 NATIVE = LAYOUTS["native"]
 
