@@ -123,6 +123,8 @@ def _inside(root: Path, own: Path, controller: str) -> Path | None:
 def _made(parent: Path, settings: Mapping[str, str]) -> Path | None:
     """A cgroup with these settings, written in their order; None where that is not allowed."""
     path = parent / f"pocketvlm-{os.getpid()}"
+    with suppress(OSError):
+        path.rmdir()  # one that a killed run of the same number left
     try:
         path.mkdir()
         for name, value in settings.items():

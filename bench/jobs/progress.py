@@ -16,7 +16,6 @@ from bench.record import Case, Record
 from bench.reporting.summary import subject_name
 from bench.tasks import TASKS
 
-
 # How much alike two jobs are, most first: that far, they are expected to take equally long.
 ALIKE: tuple[Callable[[Case], object], ...] = (
     lambda case: (_subject(case), case.runtime, case.profile, case.task),
