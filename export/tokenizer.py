@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from export.errors import UserError
 from export.families.spec import SMOLLM2, Vlm, Vocabulary
 
 Json = Mapping[str, Any]
+SPACE = "\u2581"
+"""How SentencePiece writes a space."""
 
 
 def synthetic_tokenizer(
@@ -21,30 +23,20 @@ def synthetic_tokenizer(
     image_token: str | None = "<image>",
     vocabulary: Vocabulary = SMOLLM2,
 ) -> dict[str, bytes]:
-    """tokenizer.json, tokenizer_config.json and special_tokens_map.json of a byte-level BPE.
+    """tokenizer.json, tokenizer_config.json and special_tokens_map.json of a BPE.
 
     The image token has the model's id; the special tokens listed before it lie directly before it,
     the last one is the vocabulary's last: the ids of the released SmolVLM models. Tokens that would
     reach into the text model's own vocabulary stay plain text, as in SmolVLM-Instruct. All other
     ids are fillers that no text encodes to. Raises UserError where the vocabulary is too small.
 
-    Where no token stands for an image (None), the first special token has the id of the text's
-    begin, and the vocabulary ends with the last one.
+    Where no token stands for an image, the first special token has the id of the text's begin, and
+    the vocabulary ends with the last one; the text's begin may also be one of `vocabulary.first`.
     """
-    fixed, fixed_id = image_token, vlm.image_token_id
-    if fixed is None:
-        fixed, fixed_id = special_tokens[0], vlm.bos_token_id
+    fixed, fixed_id = _fixed(vlm, special_tokens, image_token, vocabulary)
     before, after = _around(fixed, fixed_id, vlm, special_tokens, vocabulary)
     words = fixed_id - len(before)
-    vocab, merges = _byte_level(words, vocabulary)
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=vocabulary.split_words),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = (_sentencepiece if vocabulary.byte_fallback else _byte_level)(words, vocabulary)
     reserved = vlm.text.vocab - fixed_id - 1 - len(after) if image_token else 0
     tokenizer.add_special_tokens(
         [
@@ -74,6 +66,17 @@ def synthetic_tokenizer(
     }
 
 
+def _fixed(
+    vlm: Vlm, tokens: tuple[str, ...], image_token: str | None, vocabulary: Vocabulary
+) -> tuple[str, int]:
+    """The token whose id is known, beside which the others lie."""
+    if image_token is not None and vlm.image_token_id is not None:
+        return image_token, vlm.image_token_id
+    if vlm.bos_token_id < len(vocabulary.first):
+        return tokens[-1], vlm.text.vocab - 1
+    return tokens[0], vlm.bos_token_id
+
+
 def _around(
     fixed: str, fixed_id: int, vlm: Vlm, tokens: tuple[str, ...], vocabulary: Vocabulary
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -81,7 +84,7 @@ def _around(
     place = tokens.index(fixed)
     before = tuple(token for token in tokens[:place] if token not in vocabulary.first)
     after = tokens[place + 1 :]
-    least = len(vocabulary.first) + len(pre_tokenizers.ByteLevel.alphabet())
+    least = len(vocabulary.first) + len(_symbols(vocabulary))
     if fixed_id >= vocabulary.own:
         least = max(least, vocabulary.own)
     room = fixed_id - least
@@ -94,18 +97,54 @@ def _around(
     return before[max(0, len(before) - room) :], after
 
 
-def _byte_level(size: int, known: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """`size` tokens (first ones, bytes, words, fillers) and the merges that make the words."""
-    vocab = [*known.first, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+def _byte_level(size: int, known: Vocabulary) -> Tokenizer:
+    """A BPE over the bytes of words and single digits."""
+    vocab, merges = _vocabulary(size, known)
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece(size: int, known: Vocabulary) -> Tokenizer:
+    """A BPE over characters, as Gemma's tokenizer.json is."""
+    vocab, merges = _vocabulary(size, known)
+    tokenizer = Tokenizer(
+        models.BPE(vocab, merges, unk_token=known.named["unk_token"], byte_fallback=True)
+    )
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return tokenizer
+
+
+def _symbols(known: Vocabulary) -> list[str]:
+    """What all words are made of."""
+    if known.byte_fallback:
+        characters = (chr(code) for code in range(33, 127))
+        return [*(f"<0x{byte:02X}>" for byte in range(256)), "\n", SPACE, *characters]
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _vocabulary(size: int, known: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """`size` tokens (first ones, symbols, words, fillers) and the merges that make the words."""
+    space, newline = (SPACE, "\n") if known.byte_fallback else ("Ġ", "Ċ")  # ByteLevel's names
+    vocab = [*known.first, *_symbols(known)]
     merges: list[tuple[str, str]] = []
     for word in known.words:
-        symbols = word.replace(" ", "Ġ").replace("\n", "Ċ")  # ByteLevel's names of these bytes
+        symbols = word.replace(" ", space).replace("\n", newline)
         for end in range(2, len(symbols) + 1):
             if symbols[:end] not in vocab and len(vocab) < size:
                 vocab.append(symbols[:end])
                 merges.append((symbols[: end - 1], symbols[end - 1]))
     ids = {token: number for number, token in enumerate(vocab)}
-    return ids | {f"Ġ#{number}": number for number in range(len(vocab), size)}, merges
+    return ids | {f"{space}#{number}": number for number in range(len(vocab), size)}, merges
 
 
 def _bytes(content: Json) -> bytes:

@@ -15,9 +15,10 @@ import numpy as np
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import Shape, Tiles
+from export.families.spec import Shape, Tiles, Vlm
 from export.gguf import metadata
-from export.shapes import component, shapes
+from export.gguf.arrange import pieces
+from export.shapes import component
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
 STRING, ARRAY = 8, 9
@@ -30,7 +31,7 @@ MOST_AXES, SHORT_ARRAY = 4, 16
 # ggml type -> values and bytes of a block (ggml.h, ggml-common.h): F32, F16, Q4_0, Q8_0.
 BLOCKS: Mapping[int, tuple[int, int]] = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34)}
 EDGES = range(1, 8193)  # pixels; a damaged number must not become an allocation
-TEXT = ("embedding", "decoder")
+TEXT, VISION = ("embedding", "decoder"), ("vision",)
 REMEDY = "export the model again"
 
 
@@ -58,7 +59,7 @@ def checked_decoder(artifact: Artifact) -> Path:
     """
     vlm = artifact.manifest.vlm
     facts = metadata.facts_of(vlm)
-    texts = {name: shape for name, shape in shapes(vlm).items() if component(name) in TEXT}
+    texts = _shapes(vlm, TEXT)
     path = artifact.path / artifact.manifest.components["decoder"][0]
     _check(path, {metadata.ARCHITECTURE: facts.arch, **metadata.decoder(vlm, facts)}, texts)
     return path
@@ -68,7 +69,7 @@ def checked_mmproj(artifact: Artifact) -> Mmproj:
     """The artifact's vision tower for mtmd. Raises UserError as `checked_decoder` does."""
     manifest, vlm = artifact.manifest, artifact.manifest.vlm
     facts, tiles = metadata.facts_of(vlm), metadata.tiles_of(vlm, manifest.image)
-    towers = {name: shape for name, shape in shapes(vlm).items() if component(name) == "vision"}
+    towers = _shapes(vlm, VISION)
     numbers = metadata.vision(vlm, tiles, facts)
     del numbers[metadata.LONGEST_EDGE]  # the recipe's may be lowered to have fewer tiles
     path = artifact.path / manifest.components["vision"][0]
@@ -81,6 +82,12 @@ def checked_mmproj(artifact: Artifact) -> Mmproj:
             f"onnx-vision"
         )
     return Mmproj(path, tiles, edge)
+
+
+def _shapes(vlm: Vlm, components: tuple[str, ...]) -> Mapping[str, Shape]:
+    """The tensors of a file that holds these components."""
+    made = pieces(vlm, metadata.facts_of(vlm)).items()
+    return {p.name: p.shape for name, own in made if component(name) in components for p in own}
 
 
 def read_header(path: Path) -> Header:

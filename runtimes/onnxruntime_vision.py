@@ -33,21 +33,22 @@ class OnnxTower:
         return np.concatenate([feature.reshape(-1, self._vlm.text.hidden) for feature in features])
 
     def _encoded(self, image: Pixels) -> FloatArray:
+        tower, projector = self._vlm.sight
         vision = self._graphs["vision"]
         if image.cells is not None:
-            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            rows, cols = (edge * tower.square for edge in image.cells)
             sizes = np.array([[1, rows, cols]])
             whole: FloatArray = vision.run(
                 None, {"pixel_values": image.values, "image_grid_thw": sizes}
             )[0]
             return whole
         tiles = (vision.run(None, {"pixel_values": tile[None]})[0] for tile in image.values)
-        overlap = self._vlm.projector.overlap
+        overlap = projector.overlap
         if overlap is None:
             found: FloatArray = np.concatenate(list(tiles))
             return found
         patches = (tile[0] for tile in tiles)
-        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
+        both = joined(patches, image.rows, image.cols, tower.side, overlap)
         features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
         return features
 

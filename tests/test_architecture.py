@@ -29,6 +29,8 @@ WRAPPERS = {
     "matplotlib": set[str](),
     "scipy": set[str](),
     "easy_vqa": set[str](),
+    "datasets": set[str](),
+    "sklearn": set[str](),
 }
 
 

@@ -12,6 +12,7 @@ from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, r
 from export.families.spec import (
     Decoder,
     Family,
+    Gguf,
     Json,
     Patches,
     Projector,
@@ -128,7 +129,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Patches:
         frames=preprocessor.get("temporal_patch_size", 2),
         min_pixels=least,
         max_pixels=most,
-        tile=vlm.vision.image_size,
+        tile=vlm.sight.vision.image_size,
         mean=channels({"image_mean": CLIP_MEAN} | dict(preprocessor), "image_mean"),
         std=channels({"image_std": CLIP_STD} | dict(preprocessor), "image_std"),
         rescale=rescale(preprocessor),
@@ -222,7 +223,13 @@ QWEN2_5_VL = Family(
         "<|image_pad|>",
         "<|video_pad|>",
     ),
-    gguf=None,
+    gguf=Gguf(
+        arch="qwen2vl",
+        projector_type="qwen2.5vl_merger",
+        tokenizer="gpt2",
+        tokenizer_pre="qwen2",
+        arranged={"v.patch_embd.weight": "by_frame"},
+    ),
     stop_tokens=("<|im_end|>", "<|endoftext|>"),
     spellings=(
         # transformers 5 in memory.

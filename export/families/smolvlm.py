@@ -75,11 +75,12 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
     Raises UserError for settings that the recipe cannot express.
     """
     expect_steps(preprocessor, STEPS)
-    tile = _longest_edge(preprocessor, "max_image_size", vlm.vision.image_size)
-    if tile != vlm.vision.image_size:
+    own = vlm.sight.vision.image_size
+    tile = _longest_edge(preprocessor, "max_image_size", own)
+    if tile != own:
         raise UserError(
             f"{PREPROCESSOR}: max_image_size {tile} is not the vision tower's image_size "
-            f"{vlm.vision.image_size} of config.json; take both files from the same checkpoint"
+            f"{own} of config.json; take both files from the same checkpoint"
         )
     return Tiles(
         tile=tile,
@@ -164,7 +165,24 @@ SMOLVLM = Family(
         "<image>",
         "<end_of_utterance>",
     ),
-    gguf=Gguf(arch="llama", tokenizer_pre="smollm", permute_qk=True, projector_type="idefics3"),
+    gguf=Gguf(
+        arch="llama",
+        projector_type="idefics3",
+        tokenizer="gpt2",
+        tokenizer_pre="smollm",
+        stated=(
+            "vocab_size",
+            "attention.key_length",
+            "attention.value_length",
+            "rope.dimension_count",
+        ),
+        space_prefix=True,
+        arranged={
+            "blk.*.attn_q.weight": "interleaved_heads",
+            "blk.*.attn_k.weight": "interleaved_heads",
+        },
+        floats={"v.patch_embd.*": 32, "v.position_embd.*": 32},
+    ),
     stop_tokens=("<end_of_utterance>",),
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
 )

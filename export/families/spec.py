@@ -4,14 +4,15 @@ NOT aware of torch, ONNX, GGUF or of where weights come from.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 Json = Mapping[str, Any]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 NormKind = Literal["layer", "rms"]
 Shape = tuple[int, ...]
 Transform = Literal["", "add_one", "transpose"]
+Arrangement = Literal["interleaved_heads", "transposed", "by_frame"]
 
 
 @dataclass(frozen=True)
@@ -196,29 +197,49 @@ class Region:
     size_bins: int
 
 
-@dataclass(frozen=True)
-class Vlm:
-    """The numbers of one model: everything that decides names, shapes and arithmetic."""
+class Sight(NamedTuple):
+    """What a model sees with."""
 
-    family: str
     vision: Tower
     projector: Projector
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """The numbers of one model: everything that decides names, shapes and arithmetic.
+
+    Sizes of a family for text alone have no vision, no projector and no image token.
+    """
+
+    family: str
+    vision: Tower | None
+    projector: Projector | None
     text: Decoder
-    image_token_id: int
+    image_token_id: int | None
     bos_token_id: int
     stop_token_ids: tuple[int, ...]
     region: Region | None = None
 
     @property
+    def sight(self) -> Sight:
+        """Tower and projector, for what is only done with models that have them."""
+        assert self.vision is not None, "a model for text alone"
+        assert self.projector is not None
+        return Sight(self.vision, self.projector)
+
+    @property
     def tokens_per_tile(self) -> int:
         """Decoder positions that one tile of the image takes (of a rotary tower, the example);
         crops share those of the image."""
-        return self.vision.patches // self.projector.scale**2
+        tower, projector = self.sight
+        return tower.patches // projector.scale**2
 
     def image_positions(self, tiles: int) -> int:
         """Decoder positions of one image of so many tiles."""
-        joined = self.projector.kind == "crops"
-        return self.tokens_per_tile * (min(tiles, 1) if joined else tiles)
+        if not tiles:
+            return 0
+        _, projector = self.sight
+        return self.tokens_per_tile * (1 if projector.kind == "crops" else tiles)
 
 
 @dataclass(frozen=True)
@@ -361,24 +382,24 @@ class Prompt:
     becomes `tile` for each tile ({row}, {col} from 1, {tokens}), `row_end` after each row and
     `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated, as often as the
     image's own size says where `tokens_per_tile` is None. `strip`: the template drops white space
-    around the question.
+    around the question. Models for text alone have only `text_only`.
     """
 
-    with_images: str
     text_only: str
-    tile: str
-    row_end: str
-    overview: str
-    single: str
-    image_token: str
-    tokens_per_tile: int | None
+    with_images: str = ""
+    tile: str = ""
+    row_end: str = ""
+    overview: str = ""
+    single: str = ""
+    image_token: str | None = None
+    tokens_per_tile: int | None = None
     strip: bool = False
     kind: Literal["text"] = "text"
 
     @property
     def most_images(self) -> int | None:
-        """As many as the context holds."""
-        return None
+        """As many as the context holds (None), or no image at all."""
+        return 0 if self.image_token is None else None
 
 
 @dataclass(frozen=True)
@@ -455,8 +476,9 @@ class Vocabulary:
     """Made one token each; the beginnings of a word become tokens too."""
     own: int
     """Ids of the text model's vocabulary, behind which a real model's added tokens come."""
-    split_words: bool = True
-    """Text is cut into words by GPT-2's pattern before tokens are looked for."""
+    byte_fallback: bool = False
+    """SentencePiece's kind: text is not cut into words, what is no token becomes its bytes. Else a
+    byte-level BPE over words of GPT-2's pattern."""
 
 
 SMOLLM2 = Vocabulary(
@@ -469,12 +491,27 @@ SMOLLM2 = Vocabulary(
 
 @dataclass(frozen=True)
 class Gguf:
-    """What llama.cpp calls this family (constants of its converter; facts, not choices)."""
+    """What llama.cpp calls this family, and how it wants it (facts of its converter, not choices).
+
+    arch, projector_type: names of the decoder and of the tower with its projector.
+    tokenizer: "gpt2" is a byte-level BPE with the pre-tokenizer `tokenizer_pre`, "llama" a
+    SentencePiece vocabulary.
+    stated: keys that follow from the numbers and that only some architectures have (see
+    export/gguf/metadata.py); space_prefix: so has "add_space_prefix".
+    arranged: patterns of canonical names -> how a tensor lies in the file where that differs.
+    interleaved_heads: rows i and i + head_dim / 2 of each head are neighbours; by_frame: one tensor
+    for each frame of a patch. floats: patterns -> bits that llama.cpp's graph needs there, whatever
+    the recipe says.
+    """
 
     arch: str
-    tokenizer_pre: str
-    permute_qk: bool
     projector_type: str
+    tokenizer: Literal["gpt2", "llama"]
+    tokenizer_pre: str
+    stated: tuple[str, ...] = ()
+    space_prefix: bool = False
+    arranged: Mapping[str, Arrangement] = field(default_factory=dict)
+    floats: Mapping[str, Literal[32, 16]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -503,5 +540,12 @@ class Family:
     """Beginnings of tensor names that some versions save, and how `sources` spells them."""
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
+    image_tokens: tuple[str, ...] = ()
+    """Of the special tokens those that lie behind the vocabulary of sizes for text alone."""
     preprocessor_file: bool = True
     """False: how images are prepared is in the family's code, not in a file of the checkpoint."""
+
+    def tokens(self, vlm: Vlm) -> tuple[str, ...]:
+        """The special tokens that a model has ids for."""
+        lacking = self.image_tokens if vlm.vision is None else ()
+        return tuple(token for token in self.special_tokens if token not in lacking)

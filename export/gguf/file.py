@@ -38,7 +38,8 @@ class PlannedFile:
         for key, value in {ARCHITECTURE: self.arch, **self.metadata}.items():
             header += _string_bytes(key) + 4 + _value_bytes(value)
         for tensor in self.tensors:  # name, number of axes, axes, type, offset
-            header += _string_bytes(tensor.name) + 4 + 8 * len(tensor.shape) + 4 + 8
+            piece = tensor.piece
+            header += _string_bytes(piece.name) + 4 + 8 * len(piece.shape) + 4 + 8
         return _aligned(header) + sum(_aligned(tensor.weight_bytes) for tensor in self.tensors)
 
 
@@ -82,9 +83,8 @@ def _write_header(path: Path, planned: PlannedFile) -> None:
     for key, value in planned.metadata.items():
         writer.add_key_value(key, value, VALUE_TYPES.get(type(value), GGUFValueType.ARRAY))
     for tensor in planned.tensors:
-        writer.add_tensor_info(
-            tensor.name, tensor.shape, np.dtype(np.float32), tensor.weight_bytes, tensor.type
-        )
+        piece, kind = tensor.piece, np.dtype(np.float32)
+        writer.add_tensor_info(piece.name, piece.shape, kind, tensor.weight_bytes, tensor.type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()

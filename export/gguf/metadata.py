@@ -1,6 +1,6 @@
 """The numbers that llama.cpp reads beside the tensors, under its converter's keys.
 
-Contracts: llama.cpp conversion/{base,llama,smolvlm}.py (writers), src/llama-arch.cpp and
+Contracts: llama.cpp conversion/{base,llama,smolvlm,qwenvl,gemma}.py (writers), src/models/*.cpp and
 tools/mtmd/clip.cpp (readers). Imports no library: a runtime checks files against the same numbers.
 """
 
@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.spec import Activation, Gguf, ImageRecipe, Tiles, Vlm
+from export.families.spec import (
+    Activation,
+    Decoder,
+    Gguf,
+    ImageRecipe,
+    NormKind,
+    Tiles,
+    Vlm,
+)
 
 Value = bool | int | float | str | Sequence[str] | Sequence[int] | Sequence[float]
 Metadata = Mapping[str, Value]
@@ -16,6 +24,14 @@ Metadata = Mapping[str, Value]
 ARCHITECTURE = "general.architecture"
 LONGEST_EDGE = "clip.vision.preproc_image_size"
 ACTIVATIONS: Mapping[Activation, str] = {"gelu_tanh": "clip.use_gelu", "silu": "clip.use_silu"}
+NORM_EPS: Mapping[NormKind, str] = {
+    "rms": "attention.layer_norm_rms_epsilon",
+    "layer": "attention.layer_norm_epsilon",
+}
+POOLED = 4
+"""Patches along an edge of what Gemma 3 averages, where the file says nothing."""
+LOCAL_OF = 6
+"""Every so many layers one of Gemma 3 sees all positions, where the file says nothing."""
 
 
 def facts_of(vlm: Vlm) -> Gguf:
@@ -28,7 +44,7 @@ def facts_of(vlm: Vlm) -> Gguf:
     return facts
 
 
-def tiles_of(vlm: Vlm, image: ImageRecipe) -> Tiles:
+def tiles_of(vlm: Vlm, image: ImageRecipe | None) -> Tiles:
     """The image recipe as mmproj can have it. Raises UserError where it cannot."""
     if not isinstance(image, Tiles):
         raise UserError(
@@ -39,27 +55,50 @@ def tiles_of(vlm: Vlm, image: ImageRecipe) -> Tiles:
 
 def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
     """Numbers of the text decoder under its architecture's name."""
-    text, arch = vlm.text, facts.arch
-    return {
-        f"{arch}.block_count": text.layers,
-        f"{arch}.context_length": text.context,
-        f"{arch}.embedding_length": text.hidden,
-        f"{arch}.feed_forward_length": text.intermediate,
-        f"{arch}.vocab_size": text.vocab,
-        f"{arch}.attention.head_count": text.heads,
-        f"{arch}.attention.head_count_kv": text.kv_heads,
-        f"{arch}.attention.key_length": text.head_dim,
-        f"{arch}.attention.value_length": text.head_dim,
-        f"{arch}.attention.layer_norm_rms_epsilon": text.norm_eps,
-        f"{arch}.rope.freq_base": text.rope_theta,
-        f"{arch}.rope.dimension_count": text.head_dim,
+    text = vlm.text
+    common = {
+        "block_count": text.layers,
+        "context_length": text.context,
+        "embedding_length": text.hidden,
+        "feed_forward_length": text.intermediate,
+        "attention.head_count": text.heads,
+        "attention.head_count_kv": text.kv_heads,
+        NORM_EPS[text.norm]: text.norm_eps,
+        "rope.freq_base": text.rope_theta,
     }
+    stated = {
+        "vocab_size": text.vocab,
+        "attention.key_length": text.head_dim,
+        "attention.value_length": text.head_dim,
+        "rope.dimension_count": text.rotated,
+    }
+    chosen = {key: stated[key] for key in facts.stated}
+    return {f"{facts.arch}.{key}": value for key, value in (common | chosen | _rare(text)).items()}
 
 
-def vision(vlm: Vlm, image: Tiles, facts: Gguf) -> dict[str, Value]:
-    """Numbers of the vision tower, its projector and its preprocessing."""
-    tower = vlm.vision
-    return {
+def _rare(text: Decoder) -> dict[str, Value]:
+    """What only some decoders have."""
+    keys: dict[str, Value] = {}
+    if text.rope_sections:
+        keys["rope.dimension_sections"] = [*text.rope_sections, 0]
+    if text.rope_factor != 1:
+        keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": text.rope_factor}
+    if text.local:
+        keys["attention.sliding_window"] = text.local.window
+        keys["rope.freq_base_swa"] = text.local.rope_theta
+        local = [layer in text.local.layers for layer in range(text.layers)]
+        if local != [bool((layer + 1) % LOCAL_OF) for layer in range(text.layers)]:
+            keys["attention.sliding_window_pattern"] = local
+    return keys
+
+
+def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
+    """Numbers of the vision tower, its projector and its preprocessing.
+
+    Raises UserError for a tower that llama.cpp computes otherwise.
+    """
+    tower, projector = vlm.sight
+    keys: dict[str, Value] = {
         "clip.has_vision_encoder": True,
         "clip.projector_type": facts.projector_type,
         "clip.vision.projection_dim": vlm.text.hidden,
@@ -70,9 +109,15 @@ def vision(vlm: Vlm, image: Tiles, facts: Gguf) -> dict[str, Value]:
         "clip.vision.block_count": tower.layers,
         "clip.vision.attention.head_count": tower.heads,
         "clip.vision.attention.layer_norm_epsilon": tower.norm_eps,
-        "clip.vision.projector.scale_factor": vlm.projector.scale,
         "clip.vision.image_mean": list(image.mean),
         "clip.vision.image_std": list(image.std),
-        LONGEST_EDGE: min(image.longest_edge, image.max_edge),
         ACTIVATIONS[tower.activation]: True,
     }
+    if isinstance(image, Tiles):
+        keys[LONGEST_EDGE] = min(image.longest_edge, image.max_edge)
+    kind, scale = projector.kind, projector.scale
+    if kind == "pixel_shuffle" or (kind == "average_pool" and scale != POOLED):
+        keys["clip.vision.projector.scale_factor"] = scale
+    if tower.window:
+        keys["clip.vision.n_wa_pattern"] = tower.full_layers[0] + 1
+    return keys

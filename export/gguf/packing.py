@@ -7,14 +7,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from export.errors import UserError
-from export.families.spec import Shape
+from export.gguf.arrange import Piece
 from export.quantize.recipe import Recipe, Storage
 from export.targets import Fallback
 from export.weights import FloatArray, Weights
@@ -25,9 +24,8 @@ Q8_0, Q4_0 = GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_0
 TYPES: Mapping[int, GGMLQuantizationType] = {32: F32, 16: F16, 8: Q8_0, 4: Q4_0}
 BLOCK = 32
 """Values that share one scale in Q8_0 and Q4_0; a block never spans two rows."""
-
-# Forced by llama.cpp's converter (conversion/smolvlm.py); under 1 % of the weights.
-ALWAYS_F32 = ("v.patch_embd.*", "v.position_embd.*")
+Floats = Mapping[str, Literal[32, 16]]
+"""Patterns of names -> bits that llama.cpp needs there (families.spec.Gguf.floats)."""
 
 # The largest magnitude a type can hold: its scale is a float16 (at most 65504).
 LIMITS: Mapping[GGMLQuantizationType, float] = {
@@ -44,15 +42,8 @@ CHUNK_VALUES = 2**22
 class Planned:
     """One tensor of a GGUF file before it is read: its type decides its bytes."""
 
-    name: str
-    shape: Shape
+    piece: Piece
     type: GGMLQuantizationType
-    head_rows: int = 0
-    """Rows of one attention head whose two halves are to be interleaved; 0: rows stay."""
-
-    @property
-    def parameters(self) -> int:
-        return math.prod(self.shape)
 
     @property
     def quantized(self) -> bool:
@@ -61,32 +52,31 @@ class Planned:
     @property
     def weight_bytes(self) -> int:
         values, size = GGML_QUANT_SIZES[self.type]
-        return self.parameters // values * size
+        return self.piece.parameters // values * size
 
 
-def plan(
-    name: str, shape: Shape, recipe: Recipe, head_rows: int = 0
-) -> tuple[Planned, Fallback | None]:
+def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallback | None]:
     """The tensor as the recipe wants it, or as GGUF can have it and why that differs."""
-    asked = recipe.storage(name, shape)
+    asked = recipe.storage(piece.source, piece.source_shape)
     wanted = TYPES[asked.bits]
-    got, reason = _possible(name, shape, wanted, asked)
+    got, reason = _possible(piece, wanted, asked, floats)
     fallback = None
     if reason:
         block = f", blocks of {asked.block}" if asked.block != BLOCK else ""
-        fallback = Fallback(name, wanted.name + block, got.name, reason)
-    return Planned(name, shape, got, head_rows), fallback
+        fallback = Fallback(piece.name, wanted.name + block, got.name, reason)
+    return Planned(piece, got), fallback
 
 
 def _possible(
-    name: str, shape: Shape, wanted: GGMLQuantizationType, asked: Storage
+    piece: Piece, wanted: GGMLQuantizationType, asked: Storage, floats: Floats
 ) -> tuple[GGMLQuantizationType, str]:
-    if wanted is not F32 and any(fnmatchcase(name, pattern) for pattern in ALWAYS_F32):
-        return F32, "llama.cpp keeps it as F32"
+    found = (bits for pattern, bits in floats.items() if fnmatchcase(piece.source, pattern))
+    if (bits := next(found, None)) is not None and asked.bits < bits:
+        return TYPES[bits], f"llama.cpp keeps it as {TYPES[bits].name}"
     if not asked.quantized:
         return wanted, ""
-    if shape[-1] % BLOCK:
-        return F16, f"rows of {shape[-1]} values are not whole blocks of {BLOCK}"
+    if piece.shape[-1] % BLOCK:
+        return F16, f"rows of {piece.shape[-1]} values are not whole blocks of {BLOCK}"
     if asked.block != BLOCK:
         return wanted, f"the type's blocks have {BLOCK} values"
     return wanted, ""
@@ -100,31 +90,20 @@ def packed(
     Q8_0 and Q4_0 are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref, bit for bit).
     Raises UserError for values that the type cannot hold.
     """
-    rows, width = tensor.shape[0], math.prod(tensor.shape[1:])
-    unit = tensor.head_rows or 1
-    step = max(1, chunk_values // (unit * width)) * unit
+    piece = tensor.piece
+    rows, width = piece.source_shape[0], math.prod(piece.source_shape[1:])
+    step = max(1, chunk_values // (piece.unit * width)) * piece.unit
     for start in range(0, rows, step):
-        values = weights.read(tensor.name, start, min(start + step, rows))
+        values = weights.read(piece.source, start, min(start + step, rows))
         _check(values, tensor)
-        if tensor.head_rows:
-            values = interleaved(values, tensor.head_rows)
-        yield quants.quantize(values, tensor.type)
-
-
-def interleaved(values: FloatArray, head_rows: int) -> FloatArray:
-    """Rows i and i + head_rows / 2 of each head become neighbours: [rows, columns] of whole heads.
-
-    llama.cpp's llama architecture rotates neighbouring pairs (RoFormer), transformers' the halves;
-    `LlamaModel.permute` of llama.cpp's converter is the same reordering.
-    """
-    halves = values.reshape(-1, 2, head_rows // 2, values.shape[-1])  # [heads, half, pair, columns]
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
+        yield quants.quantize(piece.arrange(values), tensor.type)
 
 
 def _check(values: FloatArray, tensor: Planned) -> None:
     largest = max(float(values.max()), -float(values.min()))  # NaN if any value is
     if not largest <= LIMITS[tensor.type]:
         raise UserError(
-            f"{tensor.name}: a value of magnitude {largest} does not fit {tensor.type.name} (at "
-            f"most {LIMITS[tensor.type]:.0f}); check the checkpoint or export with --recipe fp32"
+            f"{tensor.piece.name}: a value of magnitude {largest} does not fit {tensor.type.name} "
+            f"(at most {LIMITS[tensor.type]:.0f}); check the checkpoint or export with --recipe "
+            f"fp32"
         )

@@ -1,18 +1,34 @@
-"""A byte-level BPE tokenizer as GGUF metadata. NOT aware of tensors or of the prompt."""
+"""A tokenizer.json as GGUF metadata: byte-level BPE or SentencePiece's.
+
+NOT aware of tensors or of the prompt.
+"""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gguf import Keys, TokenType
 from tokenizers import AddedToken, Tokenizer
 
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.spec import Gguf, Vlm
 from export.gguf.metadata import Value
+from export.tokenizer import SPACE
 
 Json = Mapping[str, Any]
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+# Added tokens that are control tokens although no file says so (llama.cpp's conversion/base.py).
+MARKUP = re.compile(
+    r"<\|.*\|>|<\uff5c.*\uff5c>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL
+)
+OTHER_SCORES: Mapping[TokenType, float] = {
+    TokenType.CONTROL: -1000.0,
+    TokenType.USER_DEFINED: -1000.0,
+    TokenType.UNUSED: -10000.0,
+}
 
 # Role in tokenizer_config.json -> key; what llama.cpp's converter writes (gguf.SpecialVocab).
 ROLES: Mapping[str, str] = {
@@ -25,54 +41,77 @@ ROLES: Mapping[str, str] = {
 }
 
 
-def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, pre: str) -> dict[str, Value]:
-    """Vocabulary, merges, special ids and chat template under llama.cpp's keys.
+def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dict[str, Value]:
+    """Vocabulary, merges or scores, special ids and chat template under llama.cpp's keys.
 
-    `files` are an opened model's, `pre` is llama.cpp's name of the pre-tokenizer. The vocabulary
-    has exactly the model's size: ids without a token become unused ones. Raises UserError where
-    there is no byte-level BPE tokenizer.
+    `files` are an opened model's. The vocabulary has exactly the model's size: ids without a token
+    become unused ones. Raises UserError where there is no tokenizer of the family's kind.
     """
     content = _json(files, TOKENIZER)
     config = _json(files, CONFIG) if CONFIG in files else {}
-    kind = content.get("model", {}).get("type")
+    _expect_kind(content.get("model", {}), facts)
+    tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
+    tokens, types = vocabulary(tokenizer, vlm.text.vocab)
+    return {
+        **_space_prefix(config, facts),
+        Keys.Tokenizer.MODEL: facts.tokenizer,
+        Keys.Tokenizer.PRE: facts.tokenizer_pre,
+        Keys.Tokenizer.LIST: tokens,
+        Keys.Tokenizer.TOKEN_TYPE: [int(kind) for kind in types],
+        **KINDS[facts.tokenizer](content["model"], tokens, types),
+        **_special_ids(tokens, config, vlm),
+        **_added(tokenizer, content, config, vlm),
+        **_chat_template(files, config),
+    }
+
+
+def _expect_kind(model: Json, facts: Gguf) -> None:
+    kind = model.get("type")
     if kind != "BPE":
         raise UserError(
             f"{TOKENIZER}: a tokenizer of type {kind}, but GGUF export needs BPE; take the "
             f"tokenizer of the same checkpoint"
         )
-    tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
-    tokens, types = _vocabulary(tokenizer, vlm.text.vocab)
-    metadata: dict[str, Value] = {}
-    if isinstance(config.get("add_prefix_space"), bool):
-        metadata[Keys.Tokenizer.ADD_PREFIX] = config["add_prefix_space"]
-    return metadata | {
-        Keys.Tokenizer.MODEL: "gpt2",
-        Keys.Tokenizer.PRE: pre,
-        Keys.Tokenizer.LIST: tokens,
-        Keys.Tokenizer.TOKEN_TYPE: types,
-        Keys.Tokenizer.MERGES: [_merge(merge) for merge in content["model"]["merges"]],
-        **_special_ids(tokens, config, vlm),
-        **_added(tokenizer, config, vlm),
-        **_chat_template(files, config),
-    }
+    sentencepiece = facts.tokenizer == "llama"
+    if bool(model.get("byte_fallback")) != sentencepiece:
+        found, expected = "a byte-level BPE", "one with byte_fallback, as SentencePiece's are"
+        if not sentencepiece:
+            found, expected = "a BPE with byte_fallback", "a byte-level one"
+        raise UserError(
+            f"{TOKENIZER}: {found}, but llama.cpp expects {expected} for {facts.arch}; take the "
+            f"tokenizer of the same checkpoint"
+        )
 
 
-def _vocabulary(tokenizer: Tokenizer, size: int) -> tuple[list[str], list[int]]:
-    """Tokens and their types by id; added tokens that look like markup are control tokens."""
+def _space_prefix(config: Json, facts: Gguf) -> dict[str, Value]:
+    """Whether text gets a space before it: what a byte-level BPE's configuration says, else no."""
+    said = config.get("add_prefix_space") if facts.tokenizer == "gpt2" else False
+    return {Keys.Tokenizer.ADD_PREFIX: said} if facts.space_prefix and said is not None else {}
+
+
+def vocabulary(tokenizer: Tokenizer, size: int) -> tuple[list[str], list[TokenType]]:
+    """Tokens and their types by id."""
     tokens = [f"[PAD{number}]" for number in range(size)]
-    types = [int(TokenType.UNUSED)] * size
+    types = [TokenType.UNUSED] * size
     added = tokenizer.get_added_tokens_decoder()
     for token, number in tokenizer.get_vocab().items():
         if number < size:
-            tokens[number], types[number] = token, int(_type(added.get(number)))
+            types[number] = _type(token, added.get(number))
+            # llama.cpp looks for a user's own tokens in the text as it is given.
+            own = types[number] is TokenType.USER_DEFINED
+            tokens[number] = token.replace(SPACE, " ") if own else token
     return tokens, types
 
 
-def _type(added: AddedToken | None) -> TokenType:
+def _type(token: str, added: AddedToken | None) -> TokenType:
     if added is None:
         return TokenType.NORMAL
-    markup = added.content.startswith("<|") and added.content.endswith("|>")
-    return TokenType.CONTROL if added.special or markup else TokenType.USER_DEFINED
+    return TokenType.CONTROL if added.special or MARKUP.fullmatch(token) else TokenType.USER_DEFINED
+
+
+def _merges(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str, Value]:
+    """A byte-level BPE's merges in their order."""
+    return {Keys.Tokenizer.MERGES: [_merge(merge) for merge in model["merges"]]}
 
 
 def _merge(merge: str | list[str]) -> str:
@@ -80,6 +119,34 @@ def _merge(merge: str | list[str]) -> str:
     if isinstance(merge, str):
         return merge
     return " ".join(part.replace(" ", "Ġ") for part in merge)
+
+
+def _scores(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str, Value]:
+    """What SentencePiece's own file has: a token's place in the order of merges, negated.
+
+    Characters come behind all merges, bytes have 0; tokens that were added, -1000, unused ids
+    -10000 (llama.cpp conversion/base.py). The types of bytes are set.
+    """
+    first: dict[str, int] = {}
+    for place, merge in enumerate(model["merges"]):
+        parts = merge if isinstance(merge, list) else merge.split(" ")
+        first.setdefault("".join(parts), place)
+    normal = [number for number, kind in enumerate(types) if kind is TokenType.NORMAL]
+    pieces = [number for number in normal if not BYTE.fullmatch(tokens[number])]
+    pieces.sort(key=lambda number: first.get(tokens[number], len(model["merges"])))
+    scores = [OTHER_SCORES.get(kind, 0.0) for kind in types]
+    for place, number in enumerate(pieces):
+        scores[number] = -float(place)
+    kinds = [int(kind) for kind in types]
+    for number in set(normal).difference(pieces):
+        kinds[number] = int(TokenType.BYTE)
+    return {Keys.Tokenizer.SCORES: scores, Keys.Tokenizer.TOKEN_TYPE: kinds}
+
+
+KINDS: Mapping[str, Callable[[Json, list[str], list[TokenType]], dict[str, Value]]] = {
+    "gpt2": _merges,
+    "llama": _scores,
+}
 
 
 def _special_ids(tokens: list[str], config: Json, vlm: Vlm) -> dict[str, Value]:
@@ -97,16 +164,17 @@ def _special_ids(tokens: list[str], config: Json, vlm: Vlm) -> dict[str, Value]:
     return ids
 
 
-def _added(tokenizer: Tokenizer, config: Json, vlm: Vlm) -> dict[str, Value]:
-    """Whether text gets a begin or an end token; left out where the tokenizer never adds any."""
+def _added(tokenizer: Tokenizer, content: Json, config: Json, vlm: Vlm) -> dict[str, Value]:
+    """Whether text gets a begin or an end token; left out where no file says anything."""
     stated = {
         Keys.Tokenizer.ADD_BOS: config.get("add_bos_token"),
         Keys.Tokenizer.ADD_EOS: config.get("add_eos_token"),
     }
-    if ids := tokenizer.encode("").ids:
+    if content.get("post_processor"):
+        ids = tokenizer.encode("").ids
         derived = {
-            Keys.Tokenizer.ADD_BOS: ids[0] == vlm.bos_token_id,
-            Keys.Tokenizer.ADD_EOS: ids[-1] in vlm.stop_token_ids,
+            Keys.Tokenizer.ADD_BOS: ids[:1] == [vlm.bos_token_id],
+            Keys.Tokenizer.ADD_EOS: bool(ids) and ids[-1] in vlm.stop_token_ids,
         }
         stated = {key: derived[key] if said is None else said for key, said in stated.items()}
     return {key: said for key, said in stated.items() if isinstance(said, bool)}

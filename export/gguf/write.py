@@ -1,6 +1,5 @@
 """Writes a model as GGUF: the decoder with its tokenizer, the vision tower as mmproj or as ONNX."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,16 +7,16 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 
-from export.errors import UserError
-from export.families.spec import Gguf, Tiles, Vlm
-from export.gguf import metadata
+from export.families.spec import Gguf, Vlm
+from export.gguf import limits, metadata
+from export.gguf.arrange import pieces
 from export.gguf.file import PlannedFile, write_file
 from export.gguf.metadata import Value
 from export.gguf.packing import Planned, plan
 from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
 from export.quantize.recipe import Recipe
-from export.shapes import COMPONENTS, component, shapes
+from export.shapes import COMPONENTS, component
 from export.targets import Fallback, Quantization, Share, Written
 
 FILE_TYPES: Mapping[str, LlamaFileType] = {
@@ -28,11 +27,10 @@ FILE_TYPES: Mapping[str, LlamaFileType] = {
 }
 ONNX_VISION = "onnx-vision"
 """The layout whose tower is the onnx target's, its rows fed to the decoder."""
-ROTATED = (".attn_q.weight", ".attn_k.weight")
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Write `<model>-<type>.gguf` and the vision tower into `folder`.
+    """Write `<model>-<type>.gguf` and the vision tower, where there is one, into `folder`.
 
     The tower is `mmproj-<model>-<type>.gguf`, or the graphs of the onnx target (ONNX_VISION). Files
     are named after the type that most of their parameters have, as llama.cpp's users expect.
@@ -52,6 +50,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
         graphs = vision_graphs_of(model.vlm)
         return written.beside(write_graphs(model, recipe, folder, graphs))
+    if model.image is None:
+        return written
     return replace(written, details={**written.details, "projector": facts.projector_type})
 
 
@@ -72,24 +72,24 @@ def _files(
     model: Model, facts: Gguf, tensors: Sequence[Planned], layout: str
 ) -> Mapping[str, PlannedFile]:
     """By component, in the order in which they are written."""
-    vision = tuple(tensor for tensor in tensors if component(tensor.name) == "vision")
-    text = tuple(tensor for tensor in tensors if component(tensor.name) != "vision")
+    vision = tuple(tensor for tensor in tensors if _component(tensor) == "vision")
+    text = tuple(tensor for tensor in tensors if _component(tensor) != "vision")
     name = safe_name(model.name)
+    limits.expect_decoder(model.vlm.text)
     decoder_keys = {
         **general("model", model.name, text),
         **metadata.decoder(model.vlm, facts),
-        **tokenizer_metadata(model.files, model.vlm, facts.tokenizer_pre),
+        **tokenizer_metadata(model.files, model.vlm, facts),
     }
     files = {
         "decoder": PlannedFile(f"{name}-{main_type(text)}.gguf", facts.arch, decoder_keys, text)
     }
-    if layout == ONNX_VISION:
+    if layout == ONNX_VISION or model.image is None:
         return files
-    tiles = metadata.tiles_of(model.vlm, model.image)
-    _expect_division_by_255(tiles)
+    limits.expect_mmproj(model.vlm, model.image)
     vision_keys = {
         **general("mmproj", model.name, vision),
-        **metadata.vision(model.vlm, tiles, facts),
+        **metadata.vision(model.vlm, model.image, facts),
     }
     mmproj = f"mmproj-{name}-{main_type(vision)}.gguf"
     return files | {"vision": PlannedFile(mmproj, "clip", vision_keys, vision)}
@@ -103,7 +103,7 @@ def main_type(tensors: Sequence[Planned]) -> str:
 
 def general(kind: str, name: str, tensors: Sequence[Planned]) -> dict[str, Value]:
     """What every file says of itself; `kind` is model or mmproj."""
-    total = sum(tensor.parameters for tensor in tensors)
+    total = sum(tensor.piece.parameters for tensor in tensors)
     return {
         Keys.General.TYPE: kind,
         Keys.General.NAME: name,
@@ -118,22 +118,15 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
 
-def _expect_division_by_255(image: Tiles) -> None:
-    if not math.isclose(image.rescale, 1 / 255, rel_tol=1e-6):
-        raise UserError(
-            f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
-            f"llama.cpp always takes 1/255; export for the onnx target instead"
-        )
-
-
 def _planned(
     vlm: Vlm, facts: Gguf, recipe: Recipe, layout: str
 ) -> tuple[tuple[Planned, ...], tuple[Fallback, ...]]:
     """The tensors that GGUF files get, in order, and how they differ from the recipe."""
     plans = [
-        plan(name, shape, recipe, _head_rows(name, vlm, facts))
-        for name, shape in shapes(vlm).items()
+        plan(piece, recipe, facts.floats)
+        for name, made in pieces(vlm, facts).items()
         if layout != ONNX_VISION or component(name) != "vision"
+        for piece in made
     ]
     return (
         tuple(tensor for tensor, _ in plans),
@@ -141,30 +134,27 @@ def _planned(
     )
 
 
-def _head_rows(name: str, vlm: Vlm, facts: Gguf) -> int:
-    rotated = name.startswith("blk.") and name.endswith(ROTATED)
-    return vlm.text.head_dim if facts.permute_qk and rotated else 0
+def _component(tensor: Planned) -> str:
+    return component(tensor.piece.source)
 
 
 def _types(tensors: Sequence[Planned]) -> dict[str, int]:
     """Type -> parameters kept so."""
     types: dict[str, int] = {}
     for tensor in tensors:
-        types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.parameters
+        types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.piece.parameters
     return types
 
 
 def _shares(tensors: tuple[Planned, ...]) -> Mapping[str, Share]:
     shares = {}
     for part in COMPONENTS:
-        own = [tensor for tensor in tensors if component(tensor.name) == part]
-        if not own:
-            continue
+        own = [tensor for tensor in tensors if _component(tensor) == part]
         if not own:
             continue
         shares[part] = Share(
-            parameters=sum(tensor.parameters for tensor in own),
-            quantized_parameters=sum(tensor.parameters for tensor in own if tensor.quantized),
+            parameters=sum(tensor.piece.parameters for tensor in own),
+            quantized_parameters=sum(t.piece.parameters for t in own if t.quantized),
             weight_bytes=sum(tensor.weight_bytes for tensor in own),
         )
     return shares

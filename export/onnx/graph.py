@@ -36,20 +36,22 @@ def vision_encoder(vlm: Vlm, parameters: Parameters) -> ir.Model:
     A rotary tower takes the patches of one image, [num_patches, values], and image_grid_thw int64
     [1, 3], frames, rows and columns of patches; its image_features are [1, tokens, hidden].
     """
-    v, ops = vlm.vision, Emit(parameters, int8_matmul=True)
+    v, projector = vlm.sight
+    ops = Emit(parameters, int8_matmul=True)
     if v.positions == "rotary":
         return _vision_of_any_size(vlm, ops, parameters)
     pixels = _value("pixel_values", FLOAT, ["num_tiles", v.channels, v.image_size, v.image_size])
     features = network.vision(ops, vlm, pixels)
-    width = v.hidden if vlm.projector.kind == "crops" else vlm.text.hidden
+    width = v.hidden if projector.kind == "crops" else vlm.text.hidden
     _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, width])
     return _model("vision_encoder", ops, [pixels], [features], parameters)
 
 
 def _vision_of_any_size(vlm: Vlm, ops: Emit, parameters: Parameters) -> ir.Model:
-    patches = _value("pixel_values", FLOAT, ["num_patches", vlm.vision.patch_values])
+    tower, _ = vlm.sight
+    patches = _value("pixel_values", FLOAT, ["num_patches", tower.patch_values])
     sizes = _value("image_grid_thw", INT64, [1, 3])
-    ops.grid = PatchGrid(ops.nodes, parameters, sizes, vlm.vision)
+    ops.grid = PatchGrid(ops.nodes, parameters, sizes, tower)
     features = network.vision(ops, vlm, patches)
     _name(features, "image_features", FLOAT, [1, "num_image_tokens", vlm.text.hidden])
     return _model("vision_encoder", ops, [patches, sizes], [features], parameters)
@@ -60,8 +62,9 @@ def vision_projection(vlm: Vlm, parameters: Parameters) -> ir.Model:
 
     The whole image's patches and, beside them, those of its crops.
     """
-    ops, tokens = Emit(parameters, int8_matmul=True), vlm.tokens_per_tile
-    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * vlm.vision.hidden])
+    (tower, _), tokens = vlm.sight, vlm.tokens_per_tile
+    ops = Emit(parameters, int8_matmul=True)
+    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * tower.hidden])
     features = network.joined_projection(ops, patches)
     _name(features, "image_features", FLOAT, ["num_images", tokens, vlm.text.hidden])
     return _model("vision_projection", ops, [patches], [features], parameters)
@@ -152,8 +155,9 @@ _KINDS = ("key", "value")
 
 def graphs_of(vlm: Vlm) -> tuple[str, ...]:
     """The components (keys of GRAPHS) that a model has."""
-    lacking = set() if vlm.projector.kind == "crops" else {"projection"}
-    lacking |= set() if vlm.region is not None else {"region"}
+    lacking = set() if vlm.vision else {"vision"}
+    lacking |= set() if vlm.projector and vlm.projector.kind == "crops" else {"projection"}
+    lacking |= set() if vlm.region else {"region"}
     return tuple(component for component in GRAPHS if component not in lacking)
 
 

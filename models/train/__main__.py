@@ -4,17 +4,35 @@ python -m models.train smolvlm --out models/tiny-smolvlm
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from models.train.families import FAMILIES
+from models.train.task import Example, Task
 from models.train.tasks import TASKS
 from models.train.training import Course, Recipe, train
 from models.train.validation import accuracy, wilson
 
 # Of every prompt: they should be one token each.
 CHAT_WORDS = ["User:", "Assistant:"]
+RECIPES = {
+    "easy-vqa": Recipe(),
+    "places": Recipe(
+        label_steps=300,
+        answer_steps=1500,
+        answer_batch=32,
+        bfloat16=True,
+    ),
+    "reading": Recipe(
+        label_steps=500,
+        answer_steps=2300,
+        answer_batch=48,
+        label_loss_weight=0.2,
+        bfloat16=True,
+    ),
+}
 
 
 def main() -> None:
@@ -24,10 +42,13 @@ def main() -> None:
     examples = task.examples("train")
     kept = len(examples) - arguments.held_out
     training, held_out = examples[:kept], examples[kept:]
-    recipe = Recipe(label_steps=arguments.label_steps, answer_steps=arguments.answer_steps)
-    questions = [question for example in training for question in example.questions]
-    texts = [text for q in questions for text in (q.text, f" {q.answer}")]
-    tokenizer = family.tokenizer([*texts, *CHAT_WORDS * len(examples)])
+    steps = {
+        name: getattr(arguments, name)
+        for name in ("label_steps", "answer_steps")
+        if getattr(arguments, name) is not None
+    }
+    recipe = replace(RECIPES[arguments.task], **steps)
+    tokenizer = family.tokenizer([*texts(task, training), *CHAT_WORDS * len(examples)])
     model = train(Course(family, task, tokenizer, training, recipe, arguments.seed, _report))
     family.write(model, tokenizer, arguments.out)
     for kind, (right, asked) in accuracy(family, model, tokenizer, held_out).items():
@@ -35,13 +56,22 @@ def main() -> None:
         _report(f"held out, {kind}: {right}/{asked} = {right / asked:.2%} [{low:.2%}, {high:.2%}]")
 
 
+def texts(task: Task, examples: list[Example]) -> list[str]:
+    """What the tokenizer is trained on."""
+    questions = [question for example in examples for question in example.questions]
+    return [
+        text
+        for q in questions
+        for text in ([q.text] if q.kind in task.spelled else [q.text, f" {q.answer}"])
+    ]
+
+
 def _parser() -> argparse.ArgumentParser:
-    recipe = Recipe()
     parser = argparse.ArgumentParser(prog="python -m models.train", description=__doc__)
     parser.add_argument("family", choices=FAMILIES)
     parser.add_argument("--task", choices=TASKS, default="easy-vqa")
-    parser.add_argument("--label-steps", type=int, default=recipe.label_steps)
-    parser.add_argument("--answer-steps", type=int, default=recipe.answer_steps)
+    parser.add_argument("--label-steps", type=int, help="default: the task's")
+    parser.add_argument("--answer-steps", type=int, help="default: the task's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--held-out", type=int, default=400, help="train images kept to validate on, the last ones"

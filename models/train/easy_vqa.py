@@ -8,19 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.train.task import Example, Pixels, Question, Split
+from bench.tasks.scenes import Split
+from bench.tasks.scenes.drawing import COLOURS, SHAPES
+from models.train.task import Example, Pixels, Question
 
-SHAPES = ("circle", "rectangle", "triangle")
-COLOURS = {
-    "black": (0, 0, 0),
-    "blue": (0, 0, 255),
-    "brown": (165, 42, 42),
-    "gray": (128, 128, 128),
-    "green": (0, 255, 0),
-    "red": (255, 0, 0),
-    "teal": (0, 128, 128),
-    "yellow": (255, 255, 0),
-}
 # Share of its bounding box that a shape fills, measured on the train split: triangle 0.50-0.63,
 # circle 0.74-0.91, rectangle 0.96-1.
 TRIANGLE_BELOW = 0.68
@@ -39,6 +30,11 @@ def examples(split: Split) -> list[Example]:
     for text, answer, image_id in zip(*questions, strict=True):
         of_image[image_id].append(Question(text, answer, _kind(answer)))
     return [Example(_read(paths[image_id]), tuple(asked)) for image_id, asked in of_image.items()]
+
+
+def shown(example: Example, rng: np.random.Generator) -> Pixels:
+    """An image as it is trained on."""
+    return augment(example.pixels, rng)
 
 
 def augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:

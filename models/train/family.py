@@ -3,9 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+
+from models.train.task import Example
+
+PlaceLoss = Callable[[nn.Module, Tensor, list[Example], np.random.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,9 @@ class Family:
     `vision(model)` are the modules that turn pixels into image tokens; `image_tokens` maps
     (batch, 3, size, size) to (batch, grid * grid, width). `hidden` runs the decoder on embeddings
     (batch, length, width) with an additive mask (batch, 1, length, length) and positions
-    (batch, length). `write` stores the hub's set of files. `image_sees_itself`: an image's tokens
-    attend to its later ones too.
+    (batch, length). `write` stores the hub's set of files. `sees_itself`: an image's tokens, or
+    all that stands before the first question, attend to later ones of them too. `place_loss`: for
+    models that answer with places, from image tokens and what is where in those images.
     """
 
     prompt: Prompt
@@ -42,4 +49,5 @@ class Family:
     hidden: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
     logits: Callable[[nn.Module, Tensor], Tensor]
     write: Callable[[nn.Module, Tokenizer, Path], None]
-    image_sees_itself: bool = False
+    sees_itself: Literal["", "image", "prefix"] = ""
+    place_loss: PlaceLoss | None = None

@@ -91,5 +91,5 @@ FAMILY = Family(
     hidden=hidden,
     logits=logits,
     write=files.write,
-    image_sees_itself=True,
+    sees_itself="image",
 )

@@ -67,7 +67,8 @@ class Optimizer:
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, parameter in named:
-            is_inner = parameter.ndim == 2 and "embed" not in name and "head" not in name
+            is_outer = any(part in name for part in ("embed", "embd", "head"))
+            is_inner = parameter.ndim == 2 and not is_outer and parameter.requires_grad
             (matrices if is_inner else others).append(parameter)
         self._parameters = matrices + others
         self._optimizers: list[torch.optim.Optimizer] = [

@@ -63,17 +63,20 @@ def scored_logits(
     `images` are image tokens, (batch, grid * grid, width).
     """
     batch, questions, length = packed.ids.shape
-    before = family.embed(model, torch.tensor(packer.before)).expand(batch, -1, -1)
-    after = family.embed(model, torch.tensor(packer.after)).expand(batch, -1, -1)
+    before, after = (
+        family.embed(model, torch.tensor(ids, dtype=torch.long)).expand(batch, -1, -1)
+        for ids in (packer.before, packer.after)
+    )
     asked = family.embed(model, packed.ids.reshape(batch, -1))
     embeddings = torch.cat([before, images, after, asked], dim=1)
     positions = torch.cat(
         [torch.arange(packer.prefix), (packer.prefix + torch.arange(length)).repeat(questions)]
     )
     mask = block_mask(packer.prefix, questions, length)
-    if family.image_sees_itself:
-        image = slice(len(packer.before), len(packer.before) + images.shape[1])
-        mask[:, :, image, image] = 0
+    if family.sees_itself:
+        start = len(packer.before) if family.sees_itself == "image" else 0
+        itself = slice(start, len(packer.before) + images.shape[1])
+        mask[:, :, itself, itself] = 0
     mask = mask.expand(batch, 1, -1, -1)
     hidden = family.hidden(model, embeddings, mask, positions.expand(batch, -1))
     labels = pad(packed.labels.reshape(batch, -1), (packer.prefix, 0), value=NOTHING)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Split = Literal["train", "test"]
+from bench.tasks.scenes import Split, Thing
+
 Pixels = NDArray[np.uint8]  # (height, width, 3)
 
 
@@ -22,17 +22,28 @@ class Question:
 class Example:
     pixels: Pixels
     questions: tuple[Question, ...]
+    things: tuple[Thing, ...] = ()
+    weight: int = 1
+    """How often it is seen in one pass over the examples."""
+    asked: int = 5
+    """How many of its questions are asked each time."""
 
 
 @dataclass(frozen=True)
 class Task:
     """A data set, an augmentation under which its answers stay true, and labels of image cells.
 
-    `attributes` are the labels of a cell with their numbers of classes; class 0 is "nothing here".
-    `cell_labels(pixels, grid)` gives (grid * grid, attributes) class indices in row-major order.
+    `attributes(grid)` are the numbers of classes of a cell's labels; class 0 is "nothing here".
+    `shown(example, rng)` gives pixels, moved perhaps; `cell_labels(example, pixels, grid)` are
+    their labels (grid * grid, attributes) in row-major order. `by_kind`: all kinds of questions
+    about an image are asked equally often. Answers of the kinds `spelled` do not become tokens of
+    their own. `has_places`: whether it can be asked where a thing of a name is.
     """
 
     examples: Callable[[Split], list[Example]]
-    augment: Callable[[Pixels, np.random.Generator], Pixels]
-    attributes: dict[str, int]
-    cell_labels: Callable[[Pixels, int], NDArray[np.int64]]
+    shown: Callable[[Example, np.random.Generator], Pixels]
+    attributes: Callable[[int], list[int]]
+    cell_labels: Callable[[Example, Pixels, int], NDArray[np.int64]]
+    by_kind: bool = False
+    spelled: frozenset[str] = frozenset()
+    has_places: Callable[[Example], bool] = lambda example: False

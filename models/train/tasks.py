@@ -1,13 +1,32 @@
 """The tasks a twin can be trained on. A new task is one more module and one more row."""
 
-from models.train import easy_vqa
+from functools import partial
+from typing import Any
+
+from models.train import easy_vqa, toys
 from models.train.task import Task
 
+DRAWN: dict[str, Any] = {
+    "shown": toys.shown,
+    "attributes": toys.attributes,
+    "cell_labels": toys.cell_labels,
+    "by_kind": True,
+    "spelled": frozenset({"latin", "hangul", "part of a text"}),
+}
 TASKS = {
     "easy-vqa": Task(
         examples=easy_vqa.examples,
-        augment=easy_vqa.augment,
-        attributes={"shape": 1 + len(easy_vqa.SHAPES), "colour": 1 + len(easy_vqa.COLOURS)},
-        cell_labels=easy_vqa.cell_labels,
+        shown=easy_vqa.shown,
+        attributes=lambda grid: [1 + len(easy_vqa.SHAPES), 1 + len(easy_vqa.COLOURS)],
+        cell_labels=lambda example, pixels, grid: easy_vqa.cell_labels(pixels, grid),
+    ),
+    "reading": Task(
+        examples=partial(toys.examples, easy_vqa_weight=2, drawn=toys.READING),
+        **DRAWN,
+    ),
+    "places": Task(
+        examples=partial(toys.examples, easy_vqa_weight=3, drawn=toys.PLACES),
+        has_places=toys.has_places,
+        **DRAWN,
     ),
 }

@@ -12,7 +12,8 @@ from tiny_models import CASES, hf_model, tiny_model
 
 from export.errors import UserError
 from export.families.spec import Shape
-from export.gguf.packing import interleaved, packed, plan
+from export.gguf.arrange import arranged, interleaved
+from export.gguf.packing import packed, plan
 from export.gguf.write import safe_name, write
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
@@ -246,7 +247,9 @@ class Noted:
 def test_rows_read_in_parts_give_the_bytes_of_the_whole(recipe: str, head_rows: int) -> None:
     values = np.random.default_rng(0).standard_normal((40, 64), np.float32)
     weights = Noted(values)
-    tensor, _ = plan("t.weight", values.shape, RECIPES[recipe], head_rows)
+    arrangement = "interleaved_heads" if head_rows else None
+    (piece,) = arranged("t.weight", values.shape, arrangement, head_rows)
+    tensor, _ = plan(piece, RECIPES[recipe], {})
     parts = b"".join(part.tobytes() for part in packed(weights, tensor, chunk_values=1000))
     assert max(weights.reads) == (8 if head_rows else 15)
     ordered = interleaved(values, head_rows) if head_rows else values
@@ -267,7 +270,8 @@ BAD_VALUES = [
 def test_a_value_that_the_type_cannot_hold_is_refused(recipe: str, value: float, said: str) -> None:
     values = np.ones((4, 32), np.float32)
     values[2, 3] = value
-    tensor, _ = plan("blk.0.ffn_up.weight", values.shape, RECIPES[recipe])
+    (piece,) = arranged("blk.0.ffn_up.weight", values.shape, None, 0)
+    tensor, _ = plan(piece, RECIPES[recipe], {})
     with pytest.raises(UserError, match=said) as caught:
         list(packed(Noted(values), tensor))
     assert "blk.0.ffn_up.weight" in str(caught.value)

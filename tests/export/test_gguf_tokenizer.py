@@ -8,14 +8,16 @@ import pytest
 from tiny_models import hf_model, tiny_model
 
 from export.errors import UserError
+from export.families.smolvlm import SMOLVLM
 from export.gguf.tokenizer import tokenizer_metadata
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 MODEL = tiny_model(hf_model("grouped heads"))
+FACTS = SMOLVLM.gguf
 
 
 def metadata(files: Mapping[str, bytes] | None = None) -> dict[str, Any]:
-    return tokenizer_metadata(MODEL.files if files is None else files, MODEL.vlm, "smollm")
+    return tokenizer_metadata(MODEL.files if files is None else files, MODEL.vlm, FACTS)
 
 
 def changed(name: str, **entries: Any) -> dict[str, bytes]:

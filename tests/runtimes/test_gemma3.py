@@ -275,13 +275,14 @@ def test_a_context_beyond_the_models_is_refused(model: Model, tmp_path: Path) ->
         open_session(artifact, threads=1, context=257)
 
 
-def test_gguf_is_refused_in_one_line(hf, processor, tmp_path, capsys) -> None:
+def test_another_attention_scale_is_refused_for_gguf(hf, processor, tmp_path, capsys) -> None:
     folder, out = saved(hf, processor, tmp_path / "m"), tmp_path / "out"
     arguments = [str(folder), "--target", "gguf", "--recipe", "fp16", "--out", str(out)]
     capsys.readouterr()  # of transformers, which has just saved
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
-        "error: gemma3 cannot be written as GGUF yet; export for the onnx target instead\n"
+        "error: config.json: query_pre_attn_scalar 24 is not head_dim 16, which llama.cpp takes in "
+        "its place; export for the onnx target instead\n"
     )
     assert not out.exists()
 

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from export.artifact import Artifact
 from export.errors import UserError
 from export.families import FAMILIES
+from export.gguf.arrange import pieces
 from export.gguf.packing import plan
 from export.model import Model
 from export.quantize.recipe import RECIPES
-from export.shapes import shapes
 from runtimes import RUNTIMES
 from runtimes.base import Event, Request, Session
 from runtimes.image import Pixels, pixels
@@ -50,9 +50,10 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
 def rounded(hf: PreTrainedModel, recipe: str) -> PreTrainedModel:
     """The same model with each weight as its GGUF type can hold it; exporting changes no more."""
     state = hf.state_dict()
-    vlm = tiny_model(hf).vlm
-    for name, source in FAMILIES["smolvlm"].sources(vlm).items():
-        kind = plan(name, shapes(vlm)[name], RECIPES[recipe])[0].type
+    vlm, family = tiny_model(hf).vlm, FAMILIES["smolvlm"]
+    made, sources = pieces(vlm, family.gguf), family.sources(vlm)
+    for name, source in sources.items():
+        kind = plan(made[name][0], RECIPES[recipe], family.gguf.floats)[0].type
         values = quants.quantize(state[source.names[0]].numpy(), kind)
         state[source.names[0]].copy_(torch.from_numpy(quants.dequantize(values, kind)))
     return hf

@@ -1,0 +1,36 @@
+"""Pictures with questions that anyone can make again from a seed. The table of their generators.
+
+numpy, Pillow and (for handwritten digits) scikit-learn; training imports the same generators.
+NOT aware of how a question is put to a model or scored.
+"""
+
+from collections.abc import Iterator, Mapping
+from zlib import crc32
+
+import numpy as np
+
+from bench.tasks.scenes import shapes, text
+from bench.tasks.scenes.scene import Asked, Generator, Scene, Split, Thing
+
+__all__ = ["GENERATORS", "Asked", "Generator", "Scene", "Split", "Thing", "scenes"]
+
+GENERATORS: Mapping[str, Generator] = {
+    "counting": Generator(shapes.counting, 1),
+    "grid": Generator(shapes.grid, 1),
+    "boxes": Generator(shapes.boxes, 1),
+    "points": Generator(shapes.points, 1),
+    "digits": Generator(text.digits, 1),
+    "handwritten": Generator(text.handwritten, 1, most=text.HANDWRITTEN_TESTED),
+    "latin": Generator(text.latin, 1),
+    "hangul": Generator(text.hangul, 1),
+    "ocr-english": Generator(text.english_page, 1),
+    "ocr-korean": Generator(text.korean_page, 1),
+}
+
+
+def scenes(name: str, split: Split, count: int, seed: int = 0, first: int = 0) -> Iterator[Scene]:
+    """Scenes `first` to `first + count` of a split, each the same whichever others are made."""
+    generator = GENERATORS[name]
+    for number in range(first, first + count):
+        key = (crc32(name.encode()), split == "test", seed, number)
+        yield generator.draw(np.random.default_rng(key), split, number)

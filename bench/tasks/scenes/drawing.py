@@ -1,0 +1,100 @@
+"""Shapes and text as pixels, antialiased by drawing large. NOT aware of questions."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from runtimes.base import Place
+
+SIZE = 64
+SCALE = 4
+# Names and values of easy-VQA, so that a model can learn both together.
+COLOURS = {
+    "black": (0, 0, 0),
+    "blue": (0, 0, 255),
+    "brown": (165, 42, 42),
+    "gray": (128, 128, 128),
+    "green": (0, 255, 0),
+    "red": (255, 0, 0),
+    "teal": (0, 128, 128),
+    "yellow": (255, 255, 0),
+}
+DARK = ("black", "blue", "brown", "red", "teal")
+SHAPES = ("circle", "rectangle", "triangle")
+# The package has NanumGothic (SIL Open Font License). It is looked up and never imported: importing
+# it changes matplotlib's settings.
+HANGUL_PACKAGE = "koreanize_matplotlib"
+HANGUL_FILE = "fonts/NanumGothic.ttf"
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Rgb = tuple[int, int, int]
+
+
+def pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def background(rng: np.random.Generator) -> Rgb:
+    """A light colour."""
+    red, green, blue = rng.integers(205, 256, 3)
+    return int(red), int(green), int(blue)
+
+
+class Canvas:
+    """A picture of `size` pixels a side; coordinates are those pixels."""
+
+    def __init__(self, size: int, colour: Rgb) -> None:
+        self.size = size
+        self._large = Image.new("RGB", (size * SCALE, size * SCALE), colour)
+        self._draw = ImageDraw.Draw(self._large)
+
+    def shape(self, name: str, colour: str, box: Sequence[float]) -> Place:
+        """A circle, rectangle or triangle that fills a box; returns it in shares."""
+        left, top, right, bottom = (SCALE * edge for edge in box)
+        right, bottom, fill = right - 1, bottom - 1, COLOURS[colour]  # Pillow's ends are inclusive
+        if name == "circle":
+            self._draw.ellipse((left, top, right, bottom), fill)
+        elif name == "rectangle":
+            self._draw.rectangle((left, top, right, bottom), fill)
+        else:
+            self._draw.polygon([((left + right) / 2, top), (left, bottom), (right, bottom)], fill)
+        return tuple(edge / self.size for edge in box)
+
+    def text(self, text: str, colour: str, font: Font, corner: Sequence[float]) -> Place:
+        """Text whose ink begins at a corner; returns the box of its ink in shares."""
+        left, top, right, bottom = self._draw.textbbox((0, 0), text, font)
+        x, y = (SCALE * edge for edge in corner)
+        self._draw.text((x - left, y - top), text, COLOURS[colour], font)
+        edges = (x, y, x + right - left, y + bottom - top)
+        return tuple(edge / self._large.width for edge in edges)
+
+    def image(self) -> Image.Image:
+        return self._large.resize((self.size, self.size), Image.Resampling.BOX)
+
+
+def extent(text: str, font: Font) -> tuple[float, float]:
+    """Width and height of its ink, in a canvas's pixels."""
+    left, top, right, bottom = font.getbbox(text)
+    return (right - left) / SCALE, (bottom - top) / SCALE
+
+
+def latin_font(pixels: float) -> Font:
+    """The face that Pillow carries."""
+    return ImageFont.load_default(pixels * SCALE)
+
+
+def hangul_font(pixels: float) -> Font:
+    path = hangul_file()
+    assert path is not None, "a task that needs it is unavailable without it"
+    return ImageFont.truetype(path, pixels * SCALE)
+
+
+def hangul_file() -> Path | None:
+    """A font with Hangul, or None where its package is not installed."""
+    found = find_spec(HANGUL_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / HANGUL_FILE
+    return path if path.exists() else None

@@ -1,0 +1,149 @@
+"""Scenes of text: large digits, handwritten ones, short made-up words, pages of real words.
+
+What is held out for the test split is never drawn for training: whole words and numbers, not
+merely other pictures of them.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.tasks.scenes import words
+from bench.tasks.scenes.drawing import (
+    DARK,
+    SIZE,
+    Canvas,
+    Font,
+    background,
+    extent,
+    hangul_font,
+    latin_font,
+    pick,
+)
+from bench.tasks.scenes.scene import Asked, Scene, Split, Thing
+
+HELD_OUT = 5  # one in so many
+PAGE, LINES, WORDS_A_LINE = 448, 6, 2
+HANDWRITTEN_TESTED = 360
+HANDWRITTEN_WHITE = 16.0  # scikit-learn's pixels are 0 to 16
+CONSONANTS, VOWELS = "bdfgklmnprst", "aeiou"
+# Places of the letters in Unicode's tables of Hangul (chapter 3.12): 19 initial, 21 medial, 28
+# final ones, 0 for no final.
+INITIALS, MEDIALS, FINALS = (0, 2, 3, 5, 6, 7, 9, 12, 18), (0, 4, 8, 13, 18, 20), (0, 4, 8, 16, 21)
+
+
+def digits(rng: np.random.Generator, split: Split, number: int) -> Scene:
+    """A number of one to three large digits; longer ones are held out as wholes."""
+
+    def drawn() -> str:
+        length = int(rng.integers(1, 4))
+        return str(rng.integers(10 ** (length - 1) if length > 1 else 0, 10**length))
+
+    text = _of_split(drawn, split, always=lambda text: len(text) == 1)
+    return _large(rng, text, latin_font, "what number is shown?", "digits")
+
+
+def handwritten(rng: np.random.Generator, split: Split, number: int) -> Scene:
+    """One of scikit-learn's handwritten digits (UCI's, 8 by 8 pixels), enlarged.
+
+    The test split is a fixed 360 of the 1,797, scene `number` being the number-th of them.
+    """
+    images, labels = _handwritten(split)
+    place = number % len(images) if split == "test" else int(rng.integers(len(images)))
+    ink = 255 * (1 - images[place] / HANDWRITTEN_WHITE)
+    image = Image.fromarray(ink.astype(np.uint8)).convert("RGB")
+    label = str(labels[place])
+    asked = Asked("which digit is written?", label, "handwritten")
+    large = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    return Scene(large, (Thing(label, (0.0, 0.0, 1.0, 1.0)),), (asked,))
+
+
+def latin(rng: np.random.Generator, split: Split, number: int) -> Scene:
+    """A made-up word of three to five letters: it has to be read, it cannot be guessed."""
+
+    def drawn() -> str:
+        kinds = (CONSONANTS, VOWELS)
+        return "".join(pick(rng, kinds[n % 2]) for n in range(rng.integers(3, 6)))
+
+    return _large(rng, _of_split(drawn, split), latin_font, "what word is written?", "latin")
+
+
+def hangul(rng: np.random.Generator, split: Split, number: int) -> Scene:
+    """One or two Hangul syllables of frequent letters."""
+
+    def drawn() -> str:
+        return "".join(_syllable(rng) for _ in range(rng.integers(1, 3)))
+
+    return _large(rng, _of_split(drawn, split), hangul_font, "what word is written?", "hangul")
+
+
+def english_page(rng: np.random.Generator, split: Split, number: int) -> Scene:
+    """Lines of English words at the size of a printed page's."""
+    question = "What is written on line {line}? Answer with its words only."
+    return _page(rng, words.ENGLISH, latin_font, question)
+
+
+def korean_page(rng: np.random.Generator, split: Split, number: int) -> Scene:
+    """Lines of Korean words."""
+    question = "{line}번째 줄에 무엇이라고 쓰여 있습니까? 그 줄의 단어만 답하십시오."
+    return _page(rng, words.KOREAN, hangul_font, question)
+
+
+def _of_split(
+    drawn: Callable[[], str], split: Split, always: Callable[[str], bool] = lambda text: False
+) -> str:
+    while True:
+        text = drawn()
+        if always(text) or (crc32(text.encode()) % HELD_OUT == 0) == (split == "test"):
+            return text
+
+
+def _large(
+    rng: np.random.Generator, text: str, font_of: Callable[[float], Font], question: str, kind: str
+) -> Scene:
+    """Text that fills most of the width or of the height, anywhere it fits."""
+    width, height = extent(text, font_of(SIZE))
+    share = rng.uniform(0.75, 0.92)
+    font = font_of(SIZE * share * min(SIZE / width, SIZE / height))
+    width, height = extent(text, font)
+    canvas = Canvas(SIZE, background(rng))
+    corner = (rng.uniform(0, SIZE - width), rng.uniform(0, SIZE - height))
+    box = canvas.text(text, pick(rng, DARK), font, corner)
+    return Scene(canvas.image(), (Thing(text, box),), (Asked(question, text, kind),))
+
+
+def _page(
+    rng: np.random.Generator,
+    vocabulary: tuple[str, ...],
+    font_of: Callable[[float], Font],
+    question: str,
+) -> Scene:
+    canvas, font, pitch = Canvas(PAGE, (255, 255, 255)), font_of(24), PAGE / LINES
+    things = []
+    for line in range(LINES):
+        text = " ".join(pick(rng, vocabulary) for _ in range(WORDS_A_LINE))
+        left, top = rng.uniform(16, 96), line * pitch + 20
+        things.append(Thing(text, canvas.text(text, "black", font, (left, top))))
+    line = int(rng.integers(LINES))
+    asked = Asked(question.format(line=line + 1), things[line].name, "line")
+    return Scene(canvas.image(), tuple(things), (asked,))
+
+
+def _syllable(rng: np.random.Generator) -> str:
+    initial, medial, final = (int(rng.choice(places)) for places in (INITIALS, MEDIALS, FINALS))
+    return chr(0xAC00 + (initial * 21 + medial) * 28 + final)
+
+
+@lru_cache(maxsize=2)
+def _handwritten(split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.images))
+    tested, trained = order[:HANDWRITTEN_TESTED], order[HANDWRITTEN_TESTED:]
+    chosen = tested if split == "test" else trained
+    return found.images[chosen], found.target[chosen]

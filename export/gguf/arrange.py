@@ -1,0 +1,93 @@
+"""How canonical tensors lie in GGUF files: names, shapes and the order of their values.
+
+Imports no library but numpy: a runtime checks files against the same shapes. NOT aware of types.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+
+import numpy as np
+
+from export.families.spec import Arrangement, Gguf, Shape, Vlm
+from export.shapes import shapes
+from export.weights import FloatArray
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor of a GGUF file and the canonical one that it is made from."""
+
+    name: str
+    shape: Shape
+    source: str
+    source_shape: Shape
+    unit: int = 1
+    """Rows of the source that have to be read together."""
+    arrange: Callable[[FloatArray], FloatArray] = np.ascontiguousarray
+    """Rows of the source -> their values in the file's order, in whatever shape."""
+
+    @property
+    def parameters(self) -> int:
+        return math.prod(self.shape)
+
+
+def pieces(vlm: Vlm, facts: Gguf) -> Mapping[str, tuple[Piece, ...]]:
+    """For every canonical tensor, in order, what it becomes in the files."""
+    return {
+        name: arranged(name, shape, arrangement_of(name, facts), vlm.text.head_dim)
+        for name, shape in shapes(vlm).items()
+    }
+
+
+def arrangement_of(name: str, facts: Gguf) -> Arrangement | None:
+    """How llama.cpp has this tensor where that differs."""
+    found = (kind for pattern, kind in facts.arranged.items() if fnmatchcase(name, pattern))
+    return next(found, None)
+
+
+def arranged(
+    name: str, shape: Shape, arrangement: Arrangement | None, head_rows: int
+) -> tuple[Piece, ...]:
+    """What one canonical tensor becomes."""
+    match arrangement:
+        case "interleaved_heads":
+            arrange = partial(interleaved, head_rows=head_rows)
+            return (Piece(name, shape, name, shape, head_rows, arrange),)
+        case "transposed":
+            return (Piece(name, shape[::-1], name, shape, shape[0], _transposed),)
+        case "by_frame":
+            rows, channels, frames, *patch = shape
+            return tuple(
+                Piece(
+                    f"{name}.{frame}" if frame else name,
+                    (rows, channels, *patch),
+                    name,
+                    shape,
+                    arrange=partial(_of_frame, frame=frame),
+                )
+                for frame in range(frames)
+            )
+        case None:
+            return (Piece(name, shape, name, shape),)
+
+
+def interleaved(values: FloatArray, head_rows: int) -> FloatArray:
+    """Rows i and i + head_rows / 2 of each head become neighbours: [rows, columns] of whole heads.
+
+    llama.cpp's llama architecture rotates neighbouring pairs (RoFormer), transformers' the halves;
+    `LlamaModel.permute` of llama.cpp's converter is the same reordering.
+    """
+    halves = values.reshape(-1, 2, head_rows // 2, values.shape[-1])  # [heads, half, pair, columns]
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
+
+
+def _transposed(values: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(values.T)
+
+
+def _of_frame(values: FloatArray, frame: int) -> FloatArray:
+    """[rows, channels, frames, height, width] -> [rows, channels, height, width]."""
+    return np.ascontiguousarray(values[:, :, frame])

@@ -1,0 +1,56 @@
+"""What llama.cpp's graphs take for granted, checked before a file is written.
+
+Sources: tools/mtmd/clip.cpp, tools/mtmd/models/*.cpp and src/models/gemma3.cpp of llama.cpp. A file
+that breaks one of these loads without a word and computes something else.
+"""
+
+import math
+from collections.abc import Iterator
+
+from export.errors import UserError
+from export.families.spec import Decoder, ImageRecipe, Tower, Vlm
+
+WINDOW_PIXELS = 112
+"""Edge of the windows in which a rotary tower's layers attend (clip.cpp has no key for it)."""
+SQUARE, FRAMES = 2, 2
+"""Edge of a square of patches, and frames of a patch, of the same tower."""
+
+
+def expect_decoder(text: Decoder) -> None:
+    """Raises UserError for a decoder that llama.cpp would compute otherwise."""
+    scale = text.attention_scale
+    if scale is not None and not math.isclose(scale, text.head_dim**-0.5, rel_tol=1e-6):
+        raise UserError(
+            f"config.json: query_pre_attn_scalar {scale**-2:.6g} is not head_dim {text.head_dim}, "
+            f"which llama.cpp takes in its place; export for the onnx target instead"
+        )
+
+
+def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
+    """Raises UserError for a tower or an image recipe that mmproj has no place for."""
+    if not math.isclose(image.rescale, 1 / 255, rel_tol=1e-6):
+        raise UserError(
+            f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
+            f"llama.cpp always takes 1/255; export for the onnx target instead"
+        )
+    tower, _ = vlm.sight
+    for found, expected in _rotary(tower) if tower.positions == "rotary" else ():
+        if found != expected:
+            raise UserError(
+                f"config.json: vision_config has {found}, but llama.cpp computes {expected}; "
+                f"export for the onnx target or with --layout onnx-vision"
+            )
+
+
+def _rotary(tower: Tower) -> Iterator[tuple[str, str]]:
+    """What the tower has and what llama.cpp computes, in the words of config.json."""
+    pixels = (tower.window or 0) * tower.patch_size
+    yield f"window_size {pixels}", f"window_size {WINDOW_PIXELS}"
+    yield f"spatial_merge_size {tower.square}", f"spatial_merge_size {SQUARE}"
+    yield f"temporal_patch_size {tower.frames}", f"temporal_patch_size {FRAMES}"
+    every = tower.full_layers[0] + 1 if tower.full_layers else tower.layers + 1
+    periodic = tuple(range(every - 1, tower.layers, every))
+    yield (
+        f"fullatt_block_indexes {list(tower.full_layers)}",
+        f"fullatt_block_indexes {list(periodic)}",
+    )
