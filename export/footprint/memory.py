@@ -91,12 +91,18 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
 
 def _onnx_activations(vlm: Vlm, work: Workload) -> float:
     """What a session has beside its weights when it has answered and prepares the next image."""
-    image = ONNX_PREPARING * _pixels(vlm, work)
-    joined = vlm.vision.patches * vlm.projector.inner * FLOAT_BYTES
-    tower = TOWER_ACTIVATIONS * _tower_matrix(vlm) + PROJECTION_ACTIVATIONS * joined
+    tower = _onnx_tower(vlm, work) if work.tiles else 0
     cache = work.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
     prompt = DECODER_ACTIVATIONS * work.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
-    return image + (tower if work.tiles else 0) + cache + prompt + _onnx_scores(vlm.text, work)
+    return tower + cache + prompt + _onnx_scores(vlm.text, work)
+
+
+def _onnx_tower(vlm: Vlm, work: Workload) -> float:
+    """The next image's tiles, and the arenas of the graphs that look at them."""
+    tower, projector = vlm.sight
+    joined = tower.patches * projector.inner * FLOAT_BYTES
+    activations = TOWER_ACTIVATIONS * _tower_matrix(vlm) + PROJECTION_ACTIVATIONS * joined
+    return ONNX_PREPARING * _pixels(vlm, work) + activations
 
 
 def _onnx_scores(text: Decoder, work: Workload) -> int:
