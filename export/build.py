@@ -52,11 +52,11 @@ class ProofFailed(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made. `target` and `recipe` are names in the tables TARGETS and RECIPES."""
+    """What is to be made. `target` is a name in the table TARGETS."""
 
     target: str
-    recipe: str
-    layout: str = "native"
+    recipe: Recipe
+    layout: str
     allow_drift: bool = False
 
 
@@ -66,7 +66,6 @@ def build(
     out: Path,
     *,
     targets: Mapping[str, Target],
-    recipes: Mapping[str, Recipe],
     prove: Prove | None = None,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Artifact:
@@ -74,16 +73,21 @@ def build(
 
     Raises UserError, or ProofFailed unless drift is allowed; then `out` is as it was before.
     """
-    target, recipe = targets[order.target], recipes[order.recipe]
+    target, recipe = targets[order.target], order.recipe
     if order.layout not in target.layouts:
         raise UserError(
             f"target {order.target} has no layout '{order.layout}'; expected one of "
             f"{', '.join(target.layouts)}"
         )
+    if recipe.targets and order.target not in recipe.targets:
+        raise UserError(
+            f"recipe {recipe.name} has types that only target {', '.join(recipe.targets)} has, "
+            f"not {order.target}; choose int4 or int8"
+        )
     with new_folder(out, estimated_bytes(model, recipe)) as folder:
         stage("write")
         written = target.write(model, recipe, folder, order.layout)
-        for name, data in model.files.items():
+        for name, data in target.files(model, recipe, order.layout).items():
             (folder / name).write_bytes(data)
         manifest = _manifest(model, order, written, folder)
         if prove is not None:
@@ -122,15 +126,19 @@ def _manifest(model: Model, order: Order, written: Written, folder: Path) -> Man
         image=model.image,
         prompt=model.prompt,
         target=order.target,
-        recipe=order.recipe,
+        recipe=order.recipe.name,
         layout=order.layout,
         files=digests(folder),
         components=written.components,
         quantization=described(written.quantization),
-        details=written.details,
+        details={**written.details, **_calibration(model)},
         tools=_tools(),
         proof=None,
     )
+
+
+def _calibration(model: Model) -> Mapping[str, Any]:
+    return {} if model.curvature is None else {"calibration": dict(model.curvature.origin)}
 
 
 def _tools() -> dict[str, str]:

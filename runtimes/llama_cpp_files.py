@@ -7,7 +7,7 @@ import math
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +28,62 @@ SCALARS: Mapping[int, struct.Struct] = {
 }
 MOST_AXES, SHORT_ARRAY = 4, 16
 
-# ggml type -> values and bytes of a block (ggml.h, ggml-common.h): F32, F16, Q4_0, Q8_0.
-BLOCKS: Mapping[int, tuple[int, int]] = {0: (1, 4), 1: (1, 2), 2: (32, 18), 8: (32, 34)}
+# ggml type -> values and bytes of a block (ggml.h, ggml-common.h): F32, F16, Q4_0, Q4_1, Q5_0,
+# Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL. No artifact has another.
+BLOCKS: Mapping[int, tuple[int, int]] = {
+    0: (1, 4),
+    1: (1, 2),
+    2: (32, 18),
+    3: (32, 20),
+    6: (32, 22),
+    7: (32, 24),
+    8: (32, 34),
+    12: (256, 144),
+    13: (256, 176),
+    14: (256, 210),
+    20: (32, 18),
+}
 EDGES = range(1, 8193)  # pixels; a damaged number must not become an allocation
 TEXT, VISION = ("embedding", "decoder"), ("vision",)
 REMEDY = "export the model again"
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """Where a tensor's bytes are in its file; `kind` is ggml's number of its type."""
+
+    shape: Shape
+    kind: int
+    start: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself: values, without long arrays, and its tensors' shapes."""
+    """What a GGUF file says of itself: values, without long arrays, and its tensors."""
 
     values: Mapping[str, Any]
-    tensors: Mapping[str, Shape]
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class DecoderFile:
+    """An artifact's text model, and where in it the token embedding is."""
+
+    path: Path
+    table: Tensor
 
 
 @dataclass(frozen=True)
 class Mmproj:
-    """An artifact's vision file, and the longest edge (pixels) that mtmd scales images to."""
+    """An artifact's vision file. `columns`: of the tiles that mtmd cuts an image of the file's
+    longest edge into; None where it cuts none."""
 
     path: Path
-    tiles: Tiles
-    longest_edge: int
+    columns: int | None
 
 
-def checked_decoder(artifact: Artifact) -> Path:
+def checked_decoder(artifact: Artifact) -> DecoderFile:
     """The artifact's text model, complete and of this model.
 
     Raises UserError for a file that is missing, damaged, cut short or of another model.
@@ -61,27 +92,35 @@ def checked_decoder(artifact: Artifact) -> Path:
     facts = metadata.facts_of(vlm)
     texts = _shapes(vlm, TEXT)
     path = artifact.path / artifact.manifest.components["decoder"][0]
-    _check(path, {metadata.ARCHITECTURE: facts.arch, **metadata.decoder(vlm, facts)}, texts)
-    return path
+    header = _check(
+        path, {metadata.ARCHITECTURE: facts.arch, **metadata.decoder(vlm, facts)}, texts
+    )
+    return DecoderFile(path, header.tensors["token_embd.weight"])
 
 
 def checked_mmproj(artifact: Artifact) -> Mmproj:
     """The artifact's vision tower for mtmd. Raises UserError as `checked_decoder` does."""
     manifest, vlm = artifact.manifest, artifact.manifest.vlm
-    facts, tiles = metadata.facts_of(vlm), metadata.tiles_of(vlm, manifest.image)
+    facts, image = metadata.facts_of(vlm), manifest.image
+    assert image is not None, "a model for text alone has no vision file"
     towers = _shapes(vlm, VISION)
-    numbers = metadata.vision(vlm, tiles, facts)
-    del numbers[metadata.LONGEST_EDGE]  # the recipe's may be lowered to have fewer tiles
+    numbers = metadata.vision(vlm, image, facts)
+    numbers.pop(metadata.LONGEST_EDGE, None)  # the recipe's may be lowered to have fewer tiles
     path = artifact.path / manifest.components["vision"][0]
     header = _check(path, {metadata.ARCHITECTURE: "clip", **numbers}, towers)
+    columns = _columns(header, image, path) if isinstance(image, Tiles) else None
+    return Mmproj(path, columns)
+
+
+def _columns(header: Header, image: Tiles, path: Path) -> int:
     edge = header.values.get(metadata.LONGEST_EDGE)
-    if not isinstance(edge, int) or edge % tiles.tile or edge not in EDGES:
+    if not isinstance(edge, int) or edge % image.tile or edge not in EDGES:
         raise UserError(
             f"{path}: {metadata.LONGEST_EDGE} is {edge}, but llama.cpp cuts only multiples of "
-            f"the tile ({tiles.tile}) up to {EDGES[-1]} as this model does; use --layout "
+            f"the tile ({image.tile}) up to {EDGES[-1]} as this model does; use --layout "
             f"onnx-vision"
         )
-    return Mmproj(path, tiles, edge)
+    return edge // image.tile
 
 
 def _shapes(vlm: Vlm, components: tuple[str, ...]) -> Mapping[str, Shape]:
@@ -111,7 +150,8 @@ def _check(path: Path, values: metadata.Metadata, tensors: Mapping[str, Shape]) 
         if not _equal(found, wanted):
             raise UserError(f"{path}: {key} is {found}, expected {wanted}; {REMEDY}")
     for name in sorted(tensors.keys() | header.tensors.keys()):
-        shape, expected = header.tensors.get(name), tensors.get(name)
+        found, expected = header.tensors.get(name), tensors.get(name)
+        shape = found.shape if found else None
         if shape != expected:
             raise UserError(
                 f"{path}: tensor {name} is {shape or 'missing'}, expected {expected or 'none'}; "
@@ -141,17 +181,18 @@ class _Parser:
         if max(tensors, values) > len(self._view):
             raise ValueError("more entries than bytes")
         metadata = dict((self._string(), self._value()) for _ in range(values))
-        infos = [self._tensor() for _ in range(tensors)]
+        infos = dict(self._tensor() for _ in range(tensors))
         if metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
             raise ValueError(f"alignment {metadata['general.alignment']}, expected {ALIGNMENT}")
         data = self._position + -self._position % ALIGNMENT
-        end = data + max((end for _, _, end in infos), default=0)
+        placed = {name: replace(info, start=data + info.start) for name, info in infos.items()}
+        end = max((info.start + info.nbytes for info in placed.values()), default=data)
         if end > len(self._view):
             raise ValueError(f"{len(self._view)} bytes, but its tensors end at {end}")
-        return Header(metadata, {name: shape for name, shape, _ in infos})
+        return Header(metadata, placed)
 
-    def _tensor(self) -> tuple[str, Shape, int]:
-        """Name, shape (rows first) and the end of its bytes behind the header."""
+    def _tensor(self) -> tuple[str, Tensor]:
+        """Name and facts, the start of its bytes counted from where the header ends."""
         name = self._string()
         (axes,) = self._numbers("<I")
         if not 1 <= axes <= MOST_AXES:
@@ -161,7 +202,7 @@ class _Parser:
         if kind not in BLOCKS or shape[-1] % BLOCKS[kind][0]:
             raise ValueError(f"tensor {name} of shape {shape} has the unexpected type {kind}")
         values, size = BLOCKS[kind]
-        return name, shape, offset + math.prod(shape) // values * size
+        return name, Tensor(shape, kind, offset, math.prod(shape) // values * size)
 
     def _value(self) -> Any:
         (kind,) = self._numbers("<I")

@@ -3,6 +3,7 @@
 NOT aware of ONNX Runtime, llama.cpp or torch: those are backends with two methods.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -53,7 +54,16 @@ def room(vlm: Vlm, asked: int | None = None) -> int:
 class GreedySession:
     """A session that keeps the last images' features and the cache of the last prompt."""
 
-    def __init__(self, backend: Backend, preparer: Preparer, stop: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        preparer: Preparer,
+        stop: tuple[int, ...],
+        *,
+        places: bool = True,
+    ) -> None:
+        """`places`: whether the backend has region heads, where the prompt has tasks for them."""
+        self._has_places = places
         self._backend = backend
         self._preparer = preparer
         self._stop = frozenset(stop)
@@ -65,16 +75,15 @@ class GreedySession:
         prepared = self._preparer(request)
         ids = prepared.ids
         self._check_length(prepared, request)
+        self._check_places(prepared)
         yield Event("prepare", positions=len(ids))
 
         key = prepared.images_key
+        if request.features is not None:
+            key = f"{key} as {hashlib.sha256(request.features.tobytes()).hexdigest()}"
         features = None
         if request.images:
-            reused = request.reuse and key == self._features[0]
-            if not reused:
-                self._features = (key, self._backend.encode(prepared.images))
-            features = self._features[1]
-            assert features is not None
+            features, reused = self._rows(key, prepared, request)
             shown = features if request.arrays else None
             tiles = sum(image.tiles for image in prepared.images)
             yield Event(
@@ -96,6 +105,17 @@ class GreedySession:
             yield from self._decode(request, logits, where)
         else:
             yield from self._places(prepared, logits)
+
+    def _rows(self, key: str, prepared: Prepared, request: Request) -> tuple[FloatArray, bool]:
+        """The images' features, and whether they are the last request's."""
+        known, last = self._features
+        if request.reuse and key == known and last is not None:
+            return last, True
+        rows = request.features
+        if rows is None:
+            rows = self._backend.encode(prepared.images)
+        self._features = (key, rows)
+        return rows, False
 
     def close(self) -> None:
         """Free the backend's memory."""
@@ -151,6 +171,14 @@ class GreedySession:
             raise UserError(
                 f"the prompt takes {prompt} positions and the answer up to {answer}, but the "
                 f"context holds {self._backend.context}; ask for fewer tokens or a smaller image"
+            )
+
+    def _check_places(self, prepared: Prepared) -> None:
+        answered = prepared.task is not None and prepared.task.answer != "text"
+        if not self._has_places and (answered or prepared.place):
+            raise UserError(
+                "this artifact has no region heads, so it takes no places and answers with none; "
+                "export with --target onnx, or gguf with --layout onnx-vision"
             )
 
     def _common_prefix(self, key: str, ids: IntArray) -> int:

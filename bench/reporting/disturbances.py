@@ -63,6 +63,7 @@ def _jobs(records: Sequence[Record]) -> str:
 
 
 def _job(name: str, rounds: Sequence[str]) -> str:
-    if not TASKS[name.rpartition(": ")[2]].repeated:
+    task = TASKS.get(name.rpartition(": ")[2])
+    if task is None or not task.repeated:
         return name
     return f"{name}, round{'s' if len(rounds) > 1 else ''} {text.listed(rounds)}"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from bench.machine.environment import Environment
 from bench.measure import Timing
 from bench.record import Agreement, Options, Record, Subject, Work
+from bench.reporting.scores import Scores, scores_by_task
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion
 from runtimes import RUNTIMES
 
@@ -85,7 +86,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Row:
-    """One subject on one runtime. The first workload is the one that summaries show."""
+    """One subject on one runtime. The first workload is the one that summaries show.
+
+    So is `main_task` of the scores, the same in all rows of a model.
+    """
 
     subject: Subject
     runtime: str
@@ -94,8 +98,9 @@ class Row:
     profile: str | None
     machine: int
     workloads: tuple[Workload, ...]
-    accuracy: Record | None
+    scores: tuple[Scores, ...]
     fidelity: Record | None
+    main_task: str | None = None
 
     @property
     def workload(self) -> Workload | None:
@@ -146,10 +151,17 @@ class Row:
         records = self.workload.records if self.workload else ()
         return next((r.outcome.held_by for r in records if r.outcome.held_by), None)
 
+    @property
+    def accuracy(self) -> Scores | None:
+        """The scores that summaries show."""
+        return self.of_task(self.main_task)
+
+    def of_task(self, task: str | None) -> Scores | None:
+        return next((scores for scores in self.scores if scores.task == task), None)
+
     def correct(self) -> Mapping[str, bool]:
-        """Whether each question was answered rightly."""
-        items = self.accuracy.outcome.items if self.accuracy else ()
-        return {item.id: item.correct for item in items}
+        """Whether each question of the main task was answered rightly."""
+        return self.accuracy.correct() if self.accuracy else {}
 
     def total_s(self) -> Estimate | None:
         return self.workload.over(lambda t: t.total_s) if self.workload else None
@@ -161,10 +173,7 @@ class Row:
         return self.workload.over(lambda t: t.decode_tokens_per_s) if self.workload else None
 
     def accuracy_share(self) -> Estimate | None:
-        if self.accuracy is None:
-            return None
-        items = self.accuracy.outcome.items
-        return proportion(sum(item.correct for item in items), len(items))
+        return self.accuracy.share() if self.accuracy else None
 
     def kld(self) -> Estimate | None:
         return mean(self.agreement.token_kld) if self.agreement else None
@@ -180,6 +189,11 @@ def by_model(shown: Sequence[Row]) -> list[list[Row]]:
     for row in shown:
         groups.setdefault((row.subject.model, row.subject.synthetic), []).append(row)
     return list(groups.values())
+
+
+def coarseness(row: Row) -> tuple[bool, float]:
+    """Checkpoints first, then artifacts by falling bits per weight."""
+    return row.subject.target is not None, -(row.bits_per_weight or 0.0)
 
 
 def subject_name(subject: Subject) -> str:
@@ -217,13 +231,16 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
 
 def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, with the request first that most rows of their model answered (an image among
-    equals), so that a summary puts the same request side by side."""
+    equals) and the task that most have (the first of equals), so that a summary puts the same
+    side by side."""
     alike: dict[int, Row] = {}
     for group in by_model(found):
         asked = Counter(workload.options for row in group for workload in row.workloads)
+        tasks = Counter(scores.task for row in group for scores in row.scores)
+        main = max(tasks, key=lambda task: tasks[task], default=None)
         for row in group:
             ordered = sorted(row.workloads, key=lambda workload: -asked[workload.options])
-            alike[id(row)] = replace(row, workloads=tuple(ordered))
+            alike[id(row)] = replace(row, workloads=tuple(ordered), main_task=main)
     return tuple(alike[id(row)] for row in found)
 
 
@@ -254,7 +271,7 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
         threads=first.case.threads,
         machine=order.index(_key(first.environment)),
         workloads=_workloads([record for record in group if record.outcome.timings]),
-        accuracy=_largest(group, lambda record: len(record.outcome.items)),
+        scores=scores_by_task(group),
         fidelity=_largest(group, _compared),
     )
 

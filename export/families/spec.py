@@ -12,7 +12,7 @@ Activation = Literal["silu", "gelu", "gelu_tanh"]
 NormKind = Literal["layer", "rms"]
 Shape = tuple[int, ...]
 Transform = Literal["", "add_one", "transpose"]
-Arrangement = Literal["interleaved_heads", "transposed", "by_frame"]
+Arrangement = Literal["interleaved_heads", "transposed", "by_frame", "folded"]
 
 
 @dataclass(frozen=True)
@@ -499,9 +499,12 @@ class Gguf:
     stated: keys that follow from the numbers and that only some architectures have (see
     export/gguf/metadata.py); space_prefix: so has "add_space_prefix".
     arranged: patterns of canonical names -> how a tensor lies in the file where that differs.
+    adds_begin: whether llama.cpp puts the begin of a text before a prompt; None: as the
+    tokenizer's files say.
     interleaved_heads: rows i and i + head_dim / 2 of each head are neighbours; by_frame: one tensor
-    for each frame of a patch. floats: patterns -> bits that llama.cpp's graph needs there, whatever
-    the recipe says.
+    for each frame of a patch; folded: both halves of the columns added, for inputs whose halves are
+    equal (one crop is the whole image). floats: patterns -> bits that llama.cpp's graph needs
+    there, whatever the recipe says.
     """
 
     arch: str
@@ -510,8 +513,30 @@ class Gguf:
     tokenizer_pre: str
     stated: tuple[str, ...] = ()
     space_prefix: bool = False
+    adds_begin: bool | None = None
     arranged: Mapping[str, Arrangement] = field(default_factory=dict)
     floats: Mapping[str, Literal[32, 16]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Client:
+    """What a client's code takes for granted of this family (facts of it, not choices).
+
+    model_type: its name there, where that is not config.json's; text_model_type: that of its text
+    model. processor and image_processor: its classes; tokens_key: where processor_config.json says
+    how many tokens a tile takes. padded_tiles: tiles come by samples, filled up to as many, beside
+    a mask. image_tokens: what its processor writes for an image, whatever the model. limits: what
+    it does otherwise than the model's own code, a line each.
+    """
+
+    model_type: str = ""
+    text_model_type: str = ""
+    processor: str = ""
+    image_processor: str = ""
+    tokens_key: str = ""
+    padded_tiles: bool = False
+    image_tokens: int | None = None
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -540,6 +565,10 @@ class Family:
     """Beginnings of tensor names that some versions save, and how `sources` spells them."""
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
+    layout: str = "native"
+    """The best one for this family where a target has it."""
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    """By layout of the ONNX target: who runs this family beside our own runtime."""
     image_tokens: tuple[str, ...] = ()
     """Of the special tokens those that lie behind the vocabulary of sizes for text alone."""
     preprocessor_file: bool = True

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from export.errors import UserError
+from export.families.spec import Decoder
+from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
-from export.quantize.recipe import Recipe, Storage
+from export.gguf.mixes import Mix
+from export.quantize.recipe import Method, Recipe, Storage
+from export.quantize.rounding import Rounding
 from export.targets import Fallback
 from export.weights import FloatArray, Weights
 
@@ -27,12 +32,13 @@ BLOCK = 32
 Floats = Mapping[str, Literal[32, 16]]
 """Patterns of names -> bits that llama.cpp needs there (families.spec.Gguf.floats)."""
 
-# The largest magnitude a type can hold: its scale is a float16 (at most 65504).
+LARGEST = 65504.0
+"""Of a float16."""
+# The largest magnitude a type can hold where it is more: its scale is a float16.
 LIMITS: Mapping[GGMLQuantizationType, float] = {
     F32: math.inf,
-    F16: 65504.0,
-    Q8_0: 65504.0 * 127,
-    Q4_0: 65504.0 * 8,
+    Q8_0: LARGEST * 127,
+    Q4_0: LARGEST * 8,
 }
 CHUNK_VALUES = 2**22
 """Values of a tensor that are in memory at once: 16 MiB as float32."""
@@ -44,6 +50,8 @@ class Planned:
 
     piece: Piece
     type: GGMLQuantizationType
+    method: Method = "nearest"
+    """How the scales of 4 bits are found."""
 
     @property
     def quantized(self) -> bool:
@@ -64,15 +72,40 @@ def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallbac
     if reason:
         block = f", blocks of {asked.block}" if asked.block != BLOCK else ""
         fallback = Fallback(piece.name, wanted.name + block, got.name, reason)
+    return Planned(piece, got, asked.method), fallback
+
+
+def plan_mixed(
+    piece: Piece, recipe: Recipe, mix: Mix, floats: Floats, text: Decoder
+) -> tuple[Planned, Fallback | None]:
+    """As `plan`, with the types of one of llama.cpp's mixtures."""
+    if not recipe.storage(piece.source, piece.source_shape).quantized:
+        return plan(piece, recipe, floats)
+    wanted = mixes.wanted(mix, piece.name, text)
+    if bits := _kept(piece, floats):
+        got, reason = TYPES[bits], _keeps(bits)
+    else:
+        got = mixes.possible(wanted, piece.shape)
+        reason = f"rows of {piece.shape[-1]} values are not whole blocks of its type"
+    fallback = Fallback(piece.name, wanted.name, got.name, reason) if got is not wanted else None
     return Planned(piece, got), fallback
+
+
+def _kept(piece: Piece, floats: Floats) -> Literal[32, 16] | None:
+    """Bits that llama.cpp needs there."""
+    found = (bits for pattern, bits in floats.items() if fnmatchcase(piece.source, pattern))
+    return next(found, None)
+
+
+def _keeps(bits: int) -> str:
+    return f"llama.cpp keeps it as {TYPES[bits].name}"
 
 
 def _possible(
     piece: Piece, wanted: GGMLQuantizationType, asked: Storage, floats: Floats
 ) -> tuple[GGMLQuantizationType, str]:
-    found = (bits for pattern, bits in floats.items() if fnmatchcase(piece.source, pattern))
-    if (bits := next(found, None)) is not None and asked.bits < bits:
-        return TYPES[bits], f"llama.cpp keeps it as {TYPES[bits].name}"
+    if (bits := _kept(piece, floats)) is not None and asked.bits < bits:
+        return TYPES[bits], _keeps(bits)
     if not asked.quantized:
         return wanted, ""
     if piece.shape[-1] % BLOCK:
@@ -83,12 +116,15 @@ def _possible(
 
 
 def packed(
-    weights: Weights, tensor: Planned, chunk_values: int = CHUNK_VALUES
+    weights: Weights,
+    tensor: Planned,
+    rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
+    chunk_values: int = CHUNK_VALUES,
 ) -> Iterator[NDArray[Any]]:
     """The tensor's bytes in order, by groups of rows read one after another.
 
-    Q8_0 and Q4_0 are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref, bit for bit).
-    Raises UserError for values that the type cannot hold.
+    Q8_0, and Q4_0 to nearest, are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref,
+    bit for bit). Raises UserError for values that the type cannot hold.
     """
     piece = tensor.piece
     rows, width = piece.source_shape[0], math.prod(piece.source_shape[1:])
@@ -96,14 +132,34 @@ def packed(
     for start in range(0, rows, step):
         values = weights.read(piece.source, start, min(start + step, rows))
         _check(values, tensor)
-        yield quants.quantize(piece.arrange(values), tensor.type)
+        yield _quantized(piece.arrange(values), tensor, rounding)
+
+
+def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArray[Any]:
+    if tensor.type not in TYPES.values():
+        return ggml.quantize(values, tensor.type)
+    storage = Storage(4, BLOCK, tensor.method)
+    name = tensor.piece.source.removesuffix(".weight")
+    if tensor.type is not Q4_0 or not rounding.differs(name, storage):
+        return quants.quantize(values, tensor.type)
+    codes, scales = rounding.four_bits(name, values.reshape(len(values), -1), storage)
+    return q4_0(codes, scales)
+
+
+def q4_0(codes: NDArray[np.uint8], scales: FloatArray) -> NDArray[np.uint8]:
+    """Codes 0…15 [rows, blocks, 32] and scales as ggml's block_q4_0: a float16, then 16 bytes with
+    the codes of both halves of a block side by side."""
+    halves = codes[..., :16] | codes[..., 16:] << np.uint8(4)
+    heads = scales.astype("<f2")[..., None].view(np.uint8)
+    return np.concatenate([heads, halves], axis=-1).reshape(len(codes), -1)
 
 
 def _check(values: FloatArray, tensor: Planned) -> None:
     largest = max(float(values.max()), -float(values.min()))  # NaN if any value is
-    if not largest <= LIMITS[tensor.type]:
+    limit = LIMITS.get(tensor.type, LARGEST)
+    if not largest <= limit:
         raise UserError(
             f"{tensor.piece.name}: a value of magnitude {largest} does not fit {tensor.type.name} "
-            f"(at most {LIMITS[tensor.type]:.0f}); check the checkpoint or export with --recipe "
+            f"(at most {limit:.0f}); check the checkpoint or export with --recipe "
             f"fp32"
         )

@@ -92,8 +92,7 @@ class Emit:
         if kind == "layer":
             inputs.append(self._parameters.vector(f"{name}.bias"))
             op = "SkipLayerNormalization"
-        normed, mean, deviation, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
-        mean.name = deviation.name = ""  # optional outputs that nobody reads
+        normed, _, _, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
         return normed, total
 
     def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -249,9 +248,15 @@ class Emit:
         return self._float(self.node("Gather", [table, ids])[0], storage.bits)
 
     def wanted(self, x: ir.Value) -> ir.Value:
-        """The last `num_logits_to_keep` positions; 0 keeps all of them (-0 starts at the front)."""
-        start = self._reshape(self.inputs["num_logits_to_keep"], 1)
-        start = self.node("Neg", [start])[0]
+        """The last `num_logits_to_keep` positions; 0 keeps all of them (-0 starts at the front).
+
+        Without that input, the last one.
+        """
+        if "num_logits_to_keep" in self.inputs:
+            start = self._reshape(self.inputs["num_logits_to_keep"], 1)
+            start = self.node("Neg", [start])[0]
+        else:
+            start = self._parameters.integers(-1)
         ends, axes = self._parameters.integers(INT64_MAX), self._parameters.integers(1)
         return self.node("Slice", [x, start, ends, axes])[0]
 
@@ -274,7 +279,7 @@ class Emit:
         if storage.bits == 8:
             weight, scales = self._parameters.uint8_columns(names)
         else:
-            codes, factors, scales = self._parameters.int4_rows(names, storage.block)
+            codes, factors, scales = self._parameters.int4_rows(names, storage)
             # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
             wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
             wide = self.node("Mul", [wide, factors])[0]  # [rows, blocks, block]

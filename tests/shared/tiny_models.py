@@ -273,7 +273,7 @@ def tiny_artifact(
 ) -> Artifact:
     """Write `model` into `folder` and describe it, without proof or digests."""
     written = TARGETS[target].write(model, RECIPES[recipe], folder, layout)
-    for name, content in model.files.items():
+    for name, content in TARGETS[target].files(model, RECIPES[recipe], layout).items():
         (folder / name).write_bytes(content)
     manifest = Manifest(
         schema=SCHEMA,
