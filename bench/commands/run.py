@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not planned.jobs:
         raise UserError("nothing to run: every job is skipped for the reasons above")
     for name in {job.case.task: None for job in planned.jobs}:
-        TASKS[name].check(name, chosen.options, chosen.offline)
+        TASKS[name].check(name, chosen.options)
     output = _output(arguments.output)
     if arguments.resume:
         planned = _rest(console, planned, output)

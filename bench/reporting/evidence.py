@@ -56,7 +56,7 @@ def _halves(compared: Sequence[tuple[Row, str, Agreement]]) -> list[Block]:
                 *(f"{x:.6f}" if features else text.ABSENT for x in _cosines(features)),
                 *(text.significant(half.mean_kld if half else None) for half in halves),
                 *(text.percent(half.top1 if half else None) for half in halves),
-                *map(text.significant, (found.reference_perplexity, found.perplexity)),
+                *(text.significant(x, 6) for x in (found.reference_perplexity, found.perplexity)),
                 _parting(found),
             ]
         )

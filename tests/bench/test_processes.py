@@ -15,7 +15,7 @@ import pytest
 
 from bench.jobs.limits import choose_cpus, memory_group
 from bench.jobs.plan import Job
-from bench.jobs.processes import run_job
+from bench.jobs.processes import run_job, variables
 from bench.machine.profiles import PROFILES, Profile
 from tests.bench.made import ENVIRONMENT, MakeJob
 
@@ -231,3 +231,9 @@ def test_a_hanging_job_is_stopped_and_recorded(make_job: MakeJob) -> None:
     )
     assert record.wall_s is not None
     assert record.wall_s < 20
+
+
+def test_offline_holds_for_libraries_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert variables(1, offline=True)["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in variables(1)

@@ -4,8 +4,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from bench.record import Damage, Outcome, Record
+from bench.record import Damage, Options, Outcome, Record
 from bench.reporting.report import Figure, report
+from bench.reporting.reproduce import flags
 from bench.reporting.summary import names, rows
 from tests.bench.made import phases
 
@@ -168,3 +169,8 @@ def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
     ]
     table = report(alternate).split("### Speed side by side")[1].split("###")[0]
     assert table.count(" yes |") == 2
+
+
+def test_the_command_to_measure_again_names_no_real_folder() -> None:
+    options = Options(data="/home/somebody/rows", reuse=False, shard="1/2")
+    assert flags(options) == ["--shard 1/2", "--data DIR", "--no-reuse"]
