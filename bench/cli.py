@@ -107,7 +107,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     _count(command, "rounds", 3, "processes for each latency job (default 3)")
     _count(command, "limit", None, "questions asked (default: all; fidelity: 100)")
     _count(command, "threads", None, "default: all usable CPUs")
-    add("--timeout", type=_seconds, default=3600, metavar="S", help="of one job (default 3600)")
+    add("--timeout", type=_above_zero, default=3600, metavar="S", help="of one job (default 3600)")
     add("--offline", action="store_true", help="models of the hub from the cache alone")
     add("-o", "--output", metavar="RUN.jsonl", help="default: results/runs/<time>.jsonl")
     add("--resume", action="store_true", help="leave out what the file of -o has already")
@@ -160,6 +160,8 @@ def _compare(command: argparse.ArgumentParser) -> None:
     add("new", metavar="NEW.jsonl")
     far = "of time, memory and size; less counts as the same (default 5)"
     add("--tolerance", type=_share, default=5.0, metavar="PERCENT", help=far)
+    asked = "difference of accuracy asked about, in points; less counts as the same (default 1)"
+    add("--points", type=_above_zero, default=1.0, metavar="P", help=asked)
     add("--json", action="store_true", help="as one JSON object")
 
 
@@ -243,7 +245,7 @@ def _share(word: str) -> float:
     return value
 
 
-def _seconds(word: str) -> float:
+def _above_zero(word: str) -> float:
     value = float(word)
     if not value > 0:
         raise ValueError

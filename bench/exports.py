@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.machine.environment import environment
+from bench.machine.environment import environment, load
 from bench.reporting.format import megabytes, significant, table
 
 ROWS = Path("results/exports.jsonl")
@@ -29,7 +29,7 @@ KEPT = (
 )
 HEADER = (
     *("model", "weights", "as", "artifact", "bits per weight", "peak memory", "from outside"),
-    *("with the proof", "time", "CPU time", "read from disk"),
+    *("with the proof", "time", "CPU time", "of others", "read from disk"),
 )
 BLOCK_BYTES = 512
 """Of getrusage's count of blocks read."""
@@ -40,24 +40,29 @@ Row = Mapping[str, Any]
 def export(arguments: Sequence[str]) -> tuple[int, Row]:
     """Run one export: its exit code, and what it said of itself beside what the system says.
 
-    `outside` has wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included) and
-    disk_read_bytes: 0 where the checkpoint was in the system's page cache.
+    `outside` has wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included),
+    disk_read_bytes (0 where the checkpoint was in the system's page cache) and others_cpu_s, what
+    the machine did meanwhile for others (None where the system does not tell).
     """
     with tempfile.TemporaryDirectory() as place:
         out, said = Path(place) / "artifact", Path(place) / "said.json"
         command = [sys.executable, "-m", "export", *arguments, "--json", "--out", str(out)]
-        begun = time.perf_counter()
+        busy, begun = load().busy_s, time.perf_counter()
         with said.open("wb") as file, subprocess.Popen(command, stdout=file) as process:
             _, status, usage = os.wait4(process.pid, 0)
             wall_s = time.perf_counter() - begun
+            after = load().busy_s
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             return process.returncode, {}
         facts = json.loads(said.read_text())
     unit = 1 if sys.platform == "darwin" else 1024
+    cpu_s = usage.ru_utime + usage.ru_stime
+    others_s = None if busy is None or after is None else max(0.0, after - busy - cpu_s)
     outside = {
         "wall_s": wall_s,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "cpu_s": cpu_s,
+        "others_cpu_s": others_s,
         "peak_bytes": usage.ru_maxrss * unit,
         "disk_read_bytes": usage.ru_inblock * BLOCK_BYTES,
     }
@@ -75,8 +80,9 @@ def document(rows: Sequence[Row]) -> str:
         "# What exports take\n\n"
         "Written by `python -m bench.exports` from exports.jsonl beside it. Peak memory is that of "
         "writing, as the export prints it; from outside, it is the largest resident set of the "
-        "process, mapped files included, the proof too where there was one. Nothing read from the "
-        "disk: the checkpoint was in the page cache, or weights were random ones made on the way.\n"
+        "process, mapped files included, the proof too where there was one. Where others took CPU "
+        "time, the export waited for them. Nothing read from the disk: the checkpoint was in the "
+        "page cache, or weights were random ones made on the way.\n"
         f"\nMachine: {'; '.join(sorted(machines))}.\n\n{table(HEADER, cells)}\n"
     )
 
@@ -94,6 +100,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         megabytes(row["peak_bytes"]) if row["proof"] else "no proof",
         f"{significant(outside['wall_s'])} s",
         f"{significant(outside['cpu_s'])} s",
+        f"{significant(outside['others_cpu_s'])} s",
         megabytes(outside["disk_read_bytes"]),
     )
 

@@ -18,6 +18,7 @@ from export.quantize.recipe import base
 from runtimes import RUNTIMES, processor
 from runtimes.base import FloatArray, Request, Session
 from runtimes.fidelity import Accumulator, FeatureAccumulator
+from runtimes.free_memory import free_bytes, proof_bytes, too_little
 from runtimes.image import edge, one_tile
 from runtimes.probes import Probe, probes
 
@@ -50,15 +51,22 @@ BOUNDS |= {name: BOUNDS["int4"] for name in ("q4_k_m", "q5_k_m", "iq4_nl")}
 BOUNDS |= {"q6_k": BOUNDS["int8"]}
 
 
-def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
-    """Run the ladder. `passed` is None where `unjudged` says why there is no verdict."""
+def prove(model: Model, artifact: Artifact, *, free: int | None = None) -> dict[str, Any]:
+    """Run the ladder. `passed` is None where `unjudged` says why there is no verdict.
+
+    `free` is how many bytes of memory may be taken (default: what the system says).
+    """
     checks: dict[str, Check] = {
         "tensors": {"explained": len(model.weights.shapes())},
         "preprocessing": processor.compare(model),
     }
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
-    reason = runtime.unavailable(artifact.manifest.layout) or RUNTIMES["reference"].unavailable()
+    reason = (
+        runtime.unavailable(artifact.manifest.layout)
+        or RUNTIMES["reference"].unavailable()
+        or too_little(proof_bytes(model, artifact), free_bytes() if free is None else free)
+    )
     if reason is not None:
         checks |= {name: {"skipped": reason} for name in ("features", "logits", "greedy")}
     else:
