@@ -33,7 +33,7 @@ def save(folder: Path, config: Json, preprocessor: Json, shard_bytes: int = SHAR
     vlm = check.numbers(family.read(config), "config.json")
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
-    if family.preprocessor_file:
+    if family.preprocessor_file and vlm.vision is not None:
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     for name, data in tokenizer_files(family, vlm, config).items():
         (folder / name).write_bytes(data)
@@ -44,7 +44,7 @@ def save(folder: Path, config: Json, preprocessor: Json, shard_bytes: int = SHAR
 def tokenizer_files(family: Family, vlm: Vlm, config: Json) -> dict[str, bytes]:
     """A tokenizer whose special tokens have the ids that `config` says."""
     token = family.prompt(vlm, config).image_token
-    return synthetic_tokenizer(vlm, family.special_tokens, token, family.vocabulary)
+    return synthetic_tokenizer(vlm, family.tokens(vlm), token, family.vocabulary)
 
 
 def _save_weights(folder: Path, family: Family, vlm: Vlm, shard_bytes: int) -> None:

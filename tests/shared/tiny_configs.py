@@ -1,4 +1,4 @@
-"""A tiny config.json and preprocessor_config.json of every family, without torch.
+"""A tiny config.json and preprocessor_config.json of every family, and of one without images.
 
 Sizes are the least that have every part of the family: more heads than kv heads, a layer of each
 kind, a vocabulary that holds the special tokens.
@@ -156,6 +156,7 @@ MOONDREAM: Json = {
 CONFIGS: Mapping[str, Json] = {
     "smolvlm": SMOLVLM,
     "gemma3": GEMMA3,
+    "gemma3, text only": GEMMA3["text_config"] | {"model_type": "gemma3_text"},
     "moondream": MOONDREAM,
     "qwen2_5_vl": QWEN2_5_VL,
 }
@@ -168,6 +169,7 @@ PREPROCESSORS: Mapping[str, Json] = {
         **MEANS,
     },
     "gemma3": {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 255, **MEANS},
+    "gemma3, text only": {},
     "moondream": {},
     "qwen2_5_vl": {
         "min_pixels": 64,
