@@ -129,7 +129,7 @@ def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, out
         append(output, skipped(skip, here))
     machines = _machines(planned, here, arguments.ceilings)
     failed = 0
-    with showing(console, len(planned.jobs)) as shown:
+    with showing(console, [job.case for job in planned.jobs]) as shown:
         for job in planned.jobs:
             heard = partial(shown.phase, job.case)
             noted, journal = _with_journal(job, output, arguments.resume)
