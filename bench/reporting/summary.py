@@ -13,6 +13,7 @@ from bench.measure import Timing
 from bench.record import Agreement, Options, Record, Subject, Work
 from bench.reporting.scores import Scores, scores_by_task
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion
+from runtimes import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class Row:
     @property
     def workload(self) -> Workload | None:
         return self.workloads[0] if self.workloads else None
+
+    @property
+    def ours(self) -> bool:
+        """Whether the runtime is PocketVLM's, and not a peer's or a test's."""
+        return self.runtime in RUNTIMES and not RUNTIMES[self.runtime].hidden
 
     @property
     def bits_per_weight(self) -> float | None:

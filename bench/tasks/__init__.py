@@ -32,7 +32,6 @@ class Context:
     """Says what comes next; outside of anything that is timed."""
     journal: Journal = field(default_factory=Journal)
     """What was answered so far, of tasks that ask items."""
-    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,10 @@ class Task:
             return None
         return f"needs {', '.join(missing)}; pip install 'pocket-vlm[bench]'"
 
-    def check(self, name: str, options: Options, offline: bool) -> None:
+    def check(self, name: str, options: Options) -> None:
         """Look at its data before anything is loaded. Raises UserError for data that is bad."""
         if self.public:
-            importlib.import_module(self.module).check(name, options, offline)
+            importlib.import_module(self.module).check(name, options)
 
     def run(self, context: Context) -> Outcome:
         """Do it. Raises UserError for what the user can mend."""

@@ -226,4 +226,4 @@ def test_every_task_has_its_code() -> None:
 
 def test_a_task_without_questions_lends_none_to_fidelity() -> None:
     with pytest.raises(UserError, match="unknown task with questions 'latency'"):
-        deck_of("latency", Options(), False)
+        deck_of("latency", Options())
