@@ -103,7 +103,7 @@ def main() -> int:
     try:
         model = open_model(arguments.model, weights=arguments.weights)
         out = Path("build") / model.name / f"genai-{arguments.recipe}"
-        order = Order("genai", RECIPES[arguments.recipe])
+        order = Order("genai", RECIPES[arguments.recipe], "native")
         build(model, order, out, targets={"genai": GENAI})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -17,7 +17,8 @@ LOGITS = 9 * np.eye(16, dtype=np.float32)  # one row for each token that can be 
 
 @dataclass(frozen=True)
 class FakeSession:
-    # answers: {question: tokens}, refuses: [question], step: {bytes, delay_s, says, …}
+    # answers: {question: tokens}, places: {question: [place]}, refuses: [question],
+    # step: {bytes, delay_s, says, …}
     script: Mapping[str, Any]
 
     def generate(self, request: Request) -> Iterator[Event]:
@@ -28,6 +29,10 @@ class FakeSession:
         if request.images:
             yield self.step(Event("image", 4 * len(request.images), tiles=len(request.images)))
         yield self.step(Event("prefill", len(request.ids or range(12))))
+        if request.task:
+            found = self.script.get("places", {}).get(request.question, ())
+            yield from (Event("place", place=tuple(place)) for place in found)
+            return
         for n, token in enumerate(request.answer or own[: request.max_tokens]):
             yield self.step(Event("token", token=token, logits=LOGITS[own[n % len(own)]]))
 

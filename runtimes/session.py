@@ -54,7 +54,16 @@ def room(vlm: Vlm, asked: int | None = None) -> int:
 class GreedySession:
     """A session that keeps the last images' features and the cache of the last prompt."""
 
-    def __init__(self, backend: Backend, preparer: Preparer, stop: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        preparer: Preparer,
+        stop: tuple[int, ...],
+        *,
+        places: bool = True,
+    ) -> None:
+        """`places`: whether the backend has region heads, where the prompt has tasks for them."""
+        self._has_places = places
         self._backend = backend
         self._preparer = preparer
         self._stop = frozenset(stop)
@@ -66,6 +75,7 @@ class GreedySession:
         prepared = self._preparer(request)
         ids = prepared.ids
         self._check_length(prepared, request)
+        self._check_places(prepared)
         yield Event("prepare", positions=len(ids))
 
         key = prepared.images_key
@@ -161,6 +171,14 @@ class GreedySession:
             raise UserError(
                 f"the prompt takes {prompt} positions and the answer up to {answer}, but the "
                 f"context holds {self._backend.context}; ask for fewer tokens or a smaller image"
+            )
+
+    def _check_places(self, prepared: Prepared) -> None:
+        answered = prepared.task is not None and prepared.task.answer != "text"
+        if not self._has_places and (answered or prepared.place):
+            raise UserError(
+                "this artifact has no region heads, so it takes no places and answers with none; "
+                "export with --target onnx, or gguf with --layout onnx-vision"
             )
 
     def _common_prefix(self, key: str, ids: IntArray) -> int:

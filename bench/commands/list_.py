@@ -15,7 +15,7 @@ from rich.table import Table
 from bench.machine.profiles import PROFILES, Profile
 from bench.reporting.format import megabytes
 from bench.tasks import TASKS
-from export.quantize.recipe import RECIPES
+from export.quantize.recipe import KNOWN
 from export.registry import list_models
 from export.targets import TARGETS
 from runtimes import RUNTIMES
@@ -49,7 +49,7 @@ def listing() -> Listing:
             name: {"from": entry.hub or entry.path or entry.config}
             for name, entry in list_models().items()
         },
-        "recipes": {name: {"keeps": _rules(name)} for name in RECIPES},
+        "recipes": {name: {"keeps": _rules(name)} for name in KNOWN},
         "targets": {name: {"layouts": target.layouts} for name, target in TARGETS.items()},
         "runtimes": {
             name: {
@@ -61,7 +61,7 @@ def listing() -> Listing:
             if not runtime.hidden
         },
         "tasks": {
-            name: {"measures": task.summary, "unavailable": task.unavailable()}
+            name: {"measures": task.told(name), "unavailable": task.unavailable()}
             for name, task in TASKS.items()
         },
         "profiles": {name: _profile(profile) for name, profile in PROFILES.items()},
@@ -80,7 +80,7 @@ def _profile(profile: Profile) -> Mapping[str, object]:
 
 
 def _rules(recipe: str) -> str:
-    rules = [f"{rule.pattern} {rule.storage.bits} bit" for rule in RECIPES[recipe].rules]
+    rules = [f"{rule.pattern} {rule.storage.bits} bit" for rule in KNOWN[recipe].rules]
     return ", ".join(rules) or "everything 32 bit"
 
 

@@ -70,13 +70,17 @@ def skipped(skip: Skip, environment: Environment) -> Record:
     )
 
 
-def variables(threads: int) -> dict[str, str]:
-    """The job's threads also bound those of numpy and torch; our own packages can be imported."""
+def variables(threads: int, offline: bool = False) -> dict[str, str]:
+    """The job's threads also bound those of numpy and torch; our own packages can be imported.
+
+    `offline` holds for the libraries that know the hub too: `datasets` has no argument for it.
+    """
     path = [str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return {
         **os.environ,
         **bounds,
+        **({"HF_HUB_OFFLINE": "1"} if offline else {}),
         "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),
     }
 
@@ -115,7 +119,7 @@ def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Endi
 
     question = json.dumps(asdict(job)).encode()
     words = command(limits, "bench.jobs.worker")
-    return attend(words, question, variables(job.case.threads), bounds, hear)
+    return attend(words, question, variables(job.case.threads, job.offline), bounds, hear)
 
 
 def _result(ending: Ending) -> tuple[Outcome, str | None]:

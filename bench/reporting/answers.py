@@ -4,11 +4,13 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bench.changes import Change, mcnemar, mean_change, power, share_change
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.summary import Row, Scores, coarseness, names
+from bench.reporting.scores import Scores
+from bench.reporting.summary import Row, coarseness, names
 from bench.scorers import yes_no
 
 ASKED_ABOUT = 0.01
@@ -58,22 +60,25 @@ def parts(own: Sequence[Row]) -> list[Block]:
 
 def compared(own: Sequence[Row]) -> list[Block]:
     """Each row against the reference (or what is most exact), task by task, item by item."""
-    lines, bases, needs = [], dict[str, str](), list[str]()
+    lines, bases, few = [], dict[str, str](), 0
     for task, rows in _tasks(own).items():
         base_row, base_name, base = min(rows, key=lambda scored: coarseness(scored[0]))
         for row, name, one in rows:
             if row is base_row or one.scorer() != base.scorer():
                 continue
-            line, need = _pair(base, one)
-            if line:
+            pair = _pair(base, one)
+            if pair:
                 bases[task] = f"{base_name} on {base_row.runtime}"
-                lines.append([task, name, row.runtime, *line])
-                needs += [f"{name} on {row.runtime}, {task}: {need}"] if need else []
+                lines.append([task, name, row.runtime, *pair.cells])
+                few += pair.too_few
     if not lines:
         return []
     header = ["task", "artifact", "runtime", "change, points", "only base right", "only this right"]
-    table = Table([*header, "n", "p", "visible, points"], lines, left=3)
-    return [Text(_explained(bases)), table, *([Text(_too_few(needs))] if needs else [])]
+    point = f"{100 * ASKED_ABOUT:g} point"
+    header += ["n", "p", "visible, points", f"n for {point}"]
+    said = f"n is too small to see a difference of {point} in {few} of {len(lines)} comparisons."
+    table = Table(header, lines, left=3)
+    return [Text(_explained(bases)), table, *([Text(said)] if few else [])]
 
 
 def bad(own: Sequence[Row]) -> list[Block]:
@@ -108,22 +113,30 @@ def score_change(base: Scores, new: Scores) -> Change | None:
     return share_change(pair) if pair else None
 
 
-def _pair(base: Scores, one: Scores) -> tuple[list[str], str]:
-    """Cells of a comparison, and (where n is too small) how many items it would take."""
+@dataclass(frozen=True)
+class _Pair:
+    """Cells of a comparison, and whether n is too small for what is asked about."""
+
+    cells: tuple[str, ...]
+    too_few: bool
+
+
+def _pair(base: Scores, one: Scores) -> _Pair | None:
     change, pair = score_change(base, one), mcnemar(base.correct(), one.correct())
     if change is None or pair is None:
-        return [], ""
+        return None
     graded = any(item.score is not None for item in one.items)
     asked = power(*paired(base, one))
     needed = asked.needed(ASKED_ABOUT)
-    cells = [
+    cells = (
         _points(change),
         *(text.ABSENT if graded else str(n) for n in (pair.only_first, pair.only_second)),
         f"{pair.n:,}",
         text.ABSENT if graded else text.significant(pair.p, 2),
         f"{100 * asked.visible():.1f}",
-    ]
-    return cells, f"about {needed:,}" if needed > asked.n else ""
+        f"{needed:,}",
+    )
+    return _Pair(cells, needed > asked.n)
 
 
 def _explained(bases: Mapping[str, str]) -> str:
@@ -133,14 +146,7 @@ def _explained(bases: Mapping[str, str]) -> str:
         f"The same questions, compared one by one with {base}. p is McNemar's exact test: how "
         "often chance alone would give a split this uneven; graded scores have a paired bootstrap "
         "interval instead. Visible is the smallest difference that n questions would show in four "
-        "of five tries."
-    )
-
-
-def _too_few(needs: Sequence[str]) -> str:
-    return (
-        f"n is too small to see a difference of {100 * ASKED_ABOUT:g} point. Questions that it "
-        f"would take: {'; '.join(needs)}."
+        "of five tries; the last column, how many questions would show one point."
     )
 
 

@@ -6,7 +6,7 @@ of where questions come from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -21,7 +21,7 @@ from export.errors import UserError
 from export.families.spec import Templates
 from runtimes.base import Request
 
-STEPS = 100  # how often progress is told
+STEPS = 50  # how often progress is told
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,10 @@ class _Asker:
         return tuple(self._opened[picture.key] for picture in pictures)
 
     def _answer(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> str:
-        request = Request(turn.text, images, max_tokens=self._how.max_tokens)
+        reuse, most = self._context.case.options.reuse, self._how.max_tokens
+        request = Request(turn.text, images, max_tokens=most, reuse=reuse)
         if question.model_task in self._tasks:
-            request = Request(question.subject, images, task=question.model_task)
+            request = replace(request, question=question.subject, task=question.model_task)
         tokens, places = [], []
         for event in self._context.session.generate(request):
             tokens += [event.token] if event.token is not None else []

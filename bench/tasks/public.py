@@ -71,16 +71,14 @@ def run(context: Context) -> Outcome:
     """Ask the items of the task's own name."""
     name = context.case.task
     task = public_tasks()[name]
-    return ask(
-        context,
-        deck(name, context.case.options, context.offline),
-        How(task.prompt, task.max_tokens, task.scorer),
-    )
+    how = How(task.prompt, task.max_tokens, task.scorer)
+    return ask(context, deck(name, context.case.options), how)
 
 
-def check(name: str, options: Options, offline: bool) -> None:
-    """Open the data and ask nothing. Raises UserError where that fails."""
-    _table(name, options.data, offline)
+def check(name: str, options: Options) -> None:
+    """Open local data and ask nothing. Raises UserError where that fails."""
+    if options.data is not None:
+        _table(name, options.data)
 
 
 @lru_cache(maxsize=1)
@@ -92,21 +90,21 @@ def public_tasks() -> Mapping[str, PublicTask]:
     }
 
 
-def deck(name: str, options: Options, offline: bool) -> Deck:
+def deck(name: str, options: Options) -> Deck:
     """All rows of a task's data. Raises UserError for data that cannot be opened."""
     task = public_tasks()[name]
-    table, place = _table(name, options.data, offline)
+    table, place = _table(name, options.data)
     by = task.columns.picture
     keys = table.column(by) if by in table.columns() else range(len(table))
     return Deck(str(place), [str(key) for key in keys], lambda n: _Reader(task, table).question(n))
 
 
-def _table(name: str, data: str | None, offline: bool) -> tuple[Table, Place]:
+def _table(name: str, data: str | None) -> tuple[Table, Place]:
     task = public_tasks()[name]
     folder = Path(data) if data else None
     if folder is not None and (folder / name).is_dir():
         folder = folder / name
-    place = Place(task.dataset, task.config, task.split, task.revision, folder, offline)
+    place = Place(task.dataset, task.config, task.split, task.revision, folder)
     return Table(place, task.columns.needed()), place
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from export.errors import UserError
 from export.families import siglip
-from export.families.config import activation, token_ids
-from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
+from export.families.config import activation, expect, expect_rope, token_ids
+from export.families.preprocessor import PREPROCESSOR, channels, rescale
 from export.families.spec import (
     Client,
     Decoder,
@@ -19,6 +19,7 @@ from export.families.spec import (
     Tower,
     Vlm,
 )
+from export.files import short
 from export.shapes import shapes
 
 # Defaults of Idefics3VisionConfig: hub configs leave keys out.
@@ -37,7 +38,7 @@ def read(config: Json) -> Vlm:
     """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
     vision, text = config.get("vision_config", {}), config["text_config"]
     rope = text.get("rope_parameters") or text
-    _expect_plain_rope(text.get("rope_parameters") or text.get("rope_scaling") or {})
+    expect_rope(text.get("rope_parameters") or text.get("rope_scaling") or {}, "default")
     hidden, heads = text["hidden_size"], text["num_attention_heads"]
     return Vlm(
         family="smolvlm",
@@ -75,7 +76,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
 
     Raises UserError for settings that the recipe cannot express.
     """
-    expect_steps(preprocessor, STEPS)
+    expect(preprocessor, STEPS, PREPROCESSOR)
     own = vlm.sight.vision.image_size
     tile = _longest_edge(preprocessor, "max_image_size", own)
     if tile != own:
@@ -108,17 +109,13 @@ def prompt(vlm: Vlm, config: Json) -> Prompt:
     )
 
 
-def _expect_plain_rope(scaling: Json) -> None:
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise UserError(f"config.json: rope_type '{kind}' is not supported, only 'default' is")
-
-
 def _longest_edge(preprocessor: Json, key: str, default: int) -> int:
     size = preprocessor.get(key, {"longest_edge": default})
     edge = size.get("longest_edge") if isinstance(size, Mapping) else None
     if not isinstance(edge, int) or edge < 1:
-        raise UserError(f'{PREPROCESSOR}: {key} is {size}, expected {{"longest_edge": pixels}}')
+        raise UserError(
+            f'{PREPROCESSOR}: {key} is {short(str(size))}, expected {{"longest_edge": pixels}}'
+        )
     return edge
 
 

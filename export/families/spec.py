@@ -12,7 +12,7 @@ Activation = Literal["silu", "gelu", "gelu_tanh"]
 NormKind = Literal["layer", "rms"]
 Shape = tuple[int, ...]
 Transform = Literal["", "add_one", "transpose"]
-Arrangement = Literal["interleaved_heads", "transposed", "by_frame"]
+Arrangement = Literal["interleaved_heads", "transposed", "by_frame", "folded"]
 
 
 @dataclass(frozen=True)
@@ -499,9 +499,12 @@ class Gguf:
     stated: keys that follow from the numbers and that only some architectures have (see
     export/gguf/metadata.py); space_prefix: so has "add_space_prefix".
     arranged: patterns of canonical names -> how a tensor lies in the file where that differs.
+    adds_begin: whether llama.cpp puts the begin of a text before a prompt; None: as the
+    tokenizer's files say.
     interleaved_heads: rows i and i + head_dim / 2 of each head are neighbours; by_frame: one tensor
-    for each frame of a patch. floats: patterns -> bits that llama.cpp's graph needs there, whatever
-    the recipe says.
+    for each frame of a patch; folded: both halves of the columns added, for inputs whose halves are
+    equal (one crop is the whole image). floats: patterns -> bits that llama.cpp's graph needs
+    there, whatever the recipe says.
     """
 
     arch: str
@@ -510,6 +513,7 @@ class Gguf:
     tokenizer_pre: str
     stated: tuple[str, ...] = ()
     space_prefix: bool = False
+    adds_begin: bool | None = None
     arranged: Mapping[str, Arrangement] = field(default_factory=dict)
     floats: Mapping[str, Literal[32, 16]] = field(default_factory=dict)
 
@@ -561,6 +565,8 @@ class Family:
     """Beginnings of tensor names that some versions save, and how `sources` spells them."""
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
+    layout: str = "native"
+    """The best one for this family where a target has it."""
     clients: Mapping[str, Client] = field(default_factory=dict)
     """By layout of the ONNX target: who runs this family beside our own runtime."""
     image_tokens: tuple[str, ...] = ()

@@ -33,7 +33,12 @@ def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
             f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
             f"llama.cpp always takes 1/255; export for the onnx target instead"
         )
-    tower, _ = vlm.sight
+    tower, projector = vlm.sight
+    if projector.overlap and image.most_tiles > 1:
+        raise UserError(
+            f"{vlm.family} sees an image in up to {image.most_tiles - 1} crops, llama.cpp's tower "
+            f"only the whole of it; export with --layout onnx-vision, or with --max-tiles 1"
+        )
     for found, expected in _rotary(tower) if tower.positions == "rotary" else ():
         if found != expected:
             raise UserError(

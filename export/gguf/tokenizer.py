@@ -61,6 +61,7 @@ def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dic
         **KINDS[facts.tokenizer](content["model"], tokens, types),
         **_special_ids(tokens, config, vlm),
         **_added(tokenizer, content, config, vlm),
+        **({} if facts.adds_begin is None else {Keys.Tokenizer.ADD_BOS: facts.adds_begin}),
         **_chat_template(files, config),
     }
 

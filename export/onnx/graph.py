@@ -188,7 +188,7 @@ GRAPHS: Mapping[str, Callable[[Vlm, Parameters, Layout], ir.Model]] = {
     "decoder": decoder_model_merged,
     "region": region_heads,
 }
-VISION_GRAPHS = ("vision", "projection")
+DECODER_GRAPHS = ("embedding", "decoder")
 _KINDS = ("key", "value")
 
 
@@ -200,9 +200,9 @@ def graphs_of(vlm: Vlm) -> tuple[str, ...]:
     return tuple(component for component in GRAPHS if component not in lacking)
 
 
-def vision_graphs_of(vlm: Vlm) -> tuple[str, ...]:
-    """Those that turn pixels into rows for the decoder, whoever decodes."""
-    return tuple(component for component in graphs_of(vlm) if component in VISION_GRAPHS)
+def graphs_beside_decoder(vlm: Vlm) -> tuple[str, ...]:
+    """Those that feed or read the decoder, whoever decodes: the tower, heads of places."""
+    return tuple(component for component in graphs_of(vlm) if component not in DECODER_GRAPHS)
 
 
 def _lengths(ops: Emit, mask: ir.Value, one: ir.Value) -> None:
@@ -229,7 +229,17 @@ def _model(
         opset_imports=dict(OPSETS),
         name=name,
     )
+    _leave_out_unread(ops)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="pocket-vlm")
+
+
+def _leave_out_unread(ops: Emit) -> None:
+    """Optional outputs that nobody reads have no name, so that kernels do not make them."""
+    for node in ops.nodes:
+        if node.op_type.startswith("Skip"):
+            for output in node.outputs[1:]:
+                if not output.uses() and not output.is_graph_output():
+                    output.name = ""
 
 
 def _value(name: str, dtype: ir.DataType, shape: Sequence[Axis]) -> ir.Value:

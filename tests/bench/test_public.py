@@ -57,7 +57,7 @@ def jsonl(tmp_path: Path) -> Write:
 
 
 def opened(name: str, folder: Path) -> Deck:
-    return deck(name, Options(data=str(folder)), offline=True)
+    return deck(name, Options(data=str(folder)))
 
 
 def row(**changes: Any) -> Row:
@@ -154,9 +154,9 @@ def test_folders_without_rows_are_refused(tmp_path: Path, jsonl: Write) -> None:
         opened("chartqa", broken)
 
 
-def test_the_hub_is_not_reached_offline() -> None:
+def test_the_hub_is_not_reached_where_the_environment_says_so() -> None:
     with pytest.raises(UserError, match=r"cannot be fetched.*--data DIR"):
-        deck("chartqa", Options(), offline=True)
+        deck("chartqa", Options())
 
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -218,7 +218,7 @@ def test_letters_beyond_the_options_are_refused(parquet: Write) -> None:
 def test_tables_keep_their_rows_places_over_several_files(jsonl: Write) -> None:
     jsonl([row(), row()], "a.jsonl")
     folder = jsonl([row(question="last?")], "b.jsonl")
-    table = Table(Place("d", None, "test", None, folder, True), ("question",))
+    table = Table(Place("d", None, "test", None, folder), ("question",))
     assert (len(table), table.column("question")[2]) == (3, "last?")
     assert table.where(2, "question").endswith("b.jsonl, row 1, column 'question'")
 
