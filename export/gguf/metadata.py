@@ -118,6 +118,6 @@ def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
     kind, scale = projector.kind, projector.scale
     if kind == "pixel_shuffle" or (kind == "average_pool" and scale != POOLED):
         keys["clip.vision.projector.scale_factor"] = scale
-    if tower.window:
-        keys["clip.vision.n_wa_pattern"] = tower.full_layers[0] + 1
+    if tower.window:  # every so many layers one sees all patches
+        keys["clip.vision.n_wa_pattern"] = (*tower.full_layers, tower.layers)[0] + 1
     return keys

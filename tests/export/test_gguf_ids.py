@@ -21,6 +21,7 @@ from export.gguf.file import PlannedFile, write_file
 from export.gguf.metadata import decoder, facts_of
 from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
+from export.quantize.rounding import Rounding
 from export.registry import open_model
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
@@ -31,7 +32,8 @@ LEAST, MOST_TOKENS = 1000, 400
 def vocabulary(model: Model, facts: Gguf, folder: Path) -> Iterator[Any]:
     """llama.cpp's vocabulary out of a GGUF file of ours without tensors."""
     keys = decoder(model.vlm, facts) | tokenizer_metadata(model.files, model.vlm, facts)
-    write_file(folder / "v.gguf", PlannedFile("v.gguf", facts.arch, keys, ()), model.weights)
+    empty = PlannedFile("v.gguf", facts.arch, keys, ())
+    write_file(folder / empty.name, empty, model.weights, Rounding())
     llama.llama_log_set(SILENT, ctypes.c_void_p())
     settings = llama.llama_model_default_params()
     settings.vocab_only = True
