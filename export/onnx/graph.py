@@ -51,7 +51,7 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
     inputs = [pixels]
     if layout.padded_tiles:
         inputs.append(_value("pixel_attention_mask", BOOL, [*batch, *shape[1:]]))
-        pixels = adapter.real_tiles(*inputs, shape)
+        pixels = adapter.real_tiles(pixels, inputs[1], shape)
     features = network.vision(ops, vlm, pixels)
     width = v.hidden if projector.kind == "crops" else layout.width(vlm)
     if layout.marks(vlm):
