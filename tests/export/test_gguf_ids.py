@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from dense_tokenizers import dense
 from llama_cpp import llama_cpp as llama
-from llama_cpp_tools import SILENT
 from real_tokenizers import REAL
 from texts import texts
 from tokenizers import Tokenizer
@@ -23,6 +22,7 @@ from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
 from export.quantize.rounding import Rounding
 from export.registry import open_model
+from runtimes.llama_cpp_decoder import silence
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
 LEAST, MOST_TOKENS = 1000, 400
@@ -34,7 +34,7 @@ def vocabulary(model: Model, facts: Gguf, folder: Path) -> Iterator[Any]:
     keys = decoder(model.vlm, facts) | tokenizer_metadata(model.files, model.vlm, facts)
     empty = PlannedFile("v.gguf", facts.arch, keys, ())
     write_file(folder / empty.name, empty, model.weights, Rounding())
-    llama.llama_log_set(SILENT, ctypes.c_void_p())
+    silence()
     settings = llama.llama_model_default_params()
     settings.vocab_only = True
     loaded = llama.llama_model_load_from_file(os.fsencode(folder / "v.gguf"), settings)
