@@ -83,7 +83,7 @@ fix: $(READY) ## let ruff repair and format what it can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-test: $(READY) clients ## run the tests, without network (ARGS="-k name" for some of them)
+test: $(READY) clients ## run the tests (ARGS="-k name" for some of them, ARGS="-m packages" for those that download)
 	@$(PY) -m pytest $(ARGS)
 
 clean: ## remove what was built and all caches; .venv stays

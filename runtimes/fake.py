@@ -1,5 +1,6 @@
 """A public fake: a session that follows the script in its artifact's `details["fake"]`."""
 
+import importlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,9 @@ class FakeSession:
         time.sleep(script.get("delay_s", 0.0))
         if "refuse" in script:
             raise UserError(script["refuse"])
+        if "ggml_assert" in script:  # as llama.cpp ends the process where it doubts
+            library = importlib.import_module("llama_cpp.llama_cpp")._lib
+            library.ggml_abort(b"fake.cpp", 1, script["ggml_assert"].encode())
         os.kill(os.getpid(), script.get("signal", 0))  # 6 aborts, 9 is what a full memory does
         return event
 

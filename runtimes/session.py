@@ -188,7 +188,13 @@ class GreedySession:
             return 0
         shared = min(len(cached), len(ids) - 1)
         differ = np.flatnonzero(cached[:shared] != ids[:shared])
-        return int(differ[0]) if len(differ) else shared
+        past = int(differ[0]) if len(differ) else shared
+        # An image stays whole: its positions can have one time, by which a cache forgets them.
+        is_image = ids[: past + 1] == self._preparer.image_token_id
+        if not is_image[-2:].all():
+            return past
+        text = np.flatnonzero(~is_image)
+        return int(text[-1]) + 1 if len(text) else 0
 
 
 def number_images(

@@ -82,6 +82,7 @@ def variables(threads: int, offline: bool = False) -> dict[str, str]:
         **os.environ,
         **bounds,
         **({"HF_HUB_OFFLINE": "1"} if offline else {}),
+        "GGML_NO_BACKTRACE": "1",  # ggml's last words are then what it asserts, not a debugger's
         "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),
     }
 

@@ -20,9 +20,10 @@ Scored = tuple[Row, str, Scores]
 
 
 def scores(own: Sequence[Row]) -> list[Block]:
-    """A line for each row and task; none where there is one task, which the summary shows."""
+    """A line for each row and task; none where there is one whole task, which the summary shows."""
     found = _scored(own)
-    if len({one.task for _, _, one in found}) < 2 and not any(one.bad for *_, one in found):
+    told = any(one.bad or one.shards for *_, one in found)
+    if len({one.task for *_, one in found}) < 2 and not told:
         return []
     lines = [
         [
@@ -177,7 +178,8 @@ def _by_task(found: Sequence[Scored]) -> list[Scored]:
 
 def _how(one: Scores) -> str:
     scorer = one.scorer()
-    shards = f", {text.count(len(one.shards), 'shard')}" if one.shards else ""
+    asked = f"{len(set(one.shards))} of {one.shards[0].partition('/')[2]}" if one.shards else ""
+    shards = f", shards {asked}" if asked else ""
     return f"{scorer[0]} {scorer[1]}{shards}" if scorer else text.ABSENT
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from bench.machine.environment import Environment
 from bench.measure import Timing
-from bench.record import Agreement, Options, Record, Subject, Work
+from bench.record import Agreement, Case, Options, Record, Subject, Work
 from bench.reporting.scores import Scores, scores_by_task
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion
 from runtimes import RUNTIMES
@@ -219,14 +219,23 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
     """One row for each subject, runtime, device, threads, profile and machine with a result."""
     order = [_key(environment) for environment in machines(records)]
     groups: dict[str, list[Record]] = {}
+    homes: dict[str, str] = {}
     for record in records:
         if record.status == "ok":
             case = record.case
             place = order.index(_key(record.environment))
             held = (case.runtime, case.device, case.threads, case.profile, place)
             key = _key((asdict(case.subject), *held))
+            if case.options.shard is not None:
+                key = homes.setdefault(_sample(case), key)
             groups.setdefault(key, []).append(record)
     return _alike([_row(group, order) for group in groups.values()])
+
+
+def _sample(case: Case) -> str:
+    """The same for all shards of one sample: they belong together wherever they were asked."""
+    options = replace(case.options, shard=None)
+    return _key((asdict(case.subject), case.runtime, case.device, case.task, asdict(options)))
 
 
 def _alike(found: Sequence[Row]) -> tuple[Row, ...]:

@@ -86,9 +86,10 @@ class _Asker:
         """Asked turn by turn, up to the first that is wrong. Raises Unusable."""
         try:
             images = self._images(question.pictures)
+            key = " ".join(picture.key for picture in question.pictures)
             answers, score = [], 1.0
             for turn in question.turns:
-                answers.append(self._answer(question, turn, images))
+                answers.append(self._answer(question, turn, images, key))
                 score = min(score, self._score.score(answers[-1], turn.gold))
                 if score == 0:
                     break
@@ -112,9 +113,11 @@ class _Asker:
                 self._opened[picture.key] = picture.open()
         return tuple(self._opened[picture.key] for picture in pictures)
 
-    def _answer(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> str:
+    def _answer(
+        self, question: Question, turn: Turn, images: tuple[Image.Image, ...], key: str
+    ) -> str:
         reuse, most = self._context.case.options.reuse, self._how.max_tokens
-        request = Request(turn.text, images, max_tokens=most, reuse=reuse)
+        request = Request(turn.text, images, max_tokens=most, reuse=reuse, images_key=key)
         if question.model_task in self._tasks:
             request = replace(request, question=question.subject, task=question.model_task)
         tokens, places = [], []

@@ -15,6 +15,8 @@ from export.rotary import STORED_POSITIONS
 from export.shapes import COMPONENTS, component, shapes
 
 MB = 10**6
+TOKENIZER = 265
+"""Bytes of the loaded tokenizer for each entry of the vocabulary, as synthetic exports have it."""
 Files = Mapping[str, int]
 
 
@@ -52,8 +54,6 @@ def full_context(vlm: Vlm, image: ImageRecipe | None, context: int) -> Workload:
 # --- ONNX Runtime on the CPU ---------------------------------------------------------------------
 
 ONNX_PROCESS = 98 * MB  # Python, numpy, the library, three graphs
-TOKENIZER = 265
-"""Bytes of the loaded tokenizer for each entry of the vocabulary, as synthetic exports have it."""
 FOLDING = 5.3
 """An int4 tower becomes int8 while it loads: copies that exist at once, given back afterwards."""
 TOWER_ACTIVATIONS = 4.0
@@ -139,10 +139,11 @@ def _stored_bytes(storage: Storage) -> float:
 
 # --- llama.cpp on the CPU ------------------------------------------------------------------------
 
-LLAMA_PROCESS = 84 * MB  # Python, numpy, tokenizer, the libraries, the vocabulary
+LLAMA_PROCESS = 84 * MB  # Python, numpy, the libraries
 LLAMA_LAYER = 0.205 * MB  # nodes and descriptors of the graphs, for each block
 REPACKED = 18 / 32
-"""Bytes of a Q4_0 weight. Block matrices are kept a second time, interleaved for wide registers."""
+"""Bytes of a Q4_0 weight. The decoder's matrices, a tied head among them, are kept a second time,
+interleaved for wide registers."""
 ENCODING, ENCODED = 4.6, 2.1
 """Memory of the tower while it works and afterwards, in matrices [patches, intermediate]."""
 MICRO_BATCH = 512
@@ -158,12 +159,13 @@ def llama_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> 
     moments: the tower at work, or the next image prepared beside all buffers."""
     repacked = sum(
         prod(shape) * REPACKED
-        for name, shape, part, storage in _matrices(vlm, recipe)
-        if name.startswith("blk.") and storage.bits == 4 and shape[-1] % 32 == 0
+        for _, shape, part, storage in _matrices(vlm, recipe)
+        if part == "decoder" and storage.bits == 4 and shape[-1] % 32 == 0
     )
     layers = vlm.text.layers + (vlm.vision.layers if vlm.vision else 0)
     cache = work.context * cache_bytes_per_token(vlm, CACHE_VALUE)
-    loaded = LLAMA_PROCESS + layers * LLAMA_LAYER + sum(files.values()) + repacked + cache
+    process = LLAMA_PROCESS + TOKENIZER * vlm.text.vocab + layers * LLAMA_LAYER
+    loaded = process + sum(files.values()) + repacked + cache
     rows = min(MICRO_BATCH, work.positions)
     prompt = PROMPT_ROWS * rows * vlm.text.hidden * FLOAT_BYTES
     if not work.tiles:

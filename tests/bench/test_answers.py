@@ -50,6 +50,17 @@ def test_shards_of_one_sample_are_put_together() -> None:
     assert share is not None
     assert (share.value, share.n) == (0.6, 10)
     assert row.accuracy.items_per_s() == 10.0
+    assert "exact 1, shards 4 of 4" in words(answers.scores([row]))
+    assert "exact 1, shards 3 of 4" in words(answers.scores(rows(parts[1:])))
+
+
+def test_shards_of_several_machines_are_one_row() -> None:
+    whole = items([True] * 6 + [False] * 4)
+    parts = [scored(SMALL, whole[n::2], shard=f"{n + 1}/2") for n in range(2)]
+    parts[1] = replace(parts[1], environment=replace(parts[1].environment, cpu="Another CPU"))
+    (row,) = rows(parts)
+    assert row.accuracy is not None
+    assert len(row.accuracy.items) == 10
 
 
 def test_a_repeated_shard_counts_once_and_a_whole_sample_is_not_added() -> None:

@@ -230,6 +230,17 @@ FAILURES = [
 ]
 
 
+def test_an_abort_inside_llama_cpp_becomes_a_record_with_what_it_asserted(
+    make_job: MakeJob,
+) -> None:
+    pytest.importorskip("llama_cpp")
+    aborting = make_job({"prefill": {"ggml_assert": "GGML_ASSERT(n_tokens > 0) failed"}}, repeats=1)
+    record = run_job(aborting, 60, ENVIRONMENT)
+    assert record.status == "failed"
+    assert "killed by SIGABRT (it aborted itself)" in (record.reason or "")
+    assert "fake.cpp:1: GGML_ASSERT(n_tokens > 0) failed" in (record.reason or "")
+
+
 @pytest.mark.parametrize(("script", "reason"), FAILURES)
 def test_a_failure_becomes_a_record_with_its_reason(
     make_job: MakeJob, script: dict[str, Any], reason: str

@@ -204,6 +204,23 @@ def test_further_questions_about_the_same_images_reuse_their_pixels(preparer):
     assert first.images_key == again.images_key == fresh.images_key
 
 
+def test_images_that_are_named_are_told_apart_by_their_names(preparer):
+    first = preparer(Request("one", ONE, images_key="a"))
+    again = preparer(Request("two", ONE, images_key="a"))
+    other = preparer(Request("two", ONE, images_key="b"))
+    fresh = preparer(Request("two", ONE, images_key="b", reuse=False))
+    assert again.images[0] is first.images[0]
+    assert other.images[0] is not first.images[0]
+    assert fresh.images[0] is not other.images[0]
+    keys = {
+        first.images_key,
+        again.images_key,
+        other.images_key,
+        preparer(Request("", ONE)).images_key,
+    }
+    assert len(keys) == 3
+
+
 def palette(colours: list[int]) -> Image.Image:
     made = Image.new("P", (8, 8), 1)
     made.putpalette(colours)

@@ -7,39 +7,10 @@ kind, a vocabulary that holds the special tokens.
 from collections.abc import Mapping
 from typing import Any
 
+from tests.export.checkpoints import CONFIG, PREPROCESSOR
+
 Json = dict[str, Any]
 
-SMOLVLM: Json = {
-    "model_type": "idefics3",
-    "image_token_id": 398,
-    "scale_factor": 2,
-    "tie_word_embeddings": False,
-    "text_config": {
-        "model_type": "llama",
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "hidden_act": "silu",
-        "vocab_size": 400,
-        "max_position_embeddings": 128,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 1e5,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    },
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 40,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "layer_norm_eps": 1e-6,
-    },
-}
 GEMMA3: Json = {
     "model_type": "gemma3",
     "mm_tokens_per_image": 4,
@@ -154,7 +125,7 @@ MOONDREAM: Json = {
     },
 }
 CONFIGS: Mapping[str, Json] = {
-    "smolvlm": SMOLVLM,
+    "smolvlm": CONFIG,
     "gemma3": GEMMA3,
     "gemma3, text only": GEMMA3["text_config"] | {"model_type": "gemma3_text"},
     "moondream": MOONDREAM,
@@ -162,12 +133,7 @@ CONFIGS: Mapping[str, Json] = {
 }
 MEANS: Json = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 PREPROCESSORS: Mapping[str, Json] = {
-    "smolvlm": {
-        "do_image_splitting": True,
-        "max_image_size": {"longest_edge": 32},
-        "size": {"longest_edge": 64},
-        **MEANS,
-    },
+    "smolvlm": PREPROCESSOR,
     "gemma3": {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 255, **MEANS},
     "gemma3, text only": {},
     "moondream": {},
