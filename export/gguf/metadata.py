@@ -44,15 +44,6 @@ def facts_of(vlm: Vlm) -> Gguf:
     return facts
 
 
-def tiles_of(vlm: Vlm, image: ImageRecipe | None) -> Tiles:
-    """The image recipe as mmproj can have it. Raises UserError where it cannot."""
-    if not isinstance(image, Tiles):
-        raise UserError(
-            f"{vlm.family}'s tower cannot be an mmproj yet; export with --layout onnx-vision"
-        )
-    return image
-
-
 def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
     """Numbers of the text decoder under its architecture's name."""
     text = vlm.text

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 from llama_cpp import llama_cpp as llama
 
+from runtimes.llama_cpp_decoder import silence
+
 PACKAGE = "llama-cpp-python"
 WANTED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
 RUN = Path(__file__).with_name("run_converter.py")
-SILENT = llama.llama_log_callback(lambda level, text, data: None)  # llama.cpp keeps its address
 
 
 def converter_source(cache: pytest.Cache) -> Path:
@@ -84,7 +85,7 @@ class Converter:
 
 def quantize(path: Path, out: Path, file_type: int, output_type: int | None = None) -> None:
     """llama-quantize --pure with one thread; `output_type` is the ggml type of output.weight."""
-    llama.llama_log_set(SILENT, ctypes.c_void_p())
+    silence()
     settings = llama.llama_model_quantize_default_params()
     settings.nthread, settings.ftype, settings.pure = 1, file_type, True
     if output_type is not None:

