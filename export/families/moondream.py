@@ -15,7 +15,6 @@ from export.families.spec import Family, Gguf, Json, Source, Vocabulary
 from export.files import short
 from export.shapes import shapes
 
-NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 HALF = (0.5, 0.5, 0.5)
 EPS = 1e-5  # torch's default, which the code leaves as it is
 MOST_PLACES = 50
