@@ -14,7 +14,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from export.errors import UserError
-from export.families.spec import Decoder
+from export.families.geometry import Decoder
 from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
 from export.gguf.mixes import Mix
