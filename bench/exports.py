@@ -42,7 +42,8 @@ def export(arguments: Sequence[str]) -> tuple[int, Row]:
 
     `outside` has wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included),
     disk_read_bytes (0 where the checkpoint was in the system's page cache) and others_cpu_s, what
-    the machine did meanwhile for others (None where the system does not tell).
+    the machine did meanwhile for others (None where the system does not tell). Call it from a small
+    process: Linux begins the child's largest resident set with the caller's at that moment.
     """
     with tempfile.TemporaryDirectory() as place:
         out, said = Path(place) / "artifact", Path(place) / "said.json"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from export.families.spec import Activation, Decoder, NormKind, Tower
+from export.families.geometry import Activation, Decoder, NormKind, Tower
 from export.rotary import by_axes, patch_rope, rotary_tables
 from export.weights import Weights
 

@@ -15,7 +15,7 @@ from llama_cpp import llama_cpp as llama
 from llama_cpp import mtmd_cpp as mtmd
 
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray
 from runtimes.devices import CPU, Device
 from runtimes.llama_cpp_batch import AXES, Batch, Span, spans

@@ -16,7 +16,8 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Patches, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe, Patches
 from runtimes.base import FloatArray
 from runtimes.image import Pixels
 from runtimes.llama_cpp_files import Mmproj

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.artifact import Artifact
-from export.families.spec import Templates
+from export.families.inputs import Templates
 from export.model import Model
 from export.quantize.recipe import base
 from runtimes import RUNTIMES, processor

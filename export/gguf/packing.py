@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export.ahead import ahead
 from export.errors import UserError
-from export.families.spec import Decoder
+from export.families.geometry import Decoder
 from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
 from export.gguf.mixes import Mix

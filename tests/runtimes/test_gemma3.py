@@ -24,7 +24,8 @@ from export.__main__ import main
 from export.artifact import load_artifact
 from export.errors import UserError
 from export.families.gemma3 import GEMMA3
-from export.families.spec import Stretch, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import Stretch
 from export.model import Model
 from export.registry import open_model, read_numbers
 from runtimes import RUNTIMES
