@@ -11,7 +11,7 @@ DRAWN: dict[str, Any] = {
     "attributes": toys.attributes,
     "cell_labels": toys.cell_labels,
     "by_kind": True,
-    "spelled": frozenset({"latin", "hangul", "part of a text"}),
+    "spelled": frozenset({"latin", "hangul", toys.PART}),
 }
 TASKS = {
     "easy-vqa": Task(

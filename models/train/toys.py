@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.scenes import Scene, Split, Thing, scenes
+from bench.tasks.scenes import GENERATORS, Scene, Split, Thing, scenes
 from bench.tasks.scenes.drawing import COLOURS, SHAPES, latin_font
 from bench.tasks.scenes.text import CONSONANTS, VOWELS
 from models.train import easy_vqa
@@ -26,6 +26,8 @@ READING = {
 }
 PLACES = {"counting": (6000, 3), "grid": (4000, 1), "boxes": (8000, 1)}
 TEST = 1000
+PART = "part of a text"
+"""The kind of questions that are only for learning."""
 FIELDS = 8  # along an edge: what has labels of its own
 LETTERS = "".join(sorted("0123456789" + CONSONANTS + VOWELS))
 CLASSES = (1 + len(SHAPES), 1 + len(COLOURS), 1 + len(LETTERS), 20, 22, 29)
@@ -39,7 +41,8 @@ def examples(
     """easy-VQA's and those that are `drawn`, shuffled."""
     found = [replace(e, weight=easy_vqa_weight) for e in easy_vqa.examples(split)]
     for name, (count, asked) in drawn.items():
-        made = scenes(name, split, count if split == "train" else TEST)
+        tested = min(TEST, GENERATORS[name].most or TEST)
+        made = scenes(name, split, count if split == "train" else tested)
         found += (_example(scene, asked) for scene in made)
     order = np.random.default_rng(0).permutation(len(found))
     return [found[n] for n in order]
@@ -60,8 +63,8 @@ def _example(scene: Scene, asked: int) -> Example:
 def _parts(text: str) -> Iterator[Question]:
     """Easier questions about a text, only to learn from."""
     for place, part in (("first", text[0]), ("last", text[-1])):
-        yield Question(f"what is written {place}?", part, "part of a text")
-    yield Question("how many letters are written?", str(len(text)), "part of a text")
+        yield Question(f"what is written {place}?", part, PART)
+    yield Question("how many letters are written?", str(len(text)), PART)
 
 
 def has_places(example: Example) -> bool:
