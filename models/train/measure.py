@@ -43,10 +43,10 @@ class Kind:
 
 
 class Asker:
-    """One session's answers."""
+    """The answers of a session of a model, or of an artifact of it."""
 
-    def __init__(self, model: Model) -> None:
-        self._session: Session = open_session(model, threads=1)
+    def __init__(self, model: Model, session: Session) -> None:
+        self._session = session
         self._text = preparer_of(model).text
 
     def words(self, image: Image.Image, question: str) -> tuple[str, tuple[int, ...]]:
@@ -83,8 +83,8 @@ def measured(model: Model, task: Task, limit: int, bits: list[int]) -> dict[str,
     """By kind of question, the first `limit` of each."""
     examples = task.examples("test")
     baseline = majority_answers(task.examples("train"))
-    whole = Asker(model)
-    rounded = {n: Asker(replace(model, weights=Rounded(model.weights, n))) for n in bits}
+    whole = Asker(model, open_session(model, threads=1))
+    rounded = {n: Asker(model, open_session(_rounded(model, n), threads=1)) for n in bits}
     found: dict[str, Kind] = defaultdict(Kind)
     for example, question in asked(examples, limit):
         kind, image = found[question.kind], Image.fromarray(example.pixels)
@@ -103,6 +103,10 @@ def measured(model: Model, task: Task, limit: int, bits: list[int]) -> dict[str,
         for name, judge in (("point", is_inside), ("detect", overlaps)):
             found[name] = _places(placed, name, judge, limit, (whole, rounded))
     return dict(found)
+
+
+def _rounded(model: Model, bits: int) -> Model:
+    return replace(model, weights=Rounded(model.weights, bits))
 
 
 def asked(examples: list[Example], limit: int) -> Iterator[tuple[Example, Question]]:

@@ -55,7 +55,10 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """Both optimizers at one rate: linear warm-up to `peak`, then linear decay to its `floor`."""
+    """Both optimizers at one rate: linear warm-up to `peak`, then linear decay to its `floor`.
+
+    `cooldown` (from, to): from that step on the decay is steeper, linear to zero at the other.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Optimizer:
         steps: int,
         peak: float = 1.0,
         floor: float = 0.0,
+        cooldown: tuple[int, int] | None = None,
     ) -> None:
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
@@ -77,8 +81,12 @@ class Optimizer:
         ]
         warm_up = min(50, steps // 4)
 
-        def rate(step: int) -> float:
+        def slow(step: int) -> float:
             return peak * min((step + 1) / warm_up, 1 - (1 - floor) * step / steps)
+
+        def rate(step: int) -> float:
+            start, end = cooldown or (steps, steps)
+            return slow(step) if step <= start else slow(start) * max(0, end - step) / (end - start)
 
         self._schedules = [
             torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in self._optimizers
