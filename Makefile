@@ -21,10 +21,17 @@ DEMO_ARTIFACTS := $(foreach target,onnx gguf,$(DEMO_RECIPES:%=build/tiny-smolvlm
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: setup demo export bench report footprint check fix test clean help
+.PHONY: setup clients demo export bench report footprint check fix test clean help
+
+# What tests run in Node.js.
+NPM_READY := tests/clients/node_modules/.ready
 
 setup: $(READY) ## make .venv and install the pinned versions into it
 	@:
+
+clients: ## install what tests run in Node.js; where there is no npm they are skipped
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory -s $(NPM_READY); \
+	else echo "no npm here, so the tests of transformers.js are skipped"; fi
 
 demo: $(READY) ## export, prove and benchmark the bundled model; ends with where the report is
 	@set -e; for recipe in $(DEMO_RECIPES); do \
@@ -65,7 +72,7 @@ fix: $(READY) ## let ruff repair and format what it can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-test: $(READY) ## run the tests, without network (ARGS="-k name" for some of them)
+test: $(READY) clients ## run the tests, without network (ARGS="-k name" for some of them)
 	@$(PY) -m pytest $(ARGS)
 
 clean: ## remove what was built and all caches; .venv stays
@@ -86,3 +93,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' || \
 	  { echo "set-up failed, see above (llama-cpp-python needs a C++ compiler to build)" >&2; exit 2; }
 	@touch $@
+
+# Without scripts: onnxruntime-node's would fetch CUDA.
+$(NPM_READY): tests/clients/package-lock.json
+	@echo "Installing transformers.js for its tests (0.5 GB)."
+	@cd $(dir $<) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && \
+	  touch node_modules/.ready || echo "npm ci failed, so the tests of transformers.js are skipped"

@@ -179,7 +179,7 @@ def _footprint(command: argparse.ArgumentParser) -> None:
 def _ask(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("artifact", metavar="ARTIFACT", help="folder of an artifact (or a model, as it is)")
-    add("image", metavar="IMAGE", help="an image file")
+    add("image", nargs="?", metavar="IMAGE", help="an image file; none for a model of text alone")
     add("question", nargs="?", default="", help="what is asked, or looked for")
     add("--task", default="", metavar="NAME", help="of models with tasks of their own: detect, …")
     shares = "what is asked about: a point or a box, in shares of width and height"

@@ -57,7 +57,7 @@ def run(
     model = open_model(
         args.model, weights=args.weights, revision=args.revision, offline=args.offline
     )
-    if args.max_tiles is not None:
+    if args.max_tiles is not None and model.image is not None:
         model = replace(model, image=model.image.within(args.max_tiles))
     try:
         with showing(model, stages) as (watched, stage):

@@ -35,7 +35,7 @@ class Manifest:
     """Weights.origin: hub id and revision, or files' digests, or the seed of synthetic weights."""
     synthetic: bool
     vlm: Vlm
-    image: ImageRecipe
+    image: ImageRecipe | None
     prompt: PromptRecipe
     target: str
     recipe: str

@@ -83,7 +83,7 @@ def build(
     with new_folder(out, estimated_bytes(model, recipe)) as folder:
         stage("write")
         written = target.write(model, recipe, folder, order.layout)
-        for name, data in model.files.items():
+        for name, data in target.files(model, recipe, order.layout).items():
             (folder / name).write_bytes(data)
         manifest = _manifest(model, order, written, folder)
         if prove is not None:

@@ -17,6 +17,7 @@ from export.families.spec import (
     ImageRecipe,
     Patches,
     Shape,
+    Sight,
     Source,
     Stretch,
     Tiles,
@@ -56,26 +57,7 @@ RULES: tuple[Rule, ...] = (
         lambda m: m.text.head_dim % 2 == 0,
         "head_dim {text.head_dim} is odd, but is rotated by pairs",
     ),
-    (
-        lambda m: m.vision.hidden % m.vision.heads == 0,
-        "the vision tower's hidden_size {vision.hidden} is not a multiple of its "
-        "num_attention_heads {vision.heads}",
-    ),
-    (
-        # Not a multiple: SmolVLM-Instruct has 384 and 14, and leaves the last 6 pixels out.
-        lambda m: m.vision.image_size >= m.vision.patch_size,
-        "image_size {vision.image_size} is smaller than patch_size {vision.patch_size}",
-    ),
-    (
-        lambda m: m.vision.image_size // m.vision.patch_size % m.projector.scale == 0,
-        "a side of image_size {vision.image_size} // patch_size {vision.patch_size} patches is not "
-        "a multiple of scale_factor {projector.scale}",
-    ),
     (lambda m: 0 < m.text.norm_eps < 1, "rms_norm_eps {text.norm_eps} is not between 0 and 1"),
-    (
-        lambda m: 0 < m.vision.norm_eps < 1,
-        "layer_norm_eps {vision.norm_eps} is not between 0 and 1",
-    ),
     (
         lambda m: 1 <= m.text.rope_theta <= 1e12,
         "rope_theta {text.rope_theta} is not between 1 and 1e12",
@@ -105,6 +87,60 @@ RULES: tuple[Rule, ...] = (
         "the scale of embeddings {text.embedding_scale} is not between 0 and 10000",
     ),
     (
+        lambda m: (
+            m.text.rope_sections is None
+            or (sum(m.text.rope_sections) * 2 == m.text.head_dim and min(m.text.rope_sections) >= 0)
+        ),
+        "mrope_section {text.rope_sections} does not make up half of head_dim {text.head_dim}",
+    ),
+    (
+        lambda m: 2 <= m.text.rotated <= m.text.head_dim and m.text.rotated % 2 == 0,
+        "rope_dims {text.rope_dims} is not an even part of head_dim {text.head_dim}",
+    ),
+    (
+        lambda m: 0 <= m.text.prefix <= m.text.context,
+        "a prefix of {text.prefix} positions does not fit a context of {text.context}",
+    ),
+    (
+        lambda m: not (m.text.parallel and m.text.post_norms),
+        "a parallel block with norms after its parts",
+    ),
+    (
+        lambda m: (
+            m.region is None or all(1 <= value <= 1 << 20 for value in vars(m.region).values())
+        ),
+        "{region} has a size that is not between 1 and 1048576",
+    ),
+    (
+        lambda m: (m.vision is None) == (m.projector is None) == (m.image_token_id is None),
+        "a vision tower, a projector and an image token come together, but only some are there",
+    ),
+    (
+        lambda m: m.vision is not None or not (m.text.sees_ahead or m.region),
+        "images see ahead or have places, but there is no vision tower",
+    ),
+)
+SIGHT_RULES: tuple[tuple[Callable[[Sight], bool], str], ...] = (
+    (
+        lambda m: m.vision.hidden % m.vision.heads == 0,
+        "the vision tower's hidden_size {vision.hidden} is not a multiple of its "
+        "num_attention_heads {vision.heads}",
+    ),
+    (
+        # Not a multiple: SmolVLM-Instruct has 384 and 14, and leaves the last 6 pixels out.
+        lambda m: m.vision.image_size >= m.vision.patch_size,
+        "image_size {vision.image_size} is smaller than patch_size {vision.patch_size}",
+    ),
+    (
+        lambda m: m.vision.image_size // m.vision.patch_size % m.projector.scale == 0,
+        "a side of image_size {vision.image_size} // patch_size {vision.patch_size} patches is not "
+        "a multiple of scale_factor {projector.scale}",
+    ),
+    (
+        lambda m: 0 < m.vision.norm_eps < 1,
+        "layer_norm_eps {vision.norm_eps} is not between 0 and 1",
+    ),
+    (
         lambda m: (m.vision.positions == "rotary") == (m.projector.kind == "merge_mlp"),
         "a tower with {vision.positions} positions before a projector of kind {projector.kind}",
     ),
@@ -125,25 +161,6 @@ RULES: tuple[Rule, ...] = (
         "fullatt_block_indexes {vision.full_layers} names layers that the tower does not have",
     ),
     (
-        lambda m: (
-            m.text.rope_sections is None
-            or (sum(m.text.rope_sections) * 2 == m.text.head_dim and min(m.text.rope_sections) >= 0)
-        ),
-        "mrope_section {text.rope_sections} does not make up half of head_dim {text.head_dim}",
-    ),
-    (
-        lambda m: 2 <= m.text.rotated <= m.text.head_dim and m.text.rotated % 2 == 0,
-        "rope_dims {text.rope_dims} is not an even part of head_dim {text.head_dim}",
-    ),
-    (
-        lambda m: 0 <= m.text.prefix <= m.text.context,
-        "a prefix of {text.prefix} positions does not fit a context of {text.context}",
-    ),
-    (
-        lambda m: not (m.text.parallel and m.text.post_norms),
-        "a parallel block with norms after its parts",
-    ),
-    (
         lambda m: (m.projector.overlap is not None) == (m.projector.kind == "crops"),
         "a projector of kind {projector.kind} with {projector.overlap}",
     ),
@@ -157,12 +174,6 @@ RULES: tuple[Rule, ...] = (
             or (0 <= 2 * m.projector.overlap.margin < m.vision.side and m.projector.scale == 1)
         ),
         "{projector.overlap} does not fit crops of {vision.side} patches a side",
-    ),
-    (
-        lambda m: (
-            m.region is None or all(1 <= value <= 1 << 20 for value in vars(m.region).values())
-        ),
-        "{region} has a size that is not between 1 and 1048576",
     ),
     (
         lambda m: (m.projector.norm_eps is not None) == (m.projector.kind == "average_pool"),
@@ -184,18 +195,26 @@ def numbers(vlm: Vlm, where: str) -> Vlm:
     return checked
 
 
-def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
+def recipe(image: ImageRecipe | None, vlm: Vlm, where: str) -> None:
     """Raises UserError for an image recipe that cannot be carried out."""
+    if image is None or vlm.vision is None:
+        if (image is None) != (vlm.vision is None):
+            raise UserError(f"{where}: has only one of an image recipe and a vision tower")
+        return
+    _image_recipe(image, vlm.sight, where)
+
+
+def _image_recipe(image: ImageRecipe, sight: Sight, where: str) -> None:
+    tower, projector = sight
     match image:
         case Tiles(tile=tile, longest_edge=edge):
-            fits = tile == vlm.vision.image_size and tile <= edge <= 1 << 15
+            fits = tile == tower.image_size and tile <= edge <= 1 << 15
             found = f"tiles of {tile} pixels and a longest edge of {edge}"
-            expected = f"tiles of {vlm.vision.image_size} and an edge from there to {1 << 15}"
+            expected = f"tiles of {tower.image_size} and an edge from there to {1 << 15}"
         case Stretch(size=size):
-            fits = size == vlm.vision.image_size
-            found, expected = f"images of {size} pixels", str(vlm.vision.image_size)
+            fits = size == tower.image_size
+            found, expected = f"images of {size} pixels", str(tower.image_size)
         case Patches(patch=patch, square=square, frames=frames):
-            tower = vlm.vision
             fits = (patch, square, frames) == (tower.patch_size, tower.square, tower.frames)
             fits &= 0 < image.min_pixels <= image.max_pixels <= 1 << 28
             fits &= image.max_pixels >= (patch * square) ** 2
@@ -205,11 +224,11 @@ def recipe(image: ImageRecipe, vlm: Vlm, where: str) -> None:
                 f"{tower.patch_size}, {tower.square}, {tower.frames} and an area of 1 to 2^28"
             )
         case Crops(tile=tile, margin=margin, max_crops=crops):
-            overlap = vlm.projector.overlap
-            shared = overlap.margin * vlm.vision.patch_size if overlap else None
-            fits = tile == vlm.vision.image_size and margin == shared and 1 <= crops <= 1 << 10
+            overlap = projector.overlap
+            shared = overlap.margin * tower.patch_size if overlap else None
+            fits = tile == tower.image_size and margin == shared and 1 <= crops <= 1 << 10
             found = f"up to {crops} crops of {tile} pixels with a margin of {margin}"
-            expected = f"crops of {vlm.vision.image_size} with a margin of {shared}"
+            expected = f"crops of {tower.image_size} with a margin of {shared}"
     if not fits:
         raise UserError(f"{where}: {found}, expected {expected}")
     values = (*image.mean, *image.std, image.rescale)
@@ -288,7 +307,8 @@ def _remedy(left: list[str]) -> str:
 
 def _sizes(vlm: Vlm) -> Iterator[str]:
     for part in ("vision", "projector", "text"):
-        for name, value in vars(getattr(vlm, part)).items():
+        numbers = getattr(vlm, part)
+        for name, value in vars(numbers).items() if numbers else ():
             if name not in SIZES:
                 continue
             low, high = SIZES[name]
@@ -297,10 +317,12 @@ def _sizes(vlm: Vlm) -> Iterator[str]:
 
 
 def _relations(vlm: Vlm) -> Iterator[str]:
-    for holds, broken in RULES:
-        if not holds(vlm):
-            yield broken.format(**vars(vlm))
-    ids = {"image_token_id": (vlm.image_token_id,), "bos_token_id": (vlm.bos_token_id,)}
+    broken = [told for holds, told in RULES if not holds(vlm)]
+    if vlm.vision and vlm.projector:
+        broken += [told for holds, told in SIGHT_RULES if not holds(vlm.sight)]
+    yield from (told.format(**vars(vlm)) for told in broken)
+    image = () if vlm.image_token_id is None else (vlm.image_token_id,)
+    ids = {"image_token_id": image, "bos_token_id": (vlm.bos_token_id,)}
     for name, values in (ids | {"eos_token_id": vlm.stop_token_ids}).items():
         for value in values:
             if not 0 <= value < vlm.text.vocab:

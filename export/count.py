@@ -107,12 +107,12 @@ class Count:
 def vision_counts(vlm: Vlm, tiles: int) -> Counts:
     """Encoding `tiles` tiles; where tiles are joined, those of one image (a rotary tower: images of
     `image_size`)."""
-    v, ops = vlm.vision, Count(vlm)
+    (v, projector), ops = vlm.sight, Count(vlm)
     if v.positions == "rotary":
         network.vision(ops, vlm, (v.patches, v.patch_values))
         return Counts(tiles * ops.flops, ops.widest)
     network.vision(ops, vlm, (tiles, v.channels, v.image_size, v.image_size))
-    if vlm.projector.kind == "crops" and tiles:
+    if projector.kind == "crops" and tiles:
         network.joined_projection(ops, (1, v.patches, 2 * v.hidden))
     return Counts(ops.flops, ops.widest)
 

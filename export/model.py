@@ -18,7 +18,8 @@ class Model:
 
     name: str
     vlm: Vlm
-    image: ImageRecipe
+    image: ImageRecipe | None
+    """None: the model is for text alone."""
     prompt: PromptRecipe
     weights: Weights
     files: Mapping[str, bytes]

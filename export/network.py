@@ -17,7 +17,7 @@ def vision(ops: Ops[T], vlm: Vlm, pixels: T) -> T:
 
     Where crops of one image are joined they stay patches [T, N, H] (see `joined_projection`).
     """
-    tower = vlm.vision
+    tower, _ = vlm.sight
     learned = tower.positions == "learned"
     x = ops.linear(ops.patches(pixels, tower), "v.patch_embd", bias=learned)  # [T, N, H]
     if learned:
@@ -45,7 +45,7 @@ def _activated(ops: Ops[T], tower: Tower, x: T, block: str) -> T:
 
 def _projected(ops: Ops[T], vlm: Vlm, x: T) -> T:
     """Patches [T, N, H] -> [T, tokens_per_tile, text hidden]."""
-    tower, projector = vlm.vision, vlm.projector
+    tower, projector = vlm.sight
     if projector.kind == "merge_mlp":
         merged = ops.merge_squares(x, tower)
         inner = ops.activation(ops.linear(merged, "mm.0", bias=True), "gelu")

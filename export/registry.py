@@ -153,11 +153,10 @@ def _open(place: _Place, seed: int) -> Model:
     if place.synthetic and TOKENIZER not in files:
         from export.tokenizer import synthetic_tokenizer
 
-        files |= synthetic_tokenizer(
-            vlm, family.special_tokens, prompt.image_token, family.vocabulary
-        )
+        special = family.tokens(vlm)
+        files |= synthetic_tokenizer(vlm, special, prompt.image_token, family.vocabulary)
     tokens = Tokens(files.get(TOKENIZER), folder / TOKENIZER)
-    tokens.expect(prompt.image_token, vlm)
+    tokens.expect(prompt.image_token, vlm, family.image_tokens if vlm.vision is None else ())
     stop = _stop_ids(folder, vlm, tokens.ids(family.stop_tokens))
     vlm = check.numbers(replace(vlm, stop_token_ids=stop), str(folder / GENERATION))
     weights: Weights = (
@@ -193,8 +192,10 @@ class _Section(dict[str, Any]):
         raise UserError(f"{self._where}: '{key}' is missing; take config.json from the checkpoint")
 
 
-def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe:
+def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
     """The image recipe. transformers 5 writes processor_config.json, and reads that first."""
+    if vlm.vision is None:
+        return None
     if not family.preprocessor_file:
         image = family.image(vlm, {})
         check.recipe(image, vlm, str(folder / CONFIG))

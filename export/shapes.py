@@ -13,7 +13,8 @@ COMPONENTS = ("vision", "embedding", "decoder", "region")
 
 def shapes(vlm: Vlm) -> dict[str, Shape]:
     """Every tensor of the model in the order in which the network uses them."""
-    parts = [*_tower(vlm.vision), *_projector(vlm), *_decoder(vlm.text)]
+    parts = [] if vlm.vision is None else [*_tower(vlm.vision), *_projector(vlm)]
+    parts += _decoder(vlm.text)
     return dict(parts + ([*_region(vlm.region, vlm.text.hidden)] if vlm.region else []))
 
 
@@ -55,20 +56,21 @@ def _norm(name: str, of: Tower | Decoder) -> Iterator[tuple[str, Shape]]:
 
 
 def _projector(vlm: Vlm) -> Iterator[tuple[str, Shape]]:
-    hidden = vlm.vision.hidden
-    if vlm.projector.kind == "merge_mlp":
-        merged = hidden * vlm.projector.scale**2
+    tower, projector = vlm.sight
+    hidden = tower.hidden
+    if projector.kind == "merge_mlp":
+        merged = hidden * projector.scale**2
         for name, rows in (("mm.0", merged), ("mm.2", vlm.text.hidden)):
             yield f"{name}.weight", (rows, merged)
             yield f"{name}.bias", (rows,)
-    elif vlm.projector.kind == "average_pool":
+    elif projector.kind == "average_pool":
         yield "mm.soft_emb_norm.weight", (hidden,)
         yield "mm.input_projection.weight", (vlm.text.hidden, hidden)
-    elif vlm.projector.kind == "crops":
-        yield from _linear("mm.0", vlm.projector.inner, 2 * hidden)
-        yield from _linear("mm.1", vlm.text.hidden, vlm.projector.inner)
+    elif projector.kind == "crops":
+        yield from _linear("mm.0", projector.inner, 2 * hidden)
+        yield from _linear("mm.1", vlm.text.hidden, projector.inner)
     else:
-        yield "mm.model.fc.weight", (vlm.text.hidden, hidden * vlm.projector.scale**2)
+        yield "mm.model.fc.weight", (vlm.text.hidden, hidden * projector.scale**2)
 
 
 def _decoder(t: Decoder) -> Iterator[tuple[str, Shape]]:

@@ -76,12 +76,14 @@ class Written:
 class Target:
     """A format: its writer as "module:function" and the layouts it can arrange its files in.
 
-    `sizer`, also a "module:function", tells the bytes that the writer would write.
+    `sizer`, also a "module:function", tells the bytes that the writer would write; `dresser` gives
+    the model's own files as a layout's clients read them.
     """
 
     writer: str
     layouts: tuple[str, ...]
     sizer: str = ""
+    dresser: str = ""
 
     def write(self, model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         """Write the target's files of `model` into the empty `folder`, tensor by tensor."""
@@ -93,9 +95,21 @@ class Target:
         function: Callable[[Model, Recipe, str], Mapping[str, int]] = _function(self.sizer)
         return function(model, recipe, layout)
 
+    def files(self, model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
+        """What goes beside the target's files: the model's own, and what a client wants of them."""
+        if not self.dresser:
+            return model.files
+        function: Callable[[Model, Recipe, str], Mapping[str, bytes]] = _function(self.dresser)
+        return function(model, recipe, layout)
+
 
 TARGETS: Mapping[str, Target] = {
-    "onnx": Target("export.onnx.write:write", ("native",), "export.onnx.write:sizes"),
+    "onnx": Target(
+        "export.onnx.write:write",
+        ("native", "transformers.js", "genai"),
+        "export.onnx.write:sizes",
+        "export.onnx.write:files",
+    ),
     "gguf": Target("export.gguf.write:write", ("native", "onnx-vision"), "export.gguf.write:sizes"),
 }
 

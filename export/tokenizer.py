@@ -30,12 +30,10 @@ def synthetic_tokenizer(
     reach into the text model's own vocabulary stay plain text, as in SmolVLM-Instruct. All other
     ids are fillers that no text encodes to. Raises UserError where the vocabulary is too small.
 
-    Where no token stands for an image (None), the first special token has the id of the text's
-    begin, and the vocabulary ends with the last one.
+    Where no token stands for an image, the first special token has the id of the text's begin, and
+    the vocabulary ends with the last one; the text's begin may also be one of `vocabulary.first`.
     """
-    fixed, fixed_id = image_token, vlm.image_token_id
-    if fixed is None:
-        fixed, fixed_id = special_tokens[0], vlm.bos_token_id
+    fixed, fixed_id = _fixed(vlm, special_tokens, image_token, vocabulary)
     before, after = _around(fixed, fixed_id, vlm, special_tokens, vocabulary)
     words = fixed_id - len(before)
     tokenizer = (_sentencepiece if vocabulary.byte_fallback else _byte_level)(words, vocabulary)
@@ -66,6 +64,17 @@ def synthetic_tokenizer(
         "tokenizer_config.json": _bytes(config),
         "special_tokens_map.json": _bytes(named),
     }
+
+
+def _fixed(
+    vlm: Vlm, tokens: tuple[str, ...], image_token: str | None, vocabulary: Vocabulary
+) -> tuple[str, int]:
+    """The token whose id is known, beside which the others lie."""
+    if image_token is not None and vlm.image_token_id is not None:
+        return image_token, vlm.image_token_id
+    if vlm.bos_token_id < len(vocabulary.first):
+        return tokens[-1], vlm.text.vocab - 1
+    return tokens[0], vlm.bos_token_id
 
 
 def _around(

@@ -44,16 +44,18 @@ class Tokens:
         """The ids of those tokens that there are."""
         return tuple(self._vocab[token] for token in tokens if token in self._vocab)
 
-    def expect(self, image_token: str | None, vlm: Vlm) -> None:
+    def expect(self, image_token: str | None, vlm: Vlm, unused: tuple[str, ...] = ()) -> None:
         """Raises UserError unless image token and vocabulary are those of the model.
 
-        Where no token stands for an image, the begin of a text tells tokenizers apart.
+        Where no token stands for an image, the begin of a text tells tokenizers apart. `unused`
+        tokens may lie behind the model's vocabulary.
         """
         if image_token is None:
             self._expect_begin(vlm)
         else:
             self._expect_image_token(image_token, vlm)
-        last, highest = max(self._vocab.items(), key=lambda item: item[1])
+        used = (item for item in self._vocab.items() if item[0] not in unused)
+        last, highest = max(used, key=lambda item: item[1])
         if highest >= vlm.text.vocab:
             raise UserError(
                 f"{self._path}: {short(last)!r} has id {highest}, but config.json has vocab_size "

@@ -147,16 +147,20 @@ def grid(size: Size, recipe: Tiles) -> Grid:
     raise UserError(f"max_tiles {recipe.max_tiles} is too few for any image; give 1 or more")
 
 
-def one_tile(recipe: ImageRecipe) -> ImageRecipe:
-    """The same recipe, with images of one tile."""
+def one_tile(recipe: ImageRecipe | None) -> ImageRecipe | None:
+    """The same recipe, if there is one, with images of one tile."""
+    if recipe is None:
+        return None
     if isinstance(recipe, Tiles):
         return replace(recipe, longest_edge=recipe.tile)
     return recipe.within(1)
 
 
-def edge(recipe: ImageRecipe) -> int:
-    """Pixels of an image's longest edge that the recipe makes use of."""
+def edge(recipe: ImageRecipe | None) -> int | None:
+    """Pixels of an image's longest edge that the recipe makes use of; None without a recipe."""
     match recipe:
+        case None:
+            return None
         case Tiles(longest_edge=longest):
             return longest
         case Stretch(size=size):

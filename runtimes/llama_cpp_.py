@@ -50,6 +50,7 @@ class LlamaBackend:
             raise
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        assert self._tower is not None, "the preparer refuses images of models for text alone"
         return self._tower.encode(images)
 
     def extend(
@@ -62,24 +63,28 @@ class LlamaBackend:
         return self._decoder.extend(ids, features, self._vlm.image_token_id, past)
 
     def close(self) -> None:
-        self._tower.close()
+        if self._tower is not None:
+            self._tower.close()
         self._decoder.close()
 
 
-def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int) -> Tower:
+def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int) -> Tower | None:
+    if artifact.manifest.vlm.vision is None:
+        return None
     from runtimes.llama_cpp_vision import MtmdTower
 
     return MtmdTower(checked_mmproj(artifact), text_model, artifact.manifest.vlm, threads)
 
 
-def _onnx_tower(artifact: Artifact, _text_model: Any, threads: int) -> Tower:
+def _onnx_tower(artifact: Artifact, _text_model: Any, threads: int) -> Tower | None:
     from runtimes.onnxruntime_vision import OnnxTower
 
     return OnnxTower(artifact, threads)
 
 
-TOWERS: Mapping[str, Callable[[Artifact, Any, int], Tower]] = {
+TOWERS: Mapping[str, Callable[[Artifact, Any, int], Tower | None]] = {
     "native": _mtmd_tower,
     "onnx-vision": _onnx_tower,
 }
-"""By the artifact's layout: mmproj through mtmd, or the onnx target's graphs."""
+"""By the artifact's layout: mmproj through mtmd, or the onnx target's graphs; None for models for
+text alone."""

@@ -62,7 +62,7 @@ class LlamaDecoder:
         self._batch = _Batch(min(batch, context))
 
     def extend(
-        self, ids: IntArray, features: FloatArray | None, image_token_id: int, past: int
+        self, ids: IntArray, features: FloatArray | None, image_token_id: int | None, past: int
     ) -> FloatArray:
         """Append positions after the first `past` ones; the last one's logits [vocab], copied."""
         if past < self._length and not llama.llama_memory_seq_rm(self._memory, 0, past, -1):
@@ -142,7 +142,7 @@ def _empty_batch() -> Any:
     return llama.llama_batch()
 
 
-def runs(ids: IntArray, features: FloatArray | None, image_token_id: int) -> Iterator[Run]:
+def runs(ids: IntArray, features: FloatArray | None, image_token_id: int | None) -> Iterator[Run]:
     """Runs of text and of image tokens in order; without features everything is text."""
     if features is None:
         yield 0, len(ids), False

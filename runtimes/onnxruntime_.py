@@ -13,7 +13,7 @@ from export.artifact import Artifact
 from export.errors import UserError
 from export.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Session
-from runtimes.onnxruntime_graph import open_graph
+from runtimes.onnxruntime_graph import inputs_of, open_graph
 from runtimes.onnxruntime_vision import PARTS, OnnxTower
 from runtimes.places import Head
 from runtimes.positions import of_text
@@ -48,6 +48,8 @@ class OnnxBackend:
             if part not in PARTS
         }
         self._embed, self._decoder = (self._graphs[part] for part in ("embedding", "decoder"))
+        self._takes = inputs_of(self._decoder)
+        self._merges = "image_features" in inputs_of(self._embed)
         self.context = context
         if context > min(self._text.context, STORED_POSITIONS):
             raise UserError(
@@ -58,7 +60,8 @@ class OnnxBackend:
         self._mask = np.ones((1, context), np.int64)
         self._binding = self._decoder.io_binding()
         self._cache = self._bind_cache()
-        self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
+        if "num_logits_to_keep" in self._takes:
+            self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
         # Bound once, as the cache is: asking the binding for its outputs wraps every one of them.
         self._logits = np.zeros((1, 1, manifest.vlm.text.vocab), np.float32)
         self._bound = ort.OrtValue.ortvalue_from_numpy(self._logits)
@@ -78,15 +81,13 @@ class OnnxBackend:
         past: int,
         positions: IntArray | None = None,
     ) -> FloatArray:
-        embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
-        place_features(embeds[0], ids, features, self._image_token_id)
         binding = self._binding
-        binding.bind_cpu_input("inputs_embeds", embeds)
+        binding.bind_cpu_input("inputs_embeds", self._embedded(ids, features))
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
         numbers = number_images(
             self._images, ids, features, past, self._image_token_id, self._text.prefix
         )
-        if self._text.sees_ahead:
+        if "image_numbers" in self._takes:
             binding.bind_cpu_input("image_numbers", numbers[None])
         if self._text.rope_sections is not None:
             positions = of_text(past, len(ids)) if positions is None else positions
@@ -94,6 +95,20 @@ class OnnxBackend:
         self._decoder.run_with_iobinding(binding)
         logits: FloatArray = self._logits[0, 0].copy()
         return logits
+
+    def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
+        """Embeddings [1, n, width] of the ids with the images' rows in their places."""
+        columns = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
+        if features is not None and columns:  # marks: see export.onnx.layouts
+            features = np.pad(features, ((0, 0), (0, columns)), constant_values=1)
+        if self._merges:
+            none = np.zeros((0, self._text.hidden + columns), np.float32)
+            fed = {"input_ids": ids[None], "image_features": none if features is None else features}
+            merged: FloatArray = self._embed.run(None, fed)[0]
+            return merged
+        embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
+        place_features(embeds[0], ids, features, self._image_token_id)
+        return embeds
 
     def close(self) -> None:
         del self._binding, self._bound, self._cache, self._embed, self._decoder

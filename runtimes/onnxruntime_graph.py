@@ -30,6 +30,11 @@ def open_graph(path: Path, threads: int, device: str = "cpu") -> ort.InferenceSe
     return session
 
 
+def inputs_of(graph: ort.InferenceSession) -> frozenset[str]:
+    """Names of its inputs: what a layout (export.onnx.layouts) has of them."""
+    return frozenset(value.name for value in graph.get_inputs())
+
+
 def _give_back() -> None:
     """Return what the C library keeps of the memory that loading freed (glibc only).
 

@@ -3,12 +3,15 @@
 NOT aware of prompts or of decoders.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from export.artifact import Artifact
 from runtimes.base import FloatArray
 from runtimes.crops import joined
-from runtimes.onnxruntime_graph import open_graph
+from runtimes.onnxruntime_graph import inputs_of, open_graph
 from runtimes.prepare import Pixels
 
 PARTS = ("vision", "projection")
@@ -26,30 +29,44 @@ class OnnxTower:
             for part, files in manifest.components.items()
             if part in PARTS
         }
+        graphs = self._graphs.values()
+        self._padded = any("pixel_attention_mask" in inputs_of(graph) for graph in graphs)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """Tile by tile: no slower than all at once on a CPU, and a small part of the memory."""
+        """Tile by tile: no slower than all at once on a CPU, and a small part of the memory.
+
+        Of layouts whose features are marked (export.onnx.layouts), the marks are left out.
+        """
         features = [self._encoded(image) for image in images]
-        return np.concatenate([feature.reshape(-1, self._vlm.text.hidden) for feature in features])
+        rows = [feature.reshape(-1, feature.shape[-1]) for feature in features]
+        return np.concatenate([row[:, : self._vlm.text.hidden] for row in rows])
 
     def _encoded(self, image: Pixels) -> FloatArray:
+        tower, projector = self._vlm.sight
         vision = self._graphs["vision"]
         if image.cells is not None:
-            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            rows, cols = (edge * tower.square for edge in image.cells)
             sizes = np.array([[1, rows, cols]])
             whole: FloatArray = vision.run(
                 None, {"pixel_values": image.values, "image_grid_thw": sizes}
             )[0]
             return whole
-        tiles = (vision.run(None, {"pixel_values": tile[None]})[0] for tile in image.values)
-        overlap = self._vlm.projector.overlap
+        tiles = (vision.run(None, self._fed(tile[None]))[0] for tile in image.values)
+        overlap = projector.overlap
         if overlap is None:
             found: FloatArray = np.concatenate(list(tiles))
             return found
         patches = (tile[0] for tile in tiles)
-        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
+        both = joined(patches, image.rows, image.cols, tower.side, overlap)
         features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
         return features
+
+    def _fed(self, tiles: FloatArray) -> dict[str, NDArray[Any]]:
+        """Tiles [T, C, h, w] as the graph takes them; of a padded batch, as its one sample."""
+        if not self._padded:
+            return {"pixel_values": tiles}
+        there = np.ones((1, len(tiles), *tiles.shape[2:]), np.bool_)
+        return {"pixel_values": tiles[None], "pixel_attention_mask": there}
 
     def close(self) -> None:
         self._graphs.clear()

@@ -14,7 +14,7 @@ Cells = tuple[int, int]
 """Rows and columns of an image's tokens."""
 
 
-def positions(ids: IntArray, image_token_id: int, images: Iterable[Cells]) -> IntArray:
+def positions(ids: IntArray, image_token_id: int | None, images: Iterable[Cells]) -> IntArray:
     """Time, row and column [3, n] of the prompt's ids, in which the images' tokens stand in order.
 
     All tokens of an image have one time; its rows and columns count from there, and what follows it

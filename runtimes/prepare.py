@@ -50,10 +50,10 @@ class Preparer:
 
     def __init__(
         self,
-        image: ImageRecipe,
+        image: ImageRecipe | None,
         prompt: PromptRecipe,
         tokenizer_json: bytes | Path,
-        image_token_id: int,
+        image_token_id: int | None,
     ) -> None:
         """Raises UserError where the tokenizer cannot be read or is not this prompt's."""
         self.image_token_id = image_token_id
@@ -116,13 +116,21 @@ class Preparer:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _images(self, request: Request) -> tuple[str, tuple[Pixels, ...]]:
+        recipe = self._image
+        if recipe is None:
+            if request.images:
+                raise UserError(
+                    f"this model is for text alone, but {len(request.images)} images were given; "
+                    f"ask without an image"
+                )
+            return "", ()
         plain = tuple(
-            rgb(image, f"image {number} of the request", self._image.transparency)
+            rgb(image, f"image {number} of the request", recipe.transparency)
             for number, image in enumerate(request.images, start=1)
         )
         key = _digest(plain)
         if not request.reuse or key != self._last[0]:
-            self._last = (key, tuple(pixels(image, self._image) for image in plain))
+            self._last = (key, tuple(pixels(image, recipe) for image in plain))
         return self._last
 
     def _expect_image_token(self) -> None:

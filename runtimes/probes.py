@@ -4,11 +4,12 @@ They need no data set and are the same for every model, so proofs of one model c
 NOT aware of models or runtimes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
 WHITE = (255, 255, 255)
+SMALL = 16
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,13 @@ class Probe:
     answer: str
 
 
-def probes(edge: int) -> tuple[Probe, ...]:
-    """The probes with images of about `edge` pixels: square, wide, tall, two, and none at all."""
+def probes(edge: int | None) -> tuple[Probe, ...]:
+    """The probes with images of about `edge` pixels: square, wide, tall, two, and none at all.
+
+    None is for models that take no images: the same questions without them.
+    """
+    if edge is None:
+        return tuple(replace(probe, images=()) for probe in probes(SMALL))
     shape, text, chart = _shape(edge), _text(edge), _chart(edge)
     return (
         Probe("shape", (shape,), "what color is the shape?", " red"),

@@ -34,13 +34,15 @@ def compare(model: Model) -> dict[str, Any]:
     from transformers import AutoProcessor
 
     try:
+        # Where there is no processor, this is the tokenizer.
         processor = AutoProcessor.from_pretrained(model.folder)  # type: ignore[no-untyped-call]
     except (ImportError, ValueError) as error:  # videos want num2words and torchvision
         if isinstance(error, ValueError) and "torchvision" not in str(error):
             raise
         return {"skipped": " ".join(str(error).split())[:200]}
-    preparer = preparer_of(replace(model, image=model.image.within(None)))
-    asked = probes(edge(model.image))
+    image = None if model.image is None else model.image.within(None)
+    preparer = preparer_of(replace(model, image=image))
+    asked = probes(edge(image))
     differences = [_pixel_difference(probe, processor, preparer) for probe in asked]
     ids = [_ids_equal(probe, processor, preparer) for probe in asked]
     return {
@@ -73,8 +75,9 @@ def _processed(probe: Probe, processor: Any) -> Any:
     content = [{"type": "image"}] * len(probe.images)
     content.append({"type": "text", "text": probe.question})
     text = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
-    images = [list(probe.images)] if probe.images else None
-    begun = text.startswith(processor.tokenizer.bos_token or "\0")  # as apply_chat_template tells
-    return processor(text=text, images=images, return_tensors="np", add_special_tokens=not begun)
+    images = {"images": [list(probe.images)]} if probe.images else {}
+    tokenizer = getattr(processor, "tokenizer", processor)
+    begun = text.startswith(tokenizer.bos_token or "\0")  # as apply_chat_template tells
+    return processor(text=text, return_tensors="np", add_special_tokens=not begun, **images)

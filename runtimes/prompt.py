@@ -24,7 +24,7 @@ def prompt_text(prompt: Prompt, question: str, cuts: Iterable[Cut]) -> str:
 
 def image_text(prompt: Prompt, rows: int, cols: int, tokens_per_tile: int) -> str:
     """One image's place in the prompt: `tokens_per_tile` image tokens a tile, with their marks."""
-    tokens = prompt.image_token * tokens_per_tile
+    tokens = (prompt.image_token or "") * tokens_per_tile
     if rows * cols == 1:
         return _filled(prompt.single, tokens=tokens)
     text = ""

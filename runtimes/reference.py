@@ -89,9 +89,10 @@ class TorchBackend:
 
     def _encoded(self, image: Pixels) -> FloatArray:
         """Features of one image [tokens, hidden]."""
-        overlap = self._vlm.projector.overlap
+        tower, projector = self._vlm.sight
+        overlap = projector.overlap
         if image.cells is not None:
-            rows, cols = (edge * self._vlm.vision.square for edge in image.cells)
+            rows, cols = (edge * tower.square for edge in image.cells)
             self._ops.patch_grid = rows, cols
         if overlap is None:
             features = network.vision(self._ops, self._vlm, torch.from_numpy(image.values))
@@ -99,7 +100,7 @@ class TorchBackend:
             return tiles
         crops = (torch.from_numpy(crop[None]) for crop in image.values)
         patches = (network.vision(self._ops, self._vlm, crop)[0].numpy() for crop in crops)
-        both = joined(patches, image.rows, image.cols, self._vlm.vision.side, overlap)
+        both = joined(patches, image.rows, image.cols, tower.side, overlap)
         found = network.joined_projection(self._ops, torch.from_numpy(both)[None])
         tokens: FloatArray = found[0].numpy()
         return tokens

@@ -120,12 +120,14 @@ class GreedySession:
         return int(np.argmax(logits))
 
     def _places(self, prepared: Prepared, logits: FloatArray) -> Iterator[Event]:
+        placeholder = self._preparer.image_token_id
         assert prepared.task is not None
+        assert placeholder is not None
         found = places(
             cast(Places, self._backend),
             logits,
             len(prepared.ids),
-            placeholder=self._preparer.image_token_id,
+            placeholder=placeholder,
             stop=self._stop,
             sized=prepared.task.answer == "boxes",
             most=prepared.task.most,
@@ -166,7 +168,7 @@ def number_images(
     ids: IntArray,
     features: FloatArray | None,
     past: int,
-    image_token_id: int,
+    image_token_id: int | None,
     prefix: int = 0,
 ) -> IntArray:
     """Which image each position belongs to, for decoders whose images see ahead.
@@ -188,7 +190,7 @@ def number_images(
 
 
 def place_features(
-    embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int
+    embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int | None
 ) -> None:
     """Overwrite the rows [positions, hidden] of image tokens with `features`, in order.
 

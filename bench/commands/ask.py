@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from bench.jobs.subjects import detokenizer, load, within_tiles
+from bench.jobs.subjects import detokenizer, load, vlm, within_tiles
 from bench.machine.environment import usable_cpus
 from bench.machine.memory import peak_bytes
 from bench.measure import Stopwatch, Timing, timed
@@ -21,11 +21,9 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask once. With --json the last line is an object; see `answer_line`."""
-    if not arguments.question and not arguments.task:
-        raise UserError("nothing is asked; give a question, or --task with what the model can do")
-    image = load_image(arguments.image)
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
     loaded = within_tiles(loaded, arguments.max_tiles)
+    request = _request(arguments, sees=vlm(loaded).vision is not None)
     manifest = loaded.manifest if isinstance(loaded, Artifact) else None
     target, layout = (manifest.target, manifest.layout) if manifest else (None, None)
     runtime = _runtime(arguments.runtime, target, layout)
@@ -34,13 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
     session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
     text = detokenizer(loaded)
     watch = Stopwatch()
-    request = Request(
-        arguments.question,
-        (image,),
-        max_tokens=arguments.max_tokens,
-        task=arguments.task,
-        place=arguments.place,
-    )
     printer, places = _Printer(text), []
     for event in watch.watch(session.generate(request)):
         if event.token is not None:
@@ -56,6 +47,27 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.write(line + "\n" if arguments.json else "")
     sys.stderr.write("" if arguments.json else _timings(timing, load_s, peak) + "\n")
     return 0
+
+
+def _request(arguments: argparse.Namespace, sees: bool) -> Request:
+    """What is asked; the only word of a model for text alone is the question.
+
+    Raises UserError where nothing is asked, or the image is missing or cannot be read.
+    """
+    image, question = arguments.image, arguments.question
+    if not sees and not question:
+        image, question = None, image
+    if not question and not arguments.task:
+        raise UserError("nothing is asked; give a question, or --task with what the model can do")
+    if sees and image is None:
+        raise UserError("no image is given; name its file before the question")
+    return Request(
+        question or "",
+        () if image is None else (load_image(image),),
+        max_tokens=arguments.max_tokens,
+        task=arguments.task,
+        place=arguments.place,
+    )
 
 
 def answer_line(

@@ -76,6 +76,7 @@ def plan(sources: Sequence[Source], choices: Choices) -> Plan:
             or choices.runtimes[case.runtime].unavailable(case.subject.layout)
             or task.unavailable()
             or _unfit(source, task, reference)
+            or _unseen(source, task, choices.options)
         )
         if reason:
             skips.append(Skip(case, reason))
@@ -126,6 +127,12 @@ def _unfit(source: Source, task: Task, reference: str | None) -> str | None:
     if task.needs_reference and reference is None:
         return f"'{source.subject.model}' is not in models.yaml; name its checkpoint by --reference"
     return None
+
+
+def _unseen(source: Source, task: Task, options: Options) -> str | None:
+    if source.sees or (task.takes_text and options.prompt == "text"):
+        return None
+    return "its model takes no images" + (", choose --prompt text" if task.takes_text else "")
 
 
 def _reference(source: Source, choices: Choices) -> str | None:

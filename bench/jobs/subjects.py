@@ -26,6 +26,8 @@ class Source:
     location: str
     weights: WeightsKind | None = None
     """Of a model: "synthetic" for random values instead of its own."""
+    sees: bool = True
+    """False: its model is for text alone."""
     problem: str | None = None
     """Why there is nothing to measure: it could not be exported."""
 
@@ -44,20 +46,22 @@ def load(
 
 def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model:
     """The same, but its images are cut into at most so many tiles; None changes nothing."""
-    if most is None:
+    recipe = loaded.manifest.image if isinstance(loaded, Artifact) else loaded.image
+    if most is None or recipe is None:
         return loaded
+    image = recipe.within(most)
     if isinstance(loaded, Artifact):
-        image = loaded.manifest.image.within(most)
         return replace(loaded, manifest=replace(loaded.manifest, image=image))
-    return replace(loaded, image=loaded.image.within(most))
+    return replace(loaded, image=image)
 
 
 def source(location: str, offline: bool = False, weights: WeightsKind | None = None) -> Source:
     """What is at a location, identified."""
     loaded = load(location, offline, weights)
+    sees = vlm(loaded).vision is not None
     if isinstance(loaded, Artifact):
-        return Source(_artifact(loaded), location)
-    return Source(checkpoint(loaded), location, weights)
+        return Source(_artifact(loaded), location, sees=sees)
+    return Source(checkpoint(loaded), location, weights, sees)
 
 
 def weight_files(loaded: Artifact | Model) -> list[Path]:

@@ -38,6 +38,8 @@ class Task:
     summary: str
     repeated: bool = False
     """Measured in several rounds, each in a process of its own."""
+    takes_text: bool = False
+    """Can be done without images, where the options' prompt is text."""
     needs_training: bool = False
     """Meaningless with random weights."""
     needs_reference: bool = False
@@ -61,6 +63,7 @@ TASKS: Mapping[str, Task] = {
         "bench.tasks.latency",
         "time and memory of loading, encoding, prefill and decoding, at exact lengths",
         repeated=True,
+        takes_text=True,
     ),
     "easy-vqa": Task(
         "bench.tasks.easy_vqa",

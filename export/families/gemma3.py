@@ -1,9 +1,11 @@
-"""Gemma 3 with images (transformers: Gemma3ForConditionalGeneration): SigLIP, average pool, Gemma.
+"""Gemma 3 (transformers: Gemma3ForConditionalGeneration): SigLIP, average pool, Gemma.
 
-Gemma Team 2025, "Gemma 3 Technical Report". The text-only sizes have no tower and are not read.
+Gemma Team 2025, "Gemma 3 Technical Report". The sizes for text alone (1B and 270M, transformers:
+Gemma3ForCausalLM) are the same decoder without tower and projector.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isqrt, sqrt
 from typing import Any
 
@@ -12,6 +14,7 @@ from export.families import siglip
 from export.families.config import activation, token_ids
 from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
 from export.families.spec import (
+    Client,
     Decoder,
     Family,
     Gguf,
@@ -28,6 +31,7 @@ from export.families.spec import (
 )
 from export.shapes import shapes
 
+TEXT_ONLY, IMAGE_TOKEN = "gemma3_text", "<image_soft_token>"
 # Defaults of SiglipVisionConfig: hub configs leave keys out.
 TOWER = Tower(12, 768, 3072, 12, 224, 16, 1e-6, "gelu_tanh")
 # Steps that the recipe always takes (2 is PIL's number of BILINEAR).
@@ -50,18 +54,32 @@ PLAIN: Json = {
 
 def read(config: Json) -> Vlm:
     """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
-    vision = siglip.tower(config.get("vision_config", {}), TOWER)
-    text = config["text_config"]
     # Defaults from here on are Gemma3Config's and Gemma3TextConfig's.
-    side = isqrt(config.get("mm_tokens_per_image", 256))
-    return Vlm(
+    sees = config.get("model_type") != TEXT_ONLY
+    text = config["text_config"] if sees else config
+    decoder = _decoder(text, bool(config.get("tie_word_embeddings", True)))
+    vlm = Vlm(
         family="gemma3",
-        vision=vision,
-        projector=Projector("average_pool", vision.side // side, vision.norm_eps),
-        text=_decoder(text, bool(config.get("tie_word_embeddings", True))),
-        image_token_id=config.get("image_token_index", config.get("image_token_id", 262144)),
+        vision=None,
+        projector=None,
+        text=decoder,
+        image_token_id=None,
         bos_token_id=text.get("bos_token_id", 2),
         stop_token_ids=token_ids(config.get("eos_token_id", text.get("eos_token_id", 1))),
+    )
+    return _seeing(vlm, config) if sees else vlm
+
+
+def _seeing(vlm: Vlm, config: Json) -> Vlm:
+    """The same with the tower of `config`; in an image all positions see each other."""
+    vision = siglip.tower(config.get("vision_config", {}), TOWER)
+    side = isqrt(config.get("mm_tokens_per_image", 256))
+    return replace(
+        vlm,
+        vision=vision,
+        projector=Projector("average_pool", vision.side // side, vision.norm_eps),
+        text=replace(vlm.text, image_attention="bidirectional"),
+        image_token_id=config.get("image_token_index", config.get("image_token_id", 262144)),
     )
 
 
@@ -91,7 +109,6 @@ def _decoder(text: Json, tied: bool) -> Decoder:
         post_norms=True,
         attention_scale=1 / sqrt(text.get("query_pre_attn_scalar", 256)),
         embedding_scale=sqrt(hidden),
-        image_attention="bidirectional",
     )
 
 
@@ -131,7 +148,8 @@ def _local_layers(text: Json, layers: int) -> tuple[int, ...]:
 
 def sources(vlm: Vlm) -> dict[str, Source]:
     """Checkpoint names of the canonical tensors; Gemma's RMS norms multiply by 1 + weight."""
-    return {name: _source(name) for name in shapes(vlm)}
+    decoder = "model" if vlm.vision is None else "language_model.model"
+    return {name: _source(name, decoder) for name in shapes(vlm)}
 
 
 def image(vlm: Vlm, preprocessor: Json) -> Stretch:
@@ -140,7 +158,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Stretch:
     Raises UserError for settings that the recipe cannot express.
     """
     expect_steps(preprocessor, STEPS)
-    edge = vlm.vision.image_size
+    edge = vlm.sight.vision.image_size
     size = preprocessor.get("size", {"height": edge, "width": edge})
     if size != {"height": edge, "width": edge}:
         raise UserError(
@@ -158,26 +176,24 @@ def image(vlm: Vlm, preprocessor: Json) -> Stretch:
 def prompt(vlm: Vlm, config: Json) -> Prompt:
     """One user turn of the chat template, images written out as processing_gemma3.py does."""
     before, after = "<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
-    return Prompt(
+    text = Prompt(text_only=before + "{question}" + after, strip=True)
+    if vlm.vision is None:
+        return text
+    return replace(
+        text,
         with_images=before + "{images}{question}" + after,
-        text_only=before + "{question}" + after,
-        tile="",
-        row_end="",
-        overview="",
         single="\n\n<start_of_image>{tokens}<end_of_image>\n\n",
-        image_token="<image_soft_token>",
+        image_token=IMAGE_TOKEN,
         tokens_per_tile=vlm.tokens_per_tile,
-        strip=True,
     )
 
 
 PARTS: Mapping[str, str] = {
-    "token_embd.weight": "language_model.model.embed_tokens.weight",
-    "output_norm.weight": "language_model.model.norm.weight",
-    "output.weight": "language_model.lm_head.weight",
+    "output.weight": "lm_head.weight",
     "mm.soft_emb_norm.weight": "multi_modal_projector.mm_soft_emb_norm.weight",
     "mm.input_projection.weight": "multi_modal_projector.mm_input_projection_weight",
 }
+TEXT: Mapping[str, str] = {"token_embd.weight": "embed_tokens", "output_norm.weight": "norm"}
 BLOCK: Mapping[str, str] = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -195,7 +211,8 @@ BLOCK: Mapping[str, str] = {
 }
 
 
-def _source(canonical: str) -> Source:
+def _source(canonical: str, decoder: str) -> Source:
+    """`decoder` is where the text model's tensors are."""
     if canonical.startswith("v."):
         return Source((f"vision_tower.vision_model.{siglip.hub_name(canonical)}",))
     if canonical == "mm.input_projection.weight":
@@ -203,13 +220,15 @@ def _source(canonical: str) -> Source:
     transform: Transform = "add_one" if canonical.endswith("norm.weight") else ""
     if canonical in PARTS:
         return Source((PARTS[canonical],), transform)
+    if canonical in TEXT:
+        return Source((f"{decoder}.{TEXT[canonical]}.weight",), transform)
     index, _, part = canonical.removeprefix("blk.").removesuffix(".weight").partition(".")
-    return Source((f"language_model.model.layers.{index}.{BLOCK[part]}.weight",), transform)
+    return Source((f"{decoder}.layers.{index}.{BLOCK[part]}.weight",), transform)
 
 
 GEMMA3 = Family(
     name="gemma3",
-    model_types=("gemma3",),
+    model_types=("gemma3", TEXT_ONLY),
     read=read,
     sources=sources,
     image=image,
@@ -219,8 +238,9 @@ GEMMA3 = Family(
         "<end_of_turn>",
         "<start_of_image>",
         "<end_of_image>",
-        "<image_soft_token>",
+        IMAGE_TOKEN,
     ),
+    image_tokens=(IMAGE_TOKEN,),
     gguf=Gguf(
         arch="gemma3",
         projector_type="gemma3",
@@ -241,7 +261,7 @@ GEMMA3 = Family(
         ("model.language_model.", "language_model.model."),
         ("model.vision_tower.", "vision_tower."),
         ("model.multi_modal_projector.", "multi_modal_projector."),
-        ("lm_head.", "language_model.lm_head."),
+        ("language_model.lm_head.", "lm_head."),
         *(
             (f"vision_tower.{part}.", f"vision_tower.vision_model.{part}.")
             for part in ("embeddings", "encoder", "post_layernorm")
@@ -259,4 +279,18 @@ GEMMA3 = Family(
         own=0,  # its image token belongs to the text model's vocabulary
         byte_fallback=True,
     ),
+    clients={
+        "transformers.js": Client(
+            "gemma3",
+            text_model_type="gemma3_text",
+            processor="Gemma3Processor",
+            image_processor="Gemma3ImageProcessor",
+            tokens_key="image_seq_length",
+            limits=(
+                "transformers.js shrinks images without smoothing, so of an image of another size "
+                "than the tower's it sees different pixels",
+            ),
+        ),
+        "genai": Client("gemma3", image_tokens=256),
+    },
 )

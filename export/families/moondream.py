@@ -99,7 +99,7 @@ def read(config: Json) -> Vlm:
     )
     _expect("vision.proj_out_dim", vision.get("proj_out_dim", 2048), hidden)
     _expect("region.dim", region.get("dim", 2048), hidden)
-    _expect("text.prefix_attn", vlm.text.prefix, 1 + vlm.vision.patches)
+    _expect("text.prefix_attn", vlm.text.prefix, 1 + vlm.sight.vision.patches)
     for name, part in (("text", text), ("region", region)):
         _expect(f"{name}.group_size", part.get("group_size"), None)
     return vlm
@@ -176,11 +176,11 @@ def _generation(tokenizer: Json) -> Generation:
 
 def image(vlm: Vlm, preprocessor: Json) -> Crops:
     """Image recipe; the author's code has it in image_crops.py, and no file beside it."""
-    overlap = vlm.projector.overlap
+    overlap = vlm.sight.projector.overlap
     assert overlap is not None
     return Crops(
-        tile=vlm.vision.image_size,
-        margin=overlap.margin * vlm.vision.patch_size,
+        tile=vlm.sight.vision.image_size,
+        margin=overlap.margin * vlm.sight.vision.patch_size,
         max_crops=overlap.crops,
         mean=HALF,
         std=HALF,
@@ -193,10 +193,12 @@ def prompt(vlm: Vlm, config: Json) -> Templates:
     tokenizer = _section(_section(config, "config"), "tokenizer")
     generation = _generation(tokenizer)
     known = {**generation.templates, **_section(tokenizer, "templates")}
+    placeholder = vlm.image_token_id
+    assert placeholder is not None, "Moondream has images"
     return Templates(
         start=(vlm.bos_token_id,),
-        placeholder=vlm.image_token_id,
-        image_positions=vlm.vision.patches,
+        placeholder=placeholder,
+        image_positions=vlm.sight.vision.patches,
         tasks=dict(_tasks({key: ids for key, ids in known.items() if ids}, generation)),
         never_later=tuple(tokenizer.get("answer_id", id_) for id_ in generation.answer),
     )
@@ -275,7 +277,7 @@ QKV = ("attn_q", "attn_k", "attn_v")
 
 
 def _source(canonical: str, vlm: Vlm) -> Source:
-    tower = vlm.vision
+    tower = vlm.sight.vision
     if canonical == "v.patch_embd.weight":
         columns = tower.channels * tower.patch_size**2
         return Source(("model.vision.patch_emb.weight",), stored=(tower.hidden, columns))

@@ -10,6 +10,7 @@ from export.errors import UserError
 from export.families.config import activation, token_ids
 from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
 from export.families.spec import (
+    Client,
     Decoder,
     Family,
     Gguf,
@@ -129,7 +130,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Patches:
         frames=preprocessor.get("temporal_patch_size", 2),
         min_pixels=least,
         max_pixels=most,
-        tile=vlm.vision.image_size,
+        tile=vlm.sight.vision.image_size,
         mean=channels({"image_mean": CLIP_MEAN} | dict(preprocessor), "image_mean"),
         std=channels({"image_std": CLIP_STD} | dict(preprocessor), "image_std"),
         rescale=rescale(preprocessor),
@@ -245,4 +246,19 @@ QWEN2_5_VL = Family(
         ),
         own=151643,
     ),
+    clients={
+        "transformers.js": Client(
+            "qwen2_5_vl",
+            text_model_type="qwen2_5_vl_text",
+            processor="Qwen2_5_VLProcessor",
+            image_processor="Qwen2VLImageProcessor",
+            limits=(
+                "transformers.js takes one image a prompt: its processor makes frames of one video "
+                "of several",
+                "transformers.js shrinks images without smoothing, so of an image whose edges are "
+                "no multiples of a square of patches it sees different pixels",
+            ),
+        ),
+        "genai": Client("qwen2_5_vl"),
+    },
 )

@@ -7,6 +7,7 @@ from export.families import siglip
 from export.families.config import activation, token_ids
 from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
 from export.families.spec import (
+    Client,
     Decoder,
     Family,
     Gguf,
@@ -75,11 +76,12 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
     Raises UserError for settings that the recipe cannot express.
     """
     expect_steps(preprocessor, STEPS)
-    tile = _longest_edge(preprocessor, "max_image_size", vlm.vision.image_size)
-    if tile != vlm.vision.image_size:
+    own = vlm.sight.vision.image_size
+    tile = _longest_edge(preprocessor, "max_image_size", own)
+    if tile != own:
         raise UserError(
             f"{PREPROCESSOR}: max_image_size {tile} is not the vision tower's image_size "
-            f"{vlm.vision.image_size} of config.json; take both files from the same checkpoint"
+            f"{own} of config.json; take both files from the same checkpoint"
         )
     return Tiles(
         tile=tile,
@@ -184,4 +186,18 @@ SMOLVLM = Family(
     ),
     stop_tokens=("<end_of_utterance>",),
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
+    clients={
+        "transformers.js": Client(
+            "idefics3",
+            text_model_type="llama",
+            processor="Idefics3Processor",
+            image_processor="Idefics3ImageProcessor",
+            tokens_key="image_seq_len",
+            padded_tiles=True,
+            limits=(
+                "transformers.js resizes with other filters than Pillow, so of an image that is "
+                "not one tile already it sees slightly different pixels",
+            ),
+        ),
+    },
 )

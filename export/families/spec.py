@@ -5,7 +5,7 @@ NOT aware of torch, ONNX, GGUF or of where weights come from.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Json = Mapping[str, Any]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
@@ -197,29 +197,49 @@ class Region:
     size_bins: int
 
 
-@dataclass(frozen=True)
-class Vlm:
-    """The numbers of one model: everything that decides names, shapes and arithmetic."""
+class Sight(NamedTuple):
+    """What a model sees with."""
 
-    family: str
     vision: Tower
     projector: Projector
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """The numbers of one model: everything that decides names, shapes and arithmetic.
+
+    Sizes of a family for text alone have no vision, no projector and no image token.
+    """
+
+    family: str
+    vision: Tower | None
+    projector: Projector | None
     text: Decoder
-    image_token_id: int
+    image_token_id: int | None
     bos_token_id: int
     stop_token_ids: tuple[int, ...]
     region: Region | None = None
 
     @property
+    def sight(self) -> Sight:
+        """Tower and projector, for what is only done with models that have them."""
+        assert self.vision is not None, "a model for text alone"
+        assert self.projector is not None
+        return Sight(self.vision, self.projector)
+
+    @property
     def tokens_per_tile(self) -> int:
         """Decoder positions that one tile of the image takes (of a rotary tower, the example);
         crops share those of the image."""
-        return self.vision.patches // self.projector.scale**2
+        tower, projector = self.sight
+        return tower.patches // projector.scale**2
 
     def image_positions(self, tiles: int) -> int:
         """Decoder positions of one image of so many tiles."""
-        joined = self.projector.kind == "crops"
-        return self.tokens_per_tile * (min(tiles, 1) if joined else tiles)
+        if not tiles:
+            return 0
+        _, projector = self.sight
+        return self.tokens_per_tile * (1 if projector.kind == "crops" else tiles)
 
 
 @dataclass(frozen=True)
@@ -362,24 +382,24 @@ class Prompt:
     becomes `tile` for each tile ({row}, {col} from 1, {tokens}), `row_end` after each row and
     `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated, as often as the
     image's own size says where `tokens_per_tile` is None. `strip`: the template drops white space
-    around the question.
+    around the question. Models for text alone have only `text_only`.
     """
 
-    with_images: str
     text_only: str
-    tile: str
-    row_end: str
-    overview: str
-    single: str
-    image_token: str
-    tokens_per_tile: int | None
+    with_images: str = ""
+    tile: str = ""
+    row_end: str = ""
+    overview: str = ""
+    single: str = ""
+    image_token: str | None = None
+    tokens_per_tile: int | None = None
     strip: bool = False
     kind: Literal["text"] = "text"
 
     @property
     def most_images(self) -> int | None:
-        """As many as the context holds."""
-        return None
+        """As many as the context holds (None), or no image at all."""
+        return 0 if self.image_token is None else None
 
 
 @dataclass(frozen=True)
@@ -495,6 +515,27 @@ class Gguf:
 
 
 @dataclass(frozen=True)
+class Client:
+    """What a client's code takes for granted of this family (facts of it, not choices).
+
+    model_type: its name there; text_model_type: that of its text model. processor and
+    image_processor: its classes; tokens_key: where processor_config.json says how many tokens a
+    tile takes. padded_tiles: tiles come by samples, filled up to as many, beside a mask.
+    image_tokens: what its processor writes for an image, whatever the model. limits: what it does
+    otherwise than the model's own code, a line each.
+    """
+
+    model_type: str
+    text_model_type: str = ""
+    processor: str = ""
+    image_processor: str = ""
+    tokens_key: str = ""
+    padded_tiles: bool = False
+    image_tokens: int | None = None
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """One family, described once; every interpreter reads only this."""
 
@@ -520,5 +561,14 @@ class Family:
     """Beginnings of tensor names that some versions save, and how `sources` spells them."""
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    """By layout of the ONNX target: who runs this family beside our own runtime."""
+    image_tokens: tuple[str, ...] = ()
+    """Of the special tokens those that lie behind the vocabulary of sizes for text alone."""
     preprocessor_file: bool = True
     """False: how images are prepared is in the family's code, not in a file of the checkpoint."""
+
+    def tokens(self, vlm: Vlm) -> tuple[str, ...]:
+        """The special tokens that a model has ids for."""
+        lacking = self.image_tokens if vlm.vision is None else ()
+        return tuple(token for token in self.special_tokens if token not in lacking)

@@ -38,9 +38,10 @@ def footprint(
     Raises UserError where the target cannot hold the model.
     """
     files = dict(TARGETS[target].sizes(model, recipe, layout))
+    beside = TARGETS[target].files(model, recipe, layout)
     memory = MEMORY[target]
     return Footprint(
-        files=files | {name: len(data) for name, data in model.files.items()},
+        files=files | {name: len(data) for name, data in beside.items()},
         kv_bytes_per_token=cache_bytes_per_token(model.vlm, memory.cache_value_bytes),
         peak_bytes=memory.peak_bytes(model.vlm, recipe, files, work),
     )

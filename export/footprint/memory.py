@@ -38,12 +38,12 @@ class Memory:
     peak_bytes: Callable[[Vlm, Recipe, Files, Workload], int]
 
 
-def full_context(vlm: Vlm, image: ImageRecipe, context: int) -> Workload:
+def full_context(vlm: Vlm, image: ImageRecipe | None, context: int) -> Workload:
     """The largest request a context holds: the most tiles an image becomes, then text to the end.
 
     An image is cut into as many tiles as its recipe allows and there is room for.
     """
-    tiles = image.most_tiles
+    tiles = image.most_tiles if image else 0
     while vlm.image_positions(tiles) > context:
         tiles -= 1
     return Workload(tiles, context, context)
@@ -141,7 +141,7 @@ def llama_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> 
         for name, shape, part, storage in _matrices(vlm, recipe)
         if name.startswith("blk.") and storage.bits == 4 and shape[-1] % 32 == 0
     )
-    layers = vlm.text.layers + vlm.vision.layers
+    layers = vlm.text.layers + (vlm.vision.layers if vlm.vision else 0)
     cache = work.context * cache_bytes_per_token(vlm, CACHE_VALUE)
     loaded = LLAMA_PROCESS + layers * LLAMA_LAYER + sum(files.values()) + repacked + cache
     rows = min(MICRO_BATCH, work.positions)
@@ -171,10 +171,13 @@ def _matrices(vlm: Vlm, recipe: Recipe) -> Iterator[tuple[str, Shape, str, Stora
 
 def _pixels(vlm: Vlm, work: Workload) -> int:
     """The image's tiles as floats, kept until the answer is there."""
-    v = vlm.vision
+    if not work.tiles:
+        return 0
+    v, _ = vlm.sight
     return work.tiles * v.channels * v.image_size**2 * FLOAT_BYTES
 
 
 def _tower_matrix(vlm: Vlm) -> int:
     """The widest matrix of one tile: [patches, intermediate] floats."""
-    return vlm.vision.patches * vlm.vision.intermediate * FLOAT_BYTES
+    tower, _ = vlm.sight
+    return tower.patches * tower.intermediate * FLOAT_BYTES

@@ -33,7 +33,8 @@ def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
             f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
             f"llama.cpp always takes 1/255; export for the onnx target instead"
         )
-    for found, expected in _rotary(vlm.vision) if vlm.vision.positions == "rotary" else ():
+    tower, _ = vlm.sight
+    for found, expected in _rotary(tower) if tower.positions == "rotary" else ():
         if found != expected:
             raise UserError(
                 f"config.json: vision_config has {found}, but llama.cpp computes {expected}; "

@@ -44,7 +44,7 @@ def facts_of(vlm: Vlm) -> Gguf:
     return facts
 
 
-def tiles_of(vlm: Vlm, image: ImageRecipe) -> Tiles:
+def tiles_of(vlm: Vlm, image: ImageRecipe | None) -> Tiles:
     """The image recipe as mmproj can have it. Raises UserError where it cannot."""
     if not isinstance(image, Tiles):
         raise UserError(
@@ -97,7 +97,7 @@ def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
 
     Raises UserError for a tower that llama.cpp computes otherwise.
     """
-    tower = vlm.vision
+    tower, projector = vlm.sight
     keys: dict[str, Value] = {
         "clip.has_vision_encoder": True,
         "clip.projector_type": facts.projector_type,
@@ -115,7 +115,7 @@ def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
     }
     if isinstance(image, Tiles):
         keys[LONGEST_EDGE] = min(image.longest_edge, image.max_edge)
-    kind, scale = vlm.projector.kind, vlm.projector.scale
+    kind, scale = projector.kind, projector.scale
     if kind == "pixel_shuffle" or (kind == "average_pool" and scale != POOLED):
         keys["clip.vision.projector.scale_factor"] = scale
     if tower.window:

@@ -30,7 +30,7 @@ ONNX_VISION = "onnx-vision"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Write `<model>-<type>.gguf` and the vision tower into `folder`.
+    """Write `<model>-<type>.gguf` and the vision tower, where there is one, into `folder`.
 
     The tower is `mmproj-<model>-<type>.gguf`, or the graphs of the onnx target (ONNX_VISION). Files
     are named after the type that most of their parameters have, as llama.cpp's users expect.
@@ -50,6 +50,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
         graphs = vision_graphs_of(model.vlm)
         return written.beside(write_graphs(model, recipe, folder, graphs))
+    if model.image is None:
+        return written
     return replace(written, details={**written.details, "projector": facts.projector_type})
 
 
@@ -82,7 +84,7 @@ def _files(
     files = {
         "decoder": PlannedFile(f"{name}-{main_type(text)}.gguf", facts.arch, decoder_keys, text)
     }
-    if layout == ONNX_VISION:
+    if layout == ONNX_VISION or model.image is None:
         return files
     limits.expect_mmproj(model.vlm, model.image)
     vision_keys = {

@@ -1,10 +1,10 @@
-"""The external data file of one ONNX graph, written tensor by tensor in the order of use.
+"""The external data of one ONNX graph, written tensor by tensor in the order of use.
 
 NOT aware of graphs or of quantization.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -44,28 +44,54 @@ class Packed:
 class DataFile:
     """`<graph>.onnx_data`: gives tensors their places and writes their bytes.
 
-    Without a file it only counts: places and `nbytes` are those of the written one, and values are
-    never asked for.
+    With `chunk_bytes` it goes on in `<graph>.onnx_data_1`, …: no tensor is divided, so only one
+    that is larger itself makes a larger file. Without `create` it only counts: places and `sizes`
+    are those of the written one, and values are never asked for.
     """
 
-    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        create: Callable[[Path], BinaryIO] | None = None,
+        chunk_bytes: int | None = None,
+    ) -> None:
         self._path = path
-        self._file = file
-        self.nbytes = 0
+        self._create = create
+        self._chunk_bytes = chunk_bytes
+        self._file = create(path) if create else None
+        self._ends = [0]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, by name."""
+        return {self._name(n): end for n, end in enumerate(self._ends)}
 
     def add(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
         """The tensors as initializers; `groups` are their values, packed as they say."""
+        self._begin_chunk(sum(tensor.nbytes for tensor in tensors) + PAGE * len(tensors))
         initializers = [self._placed(tensor) for tensor in tensors]
         if self._file is not None:
             self._write(self._file, tensors, initializers, groups())
         return initializers
 
+    def _begin_chunk(self, nbytes: int) -> None:
+        """The next file, if so many more bytes are too many for this one."""
+        if self._chunk_bytes is None or not self._ends[-1]:
+            return
+        if self._ends[-1] + nbytes > self._chunk_bytes:
+            self._ends.append(0)
+            name = self._name(len(self._ends) - 1)
+            self._file = self._create(self._path.with_name(name)) if self._create else None
+
+    def _name(self, chunk: int) -> str:
+        return f"{self._path.name}_{chunk}" if chunk else self._path.name
+
     def _placed(self, tensor: Packed) -> ir.Value:
         align = PAGE if tensor.nbytes >= PAGE else LINE
-        offset = self.nbytes + -self.nbytes % align
-        self.nbytes = offset + tensor.nbytes
+        offset = self._ends[-1] + -self._ends[-1] % align
+        self._ends[-1] = offset + tensor.nbytes
         external = ir.ExternalTensor(
-            self._path.name,
+            self._name(len(self._ends) - 1),
             offset,
             tensor.nbytes,
             tensor.dtype,
@@ -117,7 +143,11 @@ def _write_columns(
 
 
 @contextmanager
-def new_data_file(path: Path) -> Iterator[DataFile]:
-    """A data file that is written to `path`."""
-    with path.open("wb") as file:
-        yield DataFile(path, file)
+def new_data_file(path: Path, chunk_bytes: int | None = None) -> Iterator[DataFile]:
+    """A data file that is written to `path` and, with `chunk_bytes`, to files beside it."""
+    with ExitStack() as stack:
+
+        def create(path: Path) -> BinaryIO:
+            return stack.enter_context(path.open("wb"))
+
+        yield DataFile(path, create, chunk_bytes)

@@ -249,9 +249,15 @@ class Emit:
         return self._float(self.node("Gather", [table, ids])[0], storage.bits)
 
     def wanted(self, x: ir.Value) -> ir.Value:
-        """The last `num_logits_to_keep` positions; 0 keeps all of them (-0 starts at the front)."""
-        start = self._reshape(self.inputs["num_logits_to_keep"], 1)
-        start = self.node("Neg", [start])[0]
+        """The last `num_logits_to_keep` positions; 0 keeps all of them (-0 starts at the front).
+
+        Without that input, the last one.
+        """
+        if "num_logits_to_keep" in self.inputs:
+            start = self._reshape(self.inputs["num_logits_to_keep"], 1)
+            start = self.node("Neg", [start])[0]
+        else:
+            start = self._parameters.integers(-1)
         ends, axes = self._parameters.integers(INT64_MAX), self._parameters.integers(1)
         return self.node("Slice", [x, start, ends, axes])[0]
 

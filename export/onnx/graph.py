@@ -6,7 +6,8 @@ past_key_values.*, num_logits_to_keep and, where some positions see later ones, 
 they have rows and columns, position_ids -> logits, present.*. One decoder
 graph serves prefill and decode; past and present may be the same buffer of the maximum length
 (GroupQueryAttention then appends in place). Models that join crops have vision_projection behind
-vision_encoder; those that read and write places of an image have region_heads.
+vision_encoder; those that read and write places of an image have region_heads. What a layout has
+otherwise is said in export/onnx/layouts.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,10 @@ import onnx_ir as ir
 
 from export import network
 from export.families.spec import Vlm
+from export.onnx.adapt import Adapter
 from export.onnx.emit import Emit
 from export.onnx.grid import PatchGrid
+from export.onnx.layouts import Layout
 from export.onnx.mask import Masks
 from export.onnx.nodes import MICROSOFT
 from export.onnx.parameters import Parameters
@@ -27,47 +30,65 @@ IR_VERSION = 10
 
 Axis = int | str
 FLOAT, INT64, INT32 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.INT32
+BOOL = ir.DataType.BOOL
 
 
-def vision_encoder(vlm: Vlm, parameters: Parameters) -> ir.Model:
+def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     """pixel_values float32 [num_tiles, 3, h, w] -> image_features [num_tiles, tokens, hidden].
 
     Where crops of one image are joined, hidden is the tower's own width.
     A rotary tower takes the patches of one image, [num_patches, values], and image_grid_thw int64
     [1, 3], frames, rows and columns of patches; its image_features are [1, tokens, hidden].
     """
-    v, ops = vlm.vision, Emit(parameters, int8_matmul=True)
+    v, projector = vlm.sight
+    ops = Emit(parameters, int8_matmul=True)
     if v.positions == "rotary":
-        return _vision_of_any_size(vlm, ops, parameters)
-    pixels = _value("pixel_values", FLOAT, ["num_tiles", v.channels, v.image_size, v.image_size])
+        return _vision_of_any_size(vlm, ops, parameters, layout)
+    shape = (v.channels, v.image_size, v.image_size)
+    if layout.padded_tiles:
+        batch: list[Axis] = ["batch_size", "num_images"]
+        tiles = _value("pixel_values", FLOAT, [*batch, *shape])
+        mask = _value("pixel_attention_mask", BOOL, [*batch, *shape[1:]])
+        inputs = [tiles, mask]
+        pixels = Adapter(ops.nodes, parameters).real_tiles(tiles, mask, shape)
+    else:
+        pixels = _value("pixel_values", FLOAT, ["num_tiles", *shape])
+        inputs = [pixels]
     features = network.vision(ops, vlm, pixels)
-    width = v.hidden if vlm.projector.kind == "crops" else vlm.text.hidden
+    width = v.hidden if projector.kind == "crops" else layout.width(vlm)
+    if layout.marks(vlm):
+        features = Adapter(ops.nodes, parameters).marked(features, 1.0)
     _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, width])
-    return _model("vision_encoder", ops, [pixels], [features], parameters)
+    return _model("vision_encoder", ops, inputs, [features], parameters)
 
 
-def _vision_of_any_size(vlm: Vlm, ops: Emit, parameters: Parameters) -> ir.Model:
-    patches = _value("pixel_values", FLOAT, ["num_patches", vlm.vision.patch_values])
+def _vision_of_any_size(vlm: Vlm, ops: Emit, parameters: Parameters, layout: Layout) -> ir.Model:
+    tower, _ = vlm.sight
+    patches = _value("pixel_values", FLOAT, ["num_patches", tower.patch_values])
     sizes = _value("image_grid_thw", INT64, [1, 3])
-    ops.grid = PatchGrid(ops.nodes, parameters, sizes, vlm.vision)
+    ops.grid = PatchGrid(ops.nodes, parameters, sizes, tower)
     features = network.vision(ops, vlm, patches)
-    _name(features, "image_features", FLOAT, [1, "num_image_tokens", vlm.text.hidden])
+    shape: list[Axis] = ["num_image_tokens", vlm.text.hidden]
+    if layout.flat:
+        features = Adapter(ops.nodes, parameters).rows(features, vlm.text.hidden)
+    _name(features, "image_features", FLOAT, shape if layout.flat else [1, *shape])
     return _model("vision_encoder", ops, [patches, sizes], [features], parameters)
 
 
-def vision_projection(vlm: Vlm, parameters: Parameters) -> ir.Model:
+def vision_projection(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     """patches float32 [num_images, tokens, 2 of the tower's width] -> image_features [.., hidden].
 
     The whole image's patches and, beside them, those of its crops.
     """
-    ops, tokens = Emit(parameters, int8_matmul=True), vlm.tokens_per_tile
-    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * vlm.vision.hidden])
+    (tower, _), tokens = vlm.sight, vlm.tokens_per_tile
+    ops = Emit(parameters, int8_matmul=True)
+    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * tower.hidden])
     features = network.joined_projection(ops, patches)
     _name(features, "image_features", FLOAT, ["num_images", tokens, vlm.text.hidden])
     return _model("vision_projection", ops, [patches], [features], parameters)
 
 
-def region_heads(vlm: Vlm, parameters: Parameters) -> ir.Model:
+def region_heads(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     """Four heads in one graph; rows [n, ..] of each input give as many rows of its output.
 
     coordinates [n, 1] -> coordinate_embeds, sizes [n, 2] -> size_embeds [n, hidden];
@@ -89,16 +110,27 @@ def region_heads(vlm: Vlm, parameters: Parameters) -> ir.Model:
     return _model("region_heads", ops, inputs, outputs, parameters)
 
 
-def embed_tokens(vlm: Vlm, parameters: Parameters) -> ir.Model:
-    """input_ids int64 [batch_size, sequence_length] -> inputs_embeds [.., hidden]."""
-    ops = Emit(parameters)
+def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
+    """input_ids int64 [batch_size, sequence_length] -> inputs_embeds [.., hidden].
+
+    A merging layout also takes image_features of any rank, whose rows go where image tokens are.
+    """
+    ops, width = Emit(parameters), layout.width(vlm)
+    adapter = Adapter(ops.nodes, parameters)
     ids = _value("input_ids", INT64, ["batch_size", "sequence_length"])
+    inputs = [ids]
     embeds = network.embedding(ops, vlm.text, ids)
-    _name(embeds, "inputs_embeds", FLOAT, ["batch_size", "sequence_length", vlm.text.hidden])
-    return _model("embed_tokens", ops, [ids], [embeds], parameters)
+    if layout.marks(vlm):
+        embeds = adapter.marked(embeds, 0.0)
+    if layout.merged and vlm.image_token_id is not None:
+        features = ir.Value(name="image_features", type=ir.TensorType(FLOAT))
+        inputs.append(features)
+        embeds = adapter.placed(embeds, ids, features, vlm.image_token_id, width)
+    _name(embeds, "inputs_embeds", FLOAT, ["batch_size", "sequence_length", width])
+    return _model("embed_tokens", ops, inputs, [embeds], parameters)
 
 
-def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
+def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     """Embeddings after `past` cached positions -> logits of the last positions, and the cache.
 
     attention_mask int64 [batch_size, total_sequence_length] counts the valid positions, past ones
@@ -106,23 +138,29 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
     [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0.
     position_ids int64 [3, batch_size, sequence_length]: time, row and column of the new positions.
     state [batch_size, num_logits, hidden], for region heads only, is what the output norm reads.
+    Where embeddings have marks (Layout), image_numbers are made of those and are no input.
     """
-    text, ops = vlm.text, Emit(parameters)
-    embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", text.hidden])
+    text, ops, width = vlm.text, Emit(parameters), layout.width(vlm)
+    embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", width])
     mask = _value("attention_mask", INT64, ["batch_size", "total_sequence_length"])
-    keep = _value("num_logits_to_keep", INT64, [])
     cache: list[Axis] = ["batch_size", text.kv_heads, "past_sequence_length", text.head_dim]
     for i in range(text.layers):
         key, value = (_value(f"past_key_values.{i}.{kind}", FLOAT, cache) for kind in _KINDS)
         ops.past.append((key, value))
-    ops.inputs["num_logits_to_keep"] = keep
-    inputs = [embeds, mask, keep, *(value for pair in ops.past for value in pair)]
+    if not layout.last_only:
+        ops.inputs["num_logits_to_keep"] = _value("num_logits_to_keep", INT64, [])
+    inputs = [embeds, mask, *ops.inputs.values(), *(value for pair in ops.past for value in pair)]
     _lengths(ops, mask, parameters.integers(1))
     if text.sees_ahead:
-        numbers = _value("image_numbers", INT64, ["batch_size", "total_sequence_length"])
         new = ops.nodes.add("Shape", [embeds], {"start": 1, "end": 2})
+        if layout.marks(vlm):
+            adapter = Adapter(ops.nodes, parameters)
+            embeds, marks = adapter.unmarked(embeds, text.hidden)
+            numbers = adapter.image_numbers(marks, mask)
+        else:
+            numbers = _value("image_numbers", INT64, ["batch_size", "total_sequence_length"])
+            inputs.append(numbers)
         ops.masks = Masks(ops.nodes, parameters, numbers, new)
-        inputs.append(numbers)
     if text.rope_sections is not None:
         positions = _value("position_ids", INT64, [3, "batch_size", "sequence_length"])
         ops.inputs["position_ids"] = positions
@@ -132,14 +170,15 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters) -> ir.Model:
     if vlm.region is not None:
         outputs.append(ops.wanted(state))
         _name(outputs[-1], "state", FLOAT, ["batch_size", "num_logits", text.hidden])
-    _name(logits, "logits", FLOAT, ["batch_size", "num_logits", text.vocab])
+    kept = 1 if layout.last_only else "num_logits"
+    _name(logits, "logits", FLOAT, ["batch_size", kept, text.vocab])
     cache[2] = "total_sequence_length"
     for n, present in enumerate(ops.presents):
         _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", FLOAT, cache)
     return _model("decoder_model_merged", ops, inputs, [*outputs, *ops.presents], parameters)
 
 
-GRAPHS: Mapping[str, Callable[[Vlm, Parameters], ir.Model]] = {
+GRAPHS: Mapping[str, Callable[[Vlm, Parameters, Layout], ir.Model]] = {
     "vision": vision_encoder,
     "projection": vision_projection,
     "embedding": embed_tokens,
@@ -152,8 +191,9 @@ _KINDS = ("key", "value")
 
 def graphs_of(vlm: Vlm) -> tuple[str, ...]:
     """The components (keys of GRAPHS) that a model has."""
-    lacking = set() if vlm.projector.kind == "crops" else {"projection"}
-    lacking |= set() if vlm.region is not None else {"region"}
+    lacking = set() if vlm.vision else {"vision"}
+    lacking |= set() if vlm.projector and vlm.projector.kind == "crops" else {"projection"}
+    lacking |= set() if vlm.region else {"region"}
     return tuple(component for component in GRAPHS if component not in lacking)
 
 

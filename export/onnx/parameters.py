@@ -93,12 +93,17 @@ class Parameters:
         """A small float32 constant, kept in the graph itself."""
         return self._small(np.array(values, np.float32))
 
+    def scalar(self, value: int | float) -> ir.Value:
+        """An int64 or float32 scalar, kept in the graph itself."""
+        kind = np.int64 if isinstance(value, int) else np.float32
+        return self._small(np.array(value, kind), "scalar.")
+
     def bytes(self, value: int) -> ir.Value:
         """A uint8 scalar, kept in the graph itself."""
         return self._small(np.array(value, np.uint8))
 
-    def _small(self, values: NDArray[Any]) -> ir.Value:
-        name = f"{values.dtype}." + ".".join(map(str, values.ravel().tolist()))
+    def _small(self, values: NDArray[Any], kind: str = "") -> ir.Value:
+        name = f"{kind}{values.dtype}." + ".".join(map(str, values.ravel().tolist()))
         if name not in self.values:
             tensor = ir.tensor(values, name=name)
             self.values[name] = ir.Value(

@@ -1,4 +1,4 @@
-"""Writes a model as ONNX: a few graphs, each with one data file beside it.
+"""Writes a model as ONNX: a few graphs, each with its data beside it, as a layout names them.
 
 `sizes` emits the same graphs over data files that only count: the bytes without the writing.
 """
@@ -10,58 +10,88 @@ from pathlib import Path
 import onnx_ir as ir
 
 from export.model import Model
+from export.onnx.client_files import client_files, limits
 from export.onnx.data import DataFile, new_data_file
-from export.onnx.graph import GRAPHS, OPSETS, graphs_of, vision_graphs_of
+from export.onnx.graph import GRAPHS, graphs_of, vision_graphs_of
+from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.targets import Written
 
-__all__ = ["files_of", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
+__all__ = ["files", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
+
+NATIVE = LAYOUTS["native"]
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """Write `model` into `folder`, tensor by tensor (the target's entry in export/targets.py)."""
-    written = write_graphs(model, recipe, folder, graphs_of(model.vlm))
-    return replace(written, details={"layout": layout, **written.details})
+    chosen = layout_of(model.vlm, layout)
+    written = write_graphs(model, recipe, folder, graphs_of(model.vlm), chosen)
+    details = {"layout": layout, "limits": limits(model, layout), **written.details}
+    return replace(written, details=details)
 
 
-def write_graphs(model: Model, recipe: Recipe, folder: Path, components: Sequence[str]) -> Written:
+def write_graphs(
+    model: Model,
+    recipe: Recipe,
+    folder: Path,
+    components: Sequence[str],
+    layout: Layout = NATIVE,
+) -> Written:
     """Write some of the model's graphs (export.onnx.graph.graphs_of)."""
-    ledger, files = Ledger(), {}
+    ledger, written = Ledger(), {}
+    domains: dict[str, int] = {}
     for component in components:
-        graph_file, data_file = files_of(component)
-        with new_data_file(folder / data_file) as data:
-            graph = _graph(model, recipe, component, data, ledger)
-        (folder / graph_file).write_bytes(graph)
-        files[component] = (graph_file, data_file)
-    domains = {domain or "ai.onnx": version for domain, version in OPSETS.items()}
-    return Written(files, ledger.result(), {"opsets": domains})
+        stem = layout.stem(GRAPHS[component].__name__, recipe)
+        path = folder / f"{stem}.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_data_file(_data_path(path), layout.chunk_bytes) as data:
+            graph = _graph(model, recipe, component, data, ledger, layout)
+        path.write_bytes(ir.to_proto(graph).SerializeToString())
+        domains |= graph.opset_imports
+        written[component] = (f"{stem}.onnx", *(f"{layout.folder}{name}" for name in data.sizes))
+    opsets = {domain or "ai.onnx": version for domain, version in domains.items()}
+    return Written(written, ledger.result(), {"opsets": opsets})
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     """Bytes of each file that `write` would make; reads no weight."""
-    return sizes_of(model, recipe, graphs_of(model.vlm))
+    return sizes_of(model, recipe, graphs_of(model.vlm), layout_of(model.vlm, layout))
 
 
-def sizes_of(model: Model, recipe: Recipe, components: Sequence[str]) -> Mapping[str, int]:
+def sizes_of(
+    model: Model, recipe: Recipe, components: Sequence[str], layout: Layout = NATIVE
+) -> Mapping[str, int]:
     """Bytes of each file that `write_graphs` would make; reads no weight."""
     found: dict[str, int] = {}
     for component in components:
-        graph_file, data_file = files_of(component)
-        data = DataFile(Path(data_file))
-        found[graph_file] = len(_graph(model, recipe, component, data, Ledger()))
-        found[data_file] = data.nbytes
+        stem = layout.stem(GRAPHS[component].__name__, recipe)
+        data = DataFile(_data_path(Path(f"{stem}.onnx")), chunk_bytes=layout.chunk_bytes)
+        graph = _graph(model, recipe, component, data, Ledger(), layout)
+        found[f"{stem}.onnx"] = ir.to_proto(graph).ByteSize()
+        found |= {f"{layout.folder}{name}": nbytes for name, nbytes in data.sizes.items()}
     return found
 
 
-def files_of(component: str) -> tuple[str, str]:
-    """Names of a component's graph and data file."""
-    stem = GRAPHS[component].__name__
-    return f"{stem}.onnx", f"{stem}.onnx_data"
+def files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
+    """The model's own files as the layout's client reads them; reads no weight."""
+    if layout_of(model.vlm, layout) == NATIVE:
+        return model.files
+    return client_files(model, layout, sizes(model, recipe, layout))
 
 
-def _graph(model: Model, recipe: Recipe, component: str, data: DataFile, ledger: Ledger) -> bytes:
-    """The graph's file; its weights go to `data` as they are met."""
-    graph = GRAPHS[component](model.vlm, Parameters(model.weights, recipe, data, ledger))
-    content: bytes = ir.to_proto(graph).SerializeToString()
-    return content
+def _data_path(graph: Path) -> Path:
+    return graph.with_name(f"{graph.name}_data")
+
+
+def _graph(
+    model: Model,
+    recipe: Recipe,
+    component: str,
+    data: DataFile,
+    ledger: Ledger,
+    layout: Layout,
+) -> ir.Model:
+    """The graph; its weights go to `data` as they are met."""
+    parameters = Parameters(model.weights, recipe, data, ledger)
+    return GRAPHS[component](model.vlm, parameters, layout)

@@ -52,6 +52,11 @@ class Recipe:
                     return rule.storage
         return Storage(32)
 
+    @property
+    def least_bits(self) -> Bits:
+        """The fewest that any tensor keeps."""
+        return min((rule.storage.bits for rule in self.rules), default=32)
+
 
 # Patches and positions are read once per tile and are under 1 % of the weights: never quantized.
 # Nor are frequencies, which multiply by up to 2 pi.

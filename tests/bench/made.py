@@ -28,7 +28,13 @@ VLM = Vlm(
     stop_token_ids=(0,),
 )
 TILES = Tiles(8, 8, False, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1 / 255)
-PROMPT = Prompt("{images}{question}", "{question}", "", "", "", "{tokens}", "<image>", 4)
+PROMPT = Prompt(
+    text_only="{question}",
+    with_images="{images}{question}",
+    single="{tokens}",
+    image_token="<image>",
+    tokens_per_tile=4,
+)
 
 MakeArtifact = Callable[..., Path]
 MakeJob = Callable[..., Job]

@@ -18,6 +18,7 @@ GGUF = Source(replace(subject("int8", 2.5), target="gguf"), "a/gguf-int8")
 RANDOM = Source(replace(subject("int4", 300), synthetic=True), "a/random")
 CHECKPOINT = Source(subject(None, 3.3), "tiny-smolvlm")
 STRANGER = Source(replace(subject("int4", 1.5), model="fine-tune"), "a/fine-tune")
+BLIND = Source(subject("int4", 1.5), "a/text", sees=False)
 ABSENT = Runtime("runtimes.fake", ("onnx",), ("cpu",), imports=("no_such_library",))
 
 
@@ -55,6 +56,12 @@ SKIPS = [
         {"tasks": {"x": replace(TASKS["latency"], imports=("no_such_library",))}},
         "needs no_such_library",
     ),
+    (BLIND, {"tasks": {"latency": TASKS["latency"]}}, "takes no images, choose --prompt text"),
+    (
+        BLIND,
+        {"tasks": {"easy-vqa": TASKS["easy-vqa"]}, "options": Options(prompt="text")},
+        "its model takes no images",
+    ),
     (
         CHECKPOINT,
         {
@@ -74,6 +81,11 @@ def test_what_cannot_run_is_skipped_with_its_reason(
     assert not found.jobs
     assert found.skips
     assert all(reason in skip.reason for skip in found.skips)
+
+
+def test_a_model_for_text_alone_is_timed_with_prompts_of_text() -> None:
+    made = choices(tasks={"latency": TASKS["latency"]}, options=Options(prompt="text"))
+    assert len(plan([BLIND], made).jobs) == 1
 
 
 def test_runtimes_of_other_targets_are_no_skips_unless_asked_for() -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from transformers import (
     Gemma3Config,
+    Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     PreTrainedModel,
@@ -113,7 +115,11 @@ GEMMA3_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {
         4,
     ),
 }
-
+# Gemma 3 for text alone: changes to the text model.
+GEMMA3_TEXT_CASES: Mapping[str, dict[str, Any]] = {
+    "text alone": {"rope_scaling": None, "num_key_value_heads": 1, "query_pre_attn_scalar": 16},
+    "text alone, a window of 5": {"sliding_window": 5, "num_hidden_layers": 3},
+}
 
 # Qwen2.5-VL: changes to the text model and to the tower.
 QWEN_TEXT = {
@@ -195,11 +201,14 @@ def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
 def _made(case: str) -> PreTrainedModel:
     if case in GEMMA3_CASES:
         return _gemma3(case)
+    if case in GEMMA3_TEXT_CASES:
+        text = GEMMA3_TEXT | GEMMA3_TEXT_CASES[case]
+        return Gemma3ForCausalLM(Gemma3TextConfig(**text, tie_word_embeddings=True))
     return _qwen(case) if case in QWEN_CASES else _smolvlm(case)
 
 
 def _multiplies_by_one_more(case: str, name: str) -> bool:
-    return case in GEMMA3_CASES and name.endswith("norm.weight")
+    return case in (*GEMMA3_CASES, *GEMMA3_TEXT_CASES) and name.endswith("norm.weight")
 
 
 def _gemma3(case: str) -> PreTrainedModel:
@@ -246,13 +255,16 @@ def tiny_model(hf: PreTrainedModel) -> Model:
     config = hf.config.to_dict()
     family = family_of(config, "config.json")
     vlm = family.read(config)
+    prompt = family.prompt(vlm, config)
+    files = synthetic_tokenizer(vlm, family.tokens(vlm), prompt.image_token, family.vocabulary)
+    if vlm.vision is None:
+        return Model("tiny", vlm, None, prompt, FromTorch(hf), files, folder=None)
     edge = vlm.vision.image_size
     tiles = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
     stretch = {"size": {"height": edge, "width": edge}}
     sizes = {"min_pixels": 1, "max_pixels": edge**2, "patch_size": vlm.vision.patch_size}
     preprocessor = {"gemma3": stretch, "qwen2_5_vl": sizes}.get(family.name, tiles)
-    image, prompt = family.image(vlm, preprocessor), family.prompt(vlm, config)
-    files = synthetic_tokenizer(vlm, family.special_tokens, prompt.image_token, family.vocabulary)
+    image = family.image(vlm, preprocessor)
     return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
 
 
@@ -261,7 +273,7 @@ def tiny_artifact(
 ) -> Artifact:
     """Write `model` into `folder` and describe it, without proof or digests."""
     written = TARGETS[target].write(model, RECIPES[recipe], folder, layout)
-    for name, content in model.files.items():
+    for name, content in TARGETS[target].files(model, RECIPES[recipe], layout).items():
         (folder / name).write_bytes(content)
     manifest = Manifest(
         schema=SCHEMA,

@@ -1,0 +1,12 @@
+"""The answer is one of the accepted ones, in any case and with any white space."""
+
+from bench.scorers.gold import Gold
+
+
+def score(answer: str, gold: Gold) -> float:
+    """1 or 0."""
+    return float(_plain(answer) in map(_plain, gold.answers))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())

@@ -1,0 +1,109 @@
+"""MMMU: letters and open answers parsed out of free text (Yue et al. 2024, eval_utils.py).
+
+An answer without any letter gets a random one, as in the original; here the draw depends on the
+question's key alone, so it is the same in every order and every part. NOT aware of data sets.
+"""
+
+import random
+import re
+from collections.abc import Iterable
+from string import ascii_uppercase
+
+from bench.scorers.gold import Gold
+
+MARKS = (",", ".", "!", "?", ";", ":", "'")
+LONG_ANSWER = 5  # words, beyond which an option's text is looked for
+# Words behind which an open answer comes to its point.
+INDICATORS = (
+    *("could be ", "so ", "is ", "thus ", "therefore "),
+    *("final ", "answer ", "result "),
+)
+TRIVIAL = (":", ",", ".", "!", "?", ";", "'")
+NUMBERS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"-?\b\d{1,3}(?:,\d{3})+\b",  # with thousands
+        r"-?\d+(?:\.\d+)?[eE][+-]?\d+",  # scientific
+        r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])",  # plain
+    )
+)
+Value = str | float
+
+
+def score(answer: str, gold: Gold) -> float:
+    """1 or 0. Questions with options expect a letter, others a text or a number."""
+    if not gold.options:
+        return float(_open_matches(open_values(answer), gold.answers))
+    letters = ascii_uppercase[: len(gold.options)]
+    found = letter(answer, gold.options) or random.Random(gold.key).choice(letters)
+    return float(found in gold.answers)
+
+
+def letter(answer: str, options: tuple[str, ...]) -> str | None:
+    """The last letter that is named: in brackets, else alone, else by its option's text."""
+    for mark in MARKS:
+        answer = answer.strip(mark)
+    answer = f" {answer} "
+    letters = ascii_uppercase[: len(options)]
+    for template in ("({})", " {} "):
+        places = {one: answer.rfind(template.format(one)) for one in letters}
+        if max(places.values()) >= 0:
+            return max(places, key=lambda one: places[one])
+    if len(answer.split()) <= LONG_ANSWER:
+        return None
+    quoted = [answer.lower().rfind(option.lower()) for option in options]
+    return letters[quoted.index(max(quoted))] if max(quoted, default=-1) >= 0 else None
+
+
+def open_values(answer: str) -> set[Value]:
+    """The texts and numbers that an open answer may mean."""
+    key = _key_parts(answer)
+    texts = [*key, *(number for part in key for number in _numbers(part))]
+    return {value for text in texts for value in _values(text)}
+
+
+def _open_matches(found: Iterable[Value], accepted: Iterable[str]) -> bool:
+    """A number equals one that is accepted; an accepted text occurs in one that was found."""
+    expected = [value for text in accepted for value in _values(text)]
+    words = [value for value in expected if isinstance(value, str)]
+    return any(
+        any(word in value for word in words) if isinstance(value, str) else value in expected
+        for value in found
+    )
+
+
+def _key_parts(answer: str) -> list[str]:
+    """What stands behind the last indicator of each line, at its shortest; all if none does."""
+    answer = answer.strip().strip(".").lower()
+    parts = answer.split("\n")  # sentences begin with a capital, which lower case has not
+    found = []
+    for number, part in enumerate(parts, start=1):
+        indicators = (*INDICATORS, "=") if number == len(parts) else INDICATORS
+        tails = [part.split(word)[-1].strip() for word in indicators if word in part]
+        shortest = _shortest(tails)
+        if shortest and shortest not in TRIVIAL:
+            found.append(shortest)
+    return found or [answer]
+
+
+def _shortest(tails: list[str]) -> str:
+    """The first of the shortest; an empty one gives way to the next, as in the original."""
+    shortest = ""
+    for tail in tails:
+        if not shortest or len(tail) < len(shortest):
+            shortest = tail
+    return shortest
+
+
+def _numbers(text: str) -> list[str]:
+    return [number for pattern in NUMBERS for number in pattern.findall(text)]
+
+
+def _values(text: str) -> list[Value]:
+    """A number rounded to two places, else lower case; a single letter keeps a space beside it."""
+    text = text.strip()
+    try:
+        return [round(float(text.replace(",", "")), 2)]
+    except ValueError:
+        text = text.lower()
+    return [f" {text}", f"{text} "] if len(text) == 1 else [text]

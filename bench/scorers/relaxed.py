@@ -1,0 +1,28 @@
+"""Relaxed accuracy of chart questions: numbers within 5 %, texts equal (Masry et al. 2022).
+
+As pix2struct's metrics.py computes it: percentages are shares, a gold of 0 is compared as text, and
+years are numbers like others. NOT aware of data sets.
+"""
+
+from bench.scorers.gold import Gold
+
+TOLERANCE = 0.05
+
+
+def score(answer: str, gold: Gold) -> float:
+    """1 or 0; with several accepted answers the best."""
+    return float(any(_matches(answer.strip(), accepted) for accepted in gold.answers))
+
+
+def _matches(said: str, accepted: str) -> bool:
+    number, expected = _number(said), _number(accepted)
+    if number is not None and expected:
+        return abs(number - expected) / abs(expected) <= TOLERANCE
+    return said.lower() == accepted.lower()
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None

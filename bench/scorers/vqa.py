@@ -1,0 +1,83 @@
+"""VQA accuracy: agreement with ten people's answers, each left out once.
+
+As the official script computes it (GT-Vision-Lab/VQA, vqaEval.py), its quirks included: published
+figures rest on them. NOT aware of data sets.
+"""
+
+import re
+from statistics import fmean
+
+from bench.scorers.gold import Gold
+
+ENOUGH = 3  # people who say the same
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+ARTICLES = frozenset(("a", "an", "the"))
+NUMBERS = {"none": "0"} | {
+    word: str(n)
+    for n, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    )
+}
+THOUSANDS = re.compile(r"\d,\d")
+# Meant to spare decimal points, the official pattern removes every period not before a digit; its
+# flag stands where the count belongs, so 32 at most.
+PERIOD = re.compile(r"\.(?!\d)")
+MOST_PERIODS = int(re.UNICODE)
+
+# Contractions that are also written without their one apostrophe …
+ONE = """
+ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd
+how'll how's isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock
+oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll someone's
+something'd something'll that's there'd there're there's they'd they'll they're they've 'twas wasn't
+we've weren't what'll what're what's what've when's where'd where's where've who'd who'll who's
+who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've
+"""
+# … and those that are written without either of two.
+TWO = """
+couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've someone'd've something'd've
+there'd've they'd've we'd've who'd've wouldn't've y'all'd've you'd've
+"""
+
+
+def _without_one(word: str) -> list[str]:
+    """The word without its first apostrophe, and without its last."""
+    first, last = word.index("'"), word.rindex("'")
+    return [word[:first] + word[first + 1 :], word[:last] + word[last + 1 :]]
+
+
+# What follows the tables is the official list's own: irregular forms and slips.
+CONTRACTIONS = (
+    {written: word for word in (ONE + TWO).split() for written in _without_one(word)}
+    | {"somebody'd": "somebodyd", "somebodyd've": "somebody'd've", "somebody'dve": "somebody'd've"}
+    | {"ow's'at": "'ow's'at", "'ows'at": "'ow's'at", "'ow'sat": "'ow's'at"}
+    | {"yall'll": "y'all'll", "y'allll": "y'all'll", "y'alld've": "y'all'd've"}
+)
+
+
+def score(answer: str, gold: Gold) -> float:
+    """The mean over all people of min(1, equal answers among the others / 3)."""
+    people, said = [_line(one) for one in gold.answers], _line(answer)
+    if len(set(people)) > 1:  # the official script normalises only where people disagree
+        people, said = [normalised(one) for one in people], normalised(said)
+    equal = people.count(said)
+    return fmean(min(1.0, (equal - (one == said)) / ENOUGH) for one in people)
+
+
+def normalised(text: str) -> str:
+    """Without punctuation, articles and number words, contractions with their apostrophes."""
+    words = [NUMBERS.get(word, word) for word in _unpunctuated(text).lower().split()]
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def _unpunctuated(text: str) -> str:
+    """Each mark becomes a space, or nothing if one stands beside a space or a digit has commas."""
+    found, numeric = text, THOUSANDS.search(text) is not None
+    for mark in PUNCTUATION:
+        beside = f"{mark} " in text or f" {mark}" in text
+        found = found.replace(mark, "" if beside or numeric else " ")
+    return PERIOD.sub("", found, MOST_PERIODS)
+
+
+def _line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()

@@ -1,0 +1,48 @@
+"""POPE: yes or no, with `yes` as the positive class (Li et al. 2023, evaluate.py).
+
+An answer is no if its first sentence has the word no or not, else yes. NOT aware of data sets.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.scorers.gold import Gold
+
+NEGATIVE = ("No", "not", "no")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Shares over `n` answers; None where nothing was (or is) positive."""
+
+    n: int
+    accuracy: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    yes_ratio: float
+
+
+def score(answer: str, gold: Gold) -> float:
+    """1 or 0."""
+    return float(says_yes(answer) == says_yes(gold.answers[0]))
+
+
+def says_yes(answer: str) -> bool:
+    words = answer.partition(".")[0].replace(",", "").split(" ")
+    return not any(word in words for word in NEGATIVE)
+
+
+def figures(answers: Iterable[tuple[bool, bool]]) -> Figures | None:
+    """From pairs (said yes, is yes); None of nothing."""
+    pairs = list(answers)
+    if not pairs:
+        return None
+    both = sum(said and true for said, true in pairs)
+    said, true = sum(said for said, _ in pairs), sum(true for _, true in pairs)
+    precision, recall = (both / of if of else None for of in (said, true))
+    f1 = None
+    if precision is not None and recall is not None and both:
+        f1 = 2 * precision * recall / (precision + recall)
+    equal = sum(said == true for said, true in pairs)
+    return Figures(len(pairs), equal / len(pairs), precision, recall, f1, said / len(pairs))

@@ -1,0 +1,78 @@
+"""Nodes between what a client passes and what the network takes, and back.
+
+NOT aware of layouts (which of these a client needs), weights or layers.
+"""
+
+import onnx_ir as ir
+
+from export.onnx.nodes import Nodes
+from export.onnx.parameters import Parameters
+
+INT64 = int(ir.DataType.INT64)
+
+
+class Adapter:
+    """The nodes of one graph."""
+
+    def __init__(self, nodes: Nodes, parameters: Parameters) -> None:
+        self._add = nodes.add
+        self._many = nodes.many
+        self._parameters = parameters
+        self._integers = parameters.integers
+
+    def real_tiles(self, pixels: ir.Value, mask: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+        """Tiles [n, C, h, w] of a padded batch [B, T, C, h, w]: those with a pixel.
+
+        `mask` bool [B, T, h, w]. A tile's padding is below and right of it, so the first pixel
+        tells.
+        """
+        zero, one, axes = (self._integers(*values) for values in ((0, 0), (1, 1), (2, 3)))
+        first = self._add("Slice", [mask, zero, one, axes])
+        tiles = self._add("Reshape", [pixels, self._integers(-1, *shape)])
+        there = self._add("Reshape", [first, self._integers(-1)])
+        return self._add("Compress", [tiles, there], {"axis": 0})
+
+    def rows(self, x: ir.Value, width: int) -> ir.Value:
+        """[..., width] to [rows, width]."""
+        return self._add("Reshape", [x, self._integers(-1, width)])
+
+    def marked(self, x: ir.Value, mark: float) -> ir.Value:
+        """One more column, which has `mark` in every row."""
+        inputs = [x, self._integers(0, 1), self._parameters.scalar(mark), self._integers(-1)]
+        return self._add("Pad", inputs)
+
+    def unmarked(self, x: ir.Value, hidden: int) -> tuple[ir.Value, ir.Value]:
+        """The inverse: embeddings [B, S, hidden] and marks [B, S, 1]."""
+        embeds, marks = self._many("Split", [x, self._integers(hidden, 1)], {"axis": -1}, outputs=2)
+        return embeds, marks
+
+    def image_numbers(self, marks: ir.Value, mask: ir.Value) -> ir.Value:
+        """Which image each position belongs to: int64 [B, total], text is 0.
+
+        Marks [B, S, 1] are those of the new positions; the cached ones before them see nothing
+        any more, so they count as text. Neighbours are one image: they have as much text before
+        them.
+        """
+        one = self._integers(1)
+        new = self._add("Cast", [self._add("Squeeze", [marks, self._integers(-1)])], {"to": INT64})
+        text = self._add("Sub", [one, new])
+        before = self._add("CumSum", [text, self._parameters.scalar(1)])
+        numbers = self._add("Mul", [self._add("Add", [before, one]), new])
+        lengths = [self._add("Shape", [x], {"start": 1, "end": 2}) for x in (mask, new)]
+        pads = self._add("Concat", [self._add("Sub", lengths), self._integers(0)], {"axis": 0})
+        return self._add("Pad", [numbers, pads, None, one])
+
+    def placed(
+        self, embeds: ir.Value, ids: ir.Value, features: ir.Value, image_token_id: int, width: int
+    ) -> ir.Value:
+        """Embeddings [B, S, width] with features [..., width] in image tokens' rows, in order.
+
+        Image tokens beyond the features are an answer's own and keep their embedding.
+        """
+        zero = self._integers(0)
+        found = self._add("Equal", [ids, self._integers(image_token_id)])
+        places = self._add("Transpose", [self._add("NonZero", [found])], {"perm": [1, 0]})
+        rows = self.rows(features, width)
+        count = self._add("Shape", [rows], {"start": 0, "end": 1})
+        places = self._add("Slice", [places, zero, count, zero])
+        return self._add("ScatterND", [embeds, places, rows])

@@ -1,0 +1,119 @@
+"""The files that transformers.js reads beside the graphs (4.x; facts of its source).
+
+It finds classes by config.json and preprocessor_config.json, the graphs by names and by what
+config.json says of their data files, and the chat template in two places. NOT aware of graphs.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from export.families.spec import Client, Crops, ImageRecipe, Patches, Stretch, Tiles, Vlm
+from export.files import parse_json
+from export.model import Model
+from export.registry import CONFIG, GENERATION, PREPROCESSOR, PROCESSOR
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
+STEPS = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize")
+RESAMPLE: Mapping[str, int] = {"lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
+DTYPES: Mapping[str, str] = {"": "fp32", "_fp16": "fp16", "_int8": "int8", "_q4": "q4"}
+"""Its names of the suffixes of files (utils/dtypes.js)."""
+
+
+def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, bytes]:
+    """Changed and additional files. `sizes`: bytes of the graphs' files by path."""
+    config, processor = _read(model, CONFIG), _read(model, PROCESSOR)
+    tokenizer = _read(model, TOKENIZER_CONFIG)
+    template = _template(model, tokenizer)
+    changed: dict[str, Any] = {
+        CONFIG: {
+            **config,
+            "text_config": _text_config(model.vlm, client) | config.get("text_config", {}),
+            "transformers.js_config": _loading(sizes),
+        },
+        GENERATION: {**_read(model, GENERATION), "eos_token_id": list(model.vlm.stop_token_ids)},
+        # transformers 5 keeps it inside of the other file, where transformers.js does not look.
+        PREPROCESSOR: {
+            **(_read(model, PREPROCESSOR) or processor.get("image_processor", {})),
+            **_steps(model.image),
+            "image_processor_type": client.image_processor,
+            "processor_class": client.processor,
+        },
+    }
+    if client.tokens_key:
+        changed[PROCESSOR] = {client.tokens_key: model.vlm.tokens_per_tile, **processor}
+    found = {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in changed.items()}
+    if template:
+        tokenizer = {**tokenizer, "chat_template": template}
+        found[TOKENIZER_CONFIG] = (json.dumps(tokenizer, indent=2) + "\n").encode()
+        found[TEMPLATE] = template.encode()
+    return found
+
+
+def _steps(image: ImageRecipe | None) -> dict[str, Any]:
+    """The recipe, step by step: what a file leaves out, transformers.js leaves undone."""
+    assert image is not None, "layouts of clients are for models with images"
+    steps: dict[str, Any] = dict.fromkeys(STEPS, True)
+    steps |= {
+        "resample": RESAMPLE[image.resample],
+        "rescale_factor": image.rescale,
+        "image_mean": list(image.mean),
+        "image_std": list(image.std),
+    }
+    match image:
+        case Tiles():
+            steps["size"] = {"longest_edge": min(image.longest_edge, image.max_edge)}
+            steps["max_image_size"] = {"longest_edge": image.tile}
+            steps["do_image_splitting"] = image.most_tiles > 1
+        case Stretch():
+            steps["size"] = {"height": image.size, "width": image.size}
+        case Patches():
+            steps |= {"patch_size": image.patch, "merge_size": image.square}
+            steps |= {"min_pixels": image.min_pixels, "max_pixels": image.most_pixels}
+            steps["temporal_patch_size"] = image.frames
+        case Crops():
+            raise AssertionError("no family of crops has this client")
+    return steps
+
+
+def _loading(sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Which graphs to load, and in how many files their data is."""
+    chunks = Counter(name.rpartition("_data")[0] for name in sizes if ".onnx_data" in name)
+    graphs = {path.rpartition("/")[2]: count for path, count in chunks.items()}
+    suffixes = {name.removesuffix(".onnx").removeprefix(_session(name)) for name in graphs}
+    (suffix,) = suffixes
+    return {"dtype": DTYPES[suffix], "use_external_data_format": graphs}
+
+
+def _session(graph: str) -> str:
+    stem = graph.removesuffix(".onnx")
+    ends = sorted(filter(None, DTYPES), key=len, reverse=True)
+    return next((stem.removesuffix(end) for end in ends if stem.endswith(end)), stem)
+
+
+def _text_config(vlm: Vlm, client: Client) -> dict[str, Any]:
+    """What it asks of the text model; a checkpoint may leave out defaults, or the whole section."""
+    text = vlm.text
+    return {
+        "model_type": client.text_model_type,
+        "hidden_size": text.hidden,
+        "num_hidden_layers": text.layers,
+        "num_attention_heads": text.heads,
+        "num_key_value_heads": text.kv_heads,
+        "head_dim": text.head_dim,
+        "vocab_size": text.vocab,
+    }
+
+
+def _template(model: Model, tokenizer: Mapping[str, Any]) -> str:
+    if TEMPLATE in model.files:
+        return model.files[TEMPLATE].decode()
+    written: Any = _read(model, OLD_TEMPLATE).get("chat_template", tokenizer.get("chat_template"))
+    return written if isinstance(written, str) else ""
+
+
+def _read(model: Model, name: str) -> dict[str, Any]:
+    """A JSON file of the checkpoint; {} where it has none."""
+    return parse_json(model.files[name], name) if name in model.files else {}
