@@ -20,8 +20,8 @@ CHAT_WORDS = ["User:", "Assistant:"]
 RECIPES = {
     "easy-vqa": Recipe(),
     "places": Recipe(
-        label_steps=300,
-        answer_steps=1500,
+        label_steps=200,
+        answer_steps=1300,
         answer_batch=32,
         bfloat16=True,
     ),

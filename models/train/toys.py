@@ -24,7 +24,7 @@ READING = {
     "latin": (9000, 2),
     "hangul": (7000, 2),
 }
-PLACES = {"counting": (6000, 3), "grid": (4000, 1), "boxes": (8000, 1)}
+PLACES = {"counting": (5000, 3), "grid": (4000, 1), "boxes": (8000, 1)}
 TEST = 1000
 PART = "part of a text"
 """The kind of questions that are only for learning."""
@@ -99,6 +99,21 @@ def cell_labels(example: Example, pixels: Pixels, grid: int) -> NDArray[np.int64
     part = FIELDS // grid
     cut = fields.reshape(grid, part, grid, part, -1).swapaxes(1, 2)
     return cut.reshape(grid * grid, -1)
+
+
+def placed_attributes(grid: int) -> list[int]:
+    """As `attributes`, then a cell's row and column."""
+    return [*attributes(grid), 1 + grid, 1 + grid]
+
+
+def placed_cell_labels(example: Example, pixels: Pixels, grid: int) -> NDArray[np.int64]:
+    """As `cell_labels`, then row and column of cells that something is in.
+
+    A place can only be read off an image token that knows where it is.
+    """
+    labels = cell_labels(example, pixels, grid)
+    where = 1 + np.indices((grid, grid)).reshape(2, -1).T
+    return np.concatenate([labels, np.where(labels.any(1, keepdims=True), where, 0)], axis=1)
 
 
 def field_labels(things: tuple[Thing, ...]) -> NDArray[np.int64]:
