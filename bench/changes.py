@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bench.stats import CONFIDENCE, mean, median
 
 TAIL = (1 - CONFIDENCE) / 2
+POWER = 0.8  # how often a difference of the size asked about is to be found
 FARTHEST = 700.0  # of a ratio's logarithm: what a float still holds
 
 
@@ -133,6 +134,37 @@ def share_change(pair: Paired) -> Change:
     return Change(value, middle - half, middle + half, pair.n, True, spread)
 
 
+@dataclass(frozen=True)
+class Power:
+    """What `n` paired items can show: `differing` is the mean squared difference of an item.
+
+    Of right and wrong answers that is the share of items that only one side got right.
+    """
+
+    n: int
+    differing: float
+
+    def needed(self, difference: float) -> int:
+        """Items that show a difference of means in four of five tries, at 5 % (Connor 1987)."""
+        null, own = math.sqrt(self.differing), math.sqrt(max(0.0, self.differing - difference**2))
+        return math.ceil(((_normal() * null + _normal(POWER) * own) / difference) ** 2)
+
+    def visible(self) -> float:
+        """The smallest difference that `n` items show in four of five tries."""
+        low, high = 1e-6, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.needed(middle) > self.n else (low, middle)
+        return high
+
+
+def power(base: Sequence[float], new: Sequence[float]) -> Power:
+    """Of scores paired one by one; one more item of two differs, as in `share_change`, so that
+    none that differ among few do not promise that none ever will."""
+    squares = sum((after - before) ** 2 for before, after in zip(base, new, strict=True))
+    return Power(len(base), (squares + 1) / (len(base) + 2))
+
+
 def mean_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
     """Difference of means of samples paired one by one, with a bootstrap interval."""
     if len(base) != len(new):
@@ -173,7 +205,8 @@ def _student(
     return Change(value, low, high, n, paired, spread, freedom, logarithmic=True)
 
 
-def _normal() -> float:
+def _normal(probability: float = 1 - TAIL) -> float:
+    """The standard normal distribution's quantile."""
     from scipy.stats import norm
 
-    return float(norm.ppf(1 - TAIL))
+    return float(norm.ppf(probability))

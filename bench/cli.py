@@ -13,6 +13,7 @@ from typing import cast, get_args, get_type_hints
 from bench.machine.profiles import PROFILES
 from bench.record import Options
 from bench.tasks import TASKS
+from bench.tasks.deck import shard_of
 from export.errors import UserError, unknown
 from export.quantize.recipe import RECIPES
 from export.registry import WeightsKind
@@ -93,7 +94,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
     for kind, table, shown, default in (
         ("runtime", RUNTIMES, visible, "all that fit"),
-        ("task", TASKS, TASKS, "all"),
+        ("task", TASKS, TASKS, "latency, easy-vqa and fidelity"),
         ("target", TARGETS, TARGETS, "of a model: all that the runtimes open"),
         ("recipe", RECIPES, RECIPES, "of a model: int4"),
         ("device", PROFILES, PROFILES, "this machine as it is"),
@@ -123,7 +124,13 @@ def _options(command: argparse.ArgumentParser) -> None:
     _count(command, "prefill-tokens", default.prefill_tokens, "length of latency's text prompts")
     _count(command, "decode-tokens", default.decode_tokens, "length of latency's answers")
     _count(command, "repeats", default.repeats, "latency requests of a process after its warm-up")
-    add("--seed", type=int, default=default.seed, metavar="N", help="of the sample of --limit")
+    add("--seed", type=int, default=default.seed, metavar="N", help="of samples and made pictures")
+    add("--shard", type=_shard, metavar="I/N", help="ask the I-th of N parts; reports merge them")
+    local = "of public tasks: a folder with their parquet or jsonl files (default: the hub)"
+    add("--data", metavar="DIR", help=local)
+    asking = _one_of("task with questions", [name for name, task in TASKS.items() if task.asks])
+    whose = "whose questions fidelity takes (default: easy-vqa)"
+    add("--prompts", type=asking, default=default.prompts, metavar="TASK", help=whose)
 
 
 def _count(command: argparse.ArgumentParser, flag: str, default: int | None, what: str) -> None:
@@ -217,6 +224,14 @@ def _positive(word: str) -> int:
     if value < 1:
         raise ValueError
     return value
+
+
+def _shard(word: str) -> str:
+    try:
+        shard_of(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no shard; give I/N, as 1/4") from None
+    return word
 
 
 def _share(word: str) -> float:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.changes import Change, exact, interleaved, mcnemar, mean_change, ratio, share_change
+from bench.changes import Change, exact, interleaved, mcnemar, mean_change, power, ratio
 from bench.measure import Timing
 from bench.record import Options, Record, Subject
+from bench.reporting.answers import paired, score_change
 from bench.reporting.machines import hardware_differences, software_differences
-from bench.reporting.summary import Row, Workload, machines, rows
+from bench.reporting.summary import Row, Scores, Workload, machines, rows
 from export.errors import UserError
 
 Verdict = Literal["worse", "better", "same", "undecided"]
@@ -40,6 +41,8 @@ class Comparison:
     worse_sign: int
     verdict: Verdict
     sure: float | None
+    needed: int | None = None
+    """Questions that would show a difference of the tolerance, where there were fewer."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def _row(base: Row, new: Row, tolerance: float) -> list[Comparison]:
         if after is not None:
             found += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
             found.append(_memory(new, before, after, tolerance))
-    found += [_size(base, new, tolerance), _accuracy(base, new), _kld(base, new)]
+    found += [_size(base, new, tolerance), *_accuracies(base, new), _kld(base, new)]
     return [comparison for comparison in found if comparison is not None]
 
 
@@ -167,20 +170,36 @@ def _size(base: Row, new: Row, tolerance: float) -> Comparison | None:
     return Comparison(*place, before, after, change, True, 1, verdict, None)
 
 
-def _accuracy(base: Row, new: Row) -> Comparison | None:
-    """On the questions that both were asked."""
-    before, after = base.correct(), new.correct()
-    pair = mcnemar(before, after)
-    if pair is None:
+def _accuracies(base: Row, new: Row) -> list[Comparison | None]:
+    """Of each task on the questions that both were asked, scored in the same way."""
+    shared = [
+        (before, after)
+        for before in base.scores
+        if (after := new.of_task(before.task)) and before.scorer() == after.scorer()
+    ]
+    several = len({scores.task for row in (base, new) for scores in row.scores}) > 1
+    return [
+        _accuracy(new, f"accuracy, {before.task}" if several else "accuracy", before, after)
+        for before, after in shared
+    ]
+
+
+def _accuracy(row: Row, number: str, base: Scores, new: Scores) -> Comparison | None:
+    before, after = paired(base, new)
+    change = score_change(base, new)
+    if change is None:
         return None
-    shared = before.keys() & after.keys()
-    share, new_share = (sum(own[key] for key in shared) / pair.n for own in (before, after))
-    change = share_change(pair)
     verdict, sure = decide(change, -1, ACCURACY_TOLERANCE)
-    if verdict in ("worse", "better") and pair.p > SURE:
+    pair = mcnemar(base.correct(), new.correct())
+    graded = any(item.score is not None for item in base.items)
+    if verdict in ("worse", "better") and not graded and pair is not None and pair.p > SURE:
         verdict = "undecided"  # the exact test has the last word where questions are few
-    place = (new.subject, new.runtime, "accuracy", None)
-    return Comparison(*place, share, new_share, change, False, -1, verdict, sure)
+    share, new_share = (sum(values) / len(values) for values in (before, after))
+    place = (row.subject, row.runtime, number, None)
+    asked = power(before, after)
+    enough = asked.needed(ACCURACY_TOLERANCE)
+    needed = enough if enough > asked.n else None
+    return Comparison(*place, share, new_share, change, False, -1, verdict, sure, needed)
 
 
 def _kld(base: Row, new: Row) -> Comparison | None:
@@ -232,8 +251,8 @@ def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
 
 def _tasks(row: Row) -> set[str]:
     latencies = [record for workload in row.workloads for record in workload.records]
-    found = [*latencies, *(record for record in (row.accuracy, row.fidelity) if record)]
-    return {record.case.task for record in found}
+    found = [*latencies, *([row.fidelity] if row.fidelity else [])]
+    return {record.case.task for record in found} | {scores.task for scores in row.scores}
 
 
 def _held(row: Row) -> tuple[str, int, str | None]:

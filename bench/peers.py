@@ -103,8 +103,8 @@ def main() -> int:
     try:
         model = open_model(arguments.model, weights=arguments.weights)
         out = Path("build") / model.name / f"genai-{arguments.recipe}"
-        order = Order("genai", arguments.recipe)
-        build(model, order, out, targets={"genai": GENAI}, recipes=RECIPES)
+        order = Order("genai", RECIPES[arguments.recipe])
+        build(model, order, out, targets={"genai": GENAI})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -17,7 +17,7 @@ from bench.measure import Timing
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
-from runtimes.fidelity import Fidelity
+from runtimes.fidelity import Features, Fidelity
 
 SCHEMA = 1
 
@@ -53,6 +53,12 @@ class Options:
     limit: int | None = None
     """Questions asked; None is all of them."""
     seed: int = 0
+    shard: str | None = None
+    """`i/n`: of those the i-th of n parts; a report puts them together."""
+    data: str | None = None
+    """Folder with a public task's rows; None is the hub."""
+    prompts: str = "easy-vqa"
+    """The task whose questions fidelity is measured on."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +78,65 @@ class Case:
 
 @dataclass(frozen=True)
 class Item:
-    """One question's score."""
+    """One question's score: `score` between 0 and 1 where the task's scores are graded."""
 
     id: str
     answer: str
     correct: bool
+    score: float | None = None
+    part: str = ""
+    gold: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> float:
+        return float(self.correct) if self.score is None else self.score
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """A question that could not be asked or scored; `reason` names file, row and column."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a task was put and scored. `asked` items took `asked_s`; others were resumed."""
+
+    prompt: str
+    max_tokens: int
+    scorer: str
+    scorer_version: int
+    source: str
+    asked: int
+    asked_s: float
+    bad: tuple[BadItem, ...] = ()
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the subject's answers are from a reference's, token by token."""
+    """How far the subject's answers are from a reference's, token by token.
+
+    Perplexities are of the reference's own answers. `vision` is the reference's decoder given the
+    subject's image features, `decoder` the subject's decoder given the reference's: each has one
+    half alone of what was changed.
+    """
 
     reference: str
     items: int
     equal_answers: int
     fidelity: Fidelity | None
     token_kld: tuple[float, ...]
+    perplexity: float | None = None
+    reference_perplexity: float | None = None
+    first_differences: tuple[int | None, ...] = ()
+    """Of each answer the first token, from 0, that the subject would not choose."""
+    features: Features | None = None
+    vision: Fidelity | None = None
+    decoder: Fidelity | None = None
+    source: str = ""
+    """Where the prompts come from."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +162,7 @@ class Outcome:
     timings: tuple[Timing, ...] = ()
     memory: tuple[PhaseMemory, ...] = ()
     items: tuple[Item, ...] = ()
+    evaluation: Evaluation | None = None
     agreement: Agreement | None = None
     cold_load_s: float | None = None
     """The process's first loading, of files that were not in memory; None where the system keeps

@@ -22,7 +22,7 @@ from export.build import Order, ProofFailed, Prove, build
 from export.errors import UserError
 from export.model import Model
 from export.progress import Stages, peak_bytes, showing
-from export.quantize.recipe import RECIPES
+from export.quantize.recipe import CALIBRATED, METHODS, RECIPES, Recipe
 from export.registry import open_model
 from export.summary import lines, summary
 from export.targets import TARGETS, Target
@@ -33,7 +33,11 @@ STOPPED = 128 + signal.SIGTERM
 
 def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGETS) -> int:
     """The command. Returns 0, 1 (the proof failed), 2 (a user's error) or 130 (stopped)."""
-    args = parser().parse_args(argv)
+    return execute(parser().parse_args(argv), targets=targets)
+
+
+def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS) -> int:
+    """`run` with its errors told on stderr; the exit code."""
     try:
         with _stoppable():
             return run(args, targets=targets)
@@ -52,13 +56,14 @@ def run(
     prove: Prove | None = None,
 ) -> int:
     """Export as `args` say; `targets` and `prove` may be others than the real ones."""
-    order = Order(args.target, args.recipe, args.layout, args.allow_drift)
     started, stages = time.perf_counter(), Stages()
     model = open_model(
         args.model, weights=args.weights, revision=args.revision, offline=args.offline
     )
     if args.max_tiles is not None and model.image is not None:
         model = replace(model, image=model.image.within(args.max_tiles))
+    model, recipe = _rounded(model, args)
+    order = Order(args.target, recipe, args.layout, args.allow_drift)
     try:
         with showing(model, stages) as (watched, stage):
             artifact = build(
@@ -66,7 +71,6 @@ def run(
                 order,
                 args.out or default_out(model, order),
                 targets=targets,
-                recipes=RECIPES,
                 prove=None if args.no_verify else prove or _prove,
                 stage=stage,
             )
@@ -85,7 +89,7 @@ def run(
 def default_out(model: Model, order: Order) -> Path:
     """build/<model>/<target>-<recipe>[-<layout>]."""
     layout = "" if order.layout == "native" else f"-{order.layout}"
-    return Path("build") / model.name / f"{order.target}-{order.recipe}{layout}"
+    return Path("build") / model.name / f"{order.target}-{order.recipe.name}{layout}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,25 +98,67 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m export", description="Export a vision-language model, proven and described."
     )
     it.add_argument("model", metavar="MODEL|DIR", help="name in models.yaml, or checkpoint folder")
+    add_options(it)
+    it.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
+    )
+    return it
+
+
+def add_options(it: argparse.ArgumentParser) -> None:
+    """What can be chosen beside the model and the place of its artifact."""
     it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
     it.add_argument("--recipe", required=True, choices=RECIPES, help="bits of the weights")
     it.add_argument("--weights", choices=("hub", "synthetic"), help="synthetic: random values")
     it.add_argument("--revision", help="commit, tag or branch on the hub")
     it.add_argument("--layout", default="native", choices=LAYOUTS, help="arrangement of the files")
     it.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
-    )
-    it.add_argument(
         "--max-tiles",
         type=_count,
         metavar="N",
         help="cut an image into at most N tiles, the overview included (1: never cut)",
     )
+    how = it.add_argument_group("how 4 bits are rounded")
+    how.add_argument(
+        "--rounding",
+        choices=METHODS,
+        help="search (default): the best of several scales a block; nearest: one scale",
+    )
+    how.add_argument(
+        "--calibrate",
+        nargs="?",
+        const=Path(),
+        type=Path,
+        metavar="QUESTIONS.jsonl",
+        help="GPTQ on the inputs that questions (by default the proof's) lead to; needs torch",
+    )
+    how.add_argument(
+        "--budget-mb",
+        type=_count,
+        metavar="N",
+        help="8 bits for the layers that suffer most from 4, as far as N MB allow; needs torch",
+    )
     it.add_argument("--no-verify", action="store_true", help="write without a proof")
     it.add_argument("--allow-drift", action="store_true", help="keep it if the proof fails")
     it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
     it.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    return it
+
+
+def _rounded(model: Model, args: argparse.Namespace) -> tuple[Model, Recipe]:
+    """The model and the recipe with what the arguments say of rounding."""
+    recipe = RECIPES[args.recipe]
+    if recipe.least_bits != 4 and (args.rounding or args.calibrate or args.budget_mb):
+        raise UserError(f"{recipe.name} rounds nothing to 4 bits; --rounding, … go with int4")
+    if args.rounding:
+        recipe = recipe.rounded(args.rounding)
+    questions = args.calibrate if args.calibrate != Path() else None
+    if args.budget_mb:
+        within = importlib.import_module("runtimes.sensitivity").within
+        recipe = within(model, TARGETS[args.target], recipe, args.layout, args.budget_mb, questions)
+    if args.calibrate:
+        model = importlib.import_module("runtimes.calibration").calibrated(model, questions)
+        recipe = replace(recipe, name=f"{recipe.name}-{CALIBRATED}")
+    return model, recipe
 
 
 def _count(text: str) -> int:

@@ -52,10 +52,10 @@ class ProofFailed(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made. `target` and `recipe` are names in the tables TARGETS and RECIPES."""
+    """What is to be made. `target` is a name in the table TARGETS."""
 
     target: str
-    recipe: str
+    recipe: Recipe
     layout: str = "native"
     allow_drift: bool = False
 
@@ -66,7 +66,6 @@ def build(
     out: Path,
     *,
     targets: Mapping[str, Target],
-    recipes: Mapping[str, Recipe],
     prove: Prove | None = None,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Artifact:
@@ -74,7 +73,7 @@ def build(
 
     Raises UserError, or ProofFailed unless drift is allowed; then `out` is as it was before.
     """
-    target, recipe = targets[order.target], recipes[order.recipe]
+    target, recipe = targets[order.target], order.recipe
     if order.layout not in target.layouts:
         raise UserError(
             f"target {order.target} has no layout '{order.layout}'; expected one of "
@@ -122,15 +121,19 @@ def _manifest(model: Model, order: Order, written: Written, folder: Path) -> Man
         image=model.image,
         prompt=model.prompt,
         target=order.target,
-        recipe=order.recipe,
+        recipe=order.recipe.name,
         layout=order.layout,
         files=digests(folder),
         components=written.components,
         quantization=described(written.quantization),
-        details=written.details,
+        details={**written.details, **_calibration(model)},
         tools=_tools(),
         proof=None,
     )
+
+
+def _calibration(model: Model) -> Mapping[str, Any]:
+    return {} if model.curvature is None else {"calibration": dict(model.curvature.origin)}
 
 
 def _tools() -> dict[str, str]:

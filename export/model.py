@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.families.spec import ImageRecipe, PromptRecipe, Vlm
+from export.quantize.rounding import Curvature
 from export.weights import Weights
 
 
@@ -25,3 +26,5 @@ class Model:
     files: Mapping[str, bytes]
     folder: Path | None
     """The checkpoint folder, where there is one (the proof loads the HF processor from it)."""
+    curvature: Curvature | None = None
+    """Of the inputs that its matrices get, where rounding is to be calibrated."""

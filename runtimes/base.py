@@ -26,6 +26,7 @@ class Request:
     those are decoded, stop tokens included. `arrays` asks for what the steps computed: the images'
     features and the distribution behind each token.
     `reuse` allows image features and a common prompt prefix of the last request to be reused.
+    `features` [image tokens, hidden] are taken as the images' instead of encoding them.
     `task` is one of the model's own (detect, point, …; "": what it does first), for models that
     have some; `place` is what it is asked about.
     """
@@ -37,6 +38,7 @@ class Request:
     answer: tuple[int, ...] | None = None
     arrays: bool = False
     reuse: bool = True
+    features: FloatArray | None = None
     task: str = ""
     place: Place = ()
 

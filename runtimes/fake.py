@@ -17,10 +17,13 @@ LOGITS = 9 * np.eye(16, dtype=np.float32)  # one row for each token that can be 
 
 @dataclass(frozen=True)
 class FakeSession:
-    script: Mapping[str, Any]  # answers: {question: tokens}, step: {bytes, delay_s, says, …}
+    # answers: {question: tokens}, refuses: [question], step: {bytes, delay_s, says, …}
+    script: Mapping[str, Any]
 
     def generate(self, request: Request) -> Iterator[Event]:
         own = self.script.get("answers", {}).get(request.question, (1, 2, 0))
+        if request.question in self.script.get("refuses", ()):
+            raise UserError("refused")
         yield self.step(Event("prepare", len(request.ids or range(12))))
         if request.images:
             yield self.step(Event("image", 4 * len(request.images), tiles=len(request.images)))

@@ -3,6 +3,7 @@
 NOT aware of prompts, tokens, runtimes or models: an ImageRecipe says what to do.
 """
 
+import io
 import math
 import struct
 import zlib
@@ -95,18 +96,27 @@ def load_image(path: str | Path) -> Image.Image:
     The same pixels as `transformers.image_utils.load_image`: transparency is dropped, not blended.
     Raises UserError for what is missing, no image, damaged, or larger than MAX_PIXELS.
     """
-    name, path = str(path), Path(path)
+    with _decoding(str(path)):
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; give the path of an image")
+        return _loaded(Path(path), str(path))
+
+
+def load_image_bytes(data: bytes, name: str) -> Image.Image:
+    """The same of a file's bytes; `name` is for errors."""
     with _decoding(name):
-        if not path.is_file():
-            raise UserError(f"{name}: no such file; give the path of an image")
-        with Image.open(path) as image:
-            if image.format in RUNS_PROGRAMS:
-                raise UserError(f"{name}: {image.format} is not decoded; convert it to PNG first")
-            _check_size(image.size, name)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-                del upright.info["transparency"]  # dropped in any case, but with a warning
-            return upright.convert("RGB")
+        return _loaded(io.BytesIO(data), name)
+
+
+def _loaded(file: Path | io.BytesIO, name: str) -> Image.Image:
+    with Image.open(file) as image:
+        if image.format in RUNS_PROGRAMS:
+            raise UserError(f"{name}: {image.format} is not decoded; convert it to PNG first")
+        _check_size(image.size, name)
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
+            del upright.info["transparency"]  # dropped in any case, but with a warning
+        return upright.convert("RGB")
 
 
 def rgb(

@@ -14,9 +14,10 @@ import numpy as np
 from export.artifact import Artifact
 from export.families.spec import Templates
 from export.model import Model
+from export.quantize.recipe import base
 from runtimes import RUNTIMES, processor
 from runtimes.base import FloatArray, Request, Session
-from runtimes.fidelity import Accumulator
+from runtimes.fidelity import Accumulator, FeatureAccumulator
 from runtimes.image import edge, one_tile
 from runtimes.probes import Probe, probes
 
@@ -73,7 +74,7 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
         if isinstance(model.prompt, Templates):
             checks |= {"places": _places(scorer, session, asked[0], model.prompt)}
         session.close()
-    bounds = BOUNDS[artifact.manifest.recipe]
+    bounds = BOUNDS[base(artifact.manifest.recipe)]
     if reason is None and model.weights.synthetic and not bounds.exact:
         reason = "how much rounding hurts random weights says nothing"
     failures = list(_judge(checks, bounds, reason is None))
@@ -82,7 +83,7 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
 
 
 def _compare(reference: "Scorer", session: Session, asked: list[Probe]) -> dict[str, Check]:
-    fidelity, features, equal, total = Accumulator(), _Features(), 0, 0
+    fidelity, features, equal, total = Accumulator(), FeatureAccumulator(), 0, 0
     for probe in asked:
         request = _request(probe, reference)
         expected_features = reference.features(request)
@@ -98,10 +99,10 @@ def _compare(reference: "Scorer", session: Session, asked: list[Probe]) -> dict[
         judged[1:, list(reference.never_later)] = -np.inf
         equal += _agreeing(tokens, judged)
         total += len(tokens)
-    result = fidelity.result()
+    result, rows = fidelity.result(), features.result()
     assert result is not None
     return {
-        "features": features.result(),
+        "features": vars(rows) if rows else {"skipped": "the model takes no images"},
         "logits": vars(result),
         "greedy": {"equal": equal, "of": total},
     }
@@ -154,30 +155,6 @@ def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
     """Tokens up to the first one that the reference would not have chosen."""
     differ = np.flatnonzero(judged.argmax(-1) != np.array(tokens))
     return int(differ[0]) if len(differ) else len(tokens)
-
-
-class _Features:
-    """Cosine and largest error over the rows [image tokens, hidden] of several images."""
-
-    def __init__(self) -> None:
-        self._cosines: list[float] = []
-        self._errors: list[float] = []
-
-    def add(self, expected: FloatArray, found: FloatArray) -> None:
-        a, b = expected.astype(np.float64), found.astype(np.float64)
-        norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-        self._cosines += list((a * b).sum(-1) / norms)
-        self._errors.append(float(np.abs(a - b).max() / np.abs(a).max()))
-
-    def result(self) -> Check:
-        if not self._cosines:
-            return {"skipped": "the model takes no images"}
-        return {
-            "n": len(self._cosines),
-            "cosine": float(np.mean(self._cosines)),
-            "min_cosine": float(np.min(self._cosines)),
-            "max_error": max(self._errors),
-        }
 
 
 def _judge(checks: Mapping[str, Check], bounds: Bounds, measured: bool) -> Iterator[str]:

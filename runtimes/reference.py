@@ -4,6 +4,7 @@ NOT aware of artifacts. Slow on purpose: what is exact and simple is what others
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -37,10 +38,10 @@ class Scorer:
     proof needs no more memory than the export before it.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, interpreter: Callable[[Parameter], Run] = Run) -> None:
         size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
         hold = resident if size <= RESIDENT_BYTES else streaming
-        self._backend = TorchBackend(model, hold(model.weights))
+        self._backend = TorchBackend(model, hold(model.weights), interpreter)
         self._preparer = preparer_of(model)
         self._session = GreedySession(self._backend, self._preparer, model.vlm.stop_token_ids)
 
@@ -76,9 +77,11 @@ class Scorer:
 class TorchBackend:
     """runtimes.session.Backend over export.run."""
 
-    def __init__(self, model: Model, parameter: Parameter) -> None:
+    def __init__(
+        self, model: Model, parameter: Parameter, interpreter: Callable[[Parameter], Run] = Run
+    ) -> None:
         self._vlm = model.vlm
-        self._ops = Run(parameter)
+        self._ops = interpreter(parameter)
         self.context = model.vlm.text.context
         self._images = np.zeros(self.context, np.int64)
         self.state = np.zeros(model.vlm.text.hidden, np.float32)

@@ -3,6 +3,7 @@
 NOT aware of ONNX Runtime, llama.cpp or torch: those are backends with two methods.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -68,13 +69,11 @@ class GreedySession:
         yield Event("prepare", positions=len(ids))
 
         key = prepared.images_key
+        if request.features is not None:
+            key = f"{key} as {hashlib.sha256(request.features.tobytes()).hexdigest()}"
         features = None
         if request.images:
-            reused = request.reuse and key == self._features[0]
-            if not reused:
-                self._features = (key, self._backend.encode(prepared.images))
-            features = self._features[1]
-            assert features is not None
+            features, reused = self._rows(key, prepared, request)
             shown = features if request.arrays else None
             tiles = sum(image.tiles for image in prepared.images)
             yield Event(
@@ -96,6 +95,17 @@ class GreedySession:
             yield from self._decode(request, logits, where)
         else:
             yield from self._places(prepared, logits)
+
+    def _rows(self, key: str, prepared: Prepared, request: Request) -> tuple[FloatArray, bool]:
+        """The images' features, and whether they are the last request's."""
+        known, last = self._features
+        if request.reuse and key == known and last is not None:
+            return last, True
+        rows = request.features
+        if rows is None:
+            rows = self._backend.encode(prepared.images)
+        self._features = (key, rows)
+        return rows, False
 
     def close(self) -> None:
         """Free the backend's memory."""

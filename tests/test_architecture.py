@@ -18,12 +18,13 @@ BY_NAME = {"export/__main__.py"}
 # heavy library -> how the names of modules start that may import it at their top: each wraps it,
 # and is itself only imported by name, at the last moment
 WRAPPERS = {
-    "torch": {"export/run.py", "runtimes/reference.py"},
+    "torch": {"export/run.py", "runtimes/calibration.py", "runtimes/reference.py"},
     "transformers": set[str](),
     "onnx": {"export/onnx/"},
     "onnx_ir": {"export/onnx/"},
     "onnxruntime": {"runtimes/onnxruntime_", "runtimes/peers/"},
     "onnxruntime_genai": {"runtimes/peers/"},
+    "optimum": {"export/optimum_"},
     "gguf": {"export/gguf/", "runtimes/llama_cpp_"},
     "llama_cpp": {"runtimes/llama_cpp_", "runtimes/peers/"},
     "matplotlib": set[str](),

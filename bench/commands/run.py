@@ -1,6 +1,7 @@
 """`bench run`: plan, measure job by job, append a record for each."""
 
 import argparse
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,10 +17,10 @@ from bench.jobs.child import Bounds, attend
 from bench.jobs.exports import Wish, sources
 from bench.jobs.launch import command
 from bench.jobs.limits import Limits, choose_cpus
-from bench.jobs.plan import Choices, Plan, plan
+from bench.jobs.plan import Choices, Job, Plan, plan
 from bench.jobs.processes import run_job, skipped, variables
 from bench.jobs.progress import showing, title
-from bench.jobs.resume import remaining
+from bench.jobs.resume import key, remaining
 from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment, environment, usable_cpus
 from bench.machine.profiles import PROFILES
@@ -42,10 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
     found = sources(names, wish(arguments), lambda text: _print(console, text))
-    planned = plan(found, choices(arguments))
+    chosen = choices(arguments)
+    planned = plan(found, chosen)
     _show(console, planned)
     if not planned.jobs:
         raise UserError("nothing to run: every job is skipped for the reasons above")
+    for name in {job.case.task: None for job in planned.jobs}:
+        TASKS[name].check(name, chosen.options, chosen.offline)
     output = _output(arguments.output)
     if arguments.resume:
         planned = _rest(console, planned, output)
@@ -67,12 +71,15 @@ def choices(arguments: argparse.Namespace) -> Choices:
         max_tiles=arguments.max_tiles,
         limit=arguments.limit,
         seed=arguments.seed,
+        shard=arguments.shard,
+        data=arguments.data,
+        prompts=arguments.prompts,
     )
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
     return Choices(
         runtimes={name: RUNTIMES[name] for name in arguments.runtime or visible},
         asked_runtimes=arguments.runtime is not None,
-        tasks={name: TASKS[name] for name in arguments.task or TASKS},
+        tasks={name: TASKS[name] for name in arguments.task or default_tasks()},
         options=options,
         rounds=arguments.rounds,
         threads=arguments.threads or usable_cpus(),
@@ -81,6 +88,11 @@ def choices(arguments: argparse.Namespace) -> Choices:
         profiles={name: PROFILES.get(name) for name in arguments.device or [None]},
         offline=arguments.offline,
     )
+
+
+def default_tasks() -> list[str]:
+    """Those that need not be asked for by name."""
+    return [name for name, task in TASKS.items() if not task.by_name]
 
 
 def wish(arguments: argparse.Namespace) -> Wish:
@@ -119,13 +131,24 @@ def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, out
     with showing(console, len(planned.jobs)) as shown:
         for job in planned.jobs:
             heard = partial(shown.phase, job.case)
-            record = run_job(job, arguments.timeout, machines[job.case.threads], heard)
+            noted, journal = _with_journal(job, output, arguments.resume)
+            record = run_job(noted, arguments.timeout, machines[job.case.threads], heard)
             append(output, record)
+            journal.unlink(missing_ok=True)
             shown.end(record)
             failed += record.status == "failed"
     done = len(planned.jobs) - failed
     _print(console, f"{done} measured, {failed} failed; records in {output}")
     return 1 if failed else 0
+
+
+def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
+    """The job with a file for its items beside the run's; a new one unless the run is resumed."""
+    name = hashlib.sha256(key(job.case).encode()).hexdigest()[:12]
+    path = output.with_name(f"{output.name}.{name}.items")
+    if not resumed:
+        path.unlink(missing_ok=True)
+    return (replace(job, journal=str(path)) if TASKS[job.case.task].asks else job), path
 
 
 def _machines(planned: Plan, here: Environment, wanted: bool) -> Mapping[int, Environment]:

@@ -25,6 +25,8 @@ class Job:
     """Location of the checkpoint that fidelity compares with."""
     offline: bool = False
     weights: WeightsKind | None = None
+    journal: str | None = None
+    """File of the items that are answered, of tasks that ask some."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.record import Subject
 from export.artifact import MANIFEST, Artifact, load_artifact
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.spec import PromptRecipe, Vlm
 from export.model import Model
 from export.registry import WeightsKind, open_model
 from runtimes.prepare import Preparer
@@ -74,6 +74,11 @@ def weight_files(loaded: Artifact | Model) -> list[Path]:
 def vlm(loaded: Artifact | Model) -> Vlm:
     """The numbers of an opened subject."""
     return loaded.manifest.vlm if isinstance(loaded, Artifact) else loaded.vlm
+
+
+def prompt_of(loaded: Artifact | Model) -> PromptRecipe:
+    """How an opened subject's prompts are made."""
+    return loaded.manifest.prompt if isinstance(loaded, Artifact) else loaded.prompt
 
 
 def detokenizer(loaded: Artifact | Model) -> Callable[[Sequence[int]], str]:

@@ -9,8 +9,10 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from bench.jobs import cache
+from bench.jobs.journal import Journal
 from bench.jobs.plan import Job
 from bench.jobs.subjects import load, weight_files, within_tiles
 from bench.jobs.work import work_of
@@ -42,8 +44,12 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     loaded, session, first_s = _open(job)
     phases.end("loaded")
 
-    context = Context(case, loaded, session, phases, lambda: _open_reference(job), tell)
+    journal = Journal(Path(job.journal) if job.journal else None)
+    context = Context(
+        case, loaded, session, phases, lambda: _open_reference(job), tell, journal, job.offline
+    )
     outcome = task.run(context)
+    journal.close()
     phases.end("answers")
     session.close()
     outcome = replace(outcome, memory=tuple(phases.done), cpus=_cpus())

@@ -6,12 +6,14 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.changes import Change, interleaved, mcnemar, ratio, share_change
+from bench.changes import Change, interleaved, ratio
 from bench.measure import Timing
+from bench.record import Agreement
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.summary import Row, names
-from bench.stats import proportion
+from bench.reporting.summary import Row, coarseness, names
+from bench.stats import median, proportion
+from runtimes.fidelity import Features
 
 # The proof's checks in the order of the ladder; others follow in the artifact's order.
 LADDER = ("tensors", "preprocessing", "features", "logits", "greedy")
@@ -42,30 +44,48 @@ def fidelity(own: Sequence[Row]) -> list[Block]:
     ]
     references = text.listed(list(dict.fromkeys(a.reference for _, _, a, _ in compared)))
     explained = f"KL(reference || artifact) in nats after the same tokens; reference: {references}."
-    return [Text(explained), Table(header, lines, left=2)]
+    whole: list[Block] = [Text(explained), Table(header, lines, left=2)]
+    return [*whole, *_halves([(row, name, agreement) for row, name, agreement, _ in compared])]
 
 
-def accuracy(own: Sequence[Row]) -> list[Block]:
-    """Each row against the reference (or what is most exact), question by question."""
-    scored = [(row, name) for row, name in zip(own, names(own), strict=True) if row.accuracy]
-    if len(scored) < 2:
-        return []
-    base, base_name = min(scored, key=lambda pair: _coarseness(pair[0]))
+def _halves(compared: Sequence[tuple[Row, str, Agreement]]) -> list[Block]:
+    """Which half hurts, and where answers part."""
     lines = []
-    for row, name in scored:
-        pair = None if row is base else mcnemar(base.correct(), row.correct())
-        if pair is not None:
-            points = _points(share_change(pair))
-            counts = [str(pair.only_first), str(pair.only_second), f"{pair.n:,}"]
-            lines.append([name, row.runtime, points, *counts, text.significant(pair.p, 2)])
-    if not lines:
+    for row, name, found in compared:
+        features, halves = found.features, (found.vision, found.decoder)
+        lines.append(
+            [
+                *(name, row.runtime),
+                *(f"{x:.6f}" if features else text.ABSENT for x in _cosines(features)),
+                *(text.significant(half.mean_kld if half else None) for half in halves),
+                *(text.percent(half.top1 if half else None) for half in halves),
+                *map(text.significant, (found.reference_perplexity, found.perplexity)),
+                _parting(found),
+            ]
+        )
+    if all(found.features is None and found.perplexity is None for *_, found in compared):
         return []
-    header = ["artifact", "runtime", "change, points", "only base right", "only this right", "n"]
+    header = [
+        *("artifact", "runtime", "features: cosine", "least", "KLD, vision alone", "decoder alone"),
+        *("top-1, vision alone", "decoder alone", "perplexity: reference", "artifact"),
+        "first other token",
+    ]
     explained = (
-        f"The same questions, compared one by one with {base_name} on {base.runtime}. "
-        "p is McNemar's exact test: how often chance alone would give a split this uneven."
+        "Vision alone: the artifact's image features before the reference's decoder; decoder "
+        "alone: the reference's features before the artifact's. Perplexity is that of the "
+        "reference's own answers; the first other token is the median place, from 1, among the "
+        "answers that differ."
     )
-    return [Text(explained), Table([*header, "p"], lines, left=2)]
+    return [Table(*text.known(header, lines, left=2), left=2), Text(explained)]
+
+
+def _cosines(features: Features | None) -> tuple[float, float]:
+    return (features.cosine, features.min_cosine) if features else (0.0, 0.0)
+
+
+def _parting(found: Agreement) -> str:
+    places = [place + 1 for place in found.first_differences if place is not None]
+    return text.significant(median(places)) if places else text.ABSENT
 
 
 SPEEDS: Mapping[str, Callable[[Timing], float | None]] = {
@@ -80,7 +100,7 @@ def speed(own: Sequence[Row]) -> list[Block]:
     timed = [(row, name) for row, name in zip(own, names(own), strict=True) if row.workload]
     if len(timed) < 2:
         return []
-    base, base_name = min(timed, key=lambda pair: _coarseness(pair[0]))
+    base, base_name = min(timed, key=lambda pair: coarseness(pair[0]))
     lines = []
     for row, name in timed:
         cells = [] if row is base else _speed(base, row)
@@ -170,16 +190,6 @@ def _times(change: Change | None) -> str:
     if change.low is None or change.high is None or change.unsure:
         return f"× {value}, unsure"
     return f"× {value} [{low}, {high}]"
-
-
-def _points(change: Change) -> str:
-    low, high = 100 * (change.low or 0.0), 100 * (change.high or 0.0)
-    return f"{100 * change.value:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def _coarseness(row: Row) -> tuple[bool, float]:
-    """Checkpoints first, then artifacts by falling bits per weight."""
-    return row.subject.target is not None, -(row.bits_per_weight or 0.0)
 
 
 def _artifacts(own: Sequence[Row]) -> Mapping[str, Row]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.record import Damage, Record, Subject
-from bench.reporting import evidence, tables
+from bench.reporting import answers, evidence, tables
 from bench.reporting import format as text
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
 from bench.reporting.fits import fits
@@ -89,7 +89,10 @@ def _model(
         *section("Which devices it fits", fits(own, failed)),
         *section("Share of what the machine can do", roofline(own)),
         *section("Speed side by side", evidence.speed(own)),
-        *section("Accuracy side by side", evidence.accuracy(own)),
+        *section("Accuracy by task", answers.scores(own)),
+        *section("Accuracy by part", answers.parts(own)),
+        *section("Accuracy side by side", answers.compared(own)),
+        *section("Items that could not be used", answers.bad(own)),
         *section("Agreement with the reference", evidence.fidelity(own)),
         *section("Proof of each artifact", evidence.proofs(own)),
         *section("Where the bytes are", evidence.sizes(own)),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bench.record import Options, Record, Subject
 from bench.tasks import TASKS
+from export.quantize.recipe import arguments
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 
@@ -44,7 +45,7 @@ def _export(subject: Subject) -> str:
     words = ["python -m export", subject.model, "--target", str(subject.target)]
     if subject.target not in TARGETS:  # what a peer makes of the model
         words = ["python -m bench.peers", subject.model]
-    words += ["--recipe", str(subject.recipe)]
+    words += arguments(str(subject.recipe))
     words += ["--weights", "synthetic"] if subject.synthetic else []
     words += ["--layout", subject.layout] if subject.layout not in (None, "native") else []
     return " ".join(words)
@@ -72,7 +73,7 @@ def flags(options: Options) -> list[str]:
     """Options that are not the defaults, as `bench run` takes them."""
     default = Options()
     return [
-        f"--{name.replace('_', '-')} {value}"
+        f"--{name.replace('_', '-')} {'DIR' if name == 'data' else value}"
         for name, value in vars(options).items()
         if value != getattr(default, name)
     ]

@@ -11,6 +11,7 @@ from bench.machine.ceilings import Ceilings
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
 from bench.reporting.summary import Row, names
+from export.quantize.recipe import base
 
 # Recipes whose matrix products run on 8-bit integers; the others' run on float32.
 INTEGER_RECIPES = ("int8", "int4")
@@ -50,7 +51,7 @@ def ceiling(row: Row, ceilings: Ceilings | None) -> float | None:
     """Operations per second of the kind that the row's recipe computes with."""
     if ceilings is None:
         return None
-    integer = row.subject.recipe in INTEGER_RECIPES
+    integer = base(row.subject.recipe or "") in INTEGER_RECIPES
     return ceilings.int8_ops_per_s if integer else ceilings.fp32_flops_per_s
 
 

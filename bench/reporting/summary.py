@@ -10,7 +10,16 @@ from dataclasses import asdict, dataclass, replace
 
 from bench.machine.environment import Environment
 from bench.measure import Timing
-from bench.record import Agreement, Options, Record, Subject, Work
+from bench.record import (
+    Agreement,
+    BadItem,
+    Evaluation,
+    Item,
+    Options,
+    Record,
+    Subject,
+    Work,
+)
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion
 
 
@@ -83,8 +92,47 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """A task's items on one row: those of one record, or of several shards put together."""
+
+    task: str
+    options: Options
+    items: tuple[Item, ...]
+    bad: tuple[BadItem, ...]
+    evaluations: tuple[Evaluation, ...]
+    shards: tuple[str, ...]
+
+    def share(self) -> Estimate | None:
+        """The mean score: a proportion of right answers, or (bootstrapped) of graded ones."""
+        if any(item.score is not None for item in self.items):
+            return mean([item.value for item in self.items])
+        return proportion(sum(item.correct for item in self.items), len(self.items))
+
+    def correct(self) -> Mapping[str, bool]:
+        """Whether each question was answered rightly."""
+        return {item.id: item.correct for item in self.items}
+
+    def values(self) -> Mapping[str, float]:
+        """Each question's score."""
+        return {item.id: item.value for item in self.items}
+
+    def scorer(self) -> tuple[str, int] | None:
+        """Its name and version; None in records that are older than scorers."""
+        found = [(e.scorer, e.scorer_version) for e in self.evaluations]
+        return found[0] if found else None
+
+    def items_per_s(self) -> float | None:
+        asked = sum(e.asked for e in self.evaluations)
+        seconds = sum(e.asked_s for e in self.evaluations)
+        return asked / seconds if asked and seconds else None
+
+
+@dataclass(frozen=True)
 class Row:
-    """One subject on one runtime. The first workload is the one that summaries show."""
+    """One subject on one runtime. The first workload is the one that summaries show.
+
+    So is `main_task` of the scores, the same in all rows of a model.
+    """
 
     subject: Subject
     runtime: str
@@ -93,8 +141,9 @@ class Row:
     profile: str | None
     machine: int
     workloads: tuple[Workload, ...]
-    accuracy: Record | None
+    scores: tuple[Scores, ...]
     fidelity: Record | None
+    main_task: str | None = None
 
     @property
     def workload(self) -> Workload | None:
@@ -140,10 +189,17 @@ class Row:
         records = self.workload.records if self.workload else ()
         return next((r.outcome.held_by for r in records if r.outcome.held_by), None)
 
+    @property
+    def accuracy(self) -> Scores | None:
+        """The scores that summaries show."""
+        return self.of_task(self.main_task)
+
+    def of_task(self, task: str | None) -> Scores | None:
+        return next((scores for scores in self.scores if scores.task == task), None)
+
     def correct(self) -> Mapping[str, bool]:
-        """Whether each question was answered rightly."""
-        items = self.accuracy.outcome.items if self.accuracy else ()
-        return {item.id: item.correct for item in items}
+        """Whether each question of the main task was answered rightly."""
+        return self.accuracy.correct() if self.accuracy else {}
 
     def total_s(self) -> Estimate | None:
         return self.workload.over(lambda t: t.total_s) if self.workload else None
@@ -155,10 +211,7 @@ class Row:
         return self.workload.over(lambda t: t.decode_tokens_per_s) if self.workload else None
 
     def accuracy_share(self) -> Estimate | None:
-        if self.accuracy is None:
-            return None
-        items = self.accuracy.outcome.items
-        return proportion(sum(item.correct for item in items), len(items))
+        return self.accuracy.share() if self.accuracy else None
 
     def kld(self) -> Estimate | None:
         return mean(self.agreement.token_kld) if self.agreement else None
@@ -174,6 +227,11 @@ def by_model(shown: Sequence[Row]) -> list[list[Row]]:
     for row in shown:
         groups.setdefault((row.subject.model, row.subject.synthetic), []).append(row)
     return list(groups.values())
+
+
+def coarseness(row: Row) -> tuple[bool, float]:
+    """Checkpoints first, then artifacts by falling bits per weight."""
+    return row.subject.target is not None, -(row.bits_per_weight or 0.0)
 
 
 def subject_name(subject: Subject) -> str:
@@ -211,13 +269,16 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
 
 def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, with the request first that most rows of their model answered (an image among
-    equals), so that a summary puts the same request side by side."""
+    equals) and the task that most have (the first of equals), so that a summary puts the same
+    side by side."""
     alike: dict[int, Row] = {}
     for group in by_model(found):
         asked = Counter(workload.options for row in group for workload in row.workloads)
+        tasks = Counter(scores.task for row in group for scores in row.scores)
+        main = max(tasks, key=lambda task: tasks[task], default=None)
         for row in group:
             ordered = sorted(row.workloads, key=lambda workload: -asked[workload.options])
-            alike[id(row)] = replace(row, workloads=tuple(ordered))
+            alike[id(row)] = replace(row, workloads=tuple(ordered), main_task=main)
     return tuple(alike[id(row)] for row in found)
 
 
@@ -248,9 +309,35 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
         threads=first.case.threads,
         machine=order.index(_key(first.environment)),
         workloads=_workloads([record for record in group if record.outcome.timings]),
-        accuracy=_largest(group, lambda record: len(record.outcome.items)),
+        scores=_scores([record for record in group if record.outcome.items]),
         fidelity=_largest(group, _compared),
     )
+
+
+def _scores(group: Sequence[Record]) -> tuple[Scores, ...]:
+    """Of each task the most items, the last of equal ones. Shards of one sample belong together."""
+    samples: dict[tuple[str, Options], dict[str | None, Record]] = {}
+    for record in group:
+        options = record.case.options
+        key = (record.case.task, replace(options, shard=None))
+        shards = samples.setdefault(key, {})
+        if (options.shard is None) != (None in shards):
+            shards.clear()  # a whole sample and its shards are not added up: the last counts
+        shards[options.shard] = record
+    found: dict[str, Scores] = {}
+    for (task, options), shards in samples.items():
+        merged = _merged(task, options, list(shards.values()))
+        if task not in found or len(merged.items) >= len(found[task].items):
+            found[task] = merged
+    return tuple(found.values())
+
+
+def _merged(task: str, options: Options, records: Sequence[Record]) -> Scores:
+    evaluations = tuple(e for r in records if (e := r.outcome.evaluation) is not None)
+    items = {item.id: item for record in records for item in record.outcome.items}
+    bad = {item.id: item for evaluation in evaluations for item in evaluation.bad}
+    shards = tuple(shard for r in records if (shard := r.case.options.shard) is not None)
+    return Scores(task, options, tuple(items.values()), tuple(bad.values()), evaluations, shards)
 
 
 def _workloads(group: Sequence[Record]) -> tuple[Workload, ...]:

@@ -47,7 +47,8 @@ def worse(found: Compared) -> list[str]:
 def change(found: Comparison) -> str:
     """`+12.0 % [+9.1, +15.0]`, in points for accuracy and nats for KLD; `unsure` if far apart."""
     low, high = found.change.low, found.change.high
-    scale, digits, unit = (100, 1, " %") if found.relative else UNITS[found.number]
+    kind = found.number.partition(",")[0]
+    scale, digits, unit = (100, 1, " %") if found.relative else UNITS[kind]
     value = f"{scale * found.change.value:+.{digits}f}{unit}"
     if low is None or high is None or low == high:
         return value
@@ -83,7 +84,16 @@ def _numbers(found: Compared) -> list[Block]:
     if not lines:
         return []
     header = ["artifact", "runtime", "number", "base", "new", "change", "n", "verdict", "sure"]
-    return [Table(header, lines, left=3), Text(_rule(found))]
+    return [Table(header, lines, left=3), *_too_few(found), Text(_rule(found))]
+
+
+def _too_few(found: Compared) -> list[Block]:
+    few = [c for c in found.comparisons if c.needed is not None]
+    needs = [f"{_who(c.subject, c.runtime)}, {c.number}: about {c.needed:,}" for c in few]
+    point = f"{100 * ACCURACY_TOLERANCE:g} point"
+    return (
+        [Text(f"Questions that would show {point} of accuracy: {'; '.join(needs)}.")] if few else []
+    )
 
 
 def _several(found: Compared) -> bool:
@@ -106,7 +116,7 @@ def _rule(found: Compared) -> str:
 def _value(found: Comparison, value: float) -> str:
     if found.number in ("peak memory", "size on disk"):
         return text.megabytes(value)
-    if found.number == "accuracy":
+    if found.number.startswith("accuracy"):
         return text.percent(value)
     if found.number == "KLD":
         return text.significant(value)

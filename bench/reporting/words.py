@@ -149,18 +149,19 @@ def _accuracy(own: Sequence[Row]) -> str:
     high = max(scored, key=lambda pair: pair[1].value)
     if len(scored) == 1:
         (row, share), percent = low, text.percent(low[1].value)
-        return f"{_name(row)} answers {percent} of {share.n:,} easy-VQA questions correctly."
+        return f"{_name(row)} answers {percent} of {share.n:,} {row.main_task} questions correctly."
     if low[1].value == high[1].value:
         return (
-            f"All answer {text.percent(low[1].value)} of the easy-VQA questions asked correctly: "
+            f"All answer {text.percent(low[1].value)} of the {low[0].main_task} questions asked "
+            "correctly: "
             "these questions do not tell them apart."
         )
     verdict = (
         "their 95 % intervals overlap" if _overlap(low[1], high[1]) else "more than chance explains"
     )
     return (
-        f"Accuracy on easy-VQA lies between {text.percent(low[1].value)} ({_name(low[0])}) and "
-        f"{text.percent(high[1].value)} ({_name(high[0])}); {verdict}."
+        f"Accuracy on {low[0].main_task} lies between {text.percent(low[1].value)} "
+        f"({_name(low[0])}) and {text.percent(high[1].value)} ({_name(high[0])}); {verdict}."
     )
 
 

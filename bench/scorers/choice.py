@@ -12,6 +12,7 @@ from bench.scorers.gold import Gold
 SEPARATORS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 LAST_WORDS = 5  # a letter counts among them
 NONE = "Z"
+UNLISTED = ascii_uppercase[:4]
 REFUSALS = (
     "Sorry, I can't help with images of people yet.",
     "I can't process this file.",
@@ -22,8 +23,9 @@ ANSWER_IS = re.compile(r"(?:correct\s+)?answer\s+is\s+\**([ABCD])\**", re.IGNORE
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 or 0."""
-    return float(letter(answer, gold.options) == gold.answers[0])
+    """1 or 0. Where the options stand in the question alone, their texts are not recognised."""
+    found = letter(answer, gold.options) if gold.options else named(answer, UNLISTED)
+    return float(found == gold.answers[0].strip())
 
 
 def letter(answer: str, options: tuple[str, ...]) -> str | None:

@@ -5,12 +5,14 @@ NOT aware of runtimes, reports or of how a process is started.
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
 
+from bench.jobs.journal import Journal
 from bench.machine.memory import Phases
-from bench.record import Case, Outcome
+from bench.record import Case, Options, Outcome
 from export.artifact import Artifact
 from export.model import Model
 from runtimes.base import Session
@@ -28,6 +30,9 @@ class Context:
     """Opens the reference (its model's name, a session) for tasks that need one."""
     tell: Callable[[str], None] = lambda phase: None
     """Says what comes next; outside of anything that is timed."""
+    journal: Journal = field(default_factory=Journal)
+    """What was answered so far, of tasks that ask items."""
+    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,16 @@ class Task:
     """Measured in several rounds, each in a process of its own."""
     takes_text: bool = False
     """Can be done without images, where the options' prompt is text."""
-    needs_training: bool = False
+    needs_training: bool = True
     """Meaningless with random weights."""
     needs_reference: bool = False
     imports: tuple[str, ...] = ()
+    asks: bool = True
+    """It has items, with a score each."""
+    by_name: bool = True
+    """Done only where it is asked for."""
+    public: bool = False
+    """Its data comes from the hub or from --data; its module offers `check`."""
 
     def unavailable(self) -> str | None:
         """Why it cannot be run here, or None."""
@@ -52,11 +63,36 @@ class Task:
             return None
         return f"needs {', '.join(missing)}; pip install 'pocket-vlm[bench]'"
 
+    def check(self, name: str, options: Options, offline: bool) -> None:
+        """Look at its data before anything is loaded. Raises UserError for data that is bad."""
+        if self.public:
+            importlib.import_module(self.module).check(name, options, offline)
+
     def run(self, context: Context) -> Outcome:
         """Do it. Raises UserError for what the user can mend."""
         function = importlib.import_module(self.module).run
         return cast(Outcome, function(context))
 
+
+GENERATED: Mapping[str, str] = {
+    "counting": "how many of up to six shapes (1,500 questions)",
+    "grid": "in which of 8 by 8 cells a shape is (500)",
+    "boxes": "overlap (IoU) with the box of a named shape",
+    "points": "a point within a named shape",
+    "digits": "reading one to three large digits (500)",
+    "handwritten": "reading scikit-learn's handwritten digits (360)",
+    "latin": "reading made-up Latin words of three to five letters (500)",
+    "hangul": "reading one or two Hangul syllables (500)",
+    "ocr-english": "reading a line of a rendered page of English words (500)",
+    "ocr-korean": "reading a line of a rendered page of Korean words (500)",
+}
+NEEDS = {
+    "handwritten": ("sklearn",),
+    "hangul": ("koreanize_matplotlib",),
+    "ocr-korean": ("koreanize_matplotlib",),
+}
+# One file each, whose name is the task's; what is in it is read when it is needed.
+DATA_SETS = sorted(file.stem for file in (Path(__file__).parent / "data_sets").glob("*.yaml"))
 
 TASKS: Mapping[str, Task] = {
     "latency": Task(
@@ -64,18 +100,32 @@ TASKS: Mapping[str, Task] = {
         "time and memory of loading, encoding, prefill and decoding, at exact lengths",
         repeated=True,
         takes_text=True,
+        needs_training=False,
+        asks=False,
+        by_name=False,
     ),
     "easy-vqa": Task(
         "bench.tasks.easy_vqa",
         "accuracy on the test split of easy-VQA (9,673 questions on 1,000 images)",
-        needs_training=True,
         imports=("easy_vqa",),
+        by_name=False,
     ),
     "fidelity": Task(
         "bench.tasks.fidelity",
-        "divergence of next-token distributions from the reference's",
-        needs_training=True,
+        "divergence of next-token distributions from the reference's, whole and by halves",
         needs_reference=True,
         imports=("easy_vqa",),
+        asks=False,
+        by_name=False,
     ),
+    **{
+        name: Task("bench.tasks.generated", summary, imports=NEEDS.get(name, ()))
+        for name, summary in GENERATED.items()
+    },
+    **{
+        name: Task(
+            "bench.tasks.public", f"public data set: {name}", imports=("datasets",), public=True
+        )
+        for name in DATA_SETS
+    },
 }

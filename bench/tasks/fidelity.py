@@ -1,61 +1,137 @@
 """How far a subject's next-token distributions are from the reference's, on the same prompts.
 
 The reference answers greedily; the subject is forced along that answer, so both always stand
-after the same tokens. NOT aware of right answers.
+after the same tokens. Each half is also measured alone: the subject's image features given to the
+reference's decoder, and the reference's features given to the subject's. NOT aware of right
+answers.
 """
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from bench.record import Agreement, Outcome
 from bench.tasks import Context
-from bench.tasks.easy_vqa import MAX_TOKENS, questions, sample, with_images
+from bench.tasks.deck import Unusable, chosen
+from bench.tasks.decks import deck_of
 from export.errors import UserError
 from runtimes.base import FloatArray, Request, Session
-from runtimes.fidelity import Accumulator, divergence
+from runtimes.fidelity import Accumulator, FeatureAccumulator, surprise
 
 DEFAULT_LIMIT = 100
+MAX_TOKENS = 8
 
 
 def run(context: Context) -> Outcome:
-    """Compare on a sample of easy-VQA's test questions."""
+    """Compare on a sample of a task's questions."""
     options = context.case.options
     context.tell("loading the reference")
     name, reference = context.open_reference()
-    context.tell("comparing")
-    probes = sample(questions(), options.limit or DEFAULT_LIMIT, options.seed)
-    requests = [
-        Request(question.text, (image,), max_tokens=MAX_TOKENS, arrays=True)
-        for question, image in with_images(probes)
-    ]
-    agreement = compare(name, reference, context.session, requests)
+    deck = deck_of(options.prompts, options, context.offline)
+    places = chosen(deck.pictures, options.limit or DEFAULT_LIMIT, options.seed, options.shard)
+
+    def requests() -> Iterator[Request]:
+        for n, place in enumerate(places):
+            context.tell(f"comparing prompt {n + 1:,} of {len(places):,}")
+            try:
+                question = deck.question(place)
+                images = tuple(picture.open() for picture in question.pictures)
+            except Unusable as bad:
+                raise UserError(f"fidelity needs whole data: {bad}") from bad
+            yield Request(question.turns[0].text, images, max_tokens=MAX_TOKENS, arrays=True)
+
+    agreement = compare(name, reference, context.session, requests())
     reference.close()
-    return Outcome(agreement=agreement)
+    return Outcome(agreement=replace(agreement, source=deck.source))
 
 
-def compare(name: str, reference: Session, subject: Session, requests: list[Request]) -> Agreement:
-    """Both sessions over all requests, token by token."""
-    total, klds, equal = Accumulator(), list[float](), 0
+def compare(
+    name: str, reference: Session, subject: Session, requests: Iterable[Request]
+) -> Agreement:
+    """Both sessions over all requests, token by token; one answer's logits are held at a time."""
+    found = _Comparison(reference, subject)
     for request in requests:
-        answer, expected = _answer(reference, request)
-        forced = Request(request.question, request.images, answer=answer, arrays=True)
-        _, found = _answer(subject, forced)
-        for p, q in zip(expected, found, strict=True):
+        found.add(request)
+    return found.result(name)
+
+
+class _Comparison:
+    """Figures of the whole subject and of its halves, answer by answer."""
+
+    def __init__(self, reference: Session, subject: Session) -> None:
+        self._reference, self._subject = reference, subject
+        self._whole, self._vision, self._decoder = Accumulator(), Accumulator(), Accumulator()
+        self._features = FeatureAccumulator()
+        self._klds: list[float] = []
+        self._surprises: list[tuple[float, float]] = []
+        self._differences: list[int | None] = []
+
+    def add(self, request: Request) -> None:
+        answer, expected, expected_rows = _answer(self._reference, request)
+        forced = replace(request, answer=answer)
+        _, found, rows = _answer(self._subject, forced)
+        for token, p, q in zip(answer, expected, found, strict=True):
             _check(p, q)
-            total.add(p, q)
-            klds.append(divergence(p, q))
-        # Forced along the reference's answer, the subject would choose each of its tokens: so it
-        # gives this answer of its own accord.
-        equal += all(int(np.argmax(q)) == token for q, token in zip(found, answer, strict=True))
-    return Agreement(name, len(requests), equal, total.result(), tuple(klds))
+            self._klds.append(self._whole.add(p, q))
+            self._surprises.append((surprise(p, token), surprise(q, token)))
+        # Forced along the reference's answer, the subject would choose its tokens up to this one:
+        # where there is none, it gives this answer of its own accord.
+        self._differences.append(_first_difference(answer, found))
+        if expected_rows is not None and rows is not None:
+            self._features.add(expected_rows, rows)
+            for session, given, total in (
+                (self._reference, rows, self._vision),
+                (self._subject, expected_rows, self._decoder),
+            ):
+                _, half, _ = _answer(session, replace(forced, features=given))
+                for p, q in zip(expected, half, strict=True):
+                    total.add(p, q)
+
+    def result(self, name: str) -> Agreement:
+        own, other = _perplexities(self._surprises)
+        return Agreement(
+            reference=name,
+            items=len(self._differences),
+            equal_answers=self._differences.count(None),
+            fidelity=self._whole.result(),
+            token_kld=tuple(self._klds),
+            perplexity=other,
+            reference_perplexity=own,
+            first_differences=tuple(self._differences),
+            features=self._features.result(),
+            vision=self._vision.result(),
+            decoder=self._decoder.result(),
+        )
 
 
-def _answer(session: Session, request: Request) -> tuple[tuple[int, ...], list[FloatArray]]:
-    tokens, logits = [], []
+def _answer(
+    session: Session, request: Request
+) -> tuple[tuple[int, ...], list[FloatArray], FloatArray | None]:
+    """Tokens, the logits behind each, and the images' features."""
+    tokens, logits, features = [], [], None
     for event in session.generate(request):
+        if event.kind == "image":
+            features = event.features
         if event.token is not None and event.logits is not None:
             tokens.append(event.token)
             logits.append(event.logits)
-    return tuple(tokens), logits
+    return tuple(tokens), logits, features
+
+
+def _first_difference(answer: tuple[int, ...], logits: list[FloatArray]) -> int | None:
+    differ = (n for n, q in enumerate(logits) if int(np.argmax(q)) != answer[n])
+    return next(differ, None)
+
+
+def _perplexities(
+    surprises: list[tuple[float, float]],
+) -> tuple[float, float] | tuple[None, None]:
+    if not surprises:
+        return None, None
+    own, other = np.mean(surprises, axis=0)
+    return math.exp(own), math.exp(other)
 
 
 def _check(p: FloatArray, q: FloatArray) -> None:

@@ -10,6 +10,7 @@ from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFValueType, GGUFWriter
 
 from export.gguf.metadata import ARCHITECTURE, Metadata, Value
 from export.gguf.packing import Planned, packed
+from export.quantize.rounding import Rounding
 from export.weights import Weights
 
 # llama.cpp reads counts and ids as unsigned; everything else that has several values is an array.
@@ -43,13 +44,13 @@ class PlannedFile:
         return _aligned(header) + sum(_aligned(tensor.weight_bytes) for tensor in self.tensors)
 
 
-def write_file(path: Path, planned: PlannedFile, weights: Weights) -> None:
+def write_file(path: Path, planned: PlannedFile, weights: Weights, rounding: Rounding) -> None:
     """Write the file; never more than a few rows in memory."""
     _write_header(path, planned)
     with path.open("ab") as file:
         _align(file)
         for tensor in planned.tensors:
-            for values in packed(weights, tensor):
+            for values in packed(weights, tensor, rounding):
                 file.write(np.ascontiguousarray(values).data)
             _align(file)
 

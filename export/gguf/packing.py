@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
+import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from export.errors import UserError
 from export.gguf.arrange import Piece
-from export.quantize.recipe import Recipe, Storage
+from export.quantize.recipe import Method, Recipe, Storage
+from export.quantize.rounding import Rounding
 from export.targets import Fallback
 from export.weights import FloatArray, Weights
 
@@ -44,6 +46,8 @@ class Planned:
 
     piece: Piece
     type: GGMLQuantizationType
+    method: Method = "nearest"
+    """How the scales of 4 bits are found."""
 
     @property
     def quantized(self) -> bool:
@@ -64,7 +68,7 @@ def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallbac
     if reason:
         block = f", blocks of {asked.block}" if asked.block != BLOCK else ""
         fallback = Fallback(piece.name, wanted.name + block, got.name, reason)
-    return Planned(piece, got), fallback
+    return Planned(piece, got, asked.method), fallback
 
 
 def _possible(
@@ -83,12 +87,15 @@ def _possible(
 
 
 def packed(
-    weights: Weights, tensor: Planned, chunk_values: int = CHUNK_VALUES
+    weights: Weights,
+    tensor: Planned,
+    rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
+    chunk_values: int = CHUNK_VALUES,
 ) -> Iterator[NDArray[Any]]:
     """The tensor's bytes in order, by groups of rows read one after another.
 
-    Q8_0 and Q4_0 are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref, bit for bit).
-    Raises UserError for values that the type cannot hold.
+    Q8_0, and Q4_0 to nearest, are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref,
+    bit for bit). Raises UserError for values that the type cannot hold.
     """
     piece = tensor.piece
     rows, width = piece.source_shape[0], math.prod(piece.source_shape[1:])
@@ -96,7 +103,24 @@ def packed(
     for start in range(0, rows, step):
         values = weights.read(piece.source, start, min(start + step, rows))
         _check(values, tensor)
-        yield quants.quantize(piece.arrange(values), tensor.type)
+        yield _quantized(piece.arrange(values), tensor, rounding)
+
+
+def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArray[Any]:
+    storage = Storage(4, BLOCK, tensor.method)
+    name = tensor.piece.source.removesuffix(".weight")
+    if tensor.type is not Q4_0 or not rounding.differs(name, storage):
+        return quants.quantize(values, tensor.type)
+    codes, scales = rounding.four_bits(name, values.reshape(len(values), -1), storage)
+    return q4_0(codes, scales)
+
+
+def q4_0(codes: NDArray[np.uint8], scales: FloatArray) -> NDArray[np.uint8]:
+    """Codes 0…15 [rows, blocks, 32] and scales as ggml's block_q4_0: a float16, then 16 bytes with
+    the codes of both halves of a block side by side."""
+    halves = codes[..., :16] | codes[..., 16:] << np.uint8(4)
+    heads = scales.astype("<f2")[..., None].view(np.uint8)
+    return np.concatenate([heads, halves], axis=-1).reshape(len(codes), -1)
 
 
 def _check(values: FloatArray, tensor: Planned) -> None:

@@ -16,6 +16,7 @@ from export.gguf.packing import Planned, plan
 from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
 from export.quantize.recipe import Recipe
+from export.quantize.rounding import Rounding
 from export.shapes import COMPONENTS, component
 from export.targets import Fallback, Quantization, Share, Written
 
@@ -39,7 +40,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     tensors, fallbacks = _planned(model.vlm, facts, recipe, layout)
     files = _files(model, facts, tensors, layout)
     for planned in files.values():
-        write_file(folder / planned.name, planned, model.weights)
+        write_file(folder / planned.name, planned, model.weights, Rounding(model.curvature))
     written = Written(
         {component: (planned.name,) for component, planned in files.items()},
         Quantization(_shares(tensors), _types(tensors), fallbacks),

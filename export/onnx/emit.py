@@ -280,7 +280,7 @@ class Emit:
         if storage.bits == 8:
             weight, scales = self._parameters.uint8_columns(names)
         else:
-            codes, factors, scales = self._parameters.int4_rows(names, storage.block)
+            codes, factors, scales = self._parameters.int4_rows(names, storage)
             # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
             wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
             wide = self.node("Mul", [wide, factors])[0]  # [rows, blocks, block]

@@ -18,6 +18,7 @@ from export.ahead import ahead
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
+from export.quantize.rounding import Rounding
 from export.shapes import component
 from export.targets import Quantization, Share
 from export.weights import FloatArray, Weights
@@ -61,8 +62,16 @@ class Ledger:
 class Parameters:
     """The initializers of one graph, each written once."""
 
-    def __init__(self, weights: Weights, recipe: Recipe, data: DataFile, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        recipe: Recipe,
+        data: DataFile,
+        ledger: Ledger,
+        rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
+    ) -> None:
         self._weights = weights
+        self._rounding = rounding
         self._shapes = weights.shapes()
         self._recipe = recipe
         self._data = data
@@ -135,7 +144,7 @@ class Parameters:
         )
         self._account(names, [packed], str(np.dtype(numpy_type)))
 
-        def pack(rows: FloatArray) -> list[NDArray[Any]]:
+        def pack(_: str, rows: FloatArray) -> list[NDArray[Any]]:
             values = rows.astype(numpy_type)
             return [values.T if transposed else values]
 
@@ -157,21 +166,24 @@ class Parameters:
         ]
         self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
 
-        def pack(rows: FloatArray) -> list[NDArray[Any]]:
+        def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
             if storage.bits == 4:
-                codes, scales = blocks.four_bits(rows, storage.block)
+                codes, scales = self._rounding.four_bits(name, rows, storage)
                 return [blocks.pairs(codes), scales]
             return list(blocks.eight_bits(rows, storage.block))
 
         codes, scales = self._put(packed, lambda: self._groups(names, pack))
         return codes, scales
 
-    def int4_rows(self, names: Sequence[str], block: int) -> tuple[ir.Value, ir.Value, ir.Value]:
+    def int4_rows(
+        self, names: Sequence[str], storage: Storage
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
         """int4 codes [rows, blocks, block], factors [rows, blocks, 1], scales [rows].
 
         Codes times factors are int8 rows (blocks.four_bit_rows). Factors are stored as the uint8 of
         the same bits.
         """
+        block = storage.block
         rows, blocks_a_row = self.rows(names), -(-self.columns(names[0]) // block)
         packed = [
             Packed(_key(names, "codes"), ir.DataType.INT4, (rows, blocks_a_row, block)),
@@ -180,8 +192,8 @@ class Parameters:
         ]
         self._account(names, packed, f"int4 in blocks of {block}, by rows")
 
-        def pack(rows: FloatArray) -> list[NDArray[Any]]:
-            codes, factors, scales = blocks.four_bit_rows(rows, block)
+        def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
+            codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
             return [blocks.pairs(codes.view(np.uint8) & np.uint8(15)), factors, scales]
 
         codes, factors, scales = self._put(packed, lambda: self._groups(names, pack))
@@ -196,7 +208,7 @@ class Parameters:
         ]
         self._account(names, packed, "int8 by rows")
 
-        def pack(rows: FloatArray) -> list[NDArray[Any]]:
+        def pack(_: str, rows: FloatArray) -> list[NDArray[Any]]:
             codes, scales = blocks.eight_bit_rows(rows)
             return [codes.view(np.uint8).T ^ np.uint8(128), scales]
 
@@ -213,7 +225,7 @@ class Parameters:
     def _groups(
         self,
         names: Sequence[str],
-        pack: Callable[[FloatArray], list[NDArray[Any]]],
+        pack: Callable[[str, FloatArray], list[NDArray[Any]]],
         by_columns: bool = False,
     ) -> Iterator[list[NDArray[Any]]]:
         """The weights' rows one after the other, packed by groups.
@@ -223,14 +235,15 @@ class Parameters:
         most = COLUMN_VALUES if by_columns else ROW_VALUES
         step = max(1, most // self.columns(names[0]))
         parts = [
-            (f"{name}.weight", start, min(start + step, self.rows([name])))
+            (name, start, min(start + step, self.rows([name])))
             for name in names
             for start in range(0, self.rows([name]), step)
         ]
 
         def made(part: tuple[str, int, int]) -> list[NDArray[Any]]:
-            rows = self._weights.read(*part)
-            return pack(rows.reshape(len(rows), -1))
+            name, start, stop = part
+            rows = self._weights.read(f"{name}.weight", start, stop)
+            return pack(name, rows.reshape(len(rows), -1))
 
         return ahead(made, parts)
 

@@ -16,6 +16,7 @@ from export.onnx.graph import GRAPHS, graphs_of, vision_graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
+from export.quantize.rounding import Rounding
 from export.targets import Written
 
 __all__ = ["files", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
@@ -93,5 +94,5 @@ def _graph(
     layout: Layout,
 ) -> ir.Model:
     """The graph; its weights go to `data` as they are met."""
-    parameters = Parameters(model.weights, recipe, data, ledger)
+    parameters = Parameters(model.weights, recipe, data, ledger, Rounding(model.curvature))
     return GRAPHS[component](model.vlm, parameters, layout)

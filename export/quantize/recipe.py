@@ -3,14 +3,18 @@
 A recipe is an ordered list of rules over canonical tensor names; the first match decides.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 from export.families.spec import Shape
 
 Bits = Literal[32, 16, 8, 4]
+Method = Literal["search", "nearest"]
+METHODS: tuple[Method, ...] = get_args(Method)
+CALIBRATED = "gptq"
+"""In the names of recipes whose rounding was calibrated."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,13 @@ class Storage:
     """How the values of one tensor are kept.
 
     32 and 16 bits are floats. 8 and 4 bits are integers that share one scale in each block of
-    `block` neighbouring values of a row (symmetric: no zero point), rounded to nearest.
+    `block` neighbouring values of a row (symmetric: no zero point). `method` finds the scale of 4
+    bits: "search" tries several, "nearest" takes the one that keeps a block's largest magnitude.
     """
 
     bits: Bits
     block: int = 32
+    method: Method = "search"
 
     @property
     def quantized(self) -> bool:
@@ -56,6 +62,32 @@ class Recipe:
     def least_bits(self) -> Bits:
         """The fewest that any tensor keeps."""
         return min((rule.storage.bits for rule in self.rules), default=32)
+
+    def rounded(self, method: Method) -> "Recipe":
+        """The same bits with scales found by `method`; the name says which if it is not usual."""
+        rules = tuple(replace(r, storage=replace(r.storage, method=method)) for r in self.rules)
+        return Recipe(self.name if method == "search" else f"{self.name}-{method}", rules)
+
+    def with_8_bits(self, patterns: Sequence[str], name: str) -> "Recipe":
+        """The same, but tensors that match one of `patterns` keep 8 bits."""
+        return Recipe(name, (*(Rule(p, Storage(8)) for p in patterns), *self.rules))
+
+
+def base(name: str) -> str:
+    """The row of RECIPES that a recipe was made from: int4 of int4-nearest-gptq."""
+    return name.partition("-")[0]
+
+
+def arguments(name: str) -> list[str]:
+    """What `python -m export` was told of a recipe of this name, but for a file of questions."""
+    row, *rest = name.split("-")
+    words = ["--recipe", row]
+    for part in rest:
+        if part in METHODS:
+            words += ["--rounding", part]
+        else:
+            words += ["--calibrate"] if part == CALIBRATED else ["--budget-mb", part[:-2]]
+    return words
 
 
 # Patches and positions are read once per tile and are under 1 % of the weights: never quantized.

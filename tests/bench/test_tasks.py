@@ -1,59 +1,154 @@
-"""Samples are seeded and spread, answers are matched as stated, distributions are compared."""
+"""Samples are seeded and spread, answers are scored as stated, distributions are compared."""
 
+import importlib
+import itertools
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bench.cli import parser
+from bench.jobs.journal import Journal
 from bench.jobs.processes import run_job
-from bench.tasks import TASKS
-from bench.tasks.easy_vqa import QUESTIONS_PER_IMAGE, Question, questions, sample
+from bench.record import BadItem, Item, Options
+from bench.scorers import SCORERS
+from bench.tasks import TASKS, easy_vqa, generated
+from bench.tasks.deck import QUESTIONS_PER_IMAGE, chosen, sample
+from bench.tasks.decks import deck_of
 from bench.tasks.fidelity import compare
 from bench.tasks.latency import ids, image
+from bench.tasks.scenes import GENERATORS
+from export.errors import UserError
 from runtimes.base import Request
 from runtimes.fake import FakeSession
 from tests.bench.made import ENVIRONMENT, IMAGE_TOKEN_ID, VLM, MakeJob
 
-MADE = [
-    Question(f"{number}/{n}", f"{number}.png", "", "") for number in range(50) for n in range(9)
-]
+MADE = [f"{number}.png" for number in range(50) for _ in range(9)]
 
 
 def test_the_test_split_is_whole_and_grouped_by_image() -> None:
-    everything = questions()
-    assert len(everything) == 9673
-    assert len({question.id for question in everything}) == 9673
-    paths = [question.image_path for question in everything]
-    changes = sum(here != before for here, before in zip(paths[1:], paths, strict=False))
-    assert changes == len(set(paths)) - 1 == 999
+    deck = easy_vqa.deck()
+    assert len(deck.pictures) == 9673
+    assert len({deck.question(n).id for n in range(9673)}) == 9673
+    changes = sum(here != before for before, here in itertools.pairwise(deck.pictures))
+    assert changes == len(set(deck.pictures)) - 1 == 999
 
 
 @pytest.mark.parametrize("limit", [1, 4, 30, 200, 300, 449])
 def test_samples_are_spread_over_images_and_grouped(limit: int) -> None:
     found = sample(MADE, limit, 0)
-    assert len(found) == len({question.id for question in found}) == limit
-    assert found == sorted(found, key=MADE.index)
-    counts = Counter(question.image_path for question in found)
+    assert len(set(found)) == limit
+    assert found == sorted(found)
+    counts = Counter(MADE[n] for n in found)
     assert len(counts) == min(50, -(-limit // QUESTIONS_PER_IMAGE))
 
 
 def test_samples_depend_on_the_seed_alone() -> None:
     assert sample(MADE, 40, 7) == sample(MADE, 40, 7) != sample(MADE, 40, 8)
-    assert sample(MADE, None, 7) == MADE
+    assert sample(MADE, None, 7) == list(range(450))
+
+
+@pytest.mark.parametrize("limit", [None, 40, 130])
+def test_shards_part_a_sample_by_images(limit: int | None) -> None:
+    parts = [chosen(MADE, limit, 3, f"{n}/4") for n in range(1, 5)]
+    assert sorted(itertools.chain(*parts)) == chosen(MADE, limit, 3, None)
+    images = [{MADE[n] for n in part} for part in parts]
+    assert sum(map(len, images)) == len(set.union(*images))
+
+
+@pytest.mark.parametrize("word", ["0/4", "5/4", "2", "a/b", "-1/4"])
+def test_shards_that_do_not_exist_are_refused(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", "there", f"--shard={word}"])
+    assert f"'{word}' is no shard; give I/N, as 1/4" in capsys.readouterr().err
 
 
 def test_answers_are_matched_without_case_and_edges(make_job: MakeJob) -> None:
     # "red" to every question (the tokenizer's word 3), "no" to one, then the end.
-    chosen = sample(questions(), 12, 0)
-    answers = {chosen[0].text: [2, 0], **{q.text: [3, 0] for q in chosen[1:]}}
+    deck = easy_vqa.deck()
+    asked = [deck.question(n) for n in sample(deck.pictures, 12, 0)]
+    texts = [question.turns[0].text for question in asked]
+    answers = {texts[0]: [2, 0], **{text: [3, 0] for text in texts[1:]}}
     record = run_job(make_job({"answers": answers}, task="easy-vqa", limit=12), 60, ENVIRONMENT)
     assert record.reason is None
     items = {item.id: item for item in record.outcome.items}
-    assert list(items) == [question.id for question in chosen]
-    for question in chosen:
-        said = "no" if answers[question.text] == [2, 0] else "red"
-        assert items[question.id].answer == said
-        assert items[question.id].correct == (question.answer == said)
+    assert list(items) == [question.id for question in asked]
+    for question, text in zip(asked, texts, strict=True):
+        said = "no" if answers[text] == [2, 0] else "red"
+        item = items[question.id]
+        assert (item.answer, item.gold) == (said, question.turns[0].gold.answers)
+        assert item.correct == (item.gold == (said,))
+    evaluation = record.outcome.evaluation
+    assert evaluation is not None
+    assert (evaluation.scorer, evaluation.scorer_version) == ("exact", SCORERS["exact"].version)
+    assert (evaluation.max_tokens, evaluation.asked, evaluation.bad) == (8, 12, ())
+    assert evaluation.source.startswith("easy-vqa ")
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(make_job: MakeJob, tmp_path: Path) -> None:
+    path = tmp_path / "items"
+    job = replace(make_job(task="easy-vqa", limit=8), journal=str(path))
+    whole = run_job(job, 60, ENVIRONMENT)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == len(whole.outcome.items) == 8
+    # Five items were written whole, the sixth not; the second is marked, to see that it is kept.
+    second = json.loads(lines[1]) | {"answer": "kept"}
+    kept = [lines[0], json.dumps(second).encode() + b"\n", *lines[2:5], lines[5][:10]]
+    path.write_bytes(b"".join(kept))
+    rest = run_job(job, 60, ENVIRONMENT)
+    assert rest.outcome.evaluation is not None
+    assert rest.outcome.evaluation.asked == 3
+    assert [item.id for item in rest.outcome.items] == [item.id for item in whole.outcome.items]
+    assert [item.answer for item in rest.outcome.items].count("kept") == 1
+
+
+def test_a_journal_keeps_bad_items_too(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "items")
+    journal.add(Item("1", "a", True, 0.5, "part", ("a", "b")))
+    journal.add(BadItem("2", "no image"))
+    journal.close()
+    again = Journal(tmp_path / "items")
+    again.close()
+    assert (again.items, again.bad, again.known) == (journal.items, journal.bad, {"1", "2"})
+
+
+def test_questions_that_cannot_be_asked_are_kept_with_their_reason(make_job: MakeJob) -> None:
+    deck = easy_vqa.deck()
+    text = deck.question(sample(deck.pictures, 6, 0)[2]).turns[0].text
+    job = make_job({"refuses": [text]}, task="easy-vqa", limit=6)
+    record = run_job(job, 60, ENVIRONMENT)
+    assert record.outcome.evaluation is not None
+    bad = record.outcome.evaluation.bad
+    assert len(bad) >= 1
+    assert len(record.outcome.items) + len(bad) == 6
+    assert all("refused" in item.reason for item in bad)
+
+
+@pytest.mark.parametrize("name", generated.KINDS)
+def test_made_tasks_ask_what_their_scenes_hold(name: str) -> None:
+    if TASKS[name].unavailable():
+        pytest.skip(TASKS[name].unavailable())
+    deck = generated.deck(name, seed=5)
+    scorer = SCORERS[generated.KINDS[name].scorer]
+    for place in sample(deck.pictures, 8, 0):
+        question = deck.question(place)
+        turn = question.turns[0]
+        assert scorer.score(turn.gold.answers[0], turn.gold) > 0.9  # places in whole percents
+        assert scorer.score("nothing like it", turn.gold) == 0
+        assert question.pictures[0].open().size[0] in (64, 448)
+    assert f"version {GENERATORS[name].version}, seed 5" in deck.source
+
+
+def test_every_made_task_has_a_generator() -> None:
+    assert (
+        set(generated.KINDS)
+        == set(GENERATORS)
+        == {name for name, task in TASKS.items() if task.module == "bench.tasks.generated"}
+    )
 
 
 def test_a_session_agrees_with_itself() -> None:
@@ -63,6 +158,8 @@ def test_a_session_agrees_with_itself() -> None:
     assert (found.items, found.equal_answers, len(found.token_kld)) == (2, 2, 5)
     assert found.fidelity is not None
     assert (found.fidelity.mean_kld, found.fidelity.top1) == (0.0, 1.0)
+    assert found.perplexity == found.reference_perplexity
+    assert found.first_differences == (None, None)
 
 
 def test_answers_that_differ_are_counted_by_item_and_by_token() -> None:
@@ -74,6 +171,10 @@ def test_answers_that_differ_are_counted_by_item_and_by_token() -> None:
     assert found.fidelity is not None
     assert found.fidelity.top1 == pytest.approx(4 / 5)
     assert [kld > 1 for kld in found.token_kld] == [False, True, False, False, False]
+    assert found.first_differences == (1, None)
+    assert found.perplexity is not None
+    assert found.reference_perplexity is not None
+    assert found.perplexity > found.reference_perplexity
 
 
 def test_made_up_ids_are_the_same_every_time_and_no_images() -> None:
@@ -90,7 +191,10 @@ def test_the_picture_is_the_same_every_time() -> None:
 
 
 def test_every_task_has_its_code() -> None:
-    import importlib
-
     for task in TASKS.values():
         assert callable(importlib.import_module(task.module).run)
+
+
+def test_a_task_without_questions_lends_none_to_fidelity() -> None:
+    with pytest.raises(UserError, match="unknown task with questions 'latency'"):
+        deck_of("latency", Options(), False)

@@ -43,7 +43,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
 
     def make(model: Model, recipe: str, layout: str) -> Artifact:
         out = folder / f"{model.name}-{recipe}-{layout}"
-        return build(model, Order("onnx", recipe, layout), out, targets=TARGETS, recipes=RECIPES)
+        return build(model, Order("onnx", RECIPES[recipe], layout), out, targets=TARGETS)
 
     return make
 

@@ -15,10 +15,10 @@ from bench.tasks.scenes.scene import Asked, Generator, Scene, Split, Thing
 __all__ = ["GENERATORS", "Asked", "Generator", "Scene", "Split", "Thing", "scenes"]
 
 GENERATORS: Mapping[str, Generator] = {
-    "counting": Generator(shapes.counting, 1),
+    "counting": Generator(shapes.counting, 1, asked=3),
     "grid": Generator(shapes.grid, 1),
-    "boxes": Generator(shapes.boxes, 1),
-    "points": Generator(shapes.points, 1),
+    "boxes": Generator(shapes.boxes, 1, asked=None),
+    "points": Generator(shapes.points, 1, asked=None),
     "digits": Generator(text.digits, 1),
     "handwritten": Generator(text.handwritten, 1, most=text.HANDWRITTEN_TESTED),
     "latin": Generator(text.latin, 1),

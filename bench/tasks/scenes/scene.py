@@ -54,4 +54,6 @@ class Generator:
     draw: Callable[[np.random.Generator, Split, int], Scene]
     version: int
     """Raised with every change after which equal seeds give other pictures or questions."""
+    asked: int | None = 1
+    """Questions of each scene; None where that differs."""
     most: int | None = None

@@ -1,0 +1,72 @@
+"""Items of an evaluation as they are answered, in a file: what a broken run has, a new one skips.
+
+NOT aware of questions, scores or runs.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+from bench.record import BadItem, Item
+from export.decode import Mismatch, decode
+from export.errors import UserError
+
+
+class Journal:
+    """Items in the order they were answered; kept in memory alone where there is no file."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Reads what is there: a last line that was cut off is taken back. Raises UserError."""
+        self.items: list[Item] = []
+        self.bad: list[BadItem] = []
+        self.known: set[str] = set()
+        self._file: IO[bytes] | None = None
+        if path is not None:
+            try:
+                self._file = path.open("ab+")
+                self._read(self._file)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+    def add(self, item: Item | BadItem) -> None:
+        """Keep one more; it is out of this process when this returns."""
+        self._keep(item)
+        if self._file is not None:
+            self._file.write(json.dumps(asdict(item), ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _keep(self, item: Item | BadItem) -> None:
+        self.known.add(item.id)
+        if isinstance(item, Item):
+            self.items.append(item)
+        else:
+            self.bad.append(item)
+
+    def _read(self, file: IO[bytes]) -> None:
+        file.seek(0)
+        whole = 0
+        for line, item in _items(file):
+            whole += len(line)
+            self._keep(item)
+        file.truncate(whole)
+
+
+def _items(file: IO[bytes]) -> Iterator[tuple[bytes, Item | BadItem]]:
+    """Up to the first line that is none."""
+    item: Item | BadItem
+    for line in file:
+        try:
+            value = json.loads(line)
+            bad = isinstance(value, dict) and "reason" in value
+            item = decode(BadItem, value) if bad else decode(Item, value)
+        except (ValueError, Mismatch):
+            return
+        if not line.endswith(b"\n"):
+            return
+        yield line, item

@@ -1,0 +1,197 @@
+"""A report's tables of what was answered: scores by task and part, pairs, items that were bad.
+
+NOT aware of how a report is put together. Rows in, blocks out, none where nothing is known.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from bench.changes import Change, mcnemar, mean_change, power, share_change
+from bench.reporting import format as text
+from bench.reporting.document import Block, Table, Text
+from bench.reporting.summary import Row, Scores, coarseness, names
+from bench.scorers import yes_no
+
+ASKED_ABOUT = 0.01
+"""The difference of accuracy that a comparison is to show: one point."""
+SHOWN_BAD = 20
+Scored = tuple[Row, str, Scores]
+
+
+def scores(own: Sequence[Row]) -> list[Block]:
+    """A line for each row and task; none where there is one task, which the summary shows."""
+    found = _scored(own)
+    if len({one.task for _, _, one in found}) < 2 and not any(one.bad for *_, one in found):
+        return []
+    lines = [
+        [
+            *(one.task, name, row.runtime, text.share(one.share())),
+            f"{len(one.bad):,}",
+            f"{text.significant(rate)}/s" if (rate := one.items_per_s()) else text.ABSENT,
+            _how(one),
+        ]
+        for row, name, one in _by_task(found)
+    ]
+    header = ["task", "artifact", "runtime", "accuracy", "bad items", "questions", "scored by"]
+    explained = "Graded scores (VQA accuracy, ANLS, IoU) are means; the others are right answers."
+    return [Table(header, lines, left=3), Text(explained)]
+
+
+def parts(own: Sequence[Row]) -> list[Block]:
+    """Each subset on its own; questions of yes and no with yes as the positive class."""
+    lines, positives = [], []
+    for row, name, one in _by_task(_scored(own)):
+        labels = sorted({item.part for item in one.items if item.part})
+        for label in labels if len(labels) > 1 else []:
+            items = tuple(item for item in one.items if item.part == label)
+            part = Scores(one.task, one.options, items, (), (), ())
+            lines.append([one.task, label, name, row.runtime, text.share(part.share())])
+            positives += _positives(part, label, name, row.runtime)
+        positives += _positives(one, "all", name, row.runtime) if _yes_no(one) else []
+    blocks: list[Block] = []
+    if lines:
+        blocks.append(Table(["task", "part", "artifact", "runtime", "accuracy"], lines, left=4))
+    if positives:
+        header = ["task", "part", "artifact", "runtime", "precision", "recall", "F1", "says yes"]
+        blocks.append(Table(header, positives, left=4))
+    return blocks
+
+
+def compared(own: Sequence[Row]) -> list[Block]:
+    """Each row against the reference (or what is most exact), task by task, item by item."""
+    lines, bases, needs = [], dict[str, str](), list[str]()
+    for task, rows in _tasks(own).items():
+        base_row, base_name, base = min(rows, key=lambda scored: coarseness(scored[0]))
+        for row, name, one in rows:
+            if row is base_row or one.scorer() != base.scorer():
+                continue
+            line, need = _pair(base, one)
+            if line:
+                bases[task] = f"{base_name} on {base_row.runtime}"
+                lines.append([task, name, row.runtime, *line])
+                needs += [f"{name} on {row.runtime}, {task}: {need}"] if need else []
+    if not lines:
+        return []
+    header = ["task", "artifact", "runtime", "change, points", "only base right", "only this right"]
+    table = Table([*header, "n", "p", "visible, points"], lines, left=3)
+    return [Text(_explained(bases)), table, *([Text(_too_few(needs))] if needs else [])]
+
+
+def bad(own: Sequence[Row]) -> list[Block]:
+    """Items that were neither asked nor scored, with their reasons; the same ones told once."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for row, name, one in _scored(own):
+        for item in one.bad:
+            found.setdefault((one.task, item.id, item.reason), []).append(
+                f"{name} on {row.runtime}"
+            )
+    lines = [[task, id_, reason, _who(own, who)] for (task, id_, reason), who in found.items()]
+    if not lines:
+        return []
+    more = len(lines) - SHOWN_BAD
+    rest = [Text(f"And {more:,} more, which the records list.")] if more > 0 else []
+    header = ["task", "item", "what is wrong with it", "artifacts"]
+    return [Table(header, lines[:SHOWN_BAD], left=4), *rest]
+
+
+def paired(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
+    """Both sides' scores of the items that both have, in one order."""
+    before, after = base.values(), new.values()
+    shared = [key for key in before if key in after]
+    return [before[key] for key in shared], [after[key] for key in shared]
+
+
+def score_change(base: Scores, new: Scores) -> Change | None:
+    """Of the mean score on shared items; of graded ones by bootstrap."""
+    if any(item.score is not None for item in (*base.items, *new.items)):
+        return mean_change(*paired(base, new))
+    pair = mcnemar(base.correct(), new.correct())
+    return share_change(pair) if pair else None
+
+
+def _pair(base: Scores, one: Scores) -> tuple[list[str], str]:
+    """Cells of a comparison, and (where n is too small) how many items it would take."""
+    change, pair = score_change(base, one), mcnemar(base.correct(), one.correct())
+    if change is None or pair is None:
+        return [], ""
+    graded = any(item.score is not None for item in one.items)
+    asked = power(*paired(base, one))
+    needed = asked.needed(ASKED_ABOUT)
+    cells = [
+        _points(change),
+        *(text.ABSENT if graded else str(n) for n in (pair.only_first, pair.only_second)),
+        f"{pair.n:,}",
+        text.ABSENT if graded else text.significant(pair.p, 2),
+        f"{100 * asked.visible():.1f}",
+    ]
+    return cells, f"about {needed:,}" if needed > asked.n else ""
+
+
+def _explained(bases: Mapping[str, str]) -> str:
+    named = text.listed([f"{base} ({task})" for task, base in bases.items()])
+    base = next(iter(bases.values())) if len(set(bases.values())) == 1 else named
+    return (
+        f"The same questions, compared one by one with {base}. p is McNemar's exact test: how "
+        "often chance alone would give a split this uneven; graded scores have a paired bootstrap "
+        "interval instead. Visible is the smallest difference that n questions would show in four "
+        "of five tries."
+    )
+
+
+def _too_few(needs: Sequence[str]) -> str:
+    return (
+        f"n is too small to see a difference of {100 * ASKED_ABOUT:g} point. Questions that it "
+        f"would take: {'; '.join(needs)}."
+    )
+
+
+def _points(change: Change) -> str:
+    value = f"{100 * change.value:+.2f}"
+    if change.low is None or change.high is None:
+        return value
+    return f"{value} [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
+
+
+def _scored(own: Sequence[Row]) -> list[Scored]:
+    return [
+        (row, name, one) for row, name in zip(own, names(own), strict=True) for one in row.scores
+    ]
+
+
+def _tasks(own: Sequence[Row]) -> Mapping[str, list[Scored]]:
+    found: dict[str, list[Scored]] = {}
+    for scored in _scored(own):
+        found.setdefault(scored[2].task, []).append(scored)
+    return found
+
+
+def _by_task(found: Sequence[Scored]) -> list[Scored]:
+    order = list(dict.fromkeys(one.task for *_, one in found))
+    return sorted(found, key=lambda scored: order.index(scored[2].task))
+
+
+def _how(one: Scores) -> str:
+    scorer = one.scorer()
+    shards = f", {text.count(len(one.shards), 'shard')}" if one.shards else ""
+    return f"{scorer[0]} {scorer[1]}{shards}" if scorer else text.ABSENT
+
+
+def _yes_no(one: Scores) -> bool:
+    scorer = one.scorer()
+    return scorer is not None and scorer[0] == "yes-no"
+
+
+def _positives(one: Scores, label: str, name: str, runtime: str) -> list[list[str]]:
+    if not one.items or any(item.gold not in (("yes",), ("no",)) for item in one.items):
+        return []
+    found = yes_no.figures(
+        (yes_no.says_yes(item.answer), item.gold == ("yes",)) for item in one.items
+    )
+    if found is None:
+        return []
+    shares = (found.precision, found.recall, found.f1, found.yes_ratio)
+    return [[one.task, label, name, runtime, *map(text.percent, shares)]]
+
+
+def _who(own: Sequence[Row], who: Sequence[str]) -> str:
+    scored = sum(bool(row.scores) for row in own)
+    return "all" if len(who) == scored > 1 else text.listed(list(who))

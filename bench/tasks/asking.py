@@ -1,0 +1,123 @@
+"""Puts a deck's questions to a session and scores the answers, item by item.
+
+Questions about one image follow each other, so its features and the common start of the prompts are
+reused. What was answered is written down at once, and a bad item is kept with its reason. NOT aware
+of where questions come from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from bench.jobs.subjects import detokenizer, prompt_of
+from bench.measure import timed
+from bench.record import BadItem, Evaluation, Item, Outcome
+from bench.scorers import SCORERS
+from bench.scorers.places import written
+from bench.tasks import Context
+from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
+from export.errors import UserError
+from export.families.spec import Templates
+from runtimes.base import Request
+
+STEPS = 100  # how often progress is told
+
+
+@dataclass(frozen=True)
+class How:
+    """How a task is put: its prompt (as a template), the longest answer, the scorer's name."""
+
+    prompt: str
+    max_tokens: int
+    scorer: str
+
+
+def ask(context: Context, deck: Deck, how: How) -> Outcome:
+    """Ask all items, or a sample, or a shard of it. Raises UserError where none can be asked."""
+    options, journal = context.case.options, context.journal
+    places = chosen(deck.pictures, options.limit, options.seed, options.shard)
+    if not places:
+        raise UserError(
+            f"{deck.source}: nothing to ask in shard {options.shard}; take fewer shards"
+        )
+    already = len(journal.items) + len(journal.bad)
+    _, asked_s = timed(lambda: _ask(context, deck, how, places))
+    if not journal.items:
+        first = journal.bad[0]
+        raise UserError(f"none of {len(places):,} items can be used; the first: {first.reason}")
+    evaluation = Evaluation(
+        prompt=how.prompt,
+        max_tokens=how.max_tokens,
+        scorer=how.scorer,
+        scorer_version=SCORERS[how.scorer].version,
+        source=deck.source,
+        asked=len(journal.items) + len(journal.bad) - already,
+        asked_s=asked_s,
+        bad=tuple(journal.bad),
+    )
+    return Outcome(items=tuple(journal.items), evaluation=evaluation)
+
+
+def _ask(context: Context, deck: Deck, how: How, places: Sequence[int]) -> None:
+    asker, journal, step = _Asker(context, how), context.journal, max(1, len(places) // STEPS)
+    for n, place in enumerate(places):
+        if n % step == 0:
+            context.tell(f"question {n + 1:,} of {len(places):,}")
+        try:
+            question = deck.question(place)
+            if question.id not in journal.known:
+                journal.add(asker.item(question))
+        except Unusable as bad:
+            if bad.id not in journal.known:
+                journal.add(BadItem(bad.id, str(bad)))
+
+
+class _Asker:
+    def __init__(self, context: Context, how: How) -> None:
+        self._context, self._how = context, how
+        self._score = SCORERS[how.scorer]
+        self._text_of = detokenizer(context.loaded)
+        prompt = prompt_of(context.loaded)
+        self._tasks = prompt.tasks if isinstance(prompt, Templates) else {}
+        self._opened: dict[str, Image.Image] = {}
+
+    def item(self, question: Question) -> Item:
+        """Asked turn by turn, up to the first that is wrong. Raises Unusable."""
+        try:
+            images = self._images(question.pictures)
+            answers, score = [], 1.0
+            for turn in question.turns:
+                answers.append(self._answer(question, turn, images))
+                score = min(score, self._score.score(answers[-1], turn.gold))
+                if score == 0:
+                    break
+        except UserError as error:
+            raise Unusable(question.id, f"item {question.id}: {error}") from error
+        return Item(
+            question.id,
+            "\n".join(answers),
+            score >= self._score.right_from,
+            score if self._score.graded else None,
+            question.part,
+            question.turns[0].gold.answers,
+        )
+
+    def _images(self, pictures: Sequence[Picture]) -> tuple[Image.Image, ...]:
+        """The last item's images are kept for the next."""
+        keys = {picture.key for picture in pictures}
+        self._opened = {key: image for key, image in self._opened.items() if key in keys}
+        for picture in pictures:
+            if picture.key not in self._opened:
+                self._opened[picture.key] = picture.open()
+        return tuple(self._opened[picture.key] for picture in pictures)
+
+    def _answer(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> str:
+        request = Request(turn.text, images, max_tokens=self._how.max_tokens)
+        if question.model_task in self._tasks:
+            request = Request(question.subject, images, task=question.model_task)
+        tokens, places = [], []
+        for event in self._context.session.generate(request):
+            tokens += [event.token] if event.token is not None else []
+            places += [event.place] if event.kind == "place" else []
+        return "; ".join(map(written, places)) if places else self._text_of(tokens)

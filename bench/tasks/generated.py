@@ -1,0 +1,78 @@
+"""Tasks on pictures that are made from a seed: the test splits of bench.tasks.scenes.
+
+NOT aware of how pictures are drawn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bench.record import Outcome
+from bench.scorers import Gold
+from bench.tasks import Context
+from bench.tasks.asking import How, ask
+from bench.tasks.deck import Deck, Picture, Question, Turn
+from bench.tasks.scenes import GENERATORS, Scene, scenes
+
+COUNT = 500  # scenes, where the material is not finite
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a generator's questions are put; `model_task` is a model's own for them, if it has it."""
+
+    max_tokens: int
+    scorer: str = "exact"
+    model_task: str = ""
+
+
+KINDS: Mapping[str, Kind] = {
+    "counting": Kind(8),
+    "grid": Kind(8),
+    "boxes": Kind(24, "iou", "detect"),
+    "points": Kind(16, "point", "point"),
+    "digits": Kind(8),
+    "handwritten": Kind(8),
+    "latin": Kind(12),
+    "hangul": Kind(12),
+    "ocr-english": Kind(24),
+    "ocr-korean": Kind(24),
+}
+
+
+def run(context: Context) -> Outcome:
+    """Ask about the scenes of the task's own name."""
+    name, seed = context.case.task, context.case.options.seed
+    kind = KINDS[name]
+    return ask(context, deck(name, seed), How("{question}", kind.max_tokens, kind.scorer))
+
+
+def deck(name: str, seed: int = 0) -> Deck:
+    """The questions of all scenes, scene by scene; an id is the scene's number and a place."""
+    generator, kind = GENERATORS[name], KINDS[name]
+    counts = _counts(name, seed)
+    places = [(number, n) for number, count in enumerate(counts) for n in range(count)]
+
+    @lru_cache(maxsize=2)  # the questions of a scene follow each other
+    def scene(number: int) -> Scene:
+        return next(scenes(name, "test", 1, seed, first=number))
+
+    def question(place: int) -> Question:
+        number, n = places[place]
+        one = scene(number).asked[n]
+        gold = Gold((one.answer,), places=one.places)
+        picture = Picture(str(number), lambda: scene(number).image)
+        turns = (Turn(one.question, gold),)
+        return Question(f"{number}/{n}", turns, (picture,), "", one.subject, kind.model_task)
+
+    source = f"made: {name} version {generator.version}, seed {seed}"
+    return Deck(source, [str(number) for number, _ in places], question)
+
+
+def _counts(name: str, seed: int) -> list[int]:
+    """How many questions each scene has; drawn only where that differs."""
+    generator = GENERATORS[name]
+    count = generator.most or COUNT
+    if generator.asked is not None:
+        return [generator.asked] * count
+    return [len(scene.asked) for scene in scenes(name, "test", count, seed)]

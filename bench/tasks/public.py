@@ -1,0 +1,234 @@
+"""Public data sets as tasks: each is a file of bench/tasks/data_sets/, data and not code.
+
+A row of the data set becomes a question: its columns are read as that file says. NOT aware of files
+or of how answers are scored.
+"""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+import yaml
+
+from bench.record import Options, Outcome
+from bench.scorers import Gold
+from bench.scorers.choice import shuffled
+from bench.tasks import Context
+from bench.tasks.asking import How, ask
+from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable
+from bench.tasks.tables import Place, Row, Table
+from export.decode import decode
+
+FOLDER = Path(__file__).parent / "data_sets"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a data set calls things. `options`: columns with one option each, or one with a list."""
+
+    question: str
+    answers: str
+    images: tuple[str, ...]
+    id: str | None = None
+    picture: str | None = None
+    """Equal for rows with the same image."""
+    options: tuple[str, ...] = ()
+    hint: str | None = None
+    kind: str | None = None
+    part: str | None = None
+
+    def needed(self) -> tuple[str, ...]:
+        """Without what only some rows have: further images, and options behind the second."""
+        one = (self.question, self.answers, self.images[0], *self.options[:2])
+        return (*one, *(name for name in (self.id, self.kind, self.part) if name))
+
+
+@dataclass(frozen=True)
+class PublicTask:
+    """One file of the folder."""
+
+    summary: str
+    dataset: str
+    split: str
+    columns: Columns
+    prompt: str
+    """With {question}, {options} and {hint}."""
+    max_tokens: int
+    scorer: str
+    config: str | None = None
+    revision: str | None = None
+    open_prompt: str | None = None
+    """Of questions without options, where there are both kinds."""
+    circular: bool = False
+    """A question counts only if it is answered under every rotation of its options."""
+
+
+def run(context: Context) -> Outcome:
+    """Ask the items of the task's own name."""
+    name = context.case.task
+    task = public_tasks()[name]
+    return ask(
+        context,
+        deck(name, context.case.options, context.offline),
+        How(task.prompt, task.max_tokens, task.scorer),
+    )
+
+
+def check(name: str, options: Options, offline: bool) -> None:
+    """Open the data and ask nothing. Raises UserError where that fails."""
+    _table(name, options.data, offline)
+
+
+@lru_cache(maxsize=1)
+def public_tasks() -> Mapping[str, PublicTask]:
+    """By their files' names."""
+    return {
+        file.stem: decode(PublicTask, yaml.safe_load(file.read_text(encoding="utf-8")))
+        for file in sorted(FOLDER.glob("*.yaml"))
+    }
+
+
+def deck(name: str, options: Options, offline: bool) -> Deck:
+    """All rows of a task's data. Raises UserError for data that cannot be opened."""
+    task = public_tasks()[name]
+    table, place = _table(name, options.data, offline)
+    by = task.columns.picture
+    keys = table.column(by) if by in table.columns() else range(len(table))
+    return Deck(str(place), [str(key) for key in keys], lambda n: _Reader(task, table).question(n))
+
+
+def _table(name: str, data: str | None, offline: bool) -> tuple[Table, Place]:
+    task = public_tasks()[name]
+    folder = Path(data) if data else None
+    if folder is not None and (folder / name).is_dir():
+        folder = folder / name
+    place = Place(task.dataset, task.config, task.split, task.revision, folder, offline)
+    return Table(place, task.columns.needed()), place
+
+
+class _Reader:
+    """One task's rows as questions."""
+
+    def __init__(self, task: PublicTask, table: Table) -> None:
+        self._task, self._table, self._columns = task, table, task.columns
+
+    def question(self, number: int) -> Question:
+        """Raises Unusable, with file, row and column."""
+        row = self._table.row(number)
+        if row is None:
+            raise Unusable(f"row {number + 1}", f"{self._table.where(number)}: not a JSON object")
+        id_ = str(row.get(self._columns.id, number) if self._columns.id else number)
+        try:
+            return self._question(number, row, id_)
+        except _Wrong as wrong:
+            where = self._table.where(number, wrong.column)
+            raise Unusable(id_, f"{where}: {wrong}") from wrong
+
+    def _question(self, number: int, row: Row, id_: str) -> Question:
+        options = self._options(row)
+        answers = self._answers(row, options)
+        text, hint = self._text(row, self._columns.question), self._hint(row)
+        kind = str(row.get(self._columns.kind, "")) if self._columns.kind else ""
+        prompt = self._task.prompt
+        if self._task.open_prompt is not None and not options:
+            prompt = self._task.open_prompt
+        turns = []
+        for n in range(len(options) if self._task.circular else 1):
+            moved, right = (options, answers)
+            if self._task.circular:
+                moved, letter = shuffled(options, answers[0], n)
+                right = (letter,)
+            listed = "\n".join(f"{ascii_uppercase[n]}. {option}" for n, option in enumerate(moved))
+            asked = prompt.format(question=text, options=listed, hint=hint)
+            turns.append(Turn(asked, Gold(right, moved, kind, key=id_)))
+        part = str(row.get(self._columns.part, "")) if self._columns.part else ""
+        return Question(id_, tuple(turns), self._pictures(number, row), part)
+
+    def _pictures(self, number: int, row: Row) -> tuple[Picture, ...]:
+        by = self._columns.picture
+        key = str(row[by]) if by and by in row else str(number)
+        first, *others = self._columns.images
+        names = [first, *(name for name in others if row.get(name) is not None)]
+        return tuple(
+            Picture(f"{key}/{name}", lambda name=name: self._table.image(number, name))  # type: ignore[misc]
+            for name in names
+        )
+
+    def _text(self, row: Row, column: str) -> str:
+        value = row.get(column)
+        if not isinstance(value, str) or not value.strip():
+            raise _Wrong(column, "a text", value)
+        return value.strip()
+
+    def _hint(self, row: Row) -> str:
+        value = row.get(self._columns.hint) if self._columns.hint else None
+        return f"{value}\n" if _present(value) else ""
+
+    def _options(self, row: Row) -> tuple[str, ...]:
+        names = self._columns.options
+        if not names:
+            return ()
+        if len(names) > 1:
+            return tuple(str(row[name]) for name in names if _present(row.get(name)))
+        value = _listed(row.get(names[0]))
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise _Wrong(names[0], "a list of texts", value)
+        return tuple(value)
+
+    def _answers(self, row: Row, options: tuple[str, ...]) -> tuple[str, ...]:
+        column = self._columns.answers
+        value = row.get(column)
+        if options:
+            return (_letter(value, options, column),)
+        found = _listed(value)
+        texts = [_answer(one) for one in (found if isinstance(found, list) else [found])]
+        whole = tuple(text for text in texts if text is not None)
+        if not whole or len(whole) < len(texts):
+            raise _Wrong(column, "a text, or a list of texts", value)
+        return whole
+
+
+class _Wrong(Exception):
+    """A value that is not what its column holds."""
+
+    def __init__(self, column: str, expected: str, found: object) -> None:
+        super().__init__(
+            f"expected {expected}, found {'nothing' if found is None else f'{found!r:.60}'}"
+        )
+        self.column = column
+
+
+def _answer(value: object) -> str | None:
+    """A text, or VQA's {"answer": text}."""
+    if isinstance(value, Mapping):
+        value = value.get("answer")
+    return value if isinstance(value, str) else None
+
+
+def _letter(value: object, options: tuple[str, ...], column: str) -> str:
+    """A, B, …: given as a letter, or as a place from 0."""
+    letters = ascii_uppercase[: len(options)]
+    if isinstance(value, str) and value.strip() and value.strip() in letters:
+        return value.strip()
+    if isinstance(value, int | str) and str(value).isdecimal() and int(value) < len(letters):
+        return letters[int(value)]
+    raise _Wrong(column, f"a letter up to {letters[-1:] or 'A'}, or a place from 0", value)
+
+
+def _listed(value: Any) -> Any:
+    """Lists that were written as Python's text (MMMU's) become lists."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        try:
+            return ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            return value
+    return value
+
+
+def _present(value: object) -> bool:
+    """Options and hints that a row lacks are None, empty, or pandas' nan."""
+    return value is not None and str(value).strip().lower() not in ("", "nan")

@@ -1,0 +1,66 @@
+"""Weights with the values that they have after rounding, whatever format packs them.
+
+NOT aware of formats or of what is done with the values.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from export.families.spec import Shape
+from export.quantize import blocks
+from export.quantize.recipe import Recipe, Storage
+from export.quantize.rounding import Rounding
+from export.weights import FloatArray, Weights
+
+
+class Rounded:
+    """Weights of which those whose name matches `pattern` are as `recipe` keeps them."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        recipe: Recipe,
+        pattern: str = "*",
+        rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
+    ) -> None:
+        self._weights = weights
+        self._recipe = recipe
+        self._pattern = pattern
+        self._rounding = rounding
+
+    @property
+    def synthetic(self) -> bool:
+        return self._weights.synthetic
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        return self._weights.origin
+
+    def shapes(self) -> Mapping[str, Shape]:
+        return self._weights.shapes()
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
+        """See export.weights.Weights."""
+        values = self._weights.read(name, start, stop)
+        if not fnmatchcase(name, self._pattern):
+            return values
+        return rounded(
+            name, values, self._recipe.storage(name, self.shapes()[name]), self._rounding
+        )
+
+
+def rounded(name: str, values: FloatArray, storage: Storage, rounding: Rounding) -> FloatArray:
+    """Rows of the tensor `name` as `storage` keeps them."""
+    if not storage.quantized:
+        return values if storage.bits == 32 else values.astype(np.float16).astype(np.float32)
+    rows = values.reshape(len(values), -1)
+    if storage.bits == 4:
+        codes, scales = rounding.four_bits(name.removesuffix(".weight"), rows, storage)
+    else:
+        codes, scales = blocks.eight_bits(rows, storage.block)
+    zero = np.float32(1 << storage.bits - 1)
+    whole = ((codes - zero) * scales[..., None]).reshape(len(rows), -1)
+    return np.ascontiguousarray(whole[:, : rows.shape[1]]).reshape(values.shape)

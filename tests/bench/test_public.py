@@ -1,0 +1,255 @@
+"""Public data sets in their own schemas become questions; bad data is named by file and row."""
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from public_rows import ROWS, Row, png
+
+from bench.cli import main
+from bench.record import Options, read
+from bench.scorers import SCORERS
+from bench.tasks import DATA_SETS, TASKS
+from bench.tasks.deck import Deck, Unusable
+from bench.tasks.public import deck, public_tasks
+from bench.tasks.tables import Place, Table
+from export.errors import UserError
+from tests.bench.made import MakeArtifact
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Write:
+    """A folder of one parquet file, named as the hub names it."""
+
+    def write(rows: list[Row], images: tuple[str, ...] = ("image",), split: str = "test") -> Path:
+        from datasets import Dataset, Image
+
+        folder = tmp_path / "rows"
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        found = Dataset.from_list(rows)
+        for column in images:
+            if column in found.column_names and rows and rows[0].get(column) is not None:
+                found = found.cast_column(column, Image())
+        found.to_parquet(str(folder / "data" / f"{split}-00000-of-00001.parquet"))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Write:
+    """A folder of one jsonl file whose rows name image files beside it."""
+
+    def write(rows: list[Any], name: str = "rows.jsonl") -> Path:
+        folder = tmp_path / "lines"
+        folder.mkdir(exist_ok=True)
+        (folder / "red.png").write_bytes(png("red"))
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder
+
+    return write
+
+
+def opened(name: str, folder: Path) -> Deck:
+    return deck(name, Options(data=str(folder)), offline=True)
+
+
+def row(**changes: Any) -> Row:
+    """Of chartqa, naming an image file."""
+    return {
+        **{"type": "human_test", "question": "How many?", "answer": "14", "image": "red.png"},
+        **changes,
+    }
+
+
+def test_every_public_task_is_a_file_with_a_scorer() -> None:
+    assert list(public_tasks()) == DATA_SETS == sorted(ROWS)
+    for name, task in public_tasks().items():
+        assert task.scorer in SCORERS, name
+        assert "{question}" in task.prompt, name
+        assert TASKS[name].summary, name
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_rows_in_the_hubs_schema_become_questions(name: str, parquet: Write) -> None:
+    task, images = public_tasks()[name], public_tasks()[name].columns.images
+    found = opened(name, parquet(ROWS[name], images, task.split))
+    assert len(found.pictures) == len(ROWS[name])
+    score = SCORERS[task.scorer].score
+    for place in range(len(ROWS[name])):
+        question = found.question(place)
+        assert question.pictures[0].open().size == (12, 8)
+        for turn in question.turns:
+            assert ROWS[name][place]["question"].strip().splitlines()[0] in turn.text
+            said = turn.gold.answers[0]
+            assert score(said, turn.gold) == pytest.approx(1.0, abs=0.11)  # VQA: 9 of 10 people
+            assert score("zebra", turn.gold) < 1 or name == "pope"
+
+
+def test_options_are_lettered_and_rotated(parquet: Write) -> None:
+    question = opened("mmbench", parquet(ROWS["mmbench"], split="dev")).question(0)
+    assert [turn.gold.answers for turn in question.turns] == [("B",), ("A",), ("C",)]
+    assert [turn.gold.options[0] for turn in question.turns] == ["a cat", "a dog", "a cow"]
+    assert "A. a dog\nB. a cow\nC. a cat" in question.turns[1].text
+    assert "D." not in question.turns[0].text
+
+
+def test_hints_and_places_as_answers(parquet: Write) -> None:
+    question = opened("scienceqa", parquet(ROWS["scienceqa"])).question(0)
+    assert question.turns[0].text.startswith("Look at it.\nWhich is solid?\nA. ice\nB. air\n")
+    assert (question.turns[0].gold.answers, question.part) == (("A",), "natural science")
+
+
+def test_open_questions_have_their_own_prompt(parquet: Write) -> None:
+    images = public_tasks()["mmmu"].columns.images
+    found = opened("mmmu", parquet(ROWS["mmmu"], images, "validation"))
+    chosen, free = found.question(0).turns[0], found.question(1).turns[0]
+    assert "A. Ann\nB. Bo" in chosen.text
+    assert free.text.endswith("Answer the question using a single word or phrase.")
+    assert (free.gold.options, free.gold.answers) == ((), ("12",))
+
+
+def test_only_files_of_the_split_are_read(parquet: Write) -> None:
+    parquet(ROWS["chartqa"], split="train")
+    folder = parquet(ROWS["chartqa"][:1], split="test")
+    assert len(opened("chartqa", folder).pictures) == 1
+
+
+def test_a_folder_of_the_tasks_name_comes_first(jsonl: Write) -> None:
+    folder = jsonl([row(), row()])
+    (folder / "chartqa").mkdir()
+    (folder / "chartqa" / "own.jsonl").write_text(json.dumps(row()) + "\n", encoding="utf-8")
+    assert len(opened("chartqa", folder).pictures) == 1
+
+
+def test_missing_columns_name_the_file_and_what_is_there(jsonl: Write, parquet: Write) -> None:
+    changed = row()
+    changed["reply"] = changed.pop("answer")
+    expected = (
+        r"no column 'answer'; rename the one that has it \(has: image, question, reply, type\)"
+    )
+    with pytest.raises(UserError, match=rf"rows\.jsonl: {expected}"):
+        opened("chartqa", jsonl([changed]))
+    with pytest.raises(UserError, match=rf"test-00000-of-00001\.parquet: {expected}"):
+        opened("chartqa", parquet([{**changed, "image": {"bytes": png("red"), "path": None}}]))
+
+
+def test_folders_without_rows_are_refused(tmp_path: Path, jsonl: Write) -> None:
+    with pytest.raises(UserError, match="not a folder"):
+        opened("chartqa", tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no \.parquet and no \.jsonl files"):
+        opened("chartqa", tmp_path)
+    with pytest.raises(UserError, match="no rows"):
+        opened("chartqa", jsonl([""]))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "test-0.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UserError, match=r"test-0\.parquet: not a readable parquet file"):
+        opened("chartqa", broken)
+
+
+def test_the_hub_is_not_reached_offline() -> None:
+    with pytest.raises(UserError, match=r"cannot be fetched.*--data DIR"):
+        deck("chartqa", Options(), offline=True)
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "no JSON": ('{"question": ', r"row 2: not a JSON object"),
+    "no object": ("[1]", r"row 2: not a JSON object"),
+    "no question": (
+        row(question=None),
+        r"row 2, column 'question': expected a text, found nothing",
+    ),
+    "an empty question": (row(question=" "), r"row 2, column 'question': expected a text"),
+    "a number as answer": (row(answer=14), r"row 2, column 'answer': expected a text.*found 14"),
+    "no answers": (row(answer=[]), r"row 2, column 'answer': expected a text.*found \[\]"),
+    "a lost answer": ({"question": "?", "type": "x", "image": "red.png"}, r"column 'answer'"),
+    "mixed answers": (row(answer=["a", 1]), r"row 2, column 'answer': .*found \['a', 1\]"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_row_is_named_and_spoils_no_other(what: str, jsonl: Write) -> None:
+    bad, expected = BAD[what]
+    found = opened("chartqa", jsonl([row(), bad, row()]))
+    with pytest.raises(Unusable, match=expected):
+        found.question(1)
+    assert [found.question(n).turns[0].gold.answers for n in (0, 2)] == [("14",)] * 2
+
+
+IMAGES = {
+    "a lost file": ("gone.png", "no such file"),
+    "no image": ("rows.jsonl", "not an image"),
+    "a file elsewhere": ("../../etc/passwd", "lies outside of"),
+    "nothing": (None, "expected one or a file's name, found nothing"),
+    "a number": (3, "found 3"),
+}
+
+
+@pytest.mark.parametrize("what", IMAGES)
+def test_an_unreadable_image_is_named(what: str, jsonl: Write) -> None:
+    value, expected = IMAGES[what]
+    found = opened("chartqa", jsonl([row(), row(image=value)]))
+    with pytest.raises(UserError, match=rf"rows\.jsonl, row 2, column 'image': .*{expected}"):
+        found.question(1).pictures[0].open()
+
+
+def test_damaged_bytes_in_parquet_are_named(parquet: Write) -> None:
+    rows = [dict(ROWS["chartqa"][0]), dict(ROWS["chartqa"][1])]
+    rows[1]["image"] = {"bytes": png("red")[:40], "path": None}
+    found = opened("chartqa", parquet(rows))
+    assert found.question(0).pictures[0].open().size == (12, 8)
+    with pytest.raises(UserError, match=r"parquet, row 2, column 'image': the image: "):
+        found.question(1).pictures[0].open()
+
+
+def test_letters_beyond_the_options_are_refused(parquet: Write) -> None:
+    rows = [{**ROWS["ai2d"][0], "answer": "4"}]
+    with pytest.raises(Unusable, match=r"column 'answer': expected a letter up to D"):
+        opened("ai2d", parquet(rows)).question(0)
+
+
+def test_tables_keep_their_rows_places_over_several_files(jsonl: Write) -> None:
+    jsonl([row(), row()], "a.jsonl")
+    folder = jsonl([row(question="last?")], "b.jsonl")
+    table = Table(Place("d", None, "test", None, folder, True), ("question",))
+    assert (len(table), table.column("question")[2]) == (3, "last?")
+    assert table.where(2, "question").endswith("b.jsonl, row 1, column 'question'")
+
+
+def test_bad_items_are_in_the_record_and_a_bad_table_stops_the_run(
+    make_artifact: MakeArtifact, jsonl: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = ["run", str(make_artifact()), "--runtime", "fake", "--task", "chartqa", "--data"]
+    output = tmp_path / "run.jsonl"
+    folder = jsonl([row(), row(image="gone.png"), row(answer=3), row()])
+    assert main([*run, str(folder), "-o", str(output)]) == 0
+    (record,), _ = read([output])
+    evaluation = record.outcome.evaluation
+    assert evaluation is not None
+    assert [item.id for item in record.outcome.items] == ["0", "3"]
+    assert [item.id for item in evaluation.bad] == ["1", "2"]
+    assert "row 2, column 'image'" in evaluation.bad[0].reason
+    assert list(tmp_path.glob("*.items")) == []
+    changed = row()
+    del changed["answer"]
+    assert main([*run, str(jsonl([changed])), "-o", str(output)]) == 2
+    assert "no column 'answer'" in capsys.readouterr().err
+    assert main([*run, str(jsonl([row(answer=3)])), "-o", str(output)]) == 1
+    assert "none of 1 items can be used; the first: " in capsys.readouterr().err
+
+
+def test_an_unknown_task_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "x", "--task", "chartqq"]) == 2
+    assert "unknown task 'chartqq'; did you mean chartqa" in capsys.readouterr().err
+
+
+def test_public_data_is_only_reached_for_when_it_is_asked_for() -> None:
+    run = importlib.import_module("bench.commands.run")
+    assert run.default_tasks() == ["latency", "easy-vqa", "fidelity"]

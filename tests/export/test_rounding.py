@@ -1,0 +1,118 @@
+"""Four bits: the best of several scales, compensated columns, and both as ggml's Q4_0."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, quants
+
+from export.gguf.packing import q4_0
+from export.quantize import blocks, gptq
+from export.quantize.recipe import RECIPES, Storage, arguments, base
+from export.quantize.rounding import Rounding
+from export.quantize.simulate import rounded
+from export.weights import FloatArray
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.standard_normal((48, 160)).astype(np.float32)
+# Columns that follow from 40 others, nearly: activations are such.
+INPUTS = RNG.standard_normal((2000, 40)) @ RNG.standard_normal((40, 160))
+INPUTS = (INPUTS + 0.5 * RNG.standard_normal((2000, 160))).astype(np.float32)
+SUMS = INPUTS.T @ INPUTS
+
+
+@dataclass(frozen=True)
+class Known:
+    """A curvature of one matrix."""
+
+    factors: Mapping[str, FloatArray]
+    origin: Mapping[str, Any]
+
+    def factor(self, name: str) -> FloatArray | None:
+        return self.factors.get(name)
+
+
+CALIBRATED = Rounding(Known({"w": gptq.compensation(SUMS)}, {}))
+
+
+def test_no_block_is_further_off_than_with_the_scale_that_keeps_its_largest_value() -> None:
+    errors = []
+    for codes, scales in (blocks.four_bits(VALUES, 32), blocks.four_bits_searched(VALUES, 32)):
+        back = (codes - np.float32(8)) * scales[..., None]
+        errors.append(np.square(back - VALUES.reshape(back.shape)).sum(-1))
+    assert (errors[1] <= errors[0] * 1.0001).all()
+    assert errors[1].sum() < 0.95 * errors[0].sum()
+
+
+@pytest.mark.parametrize("columns", [160, 150])
+@pytest.mark.parametrize("packing", ["four_bits", "four_bit_rows"])
+def test_products_with_the_inputs_it_was_calibrated_on_are_nearer(
+    packing: str, columns: int
+) -> None:
+    values, inputs = VALUES[:, :columns], INPUTS[:, :columns]
+    factor = gptq.compensation(inputs.T @ inputs)
+    offs = []
+    for rounding in (Rounding(), Rounding(Known({"w": factor}, {}))):
+        back = _unpacked(packing, rounding, values)
+        offs.append(np.square(inputs @ (back - values).T).mean())
+    assert offs[1] < 0.5 * offs[0]
+
+
+def _unpacked(packing: str, rounding: Rounding, values: FloatArray) -> FloatArray:
+    if packing == "four_bits":
+        return rounded("w.weight", values, Storage(4), rounding)
+    codes, factors, scales = rounding.four_bit_rows("w", values, Storage(4))
+    assert np.abs(codes * factors[..., None].astype(np.int32)).max() <= 127
+    whole = codes * factors[..., None] * scales[:, None, None]
+    return whole.reshape(len(values), -1)[:, : values.shape[1]].astype(np.float32)
+
+
+def test_inputs_that_have_nothing_to_do_with_each_other_change_no_other_column() -> None:
+    factor = gptq.compensation(np.eye(160, dtype=np.float32))
+    codes, scales = Rounding(Known({"w": factor}, {})).four_bits("w", VALUES, Storage(4))
+    expected = blocks.four_bits_searched(VALUES, 32)[1]
+    np.testing.assert_allclose(scales, expected, rtol=1e-6)
+    nearest = np.clip(np.rint(VALUES.reshape(codes.shape) / expected[..., None]), -8, 7)
+    np.testing.assert_array_equal(codes, nearest + 8)
+
+
+def test_inputs_that_were_always_zero_are_no_trouble() -> None:
+    codes, scales = Rounding(
+        Known({"w": gptq.compensation(np.zeros((160, 160), np.float32))}, {})
+    ).four_bits("w", VALUES, Storage(4))
+    assert codes.shape == (48, 5, 32)
+    assert np.isfinite(scales).all()
+
+
+def test_a_matrix_that_a_writer_changed_is_not_compensated_with_the_inputs_it_had() -> None:
+    other = RNG.standard_normal((8, 64)).astype(np.float32)
+    found, expected = (r.four_bits("w", other, Storage(4)) for r in (CALIBRATED, Rounding()))
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
+@pytest.mark.parametrize("rounding", [Rounding(), CALIBRATED], ids=["search", "gptq"])
+def test_ggml_reads_back_the_codes_and_half_precision_scales(rounding: Rounding) -> None:
+    codes, scales = rounding.four_bits("w", VALUES, Storage(4))
+    found = quants.dequantize(q4_0(codes, scales), GGMLQuantizationType.Q4_0)
+    half = scales.astype(np.float16).astype(np.float32)[..., None]
+    np.testing.assert_array_equal(found, ((codes - np.float32(8)) * half).reshape(found.shape))
+
+
+def test_a_recipes_name_says_how_to_make_it_again() -> None:
+    recipe = RECIPES["int4"].rounded("nearest")
+    assert recipe.name == "int4-nearest"
+    assert {rule.storage.method for rule in recipe.rules} == {"nearest"}
+    assert RECIPES["int4"].rounded("search") == RECIPES["int4"]
+    assert base("int4-nearest-12mb-gptq") == "int4"
+    words = arguments("int4-nearest-12mb-gptq")
+    assert words == [
+        "--recipe",
+        "int4",
+        "--rounding",
+        "nearest",
+        "--budget-mb",
+        "12",
+        "--calibrate",
+    ]

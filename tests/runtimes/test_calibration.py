@@ -1,0 +1,117 @@
+"""Calibration sees what the matrices see, and what it costs shows in the artifact's proof."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.__main__ import main
+from export.artifact import load_artifact
+from export.errors import UserError
+from export.registry import open_model
+from export.run import Run, resident
+from runtimes.calibration import Curvatures, calibrated
+from runtimes.probes import probes
+from runtimes.questions import read_questions
+
+MODEL = open_model("tiny-smolvlm")
+ASKED = probes(64)[:2]
+FIRST, LAST = "v.blk.0.attn_q", "blk.3.ffn_down"
+
+
+class Inputs(Run):
+    """Keeps what reaches some matrices."""
+
+    def linear(self, x, *names, bias=False):
+        for name in names:
+            if name in self.seen:
+                self.seen[name].append(x.flatten(0, -2).numpy().copy())
+        return super().linear(x, *names, bias=bias)
+
+
+def test_all_inputs_count_however_many_matrices_are_heard_at_a_time() -> None:
+    names = [FIRST, "mm.model.fc", "blk.0.attn_q", LAST]
+    listener = Inputs(resident(MODEL.weights))
+    listener.seen = {name: [] for name in names}
+    whole = Curvatures(MODEL, ASKED, {})
+    whole._scorer._backend._ops = listener
+    for request in whole._requests:
+        whole._scorer.score(request, whole._scorer.features(request))
+    for room in (1 << 17, 1 << 30):  # a few matrices at a time, and all of a component
+        found = Curvatures(MODEL, ASKED, {}, sums_bytes=room)
+        for name in names:
+            inputs = np.concatenate(listener.seen[name])
+            assert found.factor(name).shape == (inputs.shape[1],) * 2
+            sums = found._listener.sums[name].numpy()
+            np.testing.assert_allclose(sums, inputs.T @ inputs, rtol=1e-4, atol=1e-3)
+
+
+def questions(folder: Path, *lines: object) -> Path:
+    Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+    path = folder / "questions.jsonl"
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines))
+    return path
+
+
+def test_a_files_questions_are_read_with_their_images(tmp_path: Path) -> None:
+    red = {"question": "what color?", "image": "red.png", "answer": " red"}
+    path = questions(tmp_path, red, "", {"question": "why?"})
+    first, second = read_questions(path)
+    assert first.images[0].size == (64, 64)
+    assert (first.answer, second.images, second.answer) == (" red", (), "")
+    origin = calibrated(MODEL, path).curvature.origin
+    assert origin["n"] == 2
+    assert len(origin["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", r"questions\.jsonl:1: .*expected \{\"question\""),
+        ({"image": "red.png"}, r":1: question: missing"),
+        ({"question": 3}, r":1: question: expected a string"),
+        ({"question": "x", "picture": "red.png"}, r":1: Question: unknown key 'picture'"),
+        ({"question": "x", "image": "../red.png"}, r"not a plain path inside"),
+        ({"question": "x", "image": "blue.png"}, r"blue\.png"),
+        ("", r"has 0 questions, expected 1 to"),
+    ],
+)
+def test_a_line_that_is_no_question_is_refused_by_its_number(
+    line: object, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        read_questions(questions(tmp_path, line))
+
+
+def export(folder: Path, *more: str) -> dict[str, float]:
+    argv = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", "--out", str(folder), *more]
+    assert main(argv) == 0
+    manifest = load_artifact(folder).manifest
+    total = sum(facts["bytes"] for facts in manifest.files.values())
+    kld = manifest.proof["checks"]["logits"]["mean_kld"]
+    return {"recipe": manifest.recipe, "bytes": total, "kld": kld, "details": manifest.details}
+
+
+def test_calibration_and_a_budget_bring_an_artifact_nearer_to_its_checkpoint(
+    tmp_path: Path,
+) -> None:
+    plain = export(tmp_path / "plain")
+    gptq = export(tmp_path / "gptq", "--calibrate")
+    assert gptq["recipe"] == "int4-gptq"
+    assert gptq["bytes"] == plain["bytes"]
+    assert gptq["details"]["calibration"] == {"questions": "the proof's probes"}
+    assert gptq["kld"] < 0.5 * plain["kld"]
+    mixed = export(tmp_path / "mixed", "--budget-mb", "2")
+    assert mixed["recipe"] == "int4-2mb"
+    assert plain["bytes"] < mixed["bytes"] <= 2_000_000
+    assert mixed["kld"] < plain["kld"]
+
+
+def test_rounding_of_recipes_without_four_bits_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int8", "--out", str(tmp_path / "a")]
+    assert main([*argv, "--calibrate"]) == 2
+    assert "int8 rounds nothing to 4 bits" in capsys.readouterr().err
