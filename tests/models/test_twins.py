@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from tiny_models import tiny_artifact
 
+from bench.scorers.places import iou, within
 from bench.tasks.scenes import scenes
 from export.registry import open_model
-from models.train import easy_vqa
-from models.train.measure import Asker, is_inside, overlaps
+from models.train.rounded import Asker, questions
 from runtimes import onnxruntime_
+from runtimes.base import Request, Session
 
 ITEMS = 200
 MARGIN = 0.05  # by which 200 items may lie below the card's share
+JUDGES = {"point": within, "detect": lambda found, box: iou(found, box) >= 0.5}
 
 
 @dataclass(frozen=True)
@@ -40,51 +41,38 @@ TWINS = (
 @pytest.fixture(scope="module", params=TWINS, ids=lambda twin: twin.name)
 def opened(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Twin, Asker]]:
-    """A twin, and what asks its float32 ONNX artifact."""
+) -> Iterator[tuple[Twin, Asker, Session]]:
+    """A twin, and its float32 ONNX artifact."""
     model = open_model(request.param.name)
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path_factory.mktemp("twin"))
     session = onnxruntime_.open_session(artifact, threads=1)
-    yield request.param, Asker(model, session)
+    yield request.param, Asker(model, session), session
     session.close()
 
 
-def asked(kind: str) -> Iterator[tuple[Image.Image, str, str]]:
-    """Images, questions and answers of the test split, in its order."""
-    if kind == "easy-vqa":
-        for example in easy_vqa.examples("test"):
-            for question in example.questions:
-                yield Image.fromarray(example.pixels), question.text, question.answer
-    else:
-        for scene in scenes(kind, "test", ITEMS):
-            yield scene.image, scene.asked[0].question, scene.asked[0].answer
-
-
 def test_the_first_test_questions_are_answered_as_well_as_the_card_says(
-    opened: tuple[Twin, Asker],
+    opened: tuple[Twin, Asker, Session],
 ) -> None:
-    twin, asker = opened
+    twin, asker, _ = opened
     for kind, share in twin.words.items():
-        right = [
-            asker.words(image, question)[0] == answer
-            for image, question, answer in islice(asked(kind), ITEMS)
-        ]
+        asked = islice(questions(kind), ITEMS)
+        right = [asker.words(one)[0] == one.answer for one in asked]
         assert np.mean(right) >= share - MARGIN, kind
 
 
 def test_the_first_test_things_are_placed_as_well_as_the_card_says(
-    opened: tuple[Twin, Asker],
+    opened: tuple[Twin, Asker, Session],
 ) -> None:
-    twin, asker = opened
+    twin, _, session = opened
     located = [
-        (scene.image, one.subject, one.places[0])
-        for scene in scenes("boxes", "test", ITEMS)
-        for one in scene.asked
-    ][:ITEMS]
+        (scene.image, one) for scene in scenes("boxes", "test", ITEMS) for one in scene.asked
+    ]
     for task, share in twin.places.items():
-        judge = is_inside if task == "point" else overlaps
-        found = [(asker.places(image, task, name), box) for image, name, box in located]
-        right = [len(places) == 1 and judge(places[0], box) for places, box in found]
+        right = []
+        for image, one in located[:ITEMS]:
+            events = session.generate(Request(one.subject, (image,), task=task))
+            found = [event.place for event in events if event.kind == "place"]
+            right.append(len(found) == 1 and JUDGES[task](found[0], one.places[0]))
         assert np.mean(right) >= share - MARGIN, task
 
 
