@@ -33,6 +33,17 @@ clients: ## install what tests run in Node.js; where there is no npm they are sk
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory -s $(NPM_READY); \
 	else echo "no npm here, so the tests of transformers.js are skipped"; fi
 
+setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
+	@command -v nvcc >/dev/null || \
+	  { echo "nvcc is not there; install NVIDIA's CUDA toolkit first (docs/cuda.md)" >&2; exit 2; }
+	@$(PY) -m pip uninstall --yes --quiet onnxruntime
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[cuda]'
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps \
+	  onnxruntime-gpu torch
+	@CMAKE_ARGS="-DGGML_CUDA=on" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
+	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
+	@$(BENCH) list
+
 demo: $(READY) ## export, prove and benchmark the bundled model; ends with where the report is
 	@set -e; for recipe in $(DEMO_RECIPES); do \
 	  for target in onnx gguf; do \
@@ -72,7 +83,7 @@ fix: $(READY) ## let ruff repair and format what it can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-test: $(READY) clients ## run the tests, without network (ARGS="-k name" for some of them)
+test: $(READY) clients ## run the tests (ARGS="-k name" for some of them, ARGS="-m packages" for those that download)
 	@$(PY) -m pytest $(ARGS)
 
 clean: ## remove what was built and all caches; .venv stays

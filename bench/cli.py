@@ -15,10 +15,11 @@ from bench.record import Options
 from bench.tasks import TASKS
 from bench.tasks.deck import shard_of
 from export.errors import UserError, unknown
-from export.quantize.recipe import RECIPES
+from export.quantize.recipe import KNOWN, RECIPES
 from export.registry import WeightsKind
 from export.targets import TARGETS
 from runtimes import RUNTIMES
+from runtimes.devices import device_of
 
 BASELINE = "results/baselines/footprint.json"
 PEAKS = "results/baselines/peaks.json"
@@ -96,18 +97,19 @@ def _run(command: argparse.ArgumentParser) -> None:
         ("runtime", RUNTIMES, visible, "all that fit"),
         ("task", TASKS, TASKS, "latency, easy-vqa and fidelity"),
         ("target", TARGETS, TARGETS, "of a model: all that the runtimes open"),
-        ("recipe", RECIPES, RECIPES, "of a model: int4"),
-        ("device", PROFILES, PROFILES, "this machine as it is"),
+        ("recipe", KNOWN, KNOWN, "of a model: int4"),
     ):
         known = f"repeatable: {', '.join(shown)}; default: {default}"
         add(f"--{kind}", action="append", type=_one_of(kind, table), metavar="NAME", help=known)
+    known = f"repeatable: {', '.join(PROFILES)}, cuda:N; default: this machine as it is"
+    add("--device", action="append", type=_device, metavar="NAME", help=known)
     random = "of models: synthetic is random values, which need no network and have no accuracy"
     add("--weights", choices=get_args(WeightsKind), help=random)
     add("--reference", metavar="MODEL|DIR", help="for fidelity (default: the artifact's own model)")
     _count(command, "rounds", 3, "processes for each latency job (default 3)")
     _count(command, "limit", None, "questions asked (default: all; fidelity: 100)")
     _count(command, "threads", None, "default: all usable CPUs")
-    add("--timeout", type=_seconds, default=3600, metavar="S", help="of one job (default 3600)")
+    add("--timeout", type=_above_zero, default=3600, metavar="S", help="of one job (default 3600)")
     add("--offline", action="store_true", help="models of the hub from the cache alone")
     add("-o", "--output", metavar="RUN.jsonl", help="default: results/runs/<time>.jsonl")
     add("--resume", action="store_true", help="leave out what the file of -o has already")
@@ -128,6 +130,8 @@ def _options(command: argparse.ArgumentParser) -> None:
     add("--shard", type=_shard, metavar="I/N", help="ask the I-th of N parts; reports merge them")
     local = "of public tasks: a folder with their parquet or jsonl files (default: the hub)"
     add("--data", metavar="DIR", help=local)
+    anew = "encode the image of every question anew, to see what reuse saves"
+    add("--no-reuse", dest="reuse", action="store_false", help=anew)
     asking = _one_of("task with questions", [name for name, task in TASKS.items() if task.asks])
     whose = "whose questions fidelity takes (default: easy-vqa)"
     add("--prompts", type=asking, default=default.prompts, metavar="TASK", help=whose)
@@ -158,6 +162,8 @@ def _compare(command: argparse.ArgumentParser) -> None:
     add("new", metavar="NEW.jsonl")
     far = "of time, memory and size; less counts as the same (default 5)"
     add("--tolerance", type=_share, default=5.0, metavar="PERCENT", help=far)
+    asked = "difference of accuracy asked about, in points; less counts as the same (default 1)"
+    add("--points", type=_above_zero, default=1.0, metavar="P", help=asked)
     add("--json", action="store_true", help="as one JSON object")
 
 
@@ -241,7 +247,18 @@ def _share(word: str) -> float:
     return value
 
 
-def _seconds(word: str) -> float:
+def _device(text: str) -> str:
+    """A row of PROFILES, or one of its GPUs by number."""
+    if text in PROFILES or not text.startswith("cuda"):
+        return _one_of("device", PROFILES)(text)
+    try:
+        device_of(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _above_zero(word: str) -> float:
     value = float(word)
     if not value > 0:
         raise ValueError

@@ -12,7 +12,8 @@ from bench.measure import Timing
 from bench.record import Options, Record, Subject
 from bench.reporting.answers import paired, score_change
 from bench.reporting.machines import hardware_differences, software_differences
-from bench.reporting.summary import Row, Scores, Workload, machines, rows
+from bench.reporting.scores import Scores
+from bench.reporting.summary import Row, Workload, machines, rows
 from export.errors import UserError
 
 Verdict = Literal["worse", "better", "same", "undecided"]
@@ -42,7 +43,7 @@ class Comparison:
     verdict: Verdict
     sure: float | None
     needed: int | None = None
-    """Questions that would show a difference of the tolerance, where there were fewer."""
+    """Questions that would show the difference asked about, where there were fewer."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Compared:
     only_new: tuple[Row, ...]
     software: tuple[str, ...]
     tolerance: float
+    points: float
+    """The difference of accuracy that was asked about, as a share."""
 
     @property
     def regressions(self) -> tuple[Comparison, ...]:
@@ -66,7 +69,10 @@ class Compared:
 
 
 def compare(
-    base: Sequence[Record], new: Sequence[Record], tolerance: float = TOLERANCE
+    base: Sequence[Record],
+    new: Sequence[Record],
+    tolerance: float = TOLERANCE,
+    points: float = ACCURACY_TOLERANCE,
 ) -> Compared:
     """Pair the rows of both runs. Raises UserError for other machines, or nothing in common."""
     _check_machines(base, new)
@@ -78,7 +84,7 @@ def compare(
             "nothing is measured in both runs; compare runs of the same models, recipes and "
             "runtimes"
         )
-    comparisons = [c for key in shared for c in _row(before[key], after[key], tolerance)]
+    comparisons = [c for key in shared for c in _row(before[key], after[key], tolerance, points)]
     return Compared(
         tuple(comparisons),
         tuple(lost),
@@ -86,6 +92,7 @@ def compare(
         tuple(row for key, row in after.items() if key not in before),
         tuple(software_differences(base[-1].environment, new[-1].environment)),
         tolerance,
+        points,
     )
 
 
@@ -123,7 +130,7 @@ LATENCIES: Mapping[str, _Measure] = {
 }
 
 
-def _row(base: Row, new: Row, tolerance: float) -> list[Comparison]:
+def _row(base: Row, new: Row, tolerance: float, points: float) -> list[Comparison]:
     """Every number that both rows have."""
     found: list[Comparison | None] = []
     workloads = {workload.options: workload for workload in new.workloads}
@@ -132,7 +139,7 @@ def _row(base: Row, new: Row, tolerance: float) -> list[Comparison]:
         if after is not None:
             found += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
             found.append(_memory(new, before, after, tolerance))
-    found += [_size(base, new, tolerance), *_accuracies(base, new), _kld(base, new)]
+    found += [_size(base, new, tolerance), *_accuracies(base, new, points), _kld(base, new)]
     return [comparison for comparison in found if comparison is not None]
 
 
@@ -170,7 +177,7 @@ def _size(base: Row, new: Row, tolerance: float) -> Comparison | None:
     return Comparison(*place, before, after, change, True, 1, verdict, None)
 
 
-def _accuracies(base: Row, new: Row) -> list[Comparison | None]:
+def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
     """Of each task on the questions that both were asked, scored in the same way."""
     shared = [
         (before, after)
@@ -179,17 +186,17 @@ def _accuracies(base: Row, new: Row) -> list[Comparison | None]:
     ]
     several = len({scores.task for row in (base, new) for scores in row.scores}) > 1
     return [
-        _accuracy(new, f"accuracy, {before.task}" if several else "accuracy", before, after)
+        _accuracy(new, f"accuracy, {before.task}" if several else "accuracy", before, after, points)
         for before, after in shared
     ]
 
 
-def _accuracy(row: Row, number: str, base: Scores, new: Scores) -> Comparison | None:
+def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -> Comparison | None:
     before, after = paired(base, new)
     change = score_change(base, new)
     if change is None:
         return None
-    verdict, sure = decide(change, -1, ACCURACY_TOLERANCE)
+    verdict, sure = decide(change, -1, points)
     pair = mcnemar(base.correct(), new.correct())
     graded = any(item.score is not None for item in base.items)
     if verdict in ("worse", "better") and not graded and pair is not None and pair.p > SURE:
@@ -197,7 +204,7 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores) -> Comparison | 
     share, new_share = (sum(values) / len(values) for values in (before, after))
     place = (row.subject, row.runtime, number, None)
     asked = power(before, after)
-    enough = asked.needed(ACCURACY_TOLERANCE)
+    enough = asked.needed(points)
     needed = enough if enough > asked.n else None
     return Comparison(*place, share, new_share, change, False, -1, verdict, sure, needed)
 

@@ -39,11 +39,12 @@ def predict(
     recipes: Sequence[str] = tuple(RECIPES),
     context: int | None = None,
 ) -> tuple[list[Row], list[str]]:
-    """The rows, and a line for each model or export that cannot be, with the reason.
+    """The rows, and a line for each model or its exports that cannot be, with the reason.
 
     Peaks are those of a request that fills `context` positions (default: what a session has).
     """
-    rows, refusals = [], []
+    rows: list[Row] = []
+    refusals: list[str] = []
     for name in models:
         try:
             model = open_model(name, weights="synthetic")
@@ -51,17 +52,19 @@ def predict(
             refusals.append(f"{name}: {error}")
             continue
         for target in targets:
+            refused: dict[str, list[str]] = {}
             for recipe in recipes:
                 try:
                     rows.append(_row(model, target, recipe, context))
                 except UserError as error:
-                    refusals.append(f"{name} {target} {recipe}: {error}")
+                    refused.setdefault(str(error), []).append(recipe)
+            refusals += [f"{name} {target} {', '.join(of)}: {why}" for why, of in refused.items()]
     return rows, refusals
 
 
 def markdown(rows: Iterable[Row]) -> str:
-    """A table of all rows."""
-    header = ("model", "target", "recipe", "disk", "KV a token", "peak memory", "fits")
+    """A table of all rows: sizes, then which device profiles hold the peak."""
+    header = ("model", "target", "recipe", "disk", "KV a token", "peak memory", *PROFILES)
     cells = [
         (
             row.model,
@@ -70,7 +73,7 @@ def markdown(rows: Iterable[Row]) -> str:
             megabytes(row.disk_bytes),
             f"{significant(row.kv_bytes_per_token / 1e3)} kB",
             megabytes(row.peak_bytes),
-            ", ".join(name for name, fits in row.fits.items() if fits),
+            *("yes" if row.fits[name] else "no" for name in PROFILES),
         )
         for row in rows
     ]

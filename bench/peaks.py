@@ -14,7 +14,6 @@ from bench.record import Record
 from bench.reporting.summary import Row, rows, subject_name
 from bench.reporting.tables import request_name
 from export.decode import decode
-from runtimes import RUNTIMES
 
 TOLERANCE = 0.05
 ACCEPT = "`bench check RUN.jsonl --update` accepts what a run measured"
@@ -100,8 +99,7 @@ def _judged(row: Row) -> bool:
 
     A checkpoint's process is mostly torch, a peer's mostly the peer: what grows there is not ours.
     """
-    ours = row.runtime in RUNTIMES and not RUNTIMES[row.runtime].hidden
-    return ours and row.subject.target is not None and row.device == "cpu" and not row.profile
+    return row.ours and row.subject.target is not None and row.device == "cpu" and not row.profile
 
 
 def _within(before: int | None, after: int, tolerance: float) -> bool:

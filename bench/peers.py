@@ -16,7 +16,7 @@ from pathlib import Path
 from export.build import Order, build
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.spec import Decoder
+from export.families.geometry import Decoder
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe
 from export.registry import open_model
@@ -103,7 +103,7 @@ def main() -> int:
     try:
         model = open_model(arguments.model, weights=arguments.weights)
         out = Path("build") / model.name / f"genai-{arguments.recipe}"
-        order = Order("genai", RECIPES[arguments.recipe])
+        order = Order("genai", RECIPES[arguments.recipe], "native")
         build(model, order, out, targets={"genai": GENAI})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -59,6 +59,8 @@ class Options:
     """Folder with a public task's rows; None is the hub."""
     prompts: str = "easy-vqa"
     """The task whose questions fidelity is measured on."""
+    reuse: bool = True
+    """Whether questions of one image share its features and the start of their prompts."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def append(path: Path, record: Record) -> None:
     What is there stays as it is: a line that did not fit is taken back, and one that was cut off
     (by a power failure, say) gets an end of its own.
     """
-    line = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n"
+    line = json.dumps(asdict(record), allow_nan=False) + "\n"
     try:
         with path.open("ab+", buffering=0) as file:
             _append(file, line.encode())
@@ -258,9 +260,9 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
     return records, damages
 
 
-def parse(line: str) -> Record:
+def parse(line: bytes) -> Record:
     """One line. Raises UserError or ValueError saying what is wrong with it."""
-    value = parse_json(line.encode(), "the line")
+    value = parse_json(line, "the line")
     schema = value.get("schema")
     if type(schema) is int and schema > SCHEMA:
         raise Mismatch(f"has schema {schema}, this is for {SCHEMA}; update PocketVLM")
@@ -269,8 +271,9 @@ def parse(line: str) -> Record:
     return decode(Record, value)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[bytes]:
+    """Ended by line feeds alone: an answer may hold any other character that ends a line."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; `bench run -o {path}` writes one") from None

@@ -22,10 +22,10 @@ from export.build import Order, ProofFailed, Prove, build
 from export.errors import UserError
 from export.model import Model
 from export.progress import Stages, peak_bytes, showing
-from export.quantize.recipe import CALIBRATED, METHODS, RECIPES, Recipe
+from export.quantize.recipe import CALIBRATED, KNOWN, METHODS, Recipe
 from export.registry import open_model
 from export.summary import lines, summary
-from export.targets import TARGETS, Target
+from export.targets import TARGETS, Target, folder_name
 
 LAYOUTS = sorted({layout for target in TARGETS.values() for layout in target.layouts})
 STOPPED = 128 + signal.SIGTERM
@@ -62,8 +62,9 @@ def run(
     )
     if args.max_tiles is not None and model.image is not None:
         model = replace(model, image=model.image.within(args.max_tiles))
-    model, recipe = _rounded(model, args)
-    order = Order(args.target, recipe, args.layout, args.allow_drift)
+    layout = args.layout or targets[args.target].layout_for(model.vlm)
+    model, recipe = _rounded(model, args, layout)
+    order = Order(args.target, recipe, layout, args.allow_drift)
     try:
         with showing(model, stages) as (watched, stage):
             artifact = build(
@@ -88,8 +89,7 @@ def run(
 
 def default_out(model: Model, order: Order) -> Path:
     """build/<model>/<target>-<recipe>[-<layout>]."""
-    layout = "" if order.layout == "native" else f"-{order.layout}"
-    return Path("build") / model.name / f"{order.target}-{order.recipe.name}{layout}"
+    return Path("build") / model.name / folder_name(order.target, order.recipe.name, order.layout)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,10 +108,12 @@ def parser() -> argparse.ArgumentParser:
 def add_options(it: argparse.ArgumentParser) -> None:
     """What can be chosen beside the model and the place of its artifact."""
     it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
-    it.add_argument("--recipe", required=True, choices=RECIPES, help="bits of the weights")
+    it.add_argument("--recipe", required=True, choices=KNOWN, help="bits of the weights")
     it.add_argument("--weights", choices=("hub", "synthetic"), help="synthetic: random values")
     it.add_argument("--revision", help="commit, tag or branch on the hub")
-    it.add_argument("--layout", default="native", choices=LAYOUTS, help="arrangement of the files")
+    it.add_argument(
+        "--layout", choices=LAYOUTS, help="arrangement of the files; default: the family's best"
+    )
     it.add_argument(
         "--max-tiles",
         type=_count,
@@ -144,17 +146,21 @@ def add_options(it: argparse.ArgumentParser) -> None:
     it.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
-def _rounded(model: Model, args: argparse.Namespace) -> tuple[Model, Recipe]:
+def _rounded(model: Model, args: argparse.Namespace, layout: str) -> tuple[Model, Recipe]:
     """The model and the recipe with what the arguments say of rounding."""
-    recipe = RECIPES[args.recipe]
-    if recipe.least_bits != 4 and (args.rounding or args.calibrate or args.budget_mb):
-        raise UserError(f"{recipe.name} rounds nothing to 4 bits; --rounding, … go with int4")
+    recipe = KNOWN[args.recipe]
+    if (recipe.least_bits != 4 or recipe.targets) and (
+        args.rounding or args.calibrate or args.budget_mb
+    ):
+        raise UserError(
+            f"{recipe.name} rounds nothing to 4 bits our way; --rounding, … go with int4"
+        )
     if args.rounding:
         recipe = recipe.rounded(args.rounding)
     questions = args.calibrate if args.calibrate != Path() else None
     if args.budget_mb:
         within = importlib.import_module("runtimes.sensitivity").within
-        recipe = within(model, TARGETS[args.target], recipe, args.layout, args.budget_mb, questions)
+        recipe = within(model, TARGETS[args.target], recipe, layout, args.budget_mb, questions)
     if args.calibrate:
         model = importlib.import_module("runtimes.calibration").calibrated(model, questions)
         recipe = replace(recipe, name=f"{recipe.name}-{CALIBRATED}")

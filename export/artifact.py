@@ -5,6 +5,8 @@ NOT aware of how the files are made or run.
 """
 
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
@@ -17,7 +19,8 @@ from typing import Any
 from export import check
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import ImageRecipe, PromptRecipe, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe, PromptRecipe
 from export.files import few, inside, parse_json, read_file, sha256_of
 
 MANIFEST = "artifact.json"
@@ -58,6 +61,7 @@ class Artifact:
 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+PARTIAL, REPLACED = "partial", "replaced"
 
 
 @contextmanager
@@ -70,15 +74,21 @@ def new_folder(out: Path, needs_bytes: int) -> Iterator[Path]:
     """
     out = Path(os.path.realpath(out))
     _expect_replaceable(out)
-    folder = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    folder = out.with_name(f".{out.name}.{PARTIAL}-{os.getpid()}")
+    _clear_leftovers(out)
     try:
-        _make(folder)
-        yield folder
-        _sync(folder)
-        _replace(folder, out)
+        with _made(folder):
+            yield folder
+            _sync(folder)
+            _replace(folder, out)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise _disk_full(out, folder, needs_bytes) from None
+        if error.errno == errno.EFBIG:
+            raise UserError(
+                f"{out.parent}: files there cannot be as large as this needs (about "
+                f"{needs_bytes / 1e6:.0f} MB in all); choose another --out or raise the limit"
+            ) from None
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -162,8 +172,9 @@ def _expect_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: has {found} bytes, expected {expected}; export it again")
 
 
-def _make(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had the same number
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A new folder, locked while this process lives: so leftovers are told from others' work."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -171,6 +182,38 @@ def _make(folder: Path) -> None:
             f"{folder.parent}: nothing can be written there ({error.strerror}); "
             f"choose another --out"
         ) from None
+    with _opened(folder) as handle:
+        with suppress(OSError):  # not every file system has locks
+            _lock(handle)
+        yield
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Raises OSError while another process has the lock, which ends with its process."""
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what killed exports to `out` left, but put back an artifact that one had set aside."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
+        kind, _, number = left.name.removeprefix(f".{out.name}.").partition("-")
+        if kind not in (PARTIAL, REPLACED) or not number.isdecimal():
+            continue
+        with suppress(OSError), _opened(left) as handle:
+            _lock(handle)
+            if kind == REPLACED and not os.path.lexists(out):
+                left.rename(out)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _expect_replaceable(out: Path) -> None:
@@ -187,7 +230,7 @@ def _expect_replaceable(out: Path) -> None:
 
 def _replace(folder: Path, out: Path) -> None:
     """Rename `folder` to `out`; what was there is put aside first, and back if that fails."""
-    aside = out.with_name(f".{out.name}.replaced-{os.getpid()}")
+    aside = out.with_name(f".{out.name}.{REPLACED}-{os.getpid()}")
     with suppress(FileNotFoundError):
         out.rename(aside)
     try:

@@ -56,7 +56,7 @@ class Order:
 
     target: str
     recipe: Recipe
-    layout: str = "native"
+    layout: str
     allow_drift: bool = False
 
 
@@ -78,6 +78,11 @@ def build(
         raise UserError(
             f"target {order.target} has no layout '{order.layout}'; expected one of "
             f"{', '.join(target.layouts)}"
+        )
+    if recipe.targets and order.target not in recipe.targets:
+        raise UserError(
+            f"recipe {recipe.name} has types that only target {', '.join(recipe.targets)} has, "
+            f"not {order.target}; choose int4 or int8"
         )
     with new_folder(out, estimated_bytes(model, recipe)) as folder:
         stage("write")

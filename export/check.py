@@ -12,17 +12,9 @@ from typing import TypeVar
 
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import (
-    Crops,
-    ImageRecipe,
-    Patches,
-    Shape,
-    Sight,
-    Source,
-    Stretch,
-    Tiles,
-    Vlm,
-)
+from export.families.geometry import Sight, Vlm
+from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
+from export.families.spec import Shape, Source
 from export.files import few, short
 
 T = TypeVar("T")
@@ -187,7 +179,7 @@ def numbers(vlm: Vlm, where: str) -> Vlm:
     try:
         checked = decode(Vlm, json.loads(json.dumps(asdict(vlm))))
     except Mismatch as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {error}; take config.json from the checkpoint") from None
     problems = [*_sizes(checked)]
     problems += [] if problems else [*_relations(checked)]
     if problems:
@@ -195,13 +187,18 @@ def numbers(vlm: Vlm, where: str) -> Vlm:
     return checked
 
 
-def recipe(image: ImageRecipe | None, vlm: Vlm, where: str) -> None:
-    """Raises UserError for an image recipe that cannot be carried out."""
+def recipe(image: ImageRecipe | None, vlm: Vlm, where: str) -> ImageRecipe | None:
+    """The same recipe, once its types are right and it can be carried out. Raises UserError."""
     if image is None or vlm.vision is None:
         if (image is None) != (vlm.vision is None):
             raise UserError(f"{where}: has only one of an image recipe and a vision tower")
-        return
-    _image_recipe(image, vlm.sight, where)
+        return None
+    try:
+        checked: ImageRecipe = decode(type(image), json.loads(json.dumps(asdict(image))))
+    except Mismatch as error:
+        raise UserError(f"{where}: {error}; take the checkpoint's own") from None
+    _image_recipe(checked, vlm.sight, where)
+    return checked
 
 
 def _image_recipe(image: ImageRecipe, sight: Sight, where: str) -> None:
@@ -230,11 +227,12 @@ def _image_recipe(image: ImageRecipe, sight: Sight, where: str) -> None:
             found = f"up to {crops} crops of {tile} pixels with a margin of {margin}"
             expected = f"crops of {tower.image_size} with a margin of {shared}"
     if not fits:
-        raise UserError(f"{where}: {found}, expected {expected}")
+        raise UserError(f"{where}: {found}, expected {expected}; take the checkpoint's own")
     values = (*image.mean, *image.std, image.rescale)
     if not all(math.isfinite(value) for value in values) or not all(s > 0 for s in image.std):
         raise UserError(
-            f"{where}: image_mean {image.mean} and image_std {image.std} cannot be used"
+            f"{where}: image_mean {image.mean}, image_std {image.std} and rescale_factor "
+            f"{image.rescale} cannot be used; take the checkpoint's own"
         )
 
 

@@ -3,7 +3,8 @@
 NOT aware of targets, recipes or runtimes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +13,10 @@ from export import check
 from export.decode import Mismatch, decode
 from export.errors import UserError, unknown
 from export.families import family_of
-from export.families.spec import Family, ImageRecipe, Json, Vlm
-from export.files import inside, read_file, read_json
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe
+from export.families.spec import Family, Json
+from export.files import inside, read_file, read_json, short
 from export.model import Model
 from export.tokens import Tokens
 from export.weights import Weights
@@ -148,7 +151,8 @@ def _open(place: _Place, seed: int) -> Model:
     family = family_of(config, str(folder / CONFIG))
     vlm = check.numbers(read_numbers(family, config, folder), str(folder / CONFIG))
     image = _image(family, vlm, folder)
-    prompt = family.prompt(vlm, config)
+    with _naming(folder / CONFIG):
+        prompt = family.prompt(vlm, _Section(config, str(folder / CONFIG)))
     files = {name: read_file(folder, name) for name in FILES if inside(folder, name).exists()}
     if place.synthetic and TOKENIZER not in files:
         from export.tokenizer import synthetic_tokenizer
@@ -169,22 +173,29 @@ def _open(place: _Place, seed: int) -> Model:
 
 def read_numbers(family: Family, config: Json, folder: Path) -> Vlm:
     """`family.read`, with one-line errors for keys that are missing or of the wrong type."""
-    where = folder / CONFIG
+    with _naming(folder / CONFIG):
+        return family.read(_Section(config, str(folder / CONFIG)))
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Values that are not what a family's code takes them for become an error about `file`."""
     try:
-        return family.read(_Section(config, str(where)))
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        yield
+    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         raise UserError(
-            f"{where}: a value has the wrong type ({error}); take config.json from the checkpoint"
+            f"{file}: a value has the wrong type ({short(str(error))}); take {file.name} from the "
+            f"checkpoint"
         ) from None
 
 
 class _Section(dict[str, Any]):
-    """An object of config.json that tells which key is missing."""
+    """An object of config.json that tells which key is missing. Copied as a dict is."""
 
-    def __init__(self, content: Json, where: str) -> None:
+    def __init__(self, content: Json | Iterable[tuple[str, Any]], where: str = CONFIG) -> None:
         super().__init__(
             (key, _Section(value, f"{where}: {key}") if isinstance(value, dict) else value)
-            for key, value in content.items()
+            for key, value in dict(content).items()
         )
         self._where = where
 
@@ -197,9 +208,7 @@ def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
     if vlm.vision is None:
         return None
     if not family.preprocessor_file:
-        image = family.image(vlm, {})
-        check.recipe(image, vlm, str(folder / CONFIG))
-        return image
+        return _checked_image(family, vlm, {}, folder / CONFIG)
     for name, key in ((PROCESSOR, "image_processor"), (PREPROCESSOR, None)):
         if not inside(folder, name).exists():
             continue
@@ -207,13 +216,17 @@ def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
         if key is not None:
             content = content.get(key)
         if isinstance(content, dict):
-            image = family.image(vlm, content)
-            check.recipe(image, vlm, str(folder / name))
-            return image
+            return _checked_image(family, vlm, content, folder / name)
     raise UserError(
         f"{folder}: no {PREPROCESSOR}, and no image_processor in {PROCESSOR}; save the processor "
         f"into the folder too (processor.save_pretrained)"
     )
+
+
+def _checked_image(family: Family, vlm: Vlm, content: Json, file: Path) -> ImageRecipe | None:
+    with _naming(file):
+        image = family.image(vlm, content)
+    return check.recipe(image, vlm, str(file))
 
 
 def _stop_ids(folder: Path, vlm: Vlm, named: tuple[int, ...]) -> tuple[int, ...]:
@@ -224,6 +237,7 @@ def _stop_ids(folder: Path, vlm: Vlm, named: tuple[int, ...]) -> tuple[int, ...]
     listed = found if isinstance(found, list) else [] if found is None else [found]
     if not all(type(value) is int for value in listed):
         raise UserError(
-            f"{folder / GENERATION}: eos_token_id is {found}, expected an id or a list of ids"
+            f"{folder / GENERATION}: eos_token_id is {short(str(found))}, expected an id or a list "
+            f"of ids; take the file from the checkpoint"
         )
     return tuple(dict.fromkeys([*listed, *vlm.stop_token_ids, *named]))

@@ -29,6 +29,7 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         "bits_per_weight": manifest.quantization["bits_per_weight"],
         "types": manifest.quantization["types"],
         "fallbacks": manifest.quantization["fallbacks"],
+        "limits": manifest.details.get("limits", ()),
         "proof": manifest.proof,
     }
 
@@ -43,6 +44,7 @@ def lines(facts: Facts) -> Iterator[str]:
     yield f"  {'all':<15}{facts['total_bytes']:>15,} bytes"
     yield f"  bits per weight {facts['bits_per_weight']:.2f}: {_types(facts['types'])}"
     yield from _fallbacks(facts["fallbacks"])
+    yield from (f"  note: {limit}" for limit in facts["limits"])
     yield from _proof(facts["proof"])
     total = f", {facts['peak_bytes'] / 1e6:,.0f} MB with the proof" if facts["proof"] else ""
     yield (

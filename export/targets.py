@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.families import FAMILIES
+from export.families.geometry import Vlm
 from export.model import Model
 from export.quantize.recipe import Recipe
 
@@ -76,6 +78,7 @@ class Written:
 class Target:
     """A format: its writer as "module:function" and the layouts it can arrange its files in.
 
+    The first one is taken where a family prefers none of them.
     `sizer`, also a "module:function", tells the bytes that the writer would write; `dresser` gives
     the model's own files as a layout's clients read them.
     """
@@ -84,6 +87,11 @@ class Target:
     layouts: tuple[str, ...]
     sizer: str = ""
     dresser: str = ""
+
+    def layout_for(self, vlm: Vlm) -> str:
+        """The layout of an export that names none (Family.layout)."""
+        preferred = FAMILIES[vlm.family].layout
+        return preferred if preferred in self.layouts else self.layouts[0]
 
     def write(self, model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         """Write the target's files of `model` into the empty `folder`, tensor by tensor."""
@@ -112,6 +120,11 @@ TARGETS: Mapping[str, Target] = {
     ),
     "gguf": Target("export.gguf.write:write", ("native", "onnx-vision"), "export.gguf.write:sizes"),
 }
+
+
+def folder_name(target: str, recipe: str, layout: str) -> str:
+    """Of an artifact beside others of the same model: <target>-<recipe>[-<layout>]."""
+    return f"{target}-{recipe}" + ("" if layout == "native" else f"-{layout}")
 
 
 def _function(place: str) -> Any:

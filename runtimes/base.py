@@ -26,6 +26,8 @@ class Request:
     those are decoded, stop tokens included. `arrays` asks for what the steps computed: the images'
     features and the distribution behind each token.
     `reuse` allows image features and a common prompt prefix of the last request to be reused.
+    `images_key` names their images' content where the caller knows it: of one session, requests
+    with equal keys have equal images. "": it is found from their pixels, every time.
     `features` [image tokens, hidden] are taken as the images' instead of encoding them.
     `task` is one of the model's own (detect, point, …; "": what it does first), for models that
     have some; `place` is what it is asked about.
@@ -38,6 +40,7 @@ class Request:
     answer: tuple[int, ...] | None = None
     arrays: bool = False
     reuse: bool = True
+    images_key: str = ""
     features: FloatArray | None = None
     task: str = ""
     place: Place = ()

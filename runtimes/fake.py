@@ -1,5 +1,6 @@
 """A public fake: a session that follows the script in its artifact's `details["fake"]`."""
 
+import importlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,8 @@ LOGITS = 9 * np.eye(16, dtype=np.float32)  # one row for each token that can be 
 
 @dataclass(frozen=True)
 class FakeSession:
-    # answers: {question: tokens}, refuses: [question], step: {bytes, delay_s, says, …}
+    # answers: {question: tokens}, places: {question: [place]}, refuses: [question],
+    # step: {bytes, delay_s, says, …}
     script: Mapping[str, Any]
 
     def generate(self, request: Request) -> Iterator[Event]:
@@ -28,6 +30,10 @@ class FakeSession:
         if request.images:
             yield self.step(Event("image", 4 * len(request.images), tiles=len(request.images)))
         yield self.step(Event("prefill", len(request.ids or range(12))))
+        if request.task:
+            found = self.script.get("places", {}).get(request.question, ())
+            yield from (Event("place", place=tuple(place)) for place in found)
+            return
         for n, token in enumerate(request.answer or own[: request.max_tokens]):
             yield self.step(Event("token", token=token, logits=LOGITS[own[n % len(own)]]))
 
@@ -38,6 +44,9 @@ class FakeSession:
         time.sleep(script.get("delay_s", 0.0))
         if "refuse" in script:
             raise UserError(script["refuse"])
+        if "ggml_assert" in script:  # as llama.cpp ends the process where it doubts
+            library = importlib.import_module("llama_cpp.llama_cpp")._lib
+            library.ggml_abort(b"fake.cpp", 1, script["ggml_assert"].encode())
         os.kill(os.getpid(), script.get("signal", 0))  # 6 aborts, 9 is what a full memory does
         return event
 

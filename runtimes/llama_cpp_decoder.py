@@ -7,26 +7,27 @@ import ctypes
 import functools
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
 from llama_cpp import mtmd_cpp as mtmd
-from numpy.typing import NDArray
 
 from export.errors import UserError
+from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray
+from runtimes.devices import CPU, Device
+from runtimes.llama_cpp_batch import AXES, Batch, Span, spans
+from runtimes.llama_cpp_files import DecoderFile
+from runtimes.llama_cpp_rows import TokenRows
+from runtimes.llama_cpp_state import StateTap
+from runtimes.positions import of_text
 
 LOG = logging.getLogger(__name__)
 BATCH, MICRO_BATCH = 2048, 512  # positions handed over, and computed at once: llama.cpp's defaults
-INT32, FLOAT = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_float)
+ALL_LAYERS = 1 << 20  # more than any model has, the output's counted
 CACHE_TYPES: Mapping[int, int] = {16: llama.GGML_TYPE_F16, 32: llama.GGML_TYPE_F32}
-
-Run = tuple[int, int, bool]
-"""Positions [start, stop) and whether they are image tokens."""
 
 
 class LlamaDecoder:
@@ -38,45 +39,69 @@ class LlamaDecoder:
 
     def __init__(
         self,
-        path: Path,
+        file: DecoderFile,
+        vlm: Vlm,
         threads: int,
         context: int,
         *,
         cache_bits: int = 16,
         batch: int = BATCH,
+        device: Device = CPU,
     ) -> None:
         """Raises UserError where llama.cpp cannot load the file or allocate the cache."""
-        _silence()
+        silence()
+        self._vlm, self._text = vlm, vlm.text
+        self._table = TokenRows(file, vlm.text.embedding_scale)
+        self._tap = StateTap(vlm.text) if vlm.region else None
         self._context = None
-        self.model = llama.llama_model_load_from_file(os.fsencode(path), _model_settings())
+        self.model = llama.llama_model_load_from_file(
+            os.fsencode(file.path), _model_settings(device)
+        )
         if not self.model:
-            raise UserError(f"{path}: llama.cpp cannot load it; export the model again")
+            raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
         settings = _context_settings(threads, context, cache_bits, min(batch, context))
+        settings.n_ubatch = min(context, max(settings.n_ubatch, _together(vlm)))
+        settings.n_batch = max(settings.n_batch, settings.n_ubatch)
+        if self._tap:
+            settings.cb_eval = self._tap.callback
         self._context = llama.llama_init_from_model(self.model, settings)
         if not self._context:
             self.close()
-            raise UserError(f"{path}: no memory for a context of {context}; ask for a smaller one")
+            raise UserError(
+                f"{file.path}: no memory for a context of {context}; ask for a smaller one"
+            )
         self._memory = llama.llama_get_memory(self._context)
         self._vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self.model))
         self._length = 0
-        self._batch = _Batch(min(batch, context))
+        self._batch = Batch(settings.n_batch, AXES if self._text.rope_sections else 1)
+
+    @property
+    def state(self) -> FloatArray:
+        """What the output norm read at the last position of the last `extend`: [hidden]."""
+        assert self._tap is not None, "only models with region heads are asked"
+        return self._tap.state
 
     def extend(
-        self, ids: IntArray, features: FloatArray | None, image_token_id: int | None, past: int
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray | None = None,
     ) -> FloatArray:
-        """Append positions after the first `past` ones; the last one's logits [vocab], copied."""
-        if past < self._length and not llama.llama_memory_seq_rm(self._memory, 0, past, -1):
-            raise RuntimeError(f"llama.cpp cannot forget positions from {past} on")
-        self._length = past
+        """Append positions after the first `past` ones; the last one's logits [vocab], copied.
+
+        See runtimes.session.Backend.
+        """
+        if positions is None or self._text.rope_sections is None:
+            positions = of_text(past, len(ids))
+        self._forget(past, int(positions[0, 0]))
         used = 0
-        for start, stop, is_image in runs(ids, features, image_token_id):
-            last = stop == len(ids)
-            if is_image:
+        for span in spans(ids, features, self._vlm.image_token_id, past, self._text):
+            inputs: IntArray | FloatArray = ids[span.start : span.stop]
+            if span.rows:
                 assert features is not None
-                self._append(features[used : used + stop - start], last)
-                used += stop - start
-            else:
-                self._append(ids[start:stop], last)
+                inputs, used = self._rows(ids[span.start : span.stop], features, used)
+            self._append(span, inputs, positions[:, span.start : span.stop], len(ids))
         return self._logits()
 
     def close(self) -> None:
@@ -87,75 +112,60 @@ class LlamaDecoder:
             llama.llama_model_free(self.model)
         self._context = self.model = None
 
-    def _append(self, inputs: IntArray | FloatArray, last: bool) -> None:
-        """Token ids [n] or embeddings [n, hidden] at the next positions."""
+    def _forget(self, past: int, position: int) -> None:
+        """Keep the first `past` cached positions; the next one is at `position`."""
+        if past < self._length and not llama.llama_memory_seq_rm(self._memory, 0, position, -1):
+            raise RuntimeError(f"llama.cpp cannot forget positions from {position} on")
+        self._length = past
+
+    def _rows(self, ids: IntArray, features: FloatArray, used: int) -> tuple[FloatArray, int]:
+        """Embeddings [n, hidden] of a span, of whose features `used` are taken already."""
+        is_image = ids == self._vlm.image_token_id
+        own = features[used : used + np.count_nonzero(is_image)]
+        if is_image.all():
+            return own, used + len(own)
+        rows = np.empty((len(ids), features.shape[1]), np.float32)
+        rows[is_image], rows[~is_image] = own, self._table.rows(ids[~is_image])
+        return rows, used + len(own)
+
+    def _append(
+        self, span: Span, inputs: IntArray | FloatArray, where: IntArray, length: int
+    ) -> None:
+        """A span's token ids [n] or embeddings [n, hidden] at `where` [3, n]."""
+        if span.together:
+            llama.llama_set_causal_attn(self._context, False)
         for start in range(0, len(inputs), self._batch.size):
-            part = inputs[start : start + self._batch.size]
-            ends = last and start + len(part) == len(inputs)
-            status = llama.llama_decode(self._context, self._batch.filled(part, self._length, ends))
+            part = slice(start, start + self._batch.size)
+            ends = span.stop == length and part.stop >= len(inputs)
+            batch = self._batch.filled(inputs[part], where[:, part], ends)
+            status = llama.llama_decode(self._context, batch)
             if status:
                 raise RuntimeError(f"llama_decode returned {status} at position {self._length}")
-            self._length += len(part)
+            self._length += batch.n_tokens
+        if span.together:
+            llama.llama_set_causal_attn(self._context, True)
 
     def _logits(self) -> FloatArray:
         found = llama.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(found, (self._vocab,)).copy()
 
 
-class _Batch:
-    """One llama_batch over buffers that are allocated once and refilled."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._tokens = np.zeros(size, np.int32)
-        self._positions = np.zeros(size, np.int32)
-        self._wanted = np.zeros(size, np.int8)
-        self._counts = np.ones(size, np.int32)  # each position belongs to one sequence, …
-        self._sequence = np.zeros(1, np.int32)  # … which is number 0
-        self._sequences = np.full(size, self._sequence.ctypes.data, np.uintp)
-        self._rows: FloatArray | None = None
-        self._c = _empty_batch()
-        self._c.pos = self._positions.ctypes.data_as(INT32)
-        self._c.n_seq_id = self._counts.ctypes.data_as(INT32)
-        self._c.seq_id = self._sequences.ctypes.data_as(ctypes.POINTER(INT32))
-        self._c.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
-        self._token = self._tokens.ctypes.data_as(INT32)
-
-    def filled(self, inputs: NDArray[Any], position: int, ends: bool) -> Any:
-        """The batch with ids or rows from `position` on; `ends` asks for the last one's logits."""
-        count = len(inputs)
-        self._c.n_tokens = count
-        self._positions[:count] = np.arange(position, position + count)
-        self._wanted[:count] = 0
-        self._wanted[count - 1] = ends
-        if inputs.ndim == 1:
-            self._tokens[:count] = inputs
-            self._c.token, self._c.embd = self._token, None
-        else:
-            self._rows = np.ascontiguousarray(inputs, np.float32)  # held while it is decoded
-            self._c.token, self._c.embd = None, self._rows.ctypes.data_as(FLOAT)
-        return self._c
+def _together(vlm: Vlm) -> int:
+    """The most positions that see each other: llama.cpp computes them at once or ends the process
+    (GGML_ASSERT in llama_context::decode)."""
+    bidirectional = vlm.vision is not None and vlm.text.image_attention == "bidirectional"
+    return max(vlm.text.prefix, vlm.tokens_per_tile if bidirectional else 0)
 
 
-def _empty_batch() -> Any:
-    """Untyped: the bindings annotate a batch's pointers as arrays."""
-    return llama.llama_batch()
-
-
-def runs(ids: IntArray, features: FloatArray | None, image_token_id: int | None) -> Iterator[Run]:
-    """Runs of text and of image tokens in order; without features everything is text."""
-    if features is None:
-        yield 0, len(ids), False
-        return
-    is_image = ids == image_token_id
-    edges = [0, *(np.flatnonzero(np.diff(is_image)) + 1).tolist(), len(ids)]
-    for start, stop in pairwise(edges):
-        yield start, stop, bool(is_image[start])
-
-
-def _model_settings() -> Any:
+def _model_settings(device: Device) -> Any:
+    """Everything on one GPU, or nothing on any. Raises UserError where llama.cpp knows no GPU."""
     settings = llama.llama_model_default_params()
     settings.n_gpu_layers = 0
+    if device != CPU:
+        if not llama.llama_supports_gpu_offload():
+            raise UserError("llama.cpp sees no GPU here and would use the CPU; make setup-cuda")
+        settings.n_gpu_layers = ALL_LAYERS
+        settings.split_mode, settings.main_gpu = llama.LLAMA_SPLIT_MODE_NONE, device.index
     return settings
 
 
@@ -180,7 +190,7 @@ _log = llama.llama_log_callback(_write_log)  # held: llama.cpp keeps only its ad
 
 
 @functools.cache
-def _silence() -> None:
+def silence() -> None:
     """Once a process: llama.cpp and mtmd write to this module's debug log instead of stderr."""
     llama.llama_log_set(_log, ctypes.c_void_p())
     mtmd.mtmd_log_set(_log, ctypes.c_void_p())

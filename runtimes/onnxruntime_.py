@@ -4,8 +4,6 @@ Past and present are the same OrtValue of the full context, so a step copies no 
 (GroupQueryAttention appends in place). NOT aware of prompts or clocks.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import onnxruntime as ort
 
@@ -14,14 +12,15 @@ from export.errors import UserError
 from export.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.onnxruntime_graph import inputs_of, open_graph
-from runtimes.onnxruntime_vision import PARTS, OnnxTower
+from runtimes.onnxruntime_region import RegionHeads
+from runtimes.onnxruntime_vision import OnnxTower
 from runtimes.places import Head
 from runtimes.positions import of_text
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features, room
 
 ONE_THREAD = frozenset({"embedding"})
-REGION_NAMES: Mapping[Head, str] = {"coord": "coordinate", "size": "size"}
+DECODER_PARTS = ("embedding", "decoder")
 
 
 def open_session(
@@ -45,7 +44,7 @@ class OnnxBackend:
         self._graphs = {
             part: open_graph(artifact.path / files[0], 1 if part in ONE_THREAD else threads, device)
             for part, files in manifest.components.items()
-            if part not in PARTS
+            if part in DECODER_PARTS
         }
         self._embed, self._decoder = (self._graphs[part] for part in ("embedding", "decoder"))
         self._takes = inputs_of(self._decoder)
@@ -67,7 +66,10 @@ class OnnxBackend:
         self._bound = ort.OrtValue.ortvalue_from_numpy(self._logits)
         self._binding.bind_ortvalue_output("logits", self._bound)
         self.state = np.zeros(self._text.hidden, np.float32)
-        if "region" in self._graphs:
+        self._heads = (
+            RegionHeads(artifact, threads, device) if "region" in manifest.components else None
+        )
+        if self._heads:
             self._bound_state = ort.OrtValue.ortvalue_from_numpy(self.state[None, None])
             self._binding.bind_ortvalue_output("state", self._bound_state)
 
@@ -117,21 +119,13 @@ class OnnxBackend:
 
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
         """See runtimes.places.Places."""
-        name = REGION_NAMES[head]
-        return self._region(f"{name}s", f"{name}_embeds", numbers)
+        assert self._heads is not None
+        return self._heads.embed(head, numbers)
 
     def place_logits(self, head: Head) -> FloatArray:
         """See runtimes.places.Places."""
-        name = REGION_NAMES[head]
-        logits: FloatArray = self._region(f"{name}_states", f"{name}_logits", self.state[None])[0]
-        return logits
-
-    def _region(self, given: str, wanted: str, rows: FloatArray) -> FloatArray:
-        """One of the heads; the others get no rows."""
-        graph = self._graphs["region"]
-        none = {x.name: np.zeros((0, x.shape[1]), np.float32) for x in graph.get_inputs()}
-        found: FloatArray = graph.run([wanted], none | {given: rows})[0]
-        return found
+        assert self._heads is not None
+        return self._heads.logits(head, self.state)
 
     def _bind_cache(self) -> list[ort.OrtValue]:
         """One buffer a layer and kind, bound as past and as present."""

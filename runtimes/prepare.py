@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Prompt, PromptRecipe, Task, Templates
+from export.families.inputs import ImageRecipe, Prompt, PromptRecipe, Task, Templates
 from export.model import Model
 from export.tokens import read_tokenizer
 from runtimes.base import IntArray, Place, Request
@@ -124,11 +124,14 @@ class Preparer:
                     f"ask without an image"
                 )
             return "", ()
+        named = f"named {request.images_key}" if request.images_key else ""
+        if named and request.reuse and named == self._last[0]:
+            return self._last
         plain = tuple(
             rgb(image, f"image {number} of the request", recipe.transparency)
             for number, image in enumerate(request.images, start=1)
         )
-        key = _digest(plain)
+        key = named or _digest(plain)
         if not request.reuse or key != self._last[0]:
             self._last = (key, tuple(pixels(image, recipe) for image in plain))
         return self._last

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.artifact import Artifact
-from export.families.spec import Templates
+from export.families.inputs import Templates
 from export.model import Model
 from export.quantize.recipe import base
 from runtimes import RUNTIMES, processor
 from runtimes.base import FloatArray, Request, Session
 from runtimes.fidelity import Accumulator, FeatureAccumulator
+from runtimes.free_memory import free_bytes, proof_bytes, too_little
 from runtimes.image import edge, one_tile
 from runtimes.probes import Probe, probes
 
@@ -40,23 +41,32 @@ class Bounds:
     """Rounding of weights is no excuse: the bounds hold for random weights and tokens too."""
 
 
-BOUNDS: Mapping[str, Bounds] = {
+BOUNDS: dict[str, Bounds] = {
     "fp32": Bounds(cosine=0.99999, mean_kld=1e-4, top1=1.0, exact=True),
     "fp16": Bounds(cosine=0.9999, mean_kld=1e-3, top1=0.98, exact=True),
     "int8": Bounds(cosine=0.99, mean_kld=0.05, top1=0.9, exact=False),
     "int4": Bounds(cosine=0.9, mean_kld=0.5, top1=0.7, exact=False),
 }
+BOUNDS |= {name: BOUNDS["int4"] for name in ("q4_k_m", "q5_k_m", "iq4_nl")}
+BOUNDS |= {"q6_k": BOUNDS["int8"]}
 
 
-def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
-    """Run the ladder. `passed` is None where `unjudged` says why there is no verdict."""
+def prove(model: Model, artifact: Artifact, *, free: int | None = None) -> dict[str, Any]:
+    """Run the ladder. `passed` is None where `unjudged` says why there is no verdict.
+
+    `free` is how many bytes of memory may be taken (default: what the system says).
+    """
     checks: dict[str, Check] = {
         "tensors": {"explained": len(model.weights.shapes())},
         "preprocessing": processor.compare(model),
     }
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
-    reason = runtime.unavailable(artifact.manifest.layout) or RUNTIMES["reference"].unavailable()
+    reason = (
+        runtime.unavailable(artifact.manifest.layout)
+        or RUNTIMES["reference"].unavailable()
+        or too_little(proof_bytes(model, artifact), free_bytes() if free is None else free)
+    )
     if reason is not None:
         checks |= {name: {"skipped": reason} for name in ("features", "logits", "greedy")}
     else:
@@ -71,7 +81,7 @@ def prove(model: Model, artifact: Artifact) -> dict[str, Any]:
         most = model.prompt.most_images
         asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]
         checks |= _compare(scorer, session, asked)
-        if isinstance(model.prompt, Templates):
+        if isinstance(model.prompt, Templates) and "region" in manifest.components:
             checks |= {"places": _places(scorer, session, asked[0], model.prompt)}
         session.close()
     bounds = BOUNDS[base(artifact.manifest.recipe)]

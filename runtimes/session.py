@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from runtimes.base import Event, FloatArray, IntArray, Place, Request
 from runtimes.places import Places, embedded, places
 from runtimes.positions import following, positions
@@ -54,7 +54,16 @@ def room(vlm: Vlm, asked: int | None = None) -> int:
 class GreedySession:
     """A session that keeps the last images' features and the cache of the last prompt."""
 
-    def __init__(self, backend: Backend, preparer: Preparer, stop: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        preparer: Preparer,
+        stop: tuple[int, ...],
+        *,
+        places: bool = True,
+    ) -> None:
+        """`places`: whether the backend has region heads, where the prompt has tasks for them."""
+        self._has_places = places
         self._backend = backend
         self._preparer = preparer
         self._stop = frozenset(stop)
@@ -66,6 +75,7 @@ class GreedySession:
         prepared = self._preparer(request)
         ids = prepared.ids
         self._check_length(prepared, request)
+        self._check_places(prepared)
         yield Event("prepare", positions=len(ids))
 
         key = prepared.images_key
@@ -163,6 +173,14 @@ class GreedySession:
                 f"context holds {self._backend.context}; ask for fewer tokens or a smaller image"
             )
 
+    def _check_places(self, prepared: Prepared) -> None:
+        answered = prepared.task is not None and prepared.task.answer != "text"
+        if not self._has_places and (answered or prepared.place):
+            raise UserError(
+                "this artifact has no region heads, so it takes no places and answers with none; "
+                "export with --target onnx, or gguf with --layout onnx-vision"
+            )
+
     def _common_prefix(self, key: str, ids: IntArray) -> int:
         """Positions at the start that the cache already holds; the last one is always computed."""
         cached_key, cached = self._cached
@@ -170,7 +188,13 @@ class GreedySession:
             return 0
         shared = min(len(cached), len(ids) - 1)
         differ = np.flatnonzero(cached[:shared] != ids[:shared])
-        return int(differ[0]) if len(differ) else shared
+        past = int(differ[0]) if len(differ) else shared
+        # An image stays whole: its positions can have one time, by which a cache forgets them.
+        is_image = ids[: past + 1] == self._preparer.image_token_id
+        if not is_image[-2:].all():
+            return past
+        text = np.flatnonzero(~is_image)
+        return int(text[-1]) + 1 if len(text) else 0
 
 
 def number_images(

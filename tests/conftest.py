@@ -1,4 +1,5 @@
-"""What holds for every test: no network, no one's hub cache, one thread.
+"""What holds for every test: no network (but pip, where a test starts it), no one's hub cache, one
+thread.
 
 Set before test modules are imported, because libraries read these settings on their own import;
 processes that tests start inherit them.

@@ -16,7 +16,7 @@ from export.errors import UserError
 def run(arguments: argparse.Namespace) -> int:
     """Read both runs; lines that are no records are told on stderr."""
     base, new = (_read(name) for name in (arguments.base, arguments.new))
-    found = compare(base, new, arguments.tolerance / 100)
+    found = compare(base, new, arguments.tolerance / 100, arguments.points / 100)
     text = json.dumps(facts(found)) + "\n" if arguments.json else markdown(verdict(found))
     sys.stdout.write(text)
     return 1 if found.regressed else 0
@@ -37,7 +37,7 @@ def facts(found: Compared) -> dict[str, object]:
     return {"regressed": found.regressed, "numbers": numbers, "lost": lost}
 
 
-PLAIN = ("runtime", "number", "base", "new", "relative", "verdict", "sure")
+PLAIN = ("runtime", "number", "base", "new", "relative", "verdict", "sure", "needed")
 CHANGE = ("value", "low", "high", "n", "paired")
 
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.machine.profiles import PROFILES, Profile
 from bench.reporting.format import megabytes
 from bench.tasks import TASKS
-from export.quantize.recipe import RECIPES
+from export.quantize.recipe import KNOWN
 from export.registry import list_models
 from export.targets import TARGETS
 from runtimes import RUNTIMES
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         for column in ("name", *columns):
             table.add_column(column.removesuffix("_bytes"), no_wrap=column == "name")
         for name, row in rows.items():
-            table.add_row(name, *(_cell(column, row.get(column)) for column in columns))
+            table.add_row(name, *(escape(_cell(column, row.get(column))) for column in columns))
         console.print(table)
         console.print()
     return 0
@@ -48,7 +49,7 @@ def listing() -> Listing:
             name: {"from": entry.hub or entry.path or entry.config}
             for name, entry in list_models().items()
         },
-        "recipes": {name: {"keeps": _rules(name)} for name in RECIPES},
+        "recipes": {name: {"keeps": _rules(name)} for name in KNOWN},
         "targets": {name: {"layouts": target.layouts} for name, target in TARGETS.items()},
         "runtimes": {
             name: {
@@ -60,7 +61,7 @@ def listing() -> Listing:
             if not runtime.hidden
         },
         "tasks": {
-            name: {"measures": task.summary, "unavailable": task.unavailable()}
+            name: {"measures": task.told(name), "unavailable": task.unavailable()}
             for name, task in TASKS.items()
         },
         "profiles": {name: _profile(profile) for name, profile in PROFILES.items()},
@@ -79,7 +80,7 @@ def _profile(profile: Profile) -> Mapping[str, object]:
 
 
 def _rules(recipe: str) -> str:
-    rules = [f"{rule.pattern} {rule.storage.bits} bit" for rule in RECIPES[recipe].rules]
+    rules = [f"{rule.pattern} {rule.storage.bits} bit" for rule in KNOWN[recipe].rules]
     return ", ".join(rules) or "everything 32 bit"
 
 

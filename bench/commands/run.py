@@ -23,7 +23,7 @@ from bench.jobs.progress import showing, title
 from bench.jobs.resume import key, remaining
 from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment, environment, usable_cpus
-from bench.machine.profiles import PROFILES
+from bench.machine.profiles import profile_of
 from bench.record import Options, append, read
 from bench.tasks import TASKS
 from export.decode import decode
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not planned.jobs:
         raise UserError("nothing to run: every job is skipped for the reasons above")
     for name in {job.case.task: None for job in planned.jobs}:
-        TASKS[name].check(name, chosen.options, chosen.offline)
+        TASKS[name].check(name, chosen.options)
     output = _output(arguments.output)
     if arguments.resume:
         planned = _rest(console, planned, output)
@@ -74,6 +74,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         shard=arguments.shard,
         data=arguments.data,
         prompts=arguments.prompts,
+        reuse=arguments.reuse,
     )
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
     return Choices(
@@ -85,7 +86,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         threads=arguments.threads or usable_cpus(),
         reference=arguments.reference,
         known_models=tuple(list_models()),
-        profiles={name: PROFILES.get(name) for name in arguments.device or [None]},
+        profiles={name: name and profile_of(name) for name in arguments.device or [None]},
         offline=arguments.offline,
     )
 
@@ -128,7 +129,7 @@ def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, out
         append(output, skipped(skip, here))
     machines = _machines(planned, here, arguments.ceilings)
     failed = 0
-    with showing(console, len(planned.jobs)) as shown:
+    with showing(console, [job.case for job in planned.jobs]) as shown:
         for job in planned.jobs:
             heard = partial(shown.phase, job.case)
             noted, journal = _with_journal(job, output, arguments.resume)

@@ -20,6 +20,7 @@ from export.artifact import MANIFEST, load_artifact
 from export.errors import UserError
 from export.model import Model
 from export.registry import WeightsKind, open_model
+from export.targets import TARGETS, folder_name
 
 GRACE_S = 5.0  # for taking back what is half written
 
@@ -66,14 +67,15 @@ def _artifact(
     build: Path,
 ) -> Source:
     target, recipe = pair
-    place = build / model.name / f"{target}-{recipe}"
+    layout = TARGETS[target].layout_for(model.vlm)
+    place = build / model.name / folder_name(target, recipe, layout)
     if _is_of(place, model):
         return source(str(place))
     tell(f"exporting {model.name} as {target} {recipe} to {place}")
     problem = export(name, target, recipe, place, wish)
     if problem is None:
         return source(str(place))
-    subject = replace(checkpoint(model), target=target, recipe=recipe, layout="native")
+    subject = replace(checkpoint(model), target=target, recipe=recipe, layout=layout)
     unmade = replace(subject, disk_bytes=None)
     return Source(unmade, str(place), problem=f"it could not be exported: {problem}")
 

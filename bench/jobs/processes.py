@@ -24,6 +24,7 @@ from bench.machine.profiles import PROFILES
 from bench.measure import timed
 from bench.record import SCHEMA, Outcome, Record
 from export.decode import decode
+from runtimes.devices import device_of
 
 Heard = Callable[[str], None]
 HINTS: Mapping[int, str] = {
@@ -70,20 +71,25 @@ def skipped(skip: Skip, environment: Environment) -> Record:
     )
 
 
-def variables(threads: int) -> dict[str, str]:
-    """The job's threads also bound those of numpy and torch; our own packages can be imported."""
+def variables(threads: int, offline: bool = False) -> dict[str, str]:
+    """The job's threads also bound those of numpy and torch; our own packages can be imported.
+
+    `offline` holds for the libraries that know the hub too: `datasets` has no argument for it.
+    """
     path = [str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return {
         **os.environ,
         **bounds,
+        **({"HF_HUB_OFFLINE": "1"} if offline else {}),
+        "GGML_NO_BACKTRACE": "1",  # ggml's last words are then what it asserts, not a debugger's
         "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),
     }
 
 
 def _run(job: Job, timeout_s: float | None, heard: Heard) -> tuple[Outcome, str | None]:
     budget = budget_bytes(job)
-    held = budget if job.case.device == "cpu" else None
+    held = budget if device_of(job.case.device).kind == "cpu" else None
     try:
         with memory_group(held) as group:
             ending = _attend(job, Bounds(timeout_s, None if group else held), group, heard)
@@ -115,7 +121,7 @@ def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Endi
 
     question = json.dumps(asdict(job)).encode()
     words = command(limits, "bench.jobs.worker")
-    return attend(words, question, variables(job.case.threads), bounds, hear)
+    return attend(words, question, variables(job.case.threads, job.offline), bounds, hear)
 
 
 def _result(ending: Ending) -> tuple[Outcome, str | None]:

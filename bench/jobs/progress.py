@@ -4,7 +4,7 @@ Drawn when a job says something and waits, and between jobs; never while one is 
 of how jobs are run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 
@@ -16,15 +16,25 @@ from bench.record import Case, Record
 from bench.reporting.summary import subject_name
 from bench.tasks import TASKS
 
+# How much alike two jobs are, most first: that far, they are expected to take equally long.
+ALIKE: tuple[Callable[[Case], object], ...] = (
+    lambda case: (_subject(case), case.runtime, case.profile, case.task),
+    lambda case: (case.runtime, case.task),
+    lambda case: case.task,
+)
+Ended = Sequence[tuple[Case, float]]
+
 
 class Showing:
     """A bar on a terminal; elsewhere a line for each job."""
 
-    def __init__(self, console: Console, bar: Progress, task: TaskID, total: int) -> None:
+    def __init__(
+        self, console: Console, bar: Progress, task: TaskID, planned: Sequence[Case]
+    ) -> None:
         self._console = console
         self._bar, self._task = bar, task
-        self._total = total
-        self._walls_s: list[float] = []
+        self._planned = planned
+        self._ended: list[tuple[Case, float]] = []
 
     def phase(self, case: Case, phase: str) -> None:
         """What is done now."""
@@ -33,34 +43,57 @@ class Showing:
 
     def end(self, record: Record) -> None:
         """A job has ended."""
-        self._walls_s.append(record.wall_s or 0.0)
+        self._ended.append((record.case, record.wall_s or 0.0))
         self._bar.update(self._task, advance=1, refresh=True)
         name = escape(title(record.case))
         if record.status == "failed":
             self._print(f"failed: {name}: {escape(record.reason or '')}")
         elif not self._console.is_terminal:
-            done = f"{len(self._walls_s)}/{self._total} done in {record.wall_s:.1f} s"
+            done = f"{len(self._ended)}/{len(self._planned)} done in {record.wall_s:.1f} s"
             self._print(f"{done}: {name}{self._left()}")
         if record.outcome.fits is False and record.status == "ok":
             self._print(f"does not fit {record.case.profile}: {name}")
 
     def _left(self) -> str:
-        left = self._total - len(self._walls_s)
-        if not self._walls_s or not left:
+        rest = self._planned[len(self._ended) :]
+        if not self._ended or not rest:
             return ""
-        return f", about {_duration(median(self._walls_s) * left)} left"
+        seconds, unknown = left(self._ended, rest)
+        behind = f", then {' and '.join(unknown)}" if unknown else ""
+        return f", about {_duration(seconds)} left{behind}"
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def showing(console: Console, total: int) -> Iterator[Showing]:
-    """Progress over so many jobs."""
+def showing(console: Console, planned: Sequence[Case]) -> Iterator[Showing]:
+    """Progress over jobs that run in this order."""
     columns = (MofNCompleteColumn(), BarColumn(24), TextColumn("{task.description}"))
     quiet = not console.is_terminal
     with Progress(*columns, console=console, auto_refresh=False, disable=quiet) as bar:
-        yield Showing(console, bar, bar.add_task("", total=total), total)
+        yield Showing(console, bar, bar.add_task("", total=len(planned)), planned)
+
+
+def left(ended: Ended, rest: Sequence[Case]) -> tuple[float, list[str]]:
+    """Seconds that the rest takes, and its tasks of which nothing has ended: those do not count."""
+    expected = [(case, _expected_s(ended, case)) for case in rest]
+    unknown = list(dict.fromkeys(case.task for case, seconds in expected if seconds is None))
+    return sum(seconds or 0.0 for _, seconds in expected), unknown
+
+
+def _expected_s(ended: Ended, case: Case) -> float | None:
+    """The median of the ended jobs that are most like it; None where there is none of its task."""
+    for trait in ALIKE:
+        walls_s = [wall_s for other, wall_s in ended if trait(other) == trait(case)]
+        if walls_s:
+            return median(walls_s)
+    return None
+
+
+def _subject(case: Case) -> object:
+    """What tells subjects apart."""
+    return case.subject.model, case.subject.sha256, subject_name(case.subject)
 
 
 def title(case: Case) -> str:

@@ -45,9 +45,7 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     phases.end("loaded")
 
     journal = Journal(Path(job.journal) if job.journal else None)
-    context = Context(
-        case, loaded, session, phases, lambda: _open_reference(job), tell, journal, job.offline
-    )
+    context = Context(case, loaded, session, phases, lambda: _open_reference(job), tell, journal)
     outcome = task.run(context)
     journal.close()
     phases.end("answers")

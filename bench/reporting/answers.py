@@ -4,11 +4,13 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bench.changes import Change, mcnemar, mean_change, power, share_change
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.summary import Row, Scores, coarseness, names
+from bench.reporting.scores import Scores
+from bench.reporting.summary import Row, coarseness, names
 from bench.scorers import yes_no
 
 ASKED_ABOUT = 0.01
@@ -18,9 +20,10 @@ Scored = tuple[Row, str, Scores]
 
 
 def scores(own: Sequence[Row]) -> list[Block]:
-    """A line for each row and task; none where there is one task, which the summary shows."""
+    """A line for each row and task; none where there is one whole task, which the summary shows."""
     found = _scored(own)
-    if len({one.task for _, _, one in found}) < 2 and not any(one.bad for *_, one in found):
+    told = any(one.bad or one.shards for *_, one in found)
+    if len({one.task for *_, one in found}) < 2 and not told:
         return []
     lines = [
         [
@@ -58,22 +61,25 @@ def parts(own: Sequence[Row]) -> list[Block]:
 
 def compared(own: Sequence[Row]) -> list[Block]:
     """Each row against the reference (or what is most exact), task by task, item by item."""
-    lines, bases, needs = [], dict[str, str](), list[str]()
+    lines, bases, few = [], dict[str, str](), 0
     for task, rows in _tasks(own).items():
         base_row, base_name, base = min(rows, key=lambda scored: coarseness(scored[0]))
         for row, name, one in rows:
             if row is base_row or one.scorer() != base.scorer():
                 continue
-            line, need = _pair(base, one)
-            if line:
+            pair = _pair(base, one)
+            if pair:
                 bases[task] = f"{base_name} on {base_row.runtime}"
-                lines.append([task, name, row.runtime, *line])
-                needs += [f"{name} on {row.runtime}, {task}: {need}"] if need else []
+                lines.append([task, name, row.runtime, *pair.cells])
+                few += pair.too_few
     if not lines:
         return []
     header = ["task", "artifact", "runtime", "change, points", "only base right", "only this right"]
-    table = Table([*header, "n", "p", "visible, points"], lines, left=3)
-    return [Text(_explained(bases)), table, *([Text(_too_few(needs))] if needs else [])]
+    point = f"{100 * ASKED_ABOUT:g} point"
+    header += ["n", "p", "visible, points", f"n for {point}"]
+    said = f"n is too small to see a difference of {point} in {few} of {len(lines)} comparisons."
+    table = Table(header, lines, left=3)
+    return [Text(_explained(bases)), table, *([Text(said)] if few else [])]
 
 
 def bad(own: Sequence[Row]) -> list[Block]:
@@ -108,22 +114,30 @@ def score_change(base: Scores, new: Scores) -> Change | None:
     return share_change(pair) if pair else None
 
 
-def _pair(base: Scores, one: Scores) -> tuple[list[str], str]:
-    """Cells of a comparison, and (where n is too small) how many items it would take."""
+@dataclass(frozen=True)
+class _Pair:
+    """Cells of a comparison, and whether n is too small for what is asked about."""
+
+    cells: tuple[str, ...]
+    too_few: bool
+
+
+def _pair(base: Scores, one: Scores) -> _Pair | None:
     change, pair = score_change(base, one), mcnemar(base.correct(), one.correct())
     if change is None or pair is None:
-        return [], ""
+        return None
     graded = any(item.score is not None for item in one.items)
     asked = power(*paired(base, one))
     needed = asked.needed(ASKED_ABOUT)
-    cells = [
+    cells = (
         _points(change),
         *(text.ABSENT if graded else str(n) for n in (pair.only_first, pair.only_second)),
         f"{pair.n:,}",
         text.ABSENT if graded else text.significant(pair.p, 2),
         f"{100 * asked.visible():.1f}",
-    ]
-    return cells, f"about {needed:,}" if needed > asked.n else ""
+        f"{needed:,}",
+    )
+    return _Pair(cells, needed > asked.n)
 
 
 def _explained(bases: Mapping[str, str]) -> str:
@@ -133,14 +147,7 @@ def _explained(bases: Mapping[str, str]) -> str:
         f"The same questions, compared one by one with {base}. p is McNemar's exact test: how "
         "often chance alone would give a split this uneven; graded scores have a paired bootstrap "
         "interval instead. Visible is the smallest difference that n questions would show in four "
-        "of five tries."
-    )
-
-
-def _too_few(needs: Sequence[str]) -> str:
-    return (
-        f"n is too small to see a difference of {100 * ASKED_ABOUT:g} point. Questions that it "
-        f"would take: {'; '.join(needs)}."
+        "of five tries; the last column, how many questions would show one point."
     )
 
 
@@ -171,7 +178,8 @@ def _by_task(found: Sequence[Scored]) -> list[Scored]:
 
 def _how(one: Scores) -> str:
     scorer = one.scorer()
-    shards = f", {text.count(len(one.shards), 'shard')}" if one.shards else ""
+    asked = f"{len(set(one.shards))} of {one.shards[0].partition('/')[2]}" if one.shards else ""
+    shards = f", shards {asked}" if asked else ""
     return f"{scorer[0]} {scorer[1]}{shards}" if scorer else text.ABSENT
 
 

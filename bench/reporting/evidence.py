@@ -1,4 +1,4 @@
-"""A report's tables of what is right: fidelity, paired comparisons, proofs, bits, exceptions.
+"""A report's tables of what is right: fidelity, paired comparisons, bits, exceptions.
 
 NOT aware of how a report is put together. Rows in, blocks out, none where nothing is known.
 """
@@ -14,9 +14,6 @@ from bench.reporting.document import Block, Table, Text
 from bench.reporting.summary import Row, coarseness, names
 from bench.stats import median, proportion
 from runtimes.fidelity import Features
-
-# The proof's checks in the order of the ladder; others follow in the artifact's order.
-LADDER = ("tensors", "preprocessing", "features", "logits", "greedy")
 
 
 def fidelity(own: Sequence[Row]) -> list[Block]:
@@ -59,7 +56,7 @@ def _halves(compared: Sequence[tuple[Row, str, Agreement]]) -> list[Block]:
                 *(f"{x:.6f}" if features else text.ABSENT for x in _cosines(features)),
                 *(text.significant(half.mean_kld if half else None) for half in halves),
                 *(text.percent(half.top1 if half else None) for half in halves),
-                *map(text.significant, (found.reference_perplexity, found.perplexity)),
+                *(text.significant(x, 6) for x in (found.reference_perplexity, found.perplexity)),
                 _parting(found),
             ]
         )
@@ -117,29 +114,10 @@ def speed(own: Sequence[Row]) -> list[Block]:
     return [Text(explained), Table(header, lines, left=2)]
 
 
-def proofs(own: Sequence[Row]) -> list[Block]:
-    """What each artifact's proof found, check by check."""
-    artifacts = _artifacts(own)
-    if not artifacts:
-        return []
-    found = [row.subject.proof for row in artifacts.values() if row.subject.proof]
-    checks = list(dict.fromkeys(name for proof in found for name in _checks(proof)))
-    checks.sort(key=lambda name: LADDER.index(name) if name in LADDER else len(LADDER))
-    lines = []
-    for name, row in artifacts.items():
-        proof = row.subject.proof
-        if proof is None:
-            lines.append([name, "not proven", *[text.ABSENT] * len(checks)])
-        else:
-            cells = [_check(_checks(proof).get(check)) for check in checks]
-            lines.append([name, _verdict(proof), *cells])
-    return [Table(["artifact", "verdict", *checks], lines, left=2 + len(checks))]
-
-
 def sizes(own: Sequence[Row]) -> list[Block]:
     """Parameters, share quantized and bytes of each component."""
     lines = []
-    for name, row in _artifacts(own).items():
+    for name, row in artifacts(own).items():
         components = (row.subject.quantization or {}).get("components") or {}
         bits = text.significant(row.bits_per_weight)
         for component, part in components.items():
@@ -152,7 +130,7 @@ def sizes(own: Sequence[Row]) -> list[Block]:
 def exceptions(own: Sequence[Row]) -> list[Block]:
     """Tensors that fell back, by reason; one sentence where artifacts kept to their recipes."""
     lines, kept = [], []
-    for name, row in _artifacts(own).items():
+    for name, row in artifacts(own).items():
         groups: dict[tuple[str, str, str], list[str]] = {}
         fallbacks = (row.subject.quantization or {}).get("fallbacks")
         for fallback in fallbacks or ():
@@ -165,6 +143,15 @@ def exceptions(own: Sequence[Row]) -> list[Block]:
     header = ["artifact", "tensors", "asked", "got", "reason"]
     table: list[Block] = [Table(header, lines, left=5)] if lines else []
     return table + ([Text(f"None in {text.listed(kept)}.")] if kept else [])
+
+
+def artifacts(own: Sequence[Row]) -> Mapping[str, Row]:
+    """Rows of different artifacts by name: what is true of an artifact on any runtime."""
+    found: dict[str | None, tuple[str, Row]] = {}
+    for row, name in zip(own, names(own), strict=True):
+        if row.subject.target is not None:
+            found.setdefault(row.subject.sha256, (name, row))
+    return dict(found.values())
 
 
 def _speed(base: Row, row: Row) -> list[str]:
@@ -190,39 +177,6 @@ def _times(change: Change | None) -> str:
     if change.low is None or change.high is None or change.unsure:
         return f"× {value}, unsure"
     return f"× {value} [{low}, {high}]"
-
-
-def _artifacts(own: Sequence[Row]) -> Mapping[str, Row]:
-    """Rows of different artifacts by name: what is true of an artifact on any runtime."""
-    found: dict[str | None, tuple[str, Row]] = {}
-    for row, name in zip(own, names(own), strict=True):
-        if row.subject.target is not None:
-            found.setdefault(row.subject.sha256, (name, row))
-    return dict(found.values())
-
-
-def _checks(proof: Mapping[str, Any]) -> Mapping[str, Any]:
-    checks = proof.get("checks")
-    return checks if isinstance(checks, Mapping) else {}
-
-
-def _verdict(proof: Mapping[str, Any]) -> str:
-    if proof.get("unjudged"):
-        return f"no verdict: {proof['unjudged']}"
-    if proof.get("passed"):
-        return "passed"
-    reasons = [str(failure) for failure in proof.get("failures") or ()]
-    return f"failed: {'; '.join(reasons)}" if reasons else "failed"
-
-
-def _check(check: object) -> str:
-    if check is None:
-        return text.ABSENT
-    if isinstance(check, Mapping) and "skipped" in check:
-        return f"skipped: {check['skipped']}"
-    if isinstance(check, Mapping) and set(check) == {"equal", "of"}:
-        return f"{check['equal']} of {check['of']} equal"
-    return text.plain(check).replace("_", " ")
 
 
 def _component(part: Mapping[str, Any]) -> list[str]:

@@ -69,6 +69,13 @@ def _same(first: Environment, second: Environment) -> bool:
     return replace(first, ceilings=None) == replace(second, ceilings=None)
 
 
+def _pinned(records: Sequence[Record]) -> str:
+    """The logical CPUs that jobs were held to."""
+    sets = dict.fromkeys(r.outcome.cpus for r in records if r.outcome.cpus)
+    named = ["CPU " + text.listed([str(cpu) for cpu in cpus]) for cpus in sets]
+    return "; ".join(named) or "not known"
+
+
 def _package(name: str) -> Callable[[Environment], object]:
     return lambda environment: environment.packages.get(name)
 
@@ -115,7 +122,7 @@ def _busy(records: Sequence[Record]) -> list[list[str]]:
         if r.after.steal_s is not None and r.before.steal_s is not None
     ]
     wall = sum(record.wall_s or 0 for record in ran)
-    lines = []
+    lines = [["jobs pinned to", _pinned(ran)]]
     if loads:
         span = f"{min(loads):.2f} to {max(loads):.2f}"
         lines.append(["load average (1 min) before a job", span])

@@ -1,6 +1,7 @@
 """Which subject to take: the front of those that nothing beats, and one choice under a budget.
 
-NOT aware of text. A checkpoint is what artifacts are compared with, never a choice.
+NOT aware of text. A checkpoint or a peer's runtime is what artifacts are compared with, never a
+choice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,11 @@ def smallest_profile(row: Row) -> str | None:
     return next((budget.name for budget in budgets if budget.holds(row)), None)
 
 
+def in_a_profile(row: Row) -> bool:
+    """Whether any profile has the row's runtime and device, and its memory was measured."""
+    return row.counted_bytes is not None and any(profile_budget(n).has(row) for n in PROFILES)
+
+
 def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
     """Places of points that no other one beats: less is better in each number (Pareto's front)."""
     return tuple(
@@ -83,10 +89,12 @@ def choose(own: Sequence[Row], budget: Budget | None) -> Choice:
 def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
     """(share of wrong answers, seconds of a request, bytes); the first where it is `scored`.
 
-    None where one of them is not known.
+    None where it is no choice, or one of them is not known.
     """
     total, share = row.total_s(), row.accuracy_share()
-    if row.subject.target is None or total is None or row.counted_bytes is None:
+    if row.subject.target is None or not row.ours:
+        return None
+    if total is None or row.counted_bytes is None:
         return None
     if scored and share is None:
         return None

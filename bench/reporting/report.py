@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from bench.record import Damage, Record, Subject
 from bench.reporting import answers, evidence, tables
 from bench.reporting import format as text
+from bench.reporting.disturbances import TITLE, disturbances, warning
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
 from bench.reporting.fits import fits
 from bench.reporting.machines import machines_section
 from bench.reporting.markdown import markdown
 from bench.reporting.pareto import Budget
+from bench.reporting.proofs import proofs
 from bench.reporting.reproduce import commands, sums
 from bench.reporting.roofline import roofline
 from bench.reporting.summary import Row, by_model, rows, subject_name
@@ -55,6 +57,7 @@ def document(
     shown = rows(records)
     blocks: list[Block] = [Heading(1, "PocketVLM benchmark"), Text(opening(records, shown))]
     blocks += [Text(f"**{_lost(damages)}**")] if damages else []
+    blocks += [Text(told)] if (told := warning(records)) else []
     for own in by_model(shown):
         model = (own[0].subject.model, own[0].subject.synthetic)
         fitting = [f for f in figures if (f.subject.model, f.subject.synthetic) == model]
@@ -62,7 +65,7 @@ def document(
     blocks += _left_out("Failed jobs", [r for r in records if r.status == "failed"])
     blocks += _left_out("Skipped jobs", [r for r in records if r.status == "skipped"])
     blocks += section("Lines that are no records", _damaged(damages), level=2)
-    blocks += section("What disturbed the measurement", _noise(records), level=2)
+    blocks += section(TITLE, disturbances(records), level=2)
     blocks += machines_section(records)
     blocks += [Heading(2, "How to measure this again"), Code(commands(records))]
     known = sums(records)
@@ -94,7 +97,7 @@ def _model(
         *section("Accuracy side by side", answers.compared(own)),
         *section("Items that could not be used", answers.bad(own)),
         *section("Agreement with the reference", evidence.fidelity(own)),
-        *section("Proof of each artifact", evidence.proofs(own)),
+        *section("Proof of each artifact", proofs(own)),
         *section("Where the bytes are", evidence.sizes(own)),
         *section("Weights not kept as the recipe asked", evidence.exceptions(own)),
         *section("Spread of the samples", tables.spread(own)),
@@ -129,23 +132,6 @@ def _lost(damages: Sequence[Damage]) -> str:
 def _damaged(damages: Sequence[Damage]) -> list[Block]:
     lines = [[damage.file, str(damage.line), damage.reason] for damage in damages]
     return [Table(["file", "line", "what is wrong with it"], lines, left=3)] if lines else []
-
-
-def _noise(records: Sequence[Record]) -> list[Block]:
-    """Each note, with the jobs it was made about; their figures stay in."""
-    notes: dict[str, list[str]] = {}
-    for record in records:
-        for note in record.noise:
-            case = record.case
-            job = f"{_full_name(case.subject)} on {case.runtime}: {case.task}"
-            notes.setdefault(note, []).append(f"{job}, round {case.round + 1}")
-    lines = [[note, _some(jobs)] for note, jobs in notes.items()]
-    return [Table(["note", "jobs"], lines, left=2)] if lines else []
-
-
-def _some(jobs: Sequence[str], shown: int = 2) -> str:
-    more = f" and {len(jobs) - shown} more" if len(jobs) > shown else ""
-    return "; ".join(jobs[:shown]) + more
 
 
 def _full_name(subject: Subject) -> str:

@@ -72,8 +72,11 @@ def _run(records: Sequence[Record], options: Options, profile: str | None) -> st
 def flags(options: Options) -> list[str]:
     """Options that are not the defaults, as `bench run` takes them."""
     default = Options()
-    return [
-        f"--{name.replace('_', '-')} {'DIR' if name == 'data' else value}"
-        for name, value in vars(options).items()
-        if value != getattr(default, name)
-    ]
+    changed = [(n, v) for n, v in vars(options).items() if v != getattr(default, n)]
+    return [_flag(name.replace("_", "-"), value) for name, value in changed]
+
+
+def _flag(name: str, value: object) -> str:
+    if value is False:
+        return f"--no-{name}"
+    return f"--{name} {'DIR' if name == 'data' else value}"

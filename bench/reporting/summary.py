@@ -10,17 +10,10 @@ from dataclasses import asdict, dataclass, replace
 
 from bench.machine.environment import Environment
 from bench.measure import Timing
-from bench.record import (
-    Agreement,
-    BadItem,
-    Evaluation,
-    Item,
-    Options,
-    Record,
-    Subject,
-    Work,
-)
+from bench.record import Agreement, Case, Options, Record, Subject, Work
+from bench.reporting.scores import Scores, scores_by_task
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion
+from runtimes import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -92,42 +85,6 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """A task's items on one row: those of one record, or of several shards put together."""
-
-    task: str
-    options: Options
-    items: tuple[Item, ...]
-    bad: tuple[BadItem, ...]
-    evaluations: tuple[Evaluation, ...]
-    shards: tuple[str, ...]
-
-    def share(self) -> Estimate | None:
-        """The mean score: a proportion of right answers, or (bootstrapped) of graded ones."""
-        if any(item.score is not None for item in self.items):
-            return mean([item.value for item in self.items])
-        return proportion(sum(item.correct for item in self.items), len(self.items))
-
-    def correct(self) -> Mapping[str, bool]:
-        """Whether each question was answered rightly."""
-        return {item.id: item.correct for item in self.items}
-
-    def values(self) -> Mapping[str, float]:
-        """Each question's score."""
-        return {item.id: item.value for item in self.items}
-
-    def scorer(self) -> tuple[str, int] | None:
-        """Its name and version; None in records that are older than scorers."""
-        found = [(e.scorer, e.scorer_version) for e in self.evaluations]
-        return found[0] if found else None
-
-    def items_per_s(self) -> float | None:
-        asked = sum(e.asked for e in self.evaluations)
-        seconds = sum(e.asked_s for e in self.evaluations)
-        return asked / seconds if asked and seconds else None
-
-
-@dataclass(frozen=True)
 class Row:
     """One subject on one runtime. The first workload is the one that summaries show.
 
@@ -148,6 +105,11 @@ class Row:
     @property
     def workload(self) -> Workload | None:
         return self.workloads[0] if self.workloads else None
+
+    @property
+    def ours(self) -> bool:
+        """Whether the runtime is PocketVLM's, and not a peer's or a test's."""
+        return self.runtime in RUNTIMES and not RUNTIMES[self.runtime].hidden
 
     @property
     def bits_per_weight(self) -> float | None:
@@ -257,14 +219,23 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
     """One row for each subject, runtime, device, threads, profile and machine with a result."""
     order = [_key(environment) for environment in machines(records)]
     groups: dict[str, list[Record]] = {}
+    homes: dict[str, str] = {}
     for record in records:
         if record.status == "ok":
             case = record.case
             place = order.index(_key(record.environment))
             held = (case.runtime, case.device, case.threads, case.profile, place)
             key = _key((asdict(case.subject), *held))
+            if case.options.shard is not None:
+                key = homes.setdefault(_sample(case), key)
             groups.setdefault(key, []).append(record)
     return _alike([_row(group, order) for group in groups.values()])
+
+
+def _sample(case: Case) -> str:
+    """The same for all shards of one sample: they belong together wherever they were asked."""
+    options = replace(case.options, shard=None)
+    return _key((asdict(case.subject), case.runtime, case.device, case.task, asdict(options)))
 
 
 def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
@@ -309,35 +280,9 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
         threads=first.case.threads,
         machine=order.index(_key(first.environment)),
         workloads=_workloads([record for record in group if record.outcome.timings]),
-        scores=_scores([record for record in group if record.outcome.items]),
+        scores=scores_by_task(group),
         fidelity=_largest(group, _compared),
     )
-
-
-def _scores(group: Sequence[Record]) -> tuple[Scores, ...]:
-    """Of each task the most items, the last of equal ones. Shards of one sample belong together."""
-    samples: dict[tuple[str, Options], dict[str | None, Record]] = {}
-    for record in group:
-        options = record.case.options
-        key = (record.case.task, replace(options, shard=None))
-        shards = samples.setdefault(key, {})
-        if (options.shard is None) != (None in shards):
-            shards.clear()  # a whole sample and its shards are not added up: the last counts
-        shards[options.shard] = record
-    found: dict[str, Scores] = {}
-    for (task, options), shards in samples.items():
-        merged = _merged(task, options, list(shards.values()))
-        if task not in found or len(merged.items) >= len(found[task].items):
-            found[task] = merged
-    return tuple(found.values())
-
-
-def _merged(task: str, options: Options, records: Sequence[Record]) -> Scores:
-    evaluations = tuple(e for r in records if (e := r.outcome.evaluation) is not None)
-    items = {item.id: item for record in records for item in record.outcome.items}
-    bad = {item.id: item for evaluation in evaluations for item in evaluation.bad}
-    shards = tuple(shard for r in records if (shard := r.case.options.shard) is not None)
-    return Scores(task, options, tuple(items.values()), tuple(bad.values()), evaluations, shards)
 
 
 def _workloads(group: Sequence[Record]) -> tuple[Workload, ...]:

@@ -10,7 +10,7 @@ from bench.measure import Timing
 from bench.record import Options
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.pareto import Budget, smallest_profile
+from bench.reporting.pareto import Budget, in_a_profile, smallest_profile
 from bench.reporting.summary import Row, Workload, names
 from bench.stats import Estimate, mad, median, outliers
 from bench.tasks.latency import IMAGE_SIZE
@@ -34,7 +34,7 @@ def summary(own: Sequence[Row], budget: Budget | None = None) -> list[Block]:
         "first token, ms": text.intervals([row.first_token_s() for row in own], 1e3),
         "decode, tokens/s": text.intervals([row.decode_tokens_per_s() for row in own]),
         "accuracy": text.shares([row.accuracy_share() for row in own]),
-        "KLD, nats": text.intervals([row.kld() for row in own]),
+        "KLD, nats": [_kld(row) for row in own],
         f"fits {budget.name}" if budget else "fits": [_fits(row, budget) for row in own],
         _held_title(own): [_held(row) for row in own],
     }
@@ -73,22 +73,23 @@ def phases(own: Sequence[Row]) -> list[Block]:
 
 
 def memory(own: Sequence[Row]) -> list[Block]:
-    """The process's highest resident set within each phase, and what the last one is made of."""
+    """The process's highest resident set within each phase; mapped files stated apart."""
     lines = []
     for row, name in zip(own, names(own), strict=True):
         if row.workload:
             peaks = [row.workload.peak_bytes(phase) for phase in PHASES]
-            parts = [row.workload.last_bytes(part) for part in ("private_bytes", "file_bytes")]
+            parts = [row.workload.last_bytes(part) for part in ("pss_bytes", "file_bytes")]
             figures = (*peaks, *parts, row.workload.device_bytes())
             lines.append([name, row.runtime, *map(text.megabytes, figures)])
     if not lines:
         return []
     phase_titles = (PHASE_TITLES[phase] for phase in PHASES)
-    header = ["artifact", "runtime", *phase_titles, "private at the end", "files at the end"]
-    header += ["GPU at most"]
+    header = ["artifact", "runtime", *phase_titles, "PSS at the end", "files of it", "GPU at most"]
     explained = (
-        "Private memory would be free again if the process ended; files are mapped pages, such as "
-        "weights, that the system may drop and read again."
+        "The highest resident set (VmHWM) within each phase, the process's interpreter and "
+        "libraries included. PSS is what it alone has in memory and its share of what others have "
+        "mapped, too; files are pages of PSS, such as weights read in place, that the system may "
+        "drop and read again."
     )
     gpu = " GPU memory is read at the end of each phase, as its driver counts it for the process."
     on_gpu = any(row.device_bytes is not None for row in own)
@@ -96,6 +97,7 @@ def memory(own: Sequence[Row]) -> list[Block]:
     return [table, Text(explained + (gpu if on_gpu else ""))]
 
 
+TINY_NATS = 1e-6
 SHOWN = 3  # outliers named one by one
 SPREADS: Mapping[str, tuple[Callable[[Timing], float | None], float, str]] = {
     "first token": (lambda timing: timing.first_token_s, 1e3, "ms"),
@@ -130,10 +132,18 @@ def request_name(options: Options) -> str:
     return f"{image or f'{options.prefill_tokens} text tokens'} + {options.decode_tokens} tokens"
 
 
+def _kld(row: Row) -> str:
+    """Its interval; far below what changes an answer, a bound says it better than digits do."""
+    found = row.kld()
+    bound = None if found is None else found.high if found.high is not None else found.value
+    tiny = bound is not None and bound < TINY_NATS
+    return f"under {text.significant(TINY_NATS, 1)}" if tiny else text.interval(found)
+
+
 def _fits(row: Row, budget: Budget | None) -> str:
     """Yes or no for a budget; without one, the smallest profile that holds the peak."""
     if budget is None:
-        return smallest_profile(row) or text.ABSENT
+        return smallest_profile(row) or ("none" if in_a_profile(row) else text.ABSENT)
     return {True: "yes", False: "no", None: text.ABSENT}[budget.holds(row)]
 
 
@@ -222,8 +232,8 @@ def _latency(own: Sequence[Row]) -> str:
     counts = {e.n for row in measured if (e := row.first_token_s())}
     medians = f"medians of {_span(counts)} requests" if counts else "medians"
     return (
-        f"Latency: {text.listed(list(requests))} on {threads} thread(s), {medians} from "
-        f"{_span(processes)} process(es)."
+        f"Latency: {text.listed(list(requests))}, threads: {threads}, {medians} from "
+        f"{_span(processes)} {'process' if processes == {1} else 'processes'}."
     )
 
 

@@ -3,7 +3,7 @@
 NOT aware of how it was decided.
 """
 
-from bench.compare import ACCURACY_TOLERANCE, KLD_TOLERANCE_NATS, Compared, Comparison
+from bench.compare import KLD_TOLERANCE_NATS, Compared, Comparison
 from bench.record import Subject
 from bench.reporting import format as text
 from bench.reporting.document import Block, Bullets, Heading, Table, Text, section
@@ -90,7 +90,7 @@ def _numbers(found: Compared) -> list[Block]:
 def _too_few(found: Compared) -> list[Block]:
     few = [c for c in found.comparisons if c.needed is not None]
     needs = [f"{_who(c.subject, c.runtime)}, {c.number}: about {c.needed:,}" for c in few]
-    point = f"{100 * ACCURACY_TOLERANCE:g} point"
+    point = _asked(found)
     return (
         [Text(f"Questions that would show {point} of accuracy: {'; '.join(needs)}.")] if few else []
     )
@@ -100,11 +100,16 @@ def _several(found: Compared) -> bool:
     return len({c.options for c in found.comparisons if c.options}) > 1
 
 
+def _asked(found: Compared) -> str:
+    points = 100 * found.points
+    return f"{points:g} point{'' if points == 1 else 's'}"
+
+
 def _rule(found: Compared) -> str:
     limit = f"{100 * found.tolerance:g} %"
     return (
         f"Worse and better: the whole 95 % interval is beyond the tolerance of {limit} (accuracy "
-        f"{100 * ACCURACY_TOLERANCE:g} point, KLD {KLD_TOLERANCE_NATS:g} nats); same: the whole "
+        f"{_asked(found)}, KLD {KLD_TOLERANCE_NATS:g} nats); same: the whole "
         "interval is within it; undecided: more rounds or questions would tell; unsure: the "
         "interval spans more than a factor of ten. n counts processes for time and memory "
         "(Student's t on their log medians, paired where rounds ran interleaved), questions "

@@ -7,6 +7,6 @@ from bench.scorers.gold import Gold
 def score(answer: str, gold: Gold) -> float:
     """1 or 0."""
     expected = gold.answers[0].strip()
-    if expected in choice.UNLISTED:
+    if expected in tuple(choice.UNLISTED):
         return choice.score(answer, gold)
     return float(answer.lower().strip().rstrip(".") == expected.lower())

@@ -32,7 +32,6 @@ class Context:
     """Says what comes next; outside of anything that is timed."""
     journal: Journal = field(default_factory=Journal)
     """What was answered so far, of tasks that ask items."""
-    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,12 @@ class Task:
     public: bool = False
     """Its data comes from the hub or from --data; its module offers `check`."""
 
+    def told(self, name: str) -> str:
+        """What it measures; of a public data set as its file says."""
+        if not self.public:
+            return self.summary
+        return str(importlib.import_module(self.module).public_tasks()[name].summary)
+
     def unavailable(self) -> str | None:
         """Why it cannot be run here, or None."""
         missing = [name for name in self.imports if find_spec(name) is None]
@@ -63,10 +68,10 @@ class Task:
             return None
         return f"needs {', '.join(missing)}; pip install 'pocket-vlm[bench]'"
 
-    def check(self, name: str, options: Options, offline: bool) -> None:
+    def check(self, name: str, options: Options) -> None:
         """Look at its data before anything is loaded. Raises UserError for data that is bad."""
         if self.public:
-            importlib.import_module(self.module).check(name, options, offline)
+            importlib.import_module(self.module).check(name, options)
 
     def run(self, context: Context) -> Outcome:
         """Do it. Raises UserError for what the user can mend."""

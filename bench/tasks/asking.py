@@ -6,7 +6,7 @@ of where questions come from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -18,10 +18,10 @@ from bench.scorers.places import written
 from bench.tasks import Context
 from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
 from export.errors import UserError
-from export.families.spec import Templates
+from export.families.inputs import Templates
 from runtimes.base import Request
 
-STEPS = 100  # how often progress is told
+STEPS = 50  # how often progress is told
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ class _Asker:
         """Asked turn by turn, up to the first that is wrong. Raises Unusable."""
         try:
             images = self._images(question.pictures)
+            key = " ".join(picture.key for picture in question.pictures)
             answers, score = [], 1.0
             for turn in question.turns:
-                answers.append(self._answer(question, turn, images))
+                answers.append(self._answer(question, turn, images, key))
                 score = min(score, self._score.score(answers[-1], turn.gold))
                 if score == 0:
                     break
@@ -112,10 +113,13 @@ class _Asker:
                 self._opened[picture.key] = picture.open()
         return tuple(self._opened[picture.key] for picture in pictures)
 
-    def _answer(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> str:
-        request = Request(turn.text, images, max_tokens=self._how.max_tokens)
+    def _answer(
+        self, question: Question, turn: Turn, images: tuple[Image.Image, ...], key: str
+    ) -> str:
+        reuse, most = self._context.case.options.reuse, self._how.max_tokens
+        request = Request(turn.text, images, max_tokens=most, reuse=reuse, images_key=key)
         if question.model_task in self._tasks:
-            request = Request(question.subject, images, task=question.model_task)
+            request = replace(request, question=question.subject, task=question.model_task)
         tokens, places = [], []
         for event in self._context.session.generate(request):
             tokens += [event.token] if event.token is not None else []

@@ -29,7 +29,7 @@ def run(context: Context) -> Outcome:
     options = context.case.options
     context.tell("loading the reference")
     name, reference = context.open_reference()
-    deck = deck_of(options.prompts, options, context.offline)
+    deck = deck_of(options.prompts, options)
     places = chosen(deck.pictures, options.limit or DEFAULT_LIMIT, options.seed, options.shard)
 
     def requests() -> Iterator[Request]:

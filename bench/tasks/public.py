@@ -71,16 +71,14 @@ def run(context: Context) -> Outcome:
     """Ask the items of the task's own name."""
     name = context.case.task
     task = public_tasks()[name]
-    return ask(
-        context,
-        deck(name, context.case.options, context.offline),
-        How(task.prompt, task.max_tokens, task.scorer),
-    )
+    how = How(task.prompt, task.max_tokens, task.scorer)
+    return ask(context, deck(name, context.case.options), how)
 
 
-def check(name: str, options: Options, offline: bool) -> None:
-    """Open the data and ask nothing. Raises UserError where that fails."""
-    _table(name, options.data, offline)
+def check(name: str, options: Options) -> None:
+    """Open local data and ask nothing. Raises UserError where that fails."""
+    if options.data is not None:
+        _table(name, options.data)
 
 
 @lru_cache(maxsize=1)
@@ -92,21 +90,20 @@ def public_tasks() -> Mapping[str, PublicTask]:
     }
 
 
-def deck(name: str, options: Options, offline: bool) -> Deck:
+def deck(name: str, options: Options) -> Deck:
     """All rows of a task's data. Raises UserError for data that cannot be opened."""
     task = public_tasks()[name]
-    table, place = _table(name, options.data, offline)
-    by = task.columns.picture
-    keys = table.column(by) if by in table.columns() else range(len(table))
-    return Deck(str(place), [str(key) for key in keys], lambda n: _Reader(task, table).question(n))
+    table, place = _table(name, options.data)
+    reader = _Reader(task, table)
+    return Deck(str(place), reader.pictures, reader.question)
 
 
-def _table(name: str, data: str | None, offline: bool) -> tuple[Table, Place]:
+def _table(name: str, data: str | None) -> tuple[Table, Place]:
     task = public_tasks()[name]
     folder = Path(data) if data else None
     if folder is not None and (folder / name).is_dir():
         folder = folder / name
-    place = Place(task.dataset, task.config, task.split, task.revision, folder, offline)
+    place = Place(task.dataset, task.config, task.split, task.revision, folder)
     return Table(place, task.columns.needed()), place
 
 
@@ -115,13 +112,17 @@ class _Reader:
 
     def __init__(self, task: PublicTask, table: Table) -> None:
         self._task, self._table, self._columns = task, table, task.columns
+        self.pictures = _distinct(table, task.columns.picture)
+        ids = _distinct(table, task.columns.id)
+        unique = len(set(ids)) == len(ids)
+        # Items are told apart by their ids alone: a journal and a comparison know nothing else.
+        self._ids = ids if unique else [f"{id_}#{row}" for row, id_ in enumerate(ids)]
 
     def question(self, number: int) -> Question:
         """Raises Unusable, with file, row and column."""
-        row = self._table.row(number)
+        row, id_ = self._table.row(number), self._ids[number]
         if row is None:
-            raise Unusable(f"row {number + 1}", f"{self._table.where(number)}: not a JSON object")
-        id_ = str(row.get(self._columns.id, number) if self._columns.id else number)
+            raise Unusable(id_, f"{self._table.where(number)}: not a JSON object")
         try:
             return self._question(number, row, id_)
         except _Wrong as wrong:
@@ -149,8 +150,7 @@ class _Reader:
         return Question(id_, tuple(turns), self._pictures(number, row), part)
 
     def _pictures(self, number: int, row: Row) -> tuple[Picture, ...]:
-        by = self._columns.picture
-        key = str(row[by]) if by and by in row else str(number)
+        key = self.pictures[number]
         first, *others = self._columns.images
         names = [first, *(name for name in others if row.get(name) is not None)]
         return tuple(
@@ -173,7 +173,10 @@ class _Reader:
         if not names:
             return ()
         if len(names) > 1:
-            return tuple(str(row[name]) for name in names if _present(row.get(name)))
+            found = tuple(str(row[name]) for name in names if _present(row.get(name)))
+            if len(found) < 2:
+                raise _Wrong(names[len(found)], "an option", row.get(names[len(found)]))
+            return found
         value = _listed(row.get(names[0]))
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise _Wrong(names[0], "a list of texts", value)
@@ -202,6 +205,12 @@ class _Wrong(Exception):
         self.column = column
 
 
+def _distinct(table: Table, column: str | None) -> list[str]:
+    """The column's values; a row that has none is told by its number."""
+    values = table.column(column) if column in table.columns() else [None] * len(table)
+    return [str(n) if value is None else str(value) for n, value in enumerate(values)]
+
+
 def _answer(value: object) -> str | None:
     """A text, or VQA's {"answer": text}."""
     if isinstance(value, Mapping):
@@ -212,7 +221,7 @@ def _answer(value: object) -> str | None:
 def _letter(value: object, options: tuple[str, ...], column: str) -> str:
     """A, B, …: given as a letter, or as a place from 0."""
     letters = ascii_uppercase[: len(options)]
-    if isinstance(value, str) and value.strip() and value.strip() in letters:
+    if isinstance(value, str) and value.strip() in tuple(letters):
         return value.strip()
     if isinstance(value, int | str) and str(value).isdecimal() and int(value) < len(letters):
         return letters[int(value)]

@@ -28,7 +28,6 @@ class Place:
     split: str
     revision: str | None
     folder: Path | None
-    offline: bool
 
     def __str__(self) -> str:
         if self.folder is not None:
@@ -179,7 +178,8 @@ def _parsed(line: str) -> Row | None:
 
 
 def _hub(place: Place) -> Part:
-    from datasets import DownloadConfig, load_dataset
+    """Fetched, or from the cache alone where HF_HUB_OFFLINE says so."""
+    from datasets import load_dataset
 
     try:
         found = load_dataset(
@@ -187,7 +187,6 @@ def _hub(place: Place) -> Part:
             place.config,
             split=place.split,
             revision=place.revision,
-            download_config=DownloadConfig(local_files_only=place.offline),
         )
     except Exception as error:  # of the network, of the hub, of the cache: many unrelated types
         raise UserError(

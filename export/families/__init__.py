@@ -8,6 +8,7 @@ from export.families.moondream import MOONDREAM
 from export.families.qwen2_5_vl import QWEN2_5_VL
 from export.families.smolvlm import SMOLVLM
 from export.families.spec import Family, Json
+from export.files import short
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family for family in (SMOLVLM, GEMMA3, MOONDREAM, QWEN2_5_VL)
@@ -21,5 +22,5 @@ def family_of(config: Json, where: str) -> Family:
         raise UserError(f"{where}: no model_type; is this a Hugging Face checkpoint's config.json?")
     by_type = {kind: family for family in FAMILIES.values() for kind in family.model_types}
     if model_type not in by_type:
-        raise unknown("model_type", model_type, by_type) from None
+        raise unknown("model_type", short(model_type), by_type) from None
     return by_type[model_type]

@@ -11,24 +11,12 @@ from typing import Any
 
 from export.errors import UserError
 from export.families import siglip
-from export.families.config import activation, token_ids
-from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
-from export.families.spec import (
-    Client,
-    Decoder,
-    Family,
-    Gguf,
-    Json,
-    Local,
-    Projector,
-    Prompt,
-    Source,
-    Stretch,
-    Tower,
-    Transform,
-    Vlm,
-    Vocabulary,
-)
+from export.families.config import activation, expect, expect_rope, token_ids
+from export.families.geometry import Decoder, Local, Projector, Tower, Vlm
+from export.families.inputs import Prompt, Stretch
+from export.families.preprocessor import PREPROCESSOR, channels, rescale
+from export.families.spec import Client, Family, Gguf, Json, Source, Transform, Vocabulary
+from export.files import short
 from export.shapes import shapes
 
 TEXT_ONLY, IMAGE_TOKEN = "gemma3_text", "<image_soft_token>"
@@ -73,7 +61,13 @@ def read(config: Json) -> Vlm:
 def _seeing(vlm: Vlm, config: Json) -> Vlm:
     """The same with the tower of `config`; in an image all positions see each other."""
     vision = siglip.tower(config.get("vision_config", {}), TOWER)
-    side = isqrt(config.get("mm_tokens_per_image", 256))
+    tokens = config.get("mm_tokens_per_image", 256)
+    side = isqrt(tokens)
+    if side**2 != tokens or side == 0 or vision.side % side:
+        raise UserError(
+            f"config.json: mm_tokens_per_image {tokens} is not the square of a number that divides "
+            f"the tower's {vision.side} patches a side; take config.json from the checkpoint"
+        )
     return replace(
         vlm,
         vision=vision,
@@ -84,9 +78,7 @@ def _seeing(vlm: Vlm, config: Json) -> Vlm:
 
 
 def _decoder(text: Json, tied: bool) -> Decoder:
-    for key, expected in PLAIN.items():
-        if text.get(key) not in (None, expected):
-            raise UserError(f"config.json: {key} is {text[key]}, but only {expected} is supported")
+    expect(text, PLAIN)
     layers, hidden = text.get("num_hidden_layers", 26), text.get("hidden_size", 2304)
     everywhere, nearby = _ropes(text)
     window = text.get("sliding_window", 4096)
@@ -118,11 +110,8 @@ def _ropes(text: Json) -> tuple[Json, Json]:
     scaling = text.get("rope_scaling") or {}
     everywhere = _rope(saved.get("full_attention"), text.get("rope_theta"), scaling)
     nearby = _rope(saved.get("sliding_attention"), text.get("rope_local_base_freq"), {})
-    for rope, allowed in ((everywhere, ("default", "linear")), (nearby, ("default",))):
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in allowed:
-            expected = " or ".join(allowed)
-            raise UserError(f"config.json: rope_type '{kind}' is not supported, only {expected} is")
+    expect_rope(everywhere, "default", "linear")
+    expect_rope(nearby, "default")
     return everywhere, nearby
 
 
@@ -157,13 +146,13 @@ def image(vlm: Vlm, preprocessor: Json) -> Stretch:
 
     Raises UserError for settings that the recipe cannot express.
     """
-    expect_steps(preprocessor, STEPS)
+    expect(preprocessor, STEPS, PREPROCESSOR)
     edge = vlm.sight.vision.image_size
     size = preprocessor.get("size", {"height": edge, "width": edge})
     if size != {"height": edge, "width": edge}:
         raise UserError(
-            f"{PREPROCESSOR}: size is {size}, expected height and width {edge}, the vision tower's "
-            f"image_size of config.json; take both files from the same checkpoint"
+            f"{PREPROCESSOR}: size is {short(str(size))}, expected height and width {edge}, the "
+            f"vision tower's image_size of config.json; take both files from the same checkpoint"
         )
     return Stretch(
         size=edge,
@@ -281,7 +270,6 @@ GEMMA3 = Family(
     ),
     clients={
         "transformers.js": Client(
-            "gemma3",
             text_model_type="gemma3_text",
             processor="Gemma3Processor",
             image_processor="Gemma3ImageProcessor",

@@ -9,24 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from export.errors import UserError
-from export.families.spec import (
-    Crops,
-    Decoder,
-    Family,
-    Json,
-    Overlap,
-    Projector,
-    Region,
-    Source,
-    Task,
-    Templates,
-    Tower,
-    Vlm,
-    Vocabulary,
-)
+from export.families.geometry import Decoder, Overlap, Projector, Region, Tower, Vlm
+from export.families.inputs import Crops, Task, Templates
+from export.families.spec import Family, Gguf, Json, Source, Vocabulary
+from export.files import short
 from export.shapes import shapes
 
-NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 HALF = (0.5, 0.5, 0.5)
 EPS = 1e-5  # torch's default, which the code leaves as it is
 MOST_PLACES = 50
@@ -159,14 +147,15 @@ def _region(region: Json) -> Region:
 def _section(config: Json, key: str) -> Json:
     found: Any = config.get(key, {})
     if not isinstance(found, Mapping):
-        raise UserError(f"config.json: {key} is {found}, expected an object")
+        raise UserError(f"config.json: {key} is {short(str(found))}, expected an object")
     return found
 
 
 def _expect(name: str, found: object, expected: object) -> None:
     if found != expected:
         raise UserError(
-            f"config.json: {name} is {found}, but only {expected} is supported for this geometry"
+            f"config.json: {name} is {short(str(found))}, but only {expected} is supported for "
+            f"this geometry"
         )
 
 
@@ -206,18 +195,18 @@ def prompt(vlm: Vlm, config: Json) -> Templates:
 
 def _tasks(templates: Json, generation: Generation) -> list[tuple[str, Task]]:
     tasks = []
-    if query := templates.get("query"):
+    if query := _section(templates, "query"):
         # From 2025-06-21 on the author's query() puts the suffix twice, and only there.
         times = 2 if generation is STARMIE else 1
         closing = generation.before_question + "{question}"
         before, after = _ids(query["prefix"]), _ids(query["suffix"]) * times
         tasks.append(("query", Task(before, "", closing, after, needs=("question",))))
-    for length, ids in templates.get("caption", {}).items():
+    for length, ids in _section(templates, "caption").items():
         name = "caption" if length == "normal" else f"caption-{length}"
         tasks.append((name, Task(_ids(ids), "", "", (), needs=("image",))))
-    if detect := templates.get("detect"):
+    if detect := _section(templates, "detect"):
         tasks.append(("detect", _places(detect, "boxes")))
-    if point := templates.get("point"):
+    if point := _section(templates, "point"):
         tasks.append(("point", _places(point, "points")))
         gaze = Task((), "\n\nPoint:", " gaze\n\n", (), "points", 1, ("image", "place"))
         tasks.append(("gaze", gaze))
@@ -230,10 +219,11 @@ def _places(template: Json, answer: Literal["boxes", "points"]) -> Task:
 
 
 def _ids(found: Any) -> Ids:
-    ids = tuple(found)
-    if not all(type(value) is int for value in ids):
-        raise UserError(f"config.json: a template is {found}, expected a list of token ids")
-    return ids
+    if not isinstance(found, (list, tuple)) or not all(type(value) is int for value in found):
+        raise UserError(
+            f"config.json: a template is {short(str(found))}, expected a list of token ids"
+        )
+    return tuple(found)
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
@@ -306,7 +296,18 @@ MOONDREAM = Family(
     image=image,
     prompt=prompt,
     special_tokens=("<|endoftext|>",),
-    gguf=None,
+    gguf=Gguf(
+        arch="phi2",
+        projector_type="janus_pro",
+        tokenizer="gpt2",
+        tokenizer_pre="phi-2",
+        stated=("rope.dimension_count",),
+        adds_begin=True,
+        arranged={"mm.0.weight": "folded"},
+        floats={"v.patch_embd.*": 32, "v.position_embd.*": 32},
+    ),
+    # What mmproj cannot have: crops, region heads, and a prefix that sees all of itself.
+    layout="onnx-vision",
     # The author's own files lack what the wrapper for transformers adds.
     spellings=tuple((f"{part}.", f"model.{part}.") for part in ("text", "vision", "region")),
     vocabulary=Vocabulary(

@@ -7,19 +7,10 @@ from typing import Any
 
 from export.errors import UserError
 from export.families.spec import Json
+from export.files import short
 
 PREPROCESSOR = "preprocessor_config.json"
 HALF = (0.5, 0.5, 0.5)
-
-
-def expect_steps(preprocessor: Json, steps: Json) -> None:
-    """Raises UserError where a step is set (not absent, not null) to something else."""
-    for key, expected in steps.items():
-        if preprocessor.get(key) not in (None, expected):
-            raise UserError(
-                f"{PREPROCESSOR}: {key} is {preprocessor[key]}, but only {expected} is supported "
-                f"for this family"
-            )
 
 
 def channels(preprocessor: Json, key: str) -> tuple[float, float, float]:
@@ -28,7 +19,7 @@ def channels(preprocessor: Json, key: str) -> tuple[float, float, float]:
         case [int() | float() as red, int() | float() as green, int() | float() as blue]:
             return float(red), float(green), float(blue)
         case found:
-            raise UserError(f"{PREPROCESSOR}: {key} is {found}, expected three numbers")
+            raise UserError(f"{PREPROCESSOR}: {key} is {short(str(found))}, expected three numbers")
 
 
 def rescale(preprocessor: Json) -> float:
@@ -36,4 +27,4 @@ def rescale(preprocessor: Json) -> float:
     factor: Any = preprocessor.get("rescale_factor", 1 / 255)
     if isinstance(factor, (int, float)):
         return float(factor)
-    raise UserError(f"{PREPROCESSOR}: rescale_factor is {factor}, expected a number")
+    raise UserError(f"{PREPROCESSOR}: rescale_factor is {short(str(factor))}, expected a number")

@@ -7,22 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.errors import UserError
-from export.families.config import activation, token_ids
-from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
-from export.families.spec import (
-    Client,
-    Decoder,
-    Family,
-    Gguf,
-    Json,
-    Patches,
-    Projector,
-    Prompt,
-    Source,
-    Tower,
-    Vlm,
-    Vocabulary,
-)
+from export.families.config import activation, expect, token_ids
+from export.families.geometry import Decoder, Projector, Tower, Vlm
+from export.families.inputs import Patches, Prompt
+from export.families.preprocessor import PREPROCESSOR, channels, rescale
+from export.families.spec import Client, Family, Gguf, Json, Source, Vocabulary
+from export.files import short
 from export.shapes import shapes
 
 EXAMPLE_EDGE = 560
@@ -43,9 +33,7 @@ PLAIN: Json = {"use_sliding_window": False}
 def read(config: Json) -> Vlm:
     """Numbers of a config.json, flat as on the hub or nested as transformers 5 saves it."""
     text = config.get("text_config", config)
-    for key, expected in PLAIN.items():
-        if text.get(key) not in (None, expected):
-            raise UserError(f"config.json: {key} is {text[key]}, but only {expected} is supported")
+    expect(text, PLAIN)
     rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
     hidden, heads = text["hidden_size"], text["num_attention_heads"]
     return Vlm(
@@ -108,7 +96,9 @@ def _sections(rope: Json) -> tuple[int, int, int]:
         case [int() as time, int() as row, int() as column]:
             return time, row, column
         case found:
-            raise UserError(f"config.json: mrope_section is {found}, expected three numbers")
+            raise UserError(
+                f"config.json: mrope_section is {short(str(found))}, expected three numbers"
+            )
 
 
 def image(vlm: Vlm, preprocessor: Json) -> Patches:
@@ -116,13 +106,14 @@ def image(vlm: Vlm, preprocessor: Json) -> Patches:
 
     Raises UserError for settings that the recipe cannot express.
     """
-    expect_steps(preprocessor, STEPS)
+    expect(preprocessor, STEPS, PREPROCESSOR)
     size: Any = preprocessor.get("size") or {}
     least = preprocessor.get("min_pixels") or size.get("shortest_edge") or 56 * 56
     most = preprocessor.get("max_pixels") or size.get("longest_edge") or 28 * 28 * 1280
     if type(least) is not int or type(most) is not int:
         raise UserError(
-            f"{PREPROCESSOR}: min_pixels {least} and max_pixels {most} are no numbers of pixels"
+            f"{PREPROCESSOR}: min_pixels {short(str(least))} and max_pixels {short(str(most))} are "
+            f"no numbers of pixels"
         )
     return Patches(
         patch=preprocessor.get("patch_size", 14),
@@ -248,7 +239,6 @@ QWEN2_5_VL = Family(
     ),
     clients={
         "transformers.js": Client(
-            "qwen2_5_vl",
             text_model_type="qwen2_5_vl_text",
             processor="Qwen2_5_VLProcessor",
             image_processor="Qwen2VLImageProcessor",

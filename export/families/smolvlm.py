@@ -4,21 +4,12 @@ from collections.abc import Mapping
 
 from export.errors import UserError
 from export.families import siglip
-from export.families.config import activation, token_ids
-from export.families.preprocessor import PREPROCESSOR, channels, expect_steps, rescale
-from export.families.spec import (
-    Client,
-    Decoder,
-    Family,
-    Gguf,
-    Json,
-    Projector,
-    Prompt,
-    Source,
-    Tiles,
-    Tower,
-    Vlm,
-)
+from export.families.config import activation, expect, expect_rope, token_ids
+from export.families.geometry import Decoder, Projector, Tower, Vlm
+from export.families.inputs import Prompt, Tiles
+from export.families.preprocessor import PREPROCESSOR, channels, rescale
+from export.families.spec import Client, Family, Gguf, Json, Source
+from export.files import short
 from export.shapes import shapes
 
 # Defaults of Idefics3VisionConfig: hub configs leave keys out.
@@ -37,7 +28,7 @@ def read(config: Json) -> Vlm:
     """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
     vision, text = config.get("vision_config", {}), config["text_config"]
     rope = text.get("rope_parameters") or text
-    _expect_plain_rope(text.get("rope_parameters") or text.get("rope_scaling") or {})
+    expect_rope(text.get("rope_parameters") or text.get("rope_scaling") or {}, "default")
     hidden, heads = text["hidden_size"], text["num_attention_heads"]
     return Vlm(
         family="smolvlm",
@@ -75,7 +66,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Tiles:
 
     Raises UserError for settings that the recipe cannot express.
     """
-    expect_steps(preprocessor, STEPS)
+    expect(preprocessor, STEPS, PREPROCESSOR)
     own = vlm.sight.vision.image_size
     tile = _longest_edge(preprocessor, "max_image_size", own)
     if tile != own:
@@ -108,17 +99,13 @@ def prompt(vlm: Vlm, config: Json) -> Prompt:
     )
 
 
-def _expect_plain_rope(scaling: Json) -> None:
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise UserError(f"config.json: rope_type '{kind}' is not supported, only 'default' is")
-
-
 def _longest_edge(preprocessor: Json, key: str, default: int) -> int:
     size = preprocessor.get(key, {"longest_edge": default})
     edge = size.get("longest_edge") if isinstance(size, Mapping) else None
     if not isinstance(edge, int) or edge < 1:
-        raise UserError(f'{PREPROCESSOR}: {key} is {size}, expected {{"longest_edge": pixels}}')
+        raise UserError(
+            f'{PREPROCESSOR}: {key} is {short(str(size))}, expected {{"longest_edge": pixels}}'
+        )
     return edge
 
 
@@ -188,7 +175,6 @@ SMOLVLM = Family(
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
     clients={
         "transformers.js": Client(
-            "idefics3",
             text_model_type="llama",
             processor="Idefics3Processor",
             image_processor="Idefics3ImageProcessor",

@@ -30,13 +30,15 @@ class Footprint:
 
 
 def footprint(
-    model: Model, recipe: Recipe, target: str, work: Workload, layout: str = "native"
+    model: Model, recipe: Recipe, target: str, work: Workload, layout: str | None = None
 ) -> Footprint:
     """Predict an export of `model`, and the memory of `work` on the target's runtime (MEMORY).
 
-    Disk bytes are exact for the tokenizer and configuration files that the model was opened with.
+    Without a `layout`, of the family's best. Disk bytes are exact for the tokenizer and
+    configuration files that the model was opened with.
     Raises UserError where the target cannot hold the model.
     """
+    layout = layout or TARGETS[target].layout_for(model.vlm)
     files = dict(TARGETS[target].sizes(model, recipe, layout))
     beside = TARGETS[target].files(model, recipe, layout)
     memory = MEMORY[target]

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from math import prod
 
 from export.count import FLOAT_BYTES, cache_bytes_per_token
-from export.families.spec import ImageRecipe, Shape, Vlm
+from export.families.geometry import Decoder, Vlm
+from export.families.inputs import ImageRecipe
+from export.families.spec import Shape
 from export.quantize.recipe import Recipe, Storage
 from export.rotary import STORED_POSITIONS
 from export.shapes import COMPONENTS, component, shapes
 
 MB = 10**6
+TOKENIZER = 265
+"""Bytes of the loaded tokenizer for each entry of the vocabulary, as synthetic exports have it."""
 Files = Mapping[str, int]
 
 
@@ -51,11 +55,13 @@ def full_context(vlm: Vlm, image: ImageRecipe | None, context: int) -> Workload:
 
 # --- ONNX Runtime on the CPU ---------------------------------------------------------------------
 
-ONNX_PROCESS = 98 * MB  # Python, numpy, tokenizer, the library, three graphs
+ONNX_PROCESS = 98 * MB  # Python, numpy, the library, three graphs
 FOLDING = 5.3
 """An int4 tower becomes int8 while it loads: copies that exist at once, given back afterwards."""
 TOWER_ACTIVATIONS = 4.0
 """Memory of the arena for a tile, in matrices [patches, intermediate] of floats."""
+PROJECTION_ACTIVATIONS = 2.1
+"""Memory of the arena of a projector with a graph of its own, in matrices [patches, inner]."""
 DECODER_ACTIVATIONS = 4.9
 """Memory of the arena for a prompt, in matrices [positions, 2 intermediate] of floats."""
 LOOK_UP = 16 * 1024
@@ -69,7 +75,7 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
     """The most of three moments: the tower loading, the decoder loading, the next image prepared
     while the tower's arena, the prompt's and the cache are still there."""
     held = dict.fromkeys(COMPONENTS, 0.0)
-    folded, table, largest, largest_4_bit = 0, 0.0, 0.0, 0.0
+    folded, table, largest = 0, 0.0, 0.0
     for _, shape, part, storage in _matrices(vlm, recipe):
         size = prod(shape)
         held[part] += size * _onnx_bytes(part, storage)
@@ -77,13 +83,12 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
         table += size * _stored_bytes(storage) if part == "embedding" else 0
         if part == "decoder":
             largest = max(largest, size * storage.bits / 8)
-            largest_4_bit = max(largest_4_bit, size / 2 if storage.bits == 4 else 0)
     ropes = {vlm.text.rope(layer) for layer in range(vlm.text.layers)}
     stored = len(ropes) * min(vlm.text.context, STORED_POSITIONS)
     rotary = stored * vlm.text.rotated * FLOAT_BYTES
-    # Packing the largest 4-bit matrix (the head) leaves its copy in the arena.
-    loaded = ONNX_PROCESS + sum(held.values()) + rotary + largest_4_bit
-    loading = ONNX_PROCESS + held["vision"] - folded + FOLDING * folded
+    process = ONNX_PROCESS + TOKENIZER * vlm.text.vocab
+    loaded = process + sum(held.values()) + rotary
+    loading = process + held["vision"] - folded + FOLDING * folded
     text = work.positions - vlm.image_positions(work.tiles)
     answering = _onnx_activations(vlm, work) + min(table, LOOK_UP * text)
     return int(max(loading, loaded + largest, loaded + answering))
@@ -91,11 +96,28 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
 
 def _onnx_activations(vlm: Vlm, work: Workload) -> float:
     """What a session has beside its weights when it has answered and prepares the next image."""
-    image = ONNX_PREPARING * _pixels(vlm, work)
-    tower = TOWER_ACTIVATIONS * _tower_matrix(vlm) if work.tiles else 0
+    tower = _onnx_tower(vlm, work) if work.tiles else 0
     cache = work.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
     prompt = DECODER_ACTIVATIONS * work.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
-    return image + tower + cache + prompt
+    return tower + cache + prompt + _onnx_scores(vlm.text, work)
+
+
+def _onnx_tower(vlm: Vlm, work: Workload) -> float:
+    """The next image's tiles, and the arenas of the graphs that look at them."""
+    tower, projector = vlm.sight
+    joined = tower.patches * projector.inner * FLOAT_BYTES
+    activations = TOWER_ACTIVATIONS * _tower_matrix(vlm) + PROJECTION_ACTIVATIONS * joined
+    return ONNX_PREPARING * _pixels(vlm, work) + activations
+
+
+def _onnx_scores(text: Decoder, work: Workload) -> int:
+    """Attention that is told who sees whom keeps a layer's scores whole; causal attention does not.
+
+    Beside them are the biases, one for each window.
+    """
+    windows = {text.window(layer) for layer in range(text.layers)}
+    kept = text.heads + len(windows) if text.sees_ahead else 0
+    return kept * work.positions**2 * FLOAT_BYTES
 
 
 def _onnx_bytes(part: str, storage: Storage) -> float:
@@ -119,10 +141,11 @@ def _stored_bytes(storage: Storage) -> float:
 
 # --- llama.cpp on the CPU ------------------------------------------------------------------------
 
-LLAMA_PROCESS = 84 * MB  # Python, numpy, tokenizer, the libraries, the vocabulary
+LLAMA_PROCESS = 84 * MB  # Python, numpy, the libraries
 LLAMA_LAYER = 0.205 * MB  # nodes and descriptors of the graphs, for each block
 REPACKED = 18 / 32
-"""Bytes of a Q4_0 weight. Block matrices are kept a second time, interleaved for wide registers."""
+"""Bytes of a Q4_0 weight. The decoder's matrices, a tied head among them, are kept a second time,
+interleaved for wide registers."""
 ENCODING, ENCODED = 4.6, 2.1
 """Memory of the tower while it works and afterwards, in matrices [patches, intermediate]."""
 MICRO_BATCH = 512
@@ -138,12 +161,13 @@ def llama_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> 
     moments: the tower at work, or the next image prepared beside all buffers."""
     repacked = sum(
         prod(shape) * REPACKED
-        for name, shape, part, storage in _matrices(vlm, recipe)
-        if name.startswith("blk.") and storage.bits == 4 and shape[-1] % 32 == 0
+        for _, shape, part, storage in _matrices(vlm, recipe)
+        if part == "decoder" and storage.bits == 4 and shape[-1] % 32 == 0
     )
     layers = vlm.text.layers + (vlm.vision.layers if vlm.vision else 0)
     cache = work.context * cache_bytes_per_token(vlm, CACHE_VALUE)
-    loaded = LLAMA_PROCESS + layers * LLAMA_LAYER + sum(files.values()) + repacked + cache
+    process = LLAMA_PROCESS + TOKENIZER * vlm.text.vocab + layers * LLAMA_LAYER
+    loaded = process + sum(files.values()) + repacked + cache
     rows = min(MICRO_BATCH, work.positions)
     prompt = PROMPT_ROWS * rows * vlm.text.hidden * FLOAT_BYTES
     if not work.tiles:

@@ -11,7 +11,8 @@ from functools import partial
 
 import numpy as np
 
-from export.families.spec import Arrangement, Gguf, Shape, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Arrangement, Gguf, Shape
 from export.shapes import shapes
 from export.weights import FloatArray
 
@@ -70,6 +71,9 @@ def arranged(
                 )
                 for frame in range(frames)
             )
+        case "folded":
+            half = (*shape[:-1], shape[-1] // 2)
+            return (Piece(name, half, name, shape, arrange=_folded),)
         case None:
             return (Piece(name, shape, name, shape),)
 
@@ -86,6 +90,12 @@ def interleaved(values: FloatArray, head_rows: int) -> FloatArray:
 
 def _transposed(values: FloatArray) -> FloatArray:
     return np.ascontiguousarray(values.T)
+
+
+def _folded(values: FloatArray) -> FloatArray:
+    """W [x | x] = (W_left + W_right) x."""
+    left, right = np.split(values, 2, axis=-1)
+    return left + right
 
 
 def _of_frame(values: FloatArray, frame: int) -> FloatArray:

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator
 
 from export.errors import UserError
-from export.families.spec import Decoder, ImageRecipe, Tower, Vlm
+from export.families.geometry import Decoder, Tower, Vlm
+from export.families.inputs import ImageRecipe
 
 WINDOW_PIXELS = 112
 """Edge of the windows in which a rotary tower's layers attend (clip.cpp has no key for it)."""
@@ -33,7 +34,12 @@ def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
             f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
             f"llama.cpp always takes 1/255; export for the onnx target instead"
         )
-    tower, _ = vlm.sight
+    tower, projector = vlm.sight
+    if projector.overlap and image.most_tiles > 1:
+        raise UserError(
+            f"{vlm.family} sees an image in up to {image.most_tiles - 1} crops, llama.cpp's tower "
+            f"only the whole of it; export with --layout onnx-vision, or with --max-tiles 1"
+        )
     for found, expected in _rotary(tower) if tower.positions == "rotary" else ():
         if found != expected:
             raise UserError(

@@ -8,15 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.spec import (
-    Activation,
-    Decoder,
-    Gguf,
-    ImageRecipe,
-    NormKind,
-    Tiles,
-    Vlm,
-)
+from export.families.geometry import Activation, Decoder, NormKind, Vlm
+from export.families.inputs import ImageRecipe, Tiles
+from export.families.spec import Gguf
 
 Value = bool | int | float | str | Sequence[str] | Sequence[int] | Sequence[float]
 Metadata = Mapping[str, Value]
@@ -42,15 +36,6 @@ def facts_of(vlm: Vlm) -> Gguf:
             f"{vlm.family} cannot be written as GGUF yet; export for the onnx target instead"
         )
     return facts
-
-
-def tiles_of(vlm: Vlm, image: ImageRecipe | None) -> Tiles:
-    """The image recipe as mmproj can have it. Raises UserError where it cannot."""
-    if not isinstance(image, Tiles):
-        raise UserError(
-            f"{vlm.family}'s tower cannot be an mmproj yet; export with --layout onnx-vision"
-        )
-    return image
 
 
 def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
@@ -118,6 +103,6 @@ def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
     kind, scale = projector.kind, projector.scale
     if kind == "pixel_shuffle" or (kind == "average_pool" and scale != POOLED):
         keys["clip.vision.projector.scale_factor"] = scale
-    if tower.window:
-        keys["clip.vision.n_wa_pattern"] = tower.full_layers[0] + 1
+    if tower.window:  # every so many layers one sees all patches
+        keys["clip.vision.n_wa_pattern"] = (*tower.full_layers, tower.layers)[0] + 1
     return keys

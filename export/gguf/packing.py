@@ -14,7 +14,10 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from export.errors import UserError
+from export.families.geometry import Decoder
+from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
+from export.gguf.mixes import Mix
 from export.quantize.recipe import Method, Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.targets import Fallback
@@ -29,12 +32,13 @@ BLOCK = 32
 Floats = Mapping[str, Literal[32, 16]]
 """Patterns of names -> bits that llama.cpp needs there (families.spec.Gguf.floats)."""
 
-# The largest magnitude a type can hold: its scale is a float16 (at most 65504).
+LARGEST = 65504.0
+"""Of a float16."""
+# The largest magnitude a type can hold where it is more: its scale is a float16.
 LIMITS: Mapping[GGMLQuantizationType, float] = {
     F32: math.inf,
-    F16: 65504.0,
-    Q8_0: 65504.0 * 127,
-    Q4_0: 65504.0 * 8,
+    Q8_0: LARGEST * 127,
+    Q4_0: LARGEST * 8,
 }
 CHUNK_VALUES = 2**22
 """Values of a tensor that are in memory at once: 16 MiB as float32."""
@@ -71,12 +75,37 @@ def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallbac
     return Planned(piece, got, asked.method), fallback
 
 
+def plan_mixed(
+    piece: Piece, recipe: Recipe, mix: Mix, floats: Floats, text: Decoder
+) -> tuple[Planned, Fallback | None]:
+    """As `plan`, with the types of one of llama.cpp's mixtures."""
+    if not recipe.storage(piece.source, piece.source_shape).quantized:
+        return plan(piece, recipe, floats)
+    wanted = mixes.wanted(mix, piece.name, text)
+    if bits := _kept(piece, floats):
+        got, reason = TYPES[bits], _keeps(bits)
+    else:
+        got = mixes.possible(wanted, piece.shape)
+        reason = f"rows of {piece.shape[-1]} values are not whole blocks of its type"
+    fallback = Fallback(piece.name, wanted.name, got.name, reason) if got is not wanted else None
+    return Planned(piece, got), fallback
+
+
+def _kept(piece: Piece, floats: Floats) -> Literal[32, 16] | None:
+    """Bits that llama.cpp needs there."""
+    found = (bits for pattern, bits in floats.items() if fnmatchcase(piece.source, pattern))
+    return next(found, None)
+
+
+def _keeps(bits: int) -> str:
+    return f"llama.cpp keeps it as {TYPES[bits].name}"
+
+
 def _possible(
     piece: Piece, wanted: GGMLQuantizationType, asked: Storage, floats: Floats
 ) -> tuple[GGMLQuantizationType, str]:
-    found = (bits for pattern, bits in floats.items() if fnmatchcase(piece.source, pattern))
-    if (bits := next(found, None)) is not None and asked.bits < bits:
-        return TYPES[bits], f"llama.cpp keeps it as {TYPES[bits].name}"
+    if (bits := _kept(piece, floats)) is not None and asked.bits < bits:
+        return TYPES[bits], _keeps(bits)
     if not asked.quantized:
         return wanted, ""
     if piece.shape[-1] % BLOCK:
@@ -107,6 +136,8 @@ def packed(
 
 
 def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArray[Any]:
+    if tensor.type not in TYPES.values():
+        return ggml.quantize(values, tensor.type)
     storage = Storage(4, BLOCK, tensor.method)
     name = tensor.piece.source.removesuffix(".weight")
     if tensor.type is not Q4_0 or not rounding.differs(name, storage):
@@ -125,9 +156,10 @@ def q4_0(codes: NDArray[np.uint8], scales: FloatArray) -> NDArray[np.uint8]:
 
 def _check(values: FloatArray, tensor: Planned) -> None:
     largest = max(float(values.max()), -float(values.min()))  # NaN if any value is
-    if not largest <= LIMITS[tensor.type]:
+    limit = LIMITS.get(tensor.type, LARGEST)
+    if not largest <= limit:
         raise UserError(
             f"{tensor.piece.name}: a value of magnitude {largest} does not fit {tensor.type.name} "
-            f"(at most {LIMITS[tensor.type]:.0f}); check the checkpoint or export with --recipe "
+            f"(at most {limit:.0f}); check the checkpoint or export with --recipe "
             f"fp32"
         )

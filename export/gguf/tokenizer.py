@@ -12,7 +12,8 @@ from gguf import Keys, TokenType
 from tokenizers import AddedToken, Tokenizer
 
 from export.errors import UserError
-from export.families.spec import Gguf, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Gguf
 from export.gguf.metadata import Value
 from export.tokenizer import SPACE
 
@@ -61,6 +62,7 @@ def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dic
         **KINDS[facts.tokenizer](content["model"], tokens, types),
         **_special_ids(tokens, config, vlm),
         **_added(tokenizer, content, config, vlm),
+        **({} if facts.adds_begin is None else {Keys.Tokenizer.ADD_BOS: facts.adds_begin}),
         **_chat_template(files, config),
     }
 

@@ -7,27 +7,38 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 
-from export.families.spec import Gguf, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Gguf
 from export.gguf import limits, metadata
-from export.gguf.arrange import pieces
+from export.gguf.arrange import Piece, pieces
 from export.gguf.file import PlannedFile, write_file
 from export.gguf.metadata import Value
-from export.gguf.packing import Planned, plan
+from export.gguf.mixes import MIXES
+from export.gguf.packing import Planned, plan, plan_mixed
 from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
-from export.quantize.recipe import Recipe
+from export.quantize.recipe import RECIPES, Recipe
 from export.quantize.rounding import Rounding
 from export.shapes import COMPONENTS, component
 from export.targets import Fallback, Quantization, Share, Written
 
-FILE_TYPES: Mapping[str, LlamaFileType] = {
+FILE_TYPES: Mapping[str, LlamaFileType] = {  # by the type that most parameters have
     "F32": LlamaFileType.ALL_F32,
     "F16": LlamaFileType.MOSTLY_F16,
     "Q8_0": LlamaFileType.MOSTLY_Q8_0,
     "Q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "Q5_0": LlamaFileType.MOSTLY_Q5_0,
+    "Q5_1": LlamaFileType.MOSTLY_Q5_1,
+    **{mix.base.name: mix.file_type for mix in MIXES.values()},
 }
+LABELS: Mapping[str, str] = {
+    mix.base.name: mix.file_type.name.removeprefix("MOSTLY_") for mix in MIXES.values()
+}
+"""What files with most parameters of a mixture's base type are called."""
 ONNX_VISION = "onnx-vision"
-"""The layout whose tower is the onnx target's, its rows fed to the decoder."""
+"""The layout whose tower is the onnx target's, its rows fed to the decoder; so are heads of places,
+which read the decoder's state."""
+LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
@@ -47,10 +58,11 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         {"layout": layout, "arch": facts.arch},
     )
     if layout == ONNX_VISION:
-        from export.onnx.write import vision_graphs_of, write_graphs  # onnx-ir: only where needed
+        # onnx-ir: only where needed
+        from export.onnx.write import graphs_beside_decoder, write_graphs
 
-        graphs = vision_graphs_of(model.vlm)
-        return written.beside(write_graphs(model, recipe, folder, graphs))
+        graphs = graphs_beside_decoder(model.vlm)
+        return written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
     if model.image is None:
         return written
     return replace(written, details={**written.details, "projector": facts.projector_type})
@@ -63,9 +75,9 @@ def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     files = _files(model, facts, tensors, layout)
     found = {planned.name: planned.nbytes for planned in files.values()}
     if layout == ONNX_VISION:
-        from export.onnx.write import sizes_of, vision_graphs_of
+        from export.onnx.write import graphs_beside_decoder, sizes_of
 
-        found |= sizes_of(model, recipe, vision_graphs_of(model.vlm))
+        found |= sizes_of(model, _of_graphs(recipe), graphs_beside_decoder(model.vlm))
     return found
 
 
@@ -82,9 +94,7 @@ def _files(
         **metadata.decoder(model.vlm, facts),
         **tokenizer_metadata(model.files, model.vlm, facts),
     }
-    files = {
-        "decoder": PlannedFile(f"{name}-{main_type(text)}.gguf", facts.arch, decoder_keys, text)
-    }
+    files = {"decoder": PlannedFile(f"{name}-{label(text)}.gguf", facts.arch, decoder_keys, text)}
     if layout == ONNX_VISION or model.image is None:
         return files
     limits.expect_mmproj(model.vlm, model.image)
@@ -92,8 +102,15 @@ def _files(
         **general("mmproj", model.name, vision),
         **metadata.vision(model.vlm, model.image, facts),
     }
-    mmproj = f"mmproj-{name}-{main_type(vision)}.gguf"
+    mmproj = f"mmproj-{name}-{label(vision)}.gguf"
     return files | {"vision": PlannedFile(mmproj, "clip", vision_keys, vision)}
+
+
+def label(tensors: Sequence[Planned]) -> str:
+    """What a file is called by its main type, as llama.cpp's users expect: never by a mixture that
+    its rows are too narrow for."""
+    kind = main_type(tensors)
+    return LABELS.get(kind, kind)
 
 
 def main_type(tensors: Sequence[Planned]) -> str:
@@ -123,16 +140,27 @@ def _planned(
     vlm: Vlm, facts: Gguf, recipe: Recipe, layout: str
 ) -> tuple[tuple[Planned, ...], tuple[Fallback, ...]]:
     """The tensors that GGUF files get, in order, and how they differ from the recipe."""
-    plans = [
-        plan(piece, recipe, facts.floats)
-        for name, made in pieces(vlm, facts).items()
-        if layout != ONNX_VISION or component(name) != "vision"
-        for piece in made
-    ]
-    return (
-        tuple(tensor for tensor, _ in plans),
-        tuple(fallback for _, fallback in plans if fallback),
-    )
+    elsewhere = {"region"} | ({"vision"} if layout == ONNX_VISION else set())
+    plans, left_out = [], []
+    for name, made in pieces(vlm, facts).items():
+        if component(name) not in elsewhere:
+            plans += [_plan(piece, recipe, facts, vlm) for piece in made]
+        elif layout != ONNX_VISION:
+            left_out.append(Fallback(name, "any type", "nothing", LEFT_OUT))
+    fallbacks = [fallback for _, fallback in plans if fallback]
+    return tuple(tensor for tensor, _ in plans), (*fallbacks, *left_out)
+
+
+def _plan(piece: Piece, recipe: Recipe, facts: Gguf, vlm: Vlm) -> tuple[Planned, Fallback | None]:
+    if mix := MIXES.get(recipe.name):
+        return plan_mixed(piece, recipe, mix, facts.floats, vlm.text)
+    return plan(piece, recipe, facts.floats)
+
+
+def _of_graphs(recipe: Recipe) -> Recipe:
+    """The recipe for what ONNX computes beside the decoder."""
+    mix = MIXES.get(recipe.name)
+    return RECIPES[mix.graphs] if mix else recipe
 
 
 def _component(tensor: Planned) -> str:

@@ -40,10 +40,33 @@ class Packed:
         """Types under a byte share bytes along the last axis."""
         return -(-prod(self.shape) * self.dtype.bitwidth // 8)
 
+    def bytes_like(self, other: "Packed") -> bool:
+        """Whether a tensor of the same name has the same bytes, in whatever shape."""
+        mine, theirs = (
+            (tensor.name, tensor.dtype, tensor.nbytes, tensor.by_columns)
+            for tensor in (self, other)
+        )
+        return mine == theirs
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's bytes are: a file's name in the graphs' folder, and an offset in it."""
+
+    tensor: Packed
+    file: str
+    offset: int
+
+
+Places = dict[str, Place]
+"""Of an artifact's tensors, by their names."""
+
 
 class DataFile:
     """`<graph>.onnx_data`: gives tensors their places and writes their bytes.
 
+    A tensor that has a place in `known`, of an earlier graph, is not written again: a tied head is
+    the embedding's table. Two graphs may shape the same bytes differently.
     With `chunk_bytes` it goes on in `<graph>.onnx_data_1`, …: no tensor is divided, so only one
     that is larger itself makes a larger file. Without `create` it only counts: places and `sizes`
     are those of the written one, and values are never asked for.
@@ -54,7 +77,9 @@ class DataFile:
         path: Path,
         create: Callable[[Path], BinaryIO] | None = None,
         chunk_bytes: int | None = None,
+        known: Places | None = None,
     ) -> None:
+        self._known: Places = {} if known is None else known
         self._path = path
         self._create = create
         self._chunk_bytes = chunk_bytes
@@ -68,11 +93,19 @@ class DataFile:
 
     def add(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
         """The tensors as initializers; `groups` are their values, packed as they say."""
+        if all(self.has(tensor) for tensor in tensors):
+            return [self._initializer(tensor) for tensor in tensors]
         self._begin_chunk(sum(tensor.nbytes for tensor in tensors) + PAGE * len(tensors))
-        initializers = [self._placed(tensor) for tensor in tensors]
+        self._known |= {tensor.name: self._placed(tensor) for tensor in tensors}
+        initializers = [self._initializer(tensor) for tensor in tensors]
         if self._file is not None:
             self._write(self._file, tensors, initializers, groups())
         return initializers
+
+    def has(self, tensor: Packed) -> bool:
+        """Whether its bytes are there already."""
+        place = self._known.get(tensor.name)
+        return place is not None and place.tensor.bytes_like(tensor)
 
     def _begin_chunk(self, nbytes: int) -> None:
         """The next file, if so many more bytes are too many for this one."""
@@ -86,13 +119,17 @@ class DataFile:
     def _name(self, chunk: int) -> str:
         return f"{self._path.name}_{chunk}" if chunk else self._path.name
 
-    def _placed(self, tensor: Packed) -> ir.Value:
+    def _placed(self, tensor: Packed) -> Place:
         align = PAGE if tensor.nbytes >= PAGE else LINE
         offset = self._ends[-1] + -self._ends[-1] % align
         self._ends[-1] = offset + tensor.nbytes
+        return Place(tensor, self._name(len(self._ends) - 1), offset)
+
+    def _initializer(self, tensor: Packed) -> ir.Value:
+        place = self._known[tensor.name]
         external = ir.ExternalTensor(
-            self._name(len(self._ends) - 1),
-            offset,
+            place.file,
+            place.offset,
             tensor.nbytes,
             tensor.dtype,
             shape=ir.Shape(tensor.shape),
@@ -143,11 +180,13 @@ def _write_columns(
 
 
 @contextmanager
-def new_data_file(path: Path, chunk_bytes: int | None = None) -> Iterator[DataFile]:
+def new_data_file(
+    path: Path, chunk_bytes: int | None = None, known: Places | None = None
+) -> Iterator[DataFile]:
     """A data file that is written to `path` and, with `chunk_bytes`, to files beside it."""
     with ExitStack() as stack:
 
         def create(path: Path) -> BinaryIO:
             return stack.enter_context(path.open("wb"))
 
-        yield DataFile(path, create, chunk_bytes)
+        yield DataFile(path, create, chunk_bytes, known)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from export.families.spec import Activation, Decoder, NormKind, Rope, Tower
+from export.families.geometry import Activation, Decoder, NormKind, Rope, Tower
 from export.onnx.grid import PatchGrid
 from export.onnx.mask import Masks
 from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes
@@ -92,8 +92,7 @@ class Emit:
         if kind == "layer":
             inputs.append(self._parameters.vector(f"{name}.bias"))
             op = "SkipLayerNormalization"
-        normed, mean, deviation, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
-        mean.name = deviation.name = ""  # optional outputs that nobody reads
+        normed, _, _, total = self.node(op, inputs, {"epsilon": eps}, MICROSOFT, 4)
         return normed, total
 
     def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -264,8 +263,12 @@ class Emit:
     def _dense(
         self, x: ir.Value, names: Sequence[str], bits: int, offset: ir.Value | None
     ) -> ir.Value:
-        weight = self._float(self._parameters.dense(names, bits, transposed=True), bits)
-        product = self.node("MatMul", [x, weight])[0]
+        rows = self._parameters.has_rows(names, bits)  # a tied head: the table of the embedding
+        weight = self._float(self._parameters.dense(names, bits, transposed=not rows), bits)
+        if rows:
+            product = self.node("FusedMatMul", [x, weight], {"transB": 1}, MICROSOFT)[0]
+        else:
+            product = self.node("MatMul", [x, weight])[0]
         return self.node("Add", [product, offset])[0] if offset else product
 
     def _integer(

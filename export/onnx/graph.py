@@ -10,12 +10,13 @@ vision_encoder; those that read and write places of an image have region_heads. 
 otherwise is said in export/onnx/layouts.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import onnx_ir as ir
 
 from export import network
-from export.families.spec import Vlm
+from export.families.geometry import Decoder, Vlm
 from export.onnx.adapt import Adapter
 from export.onnx.emit import Emit
 from export.onnx.grid import PatchGrid
@@ -44,20 +45,17 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
     ops = Emit(parameters, int8_matmul=True)
     if v.positions == "rotary":
         return _vision_of_any_size(vlm, ops, parameters, layout)
-    shape = (v.channels, v.image_size, v.image_size)
+    adapter, shape = Adapter(ops.nodes, parameters), (v.channels, v.image_size, v.image_size)
+    batch: list[Axis] = ["batch_size", "num_images"] if layout.padded_tiles else ["num_tiles"]
+    pixels = _value("pixel_values", FLOAT, [*batch, *shape])
+    inputs = [pixels]
     if layout.padded_tiles:
-        batch: list[Axis] = ["batch_size", "num_images"]
-        tiles = _value("pixel_values", FLOAT, [*batch, *shape])
-        mask = _value("pixel_attention_mask", BOOL, [*batch, *shape[1:]])
-        inputs = [tiles, mask]
-        pixels = Adapter(ops.nodes, parameters).real_tiles(tiles, mask, shape)
-    else:
-        pixels = _value("pixel_values", FLOAT, ["num_tiles", *shape])
-        inputs = [pixels]
+        inputs.append(_value("pixel_attention_mask", BOOL, [*batch, *shape[1:]]))
+        pixels = adapter.real_tiles(pixels, inputs[1], shape)
     features = network.vision(ops, vlm, pixels)
     width = v.hidden if projector.kind == "crops" else layout.width(vlm)
     if layout.marks(vlm):
-        features = Adapter(ops.nodes, parameters).marked(features, 1.0)
+        features = adapter.marked(features, 1.0)
     _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, width])
     return _model("vision_encoder", ops, inputs, [features], parameters)
 
@@ -143,22 +141,19 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir
     text, ops, width = vlm.text, Emit(parameters), layout.width(vlm)
     embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", width])
     mask = _value("attention_mask", INT64, ["batch_size", "total_sequence_length"])
-    cache: list[Axis] = ["batch_size", text.kv_heads, "past_sequence_length", text.head_dim]
-    for i in range(text.layers):
-        key, value = (_value(f"past_key_values.{i}.{kind}", FLOAT, cache) for kind in _KINDS)
-        ops.past.append((key, value))
+    ops.past = list(_past(text))
     if not layout.last_only:
         ops.inputs["num_logits_to_keep"] = _value("num_logits_to_keep", INT64, [])
-    inputs = [embeds, mask, *ops.inputs.values(), *(value for pair in ops.past for value in pair)]
+    inputs = [embeds, mask, *ops.inputs.values(), *chain.from_iterable(ops.past)]
     _lengths(ops, mask, parameters.integers(1))
     if text.sees_ahead:
         new = ops.nodes.add("Shape", [embeds], {"start": 1, "end": 2})
+        numbers = _value("image_numbers", INT64, ["batch_size", "total_sequence_length"])
         if layout.marks(vlm):
             adapter = Adapter(ops.nodes, parameters)
             embeds, marks = adapter.unmarked(embeds, text.hidden)
             numbers = adapter.image_numbers(marks, mask)
         else:
-            numbers = _value("image_numbers", INT64, ["batch_size", "total_sequence_length"])
             inputs.append(numbers)
         ops.masks = Masks(ops.nodes, parameters, numbers, new)
     if text.rope_sections is not None:
@@ -172,10 +167,18 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir
         _name(outputs[-1], "state", FLOAT, ["batch_size", "num_logits", text.hidden])
     kept = 1 if layout.last_only else "num_logits"
     _name(logits, "logits", FLOAT, ["batch_size", kept, text.vocab])
-    cache[2] = "total_sequence_length"
+    shape: list[Axis] = ["batch_size", text.kv_heads, "total_sequence_length", text.head_dim]
     for n, present in enumerate(ops.presents):
-        _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", FLOAT, cache)
+        _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", FLOAT, shape)
     return _model("decoder_model_merged", ops, inputs, [*outputs, *ops.presents], parameters)
+
+
+def _past(text: Decoder) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Cached keys and values of each layer."""
+    shape: list[Axis] = ["batch_size", text.kv_heads, "past_sequence_length", text.head_dim]
+    for i in range(text.layers):
+        key, value = (_value(f"past_key_values.{i}.{kind}", FLOAT, shape) for kind in _KINDS)
+        yield key, value
 
 
 GRAPHS: Mapping[str, Callable[[Vlm, Parameters, Layout], ir.Model]] = {
@@ -185,7 +188,7 @@ GRAPHS: Mapping[str, Callable[[Vlm, Parameters, Layout], ir.Model]] = {
     "decoder": decoder_model_merged,
     "region": region_heads,
 }
-VISION_GRAPHS = ("vision", "projection")
+DECODER_GRAPHS = ("embedding", "decoder")
 _KINDS = ("key", "value")
 
 
@@ -197,9 +200,9 @@ def graphs_of(vlm: Vlm) -> tuple[str, ...]:
     return tuple(component for component in GRAPHS if component not in lacking)
 
 
-def vision_graphs_of(vlm: Vlm) -> tuple[str, ...]:
-    """Those that turn pixels into rows for the decoder, whoever decodes."""
-    return tuple(component for component in graphs_of(vlm) if component in VISION_GRAPHS)
+def graphs_beside_decoder(vlm: Vlm) -> tuple[str, ...]:
+    """Those that feed or read the decoder, whoever decodes: the tower, heads of places."""
+    return tuple(component for component in graphs_of(vlm) if component not in DECODER_GRAPHS)
 
 
 def _lengths(ops: Emit, mask: ir.Value, one: ir.Value) -> None:
@@ -226,7 +229,17 @@ def _model(
         opset_imports=dict(OPSETS),
         name=name,
     )
+    _leave_out_unread(ops)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="pocket-vlm")
+
+
+def _leave_out_unread(ops: Emit) -> None:
+    """Optional outputs that nobody reads have no name, so that kernels do not make them."""
+    for node in ops.nodes:
+        if node.op_type.startswith("Skip"):
+            for output in node.outputs[1:]:
+                if not output.uses() and not output.is_graph_output():
+                    output.name = ""
 
 
 def _value(name: str, dtype: ir.DataType, shape: Sequence[Axis]) -> ir.Value:

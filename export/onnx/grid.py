@@ -6,7 +6,7 @@ window. Plain integer nodes, made once and used by every layer. NOT aware of wei
 
 import onnx_ir as ir
 
-from export.families.spec import Tower
+from export.families.geometry import Tower
 from export.onnx.nodes import MICROSOFT, Nodes
 from export.onnx.parameters import Parameters
 from export.rotary import frequencies, patch_rope
@@ -108,9 +108,8 @@ class PatchGrid:
 
     def _range(self, count: ir.Value) -> ir.Value:
         """0, 1, … below `count` int64 [1]."""
-        add, integers = self._nodes.add, self._parameters.integers
-        zero, end, one = (add("Squeeze", [x]) for x in (integers(0), count, integers(1)))
-        return add("Range", [zero, end, one])
+        add, scalar = self._nodes.add, self._parameters.scalar
+        return add("Range", [scalar(0), add("Squeeze", [count]), scalar(1)])
 
     def _reshape(self, x: ir.Value, *shape: int) -> ir.Value:
         return self._nodes.add("Reshape", [x, self._parameters.integers(*shape)])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from export.quantize.recipe import Recipe
 
 
@@ -19,6 +19,8 @@ class Layout:
 
     folder: where the graphs are; suffixes: what follows a graph's name, by the bits of its weights.
     chunk_bytes: a data file goes on in another one rather than pass it.
+    apart: each graph has all its weights in files of its own name; else a tied head is read from
+    the embedding's.
     marked: the client passes no image_numbers, so where images see ahead embeddings and features
     are one column wider: 1 in the rows of an image, 0 in those of text.
     merged: the embedding's graph puts the images' rows into their places; else the host does.
@@ -32,6 +34,7 @@ class Layout:
     folder: str = ""
     suffixes: Mapping[int, str] = field(default_factory=dict)
     chunk_bytes: int | None = None
+    apart: bool = False
     marked: bool = False
     merged: bool = False
     last_only: bool = False
@@ -59,6 +62,7 @@ LAYOUTS: Mapping[str, Layout] = {
         folder="onnx/",
         suffixes={32: "", 16: "_fp16", 8: "_int8", 4: "_q4"},
         chunk_bytes=2_000_000_000,
+        apart=True,
         marked=True,
         flat=True,
     ),

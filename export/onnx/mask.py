@@ -51,8 +51,8 @@ class Masks:
         zero, one, two, end = (integers(n) for n in (0, 1, 2, INT64_MAX))
         first = add("Neg", [self._new])
         total = add("Shape", [self._images], {"start": 1, "end": 2})
-        scalars = [add("Squeeze", [value]) for value in (zero, total, one)]
-        keys = add("Range", scalars)  # [total]
+        scalar = self._parameters.scalar
+        keys = add("Range", [scalar(0), add("Squeeze", [total]), scalar(1)])  # [total]
         queries = add("Unsqueeze", [add("Slice", [keys, first, end, zero]), one])  # [new, 1]
         causal = add("GreaterOrEqual", [queries, keys])  # [new, total]
         mine = add("Unsqueeze", [add("Slice", [self._images, first, end, one]), two])

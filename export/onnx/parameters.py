@@ -33,7 +33,8 @@ FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOA
 class Ledger:
     """What every weight became, summed over all graphs of an artifact.
 
-    A weight in two graphs (a tied head) is one parameter, but its bytes are written twice.
+    A weight in two graphs (a tied head) is one parameter; its bytes count as often as they are
+    written.
     """
 
     def __init__(self) -> None:
@@ -135,13 +136,19 @@ class Parameters:
             lambda: [[np.concatenate([self._weights.read(name) for name in names])]],
         )[0]
 
+    def has_rows(self, names: Sequence[str], bits: int) -> bool:
+        """Whether an earlier graph has these weights as float rows, not transposed."""
+        return self._data.has(self._dense(names, bits, transposed=False))
+
+    def _dense(self, names: Sequence[str], bits: int, transposed: bool) -> Packed:
+        shape = (self.rows(names), self.columns(names[0]))
+        stored = shape[::-1] if transposed else shape
+        return Packed(_key(names, "weight"), FLOATS[bits][1], stored, transposed)
+
     def dense(self, names: Sequence[str], bits: int, transposed: bool) -> ir.Value:
         """Float rows of `{name}.weight` for all names, [rows, columns] or transposed."""
-        numpy_type, dtype = FLOATS[bits]
-        shape = (self.rows(names), self.columns(names[0]))
-        packed = Packed(
-            _key(names, "weight"), dtype, shape[::-1] if transposed else shape, transposed
-        )
+        numpy_type, _ = FLOATS[bits]
+        packed = self._dense(names, bits, transposed)
         self._account(names, [packed], str(np.dtype(numpy_type)))
 
         def pack(_: str, rows: FloatArray) -> list[NDArray[Any]]:
@@ -249,7 +256,8 @@ class Parameters:
 
     def _account(self, names: Sequence[str], packed: Sequence[Packed], kind: str) -> None:
         sizes = {name: prod(self._shapes[f"{name}.weight"]) for name in names}
-        bytes_per_weight = sum(part.nbytes for part in packed) / sum(sizes.values())
+        written = sum(part.nbytes for part in packed if not self._data.has(part))
+        bytes_per_weight = written / sum(sizes.values())
         quantized = kind.startswith("int")
         for name, size in sizes.items():
             nbytes = round(size * bytes_per_weight)

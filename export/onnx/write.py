@@ -11,15 +11,15 @@ import onnx_ir as ir
 
 from export.model import Model
 from export.onnx.client_files import client_files, limits
-from export.onnx.data import DataFile, new_data_file
-from export.onnx.graph import GRAPHS, graphs_of, vision_graphs_of
+from export.onnx.data import DataFile, Places, new_data_file
+from export.onnx.graph import GRAPHS, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
 from export.targets import Written
 
-__all__ = ["files", "sizes", "sizes_of", "vision_graphs_of", "write", "write_graphs"]
+__all__ = ["files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 
 NATIVE = LAYOUTS["native"]
 
@@ -42,11 +42,13 @@ def write_graphs(
     """Write some of the model's graphs (export.onnx.graph.graphs_of)."""
     ledger, written = Ledger(), {}
     domains: dict[str, int] = {}
+    known: Places = {}
     for component in components:
         stem = layout.stem(GRAPHS[component].__name__, recipe)
         path = folder / f"{stem}.onnx"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with new_data_file(_data_path(path), layout.chunk_bytes) as data:
+        known = {} if layout.apart else known
+        with new_data_file(_data_path(path), layout.chunk_bytes, known) as data:
             graph = _graph(model, recipe, component, data, ledger, layout)
         path.write_bytes(ir.to_proto(graph).SerializeToString())
         domains |= graph.opset_imports
@@ -65,9 +67,12 @@ def sizes_of(
 ) -> Mapping[str, int]:
     """Bytes of each file that `write_graphs` would make; reads no weight."""
     found: dict[str, int] = {}
+    known: Places = {}
     for component in components:
         stem = layout.stem(GRAPHS[component].__name__, recipe)
-        data = DataFile(_data_path(Path(f"{stem}.onnx")), chunk_bytes=layout.chunk_bytes)
+        known = {} if layout.apart else known
+        path = _data_path(Path(f"{stem}.onnx"))
+        data = DataFile(path, chunk_bytes=layout.chunk_bytes, known=known)
         graph = _graph(model, recipe, component, data, Ledger(), layout)
         found[f"{stem}.onnx"] = ir.to_proto(graph).ByteSize()
         found |= {f"{layout.folder}{name}": nbytes for name, nbytes in data.sizes.items()}

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from export.families.spec import Shape
 
-Bits = Literal[32, 16, 8, 4]
+Bits = Literal[32, 16, 8, 6, 5, 4]
 Method = Literal["search", "nearest"]
 METHODS: tuple[Method, ...] = get_args(Method)
 CALIBRATED = "gptq"
@@ -49,6 +49,8 @@ class Recipe:
 
     name: str
     rules: tuple[Rule, ...]
+    targets: tuple[str, ...] = ()
+    """Those that have such types; none named: all."""
 
     def storage(self, name: str, shape: Shape) -> Storage:
         """The storage of one tensor; what no rule matches stays 32-bit."""
@@ -113,3 +115,16 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     ),
 }
+
+MIXTURES: Mapping[str, Recipe] = {
+    name: Recipe(name, (*_KEEP, Rule("*", storage)), ("gguf",))
+    for name, storage in {
+        "q4_k_m": Storage(4, 256),
+        "q5_k_m": Storage(5, 256),
+        "q6_k": Storage(6, 256),
+        "iq4_nl": Storage(4, 32),
+    }.items()
+}
+"""Recipes under llama.cpp's names, and most weights' bits; export/gguf/mixes.py has the rest."""
+
+KNOWN: Mapping[str, Recipe] = {**RECIPES, **MIXTURES}

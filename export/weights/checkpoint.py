@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from export import check
-from export.families.spec import Family, Shape, Source, Transform, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Family, Shape, Source, Transform
 from export.files import sha256_of
 from export.shapes import shapes
 from export.weights import FloatArray
-from export.weights.safetensors import open_folder, read_rows
+from export.weights.safetensors import Stored, expect_readable, open_folder, read_rows
 
 
 def _add_one(values: FloatArray) -> FloatArray:
@@ -65,6 +66,8 @@ class Checkpoint:
         self._known_origin = origin
         found = {name: stored.shape for name, stored in self._stored.items()}
         check.tensors(self._shapes, self._sources, found, family.ignored, str(folder))
+        for name in self._shapes:
+            expect_readable(*self._stored_of(name))
 
     @cached_property
     def origin(self) -> Mapping[str, Any]:
@@ -85,9 +88,14 @@ class Checkpoint:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
-        source, stored = self._sources[name], check.source_of(self._sources, name)
+        source = self._sources[name]
 
         def rows(first: int, last: int | None) -> FloatArray:
-            return read_rows(stored, self._stored[stored], first, last)
+            return read_rows(*self._stored_of(name), first, last)
 
         return values(source, self._shapes[name], rows, start, stop)
+
+    def _stored_of(self, canonical: str) -> tuple[str, Stored]:
+        """The checkpoint's tensor behind a canonical one, by its name there."""
+        stored = check.source_of(self._sources, canonical)
+        return stored, self._stored[stored]

@@ -60,13 +60,17 @@ def open_folder(folder: Path) -> dict[str, Stored]:
     raise _no_weights(folder)
 
 
-def read_rows(name: str, stored: Stored, start: int = 0, stop: int | None = None) -> FloatArray:
-    """Rows [start, stop) as float32. Raises UserError for other dtypes, NaN and infinity."""
+def expect_readable(name: str, stored: Stored) -> None:
+    """Raises UserError for a tensor whose type is not read."""
     if stored.dtype not in READABLE:
         raise UserError(
             f"{stored.path}: {short(name)} is stored as {stored.dtype}, but only "
             f"{', '.join(READABLE)} are read; save the checkpoint without quantization"
         )
+
+
+def read_rows(name: str, stored: Stored, start: int = 0, stop: int | None = None) -> FloatArray:
+    """Rows [start, stop) of a readable tensor as float32. Raises UserError for NaN and infinity."""
     first, last, _ = slice(start, stop).indices(stored.shape[0])
     out = np.empty((max(0, last - first), *stored.shape[1:]), np.float32)
     item = np.dtype(READABLE[stored.dtype]).itemsize

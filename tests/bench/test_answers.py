@@ -50,6 +50,17 @@ def test_shards_of_one_sample_are_put_together() -> None:
     assert share is not None
     assert (share.value, share.n) == (0.6, 10)
     assert row.accuracy.items_per_s() == 10.0
+    assert "exact 1, shards 4 of 4" in words(answers.scores([row]))
+    assert "exact 1, shards 3 of 4" in words(answers.scores(rows(parts[1:])))
+
+
+def test_shards_of_several_machines_are_one_row() -> None:
+    whole = items([True] * 6 + [False] * 4)
+    parts = [scored(SMALL, whole[n::2], shard=f"{n + 1}/2") for n in range(2)]
+    parts[1] = replace(parts[1], environment=replace(parts[1].environment, cpu="Another CPU"))
+    (row,) = rows(parts)
+    assert row.accuracy is not None
+    assert len(row.accuracy.items) == 10
 
 
 def test_a_repeated_shard_counts_once_and_a_whole_sample_is_not_added() -> None:
@@ -125,8 +136,8 @@ def test_pairs_are_compared_and_a_small_n_is_said() -> None:
     other[:6] = ~other[:6]
     shown = rows([scored(BASE, items(right.tolist())), scored(SMALL, items(other.tolist()))])
     found = words(answers.compared(shown))
-    assert "n is too small to see a difference of 1 point" in found
-    assert f"about {Power(200, 7 / 202).needed(0.01):,}" in found
+    assert "n is too small to see a difference of 1 point in 1 of 1 comparisons" in found
+    assert found.endswith(f" | {Power(200, 7 / 202).needed(0.01):,}")
 
 
 def test_scores_of_other_scorer_versions_are_not_compared() -> None:
@@ -148,6 +159,19 @@ def test_graded_scores_are_compared_item_by_item() -> None:
     (accuracy,) = (one for one in found.comparisons if one.number == "accuracy")
     assert accuracy.verdict == "worse"
     assert accuracy.change.value == pytest.approx(-0.1)
+
+
+def test_the_difference_asked_about_decides_the_verdict_and_how_many_it_takes() -> None:
+    right = [True] * 380 + [False] * 20
+    new = [False] * 20 + right[20:]
+    runs = [[scored(SMALL, items(side))] for side in (right, new)]
+    found = {
+        points: next(c for c in compare(*runs, points=points).comparisons if "acc" in c.number)
+        for points in (0.01, 0.03, 0.1)
+    }
+    assert [one.verdict for one in found.values()] == ["worse", "undecided", "same"]
+    needed = Power(400, 21 / 402).needed
+    assert [one.needed for one in found.values()] == [needed(0.01), needed(0.03), None]
 
 
 def test_power_of_paired_items_is_that_of_simulations() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.cli import main
+from bench.cli import COMMANDS, main
 from bench.record import Record, append, read
 from export.targets import TARGETS
 from tests.bench.made import MakeArtifact
@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "llama_cpp", "matplotlib", "scipy")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["list", "--json"]])
+HELP = [["--help"], *([command, "--help"] for command in COMMANDS)]
+
+
+@pytest.mark.parametrize("arguments", [*HELP, ["list"], ["list", "--json"]])
 def test_help_and_list_import_no_heavy_library(arguments: list[str]) -> None:
     program = (
         "import sys\n"

@@ -46,8 +46,24 @@ def test_without_a_budget_there_is_none(tmp_path: Path) -> None:
         assert group is None
 
 
+def test_in_version_1_a_group_is_made_inside_ours(tmp_path: Path) -> None:
+    root, own = cgroups(tmp_path, "")
+    (root / "memory" / "shell").mkdir(parents=True)
+    own.write_text("5:cpu,cpuacct:/\n4:memory:/shell\n0::/user/shell\n")
+    with memory_group(10**9, root, own) as group:
+        assert group is not None
+        assert group.path.parent == root / "memory" / "shell"
+        assert (group.path / "memory.limit_in_bytes").read_text() == "1000000000"
+        assert (group.path / "memory.memsw.limit_in_bytes").read_text() == "1000000000"
+        assert not group.exceeded()
+        (group.path / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 1\n")
+        (group.path / "memory.max_usage_in_bytes").write_text("999999488\n")
+        assert group.exceeded()
+        assert group.peak_bytes() == 999999488
+
+
 @pytest.mark.parametrize("own", ["4:memory:/x\n", ""])
-def test_where_cgroups_are_of_the_first_version_there_is_none(tmp_path: Path, own: str) -> None:
+def test_where_no_group_is_ours_there_is_none(tmp_path: Path, own: str) -> None:
     root, file = cgroups(tmp_path, "memory")
     file.write_text(own)
     with memory_group(10**9, root, file) as group:

@@ -1,20 +1,20 @@
 """Each job has its own process; whatever becomes of that process, there is a record."""
 
-import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from bench.jobs.limits import choose_cpus
+from bench.jobs.limits import choose_cpus, memory_group
 from bench.jobs.plan import Job
-from bench.jobs.processes import run_job
+from bench.jobs.processes import run_job, variables
 from bench.machine.profiles import PROFILES, Profile
 from tests.bench.made import ENVIRONMENT, MakeJob
 
@@ -90,21 +90,40 @@ def test_without_a_profile_nothing_holds_a_job(make_job: MakeJob) -> None:
     assert (outcome.held_by, outcome.fits, outcome.budget_bytes) == (None, None, None)
 
 
+DRIVER = """
+import os
+from types import SimpleNamespace
+
+NVML_CLOCK_SM = 1
+
+class NVMLError(Exception):
+    pass
+
+def nvmlInit(): pass
+def nvmlShutdown(): pass
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetClockInfo(handle, clock): raise NVMLError
+def nvmlDeviceGetCurrentClocksThrottleReasons(handle): raise NVMLError
+def nvmlDeviceGetComputeRunningProcesses(handle):
+    return [SimpleNamespace(pid={process}, usedGpuMemory={mebibytes} << 20)]
+"""
+
+
 @pytest.mark.parametrize(
-    ("told", "fits"), [("$PPID, 90 MiB", True), ("$PPID, 300 MiB", False), ("1, 90 MiB", None)]
+    ("process", "mebibytes", "fits"),
+    [("os.getpid()", 90, True), ("os.getpid()", 300, False), ("1", 90, None)],
 )
 def test_on_a_gpu_its_memory_decides(
     make_job: MakeJob,
     profile: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    told: str,
+    process: str,
+    mebibytes: int,
     fits: bool | None,
 ) -> None:
-    driver = tmp_path / "nvidia-smi"
-    driver.write_text(f'#!/bin/sh\necho "{told}"\n')
-    driver.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "pynvml.py").write_text(DRIVER.format(process=process, mebibytes=mebibytes))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     job = make_job({"image": {"bytes": 400_000_000}}, repeats=1)
     job = replace(job, case=replace(job.case, profile=profile, device="cuda"))
     outcome = run_job(job, 60, ENVIRONMENT).outcome
@@ -112,17 +131,31 @@ def test_on_a_gpu_its_memory_decides(
     assert len(outcome.timings) == 1
 
 
-def test_a_job_beyond_its_budget_is_stopped_with_its_peak(make_job: MakeJob, profile: str) -> None:
+@pytest.fixture(params=["cgroup", "watchdog"])
+def holder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What holds a job here: what the system has, or what stands in for it."""
+    with memory_group(10**9) as group:
+        if group is None and request.param == "cgroup":
+            pytest.skip("no cgroup can be made here")
+    if request.param == "watchdog":
+        monkeypatch.setattr("bench.jobs.processes.memory_group", lambda budget: nullcontext(None))
+    return str(request.param)
+
+
+def test_a_job_beyond_its_budget_is_stopped_with_its_peak(
+    make_job: MakeJob, profile: str, holder: str
+) -> None:
     job = on(make_job({"image": {"bytes": 400_000_000, "delay_s": 20}}, repeats=1), profile)
     record = run_job(job, 60, ENVIRONMENT)
     assert (record.status, record.outcome.fits) == ("failed", False)
-    assert record.outcome.held_by in ("cgroup", "watchdog")
+    assert record.outcome.held_by == holder
     assert re.search(
         r"^does not fit: stopped at \d+ MB of a budget of 200 MB$", record.reason or ""
     )
     (memory,) = record.outcome.memory
     assert memory.peak_bytes is not None
-    assert memory.peak_bytes > 200_000_000
+    # A kernel stops it just before, a watchdog finds it beyond.
+    assert memory.peak_bytes > 199_000_000
     assert record.wall_s is not None
     assert record.wall_s < 10
 
@@ -197,6 +230,17 @@ FAILURES = [
 ]
 
 
+def test_an_abort_inside_llama_cpp_becomes_a_record_with_what_it_asserted(
+    make_job: MakeJob,
+) -> None:
+    pytest.importorskip("llama_cpp")
+    aborting = make_job({"prefill": {"ggml_assert": "GGML_ASSERT(n_tokens > 0) failed"}}, repeats=1)
+    record = run_job(aborting, 60, ENVIRONMENT)
+    assert record.status == "failed"
+    assert "killed by SIGABRT (it aborted itself)" in (record.reason or "")
+    assert "fake.cpp:1: GGML_ASSERT(n_tokens > 0) failed" in (record.reason or "")
+
+
 @pytest.mark.parametrize(("script", "reason"), FAILURES)
 def test_a_failure_becomes_a_record_with_its_reason(
     make_job: MakeJob, script: dict[str, Any], reason: str
@@ -216,3 +260,9 @@ def test_a_hanging_job_is_stopped_and_recorded(make_job: MakeJob) -> None:
     )
     assert record.wall_s is not None
     assert record.wall_s < 20
+
+
+def test_offline_holds_for_libraries_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert variables(1, offline=True)["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in variables(1)

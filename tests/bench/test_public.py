@@ -57,7 +57,7 @@ def jsonl(tmp_path: Path) -> Write:
 
 
 def opened(name: str, folder: Path) -> Deck:
-    return deck(name, Options(data=str(folder)), offline=True)
+    return deck(name, Options(data=str(folder)))
 
 
 def row(**changes: Any) -> Row:
@@ -154,9 +154,9 @@ def test_folders_without_rows_are_refused(tmp_path: Path, jsonl: Write) -> None:
         opened("chartqa", broken)
 
 
-def test_the_hub_is_not_reached_offline() -> None:
+def test_the_hub_is_not_reached_where_the_environment_says_so() -> None:
     with pytest.raises(UserError, match=r"cannot be fetched.*--data DIR"):
-        deck("chartqa", Options(), offline=True)
+        deck("chartqa", Options())
 
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -215,10 +215,36 @@ def test_letters_beyond_the_options_are_refused(parquet: Write) -> None:
         opened("ai2d", parquet(rows)).question(0)
 
 
+def test_an_answer_of_several_letters_is_no_letter(parquet: Write) -> None:
+    rows = [{**ROWS["ai2d"][0], "answer": "AB"}]
+    with pytest.raises(Unusable, match=r"expected a letter up to D.*found 'AB'"):
+        opened("ai2d", parquet(rows)).question(0)
+
+
+def test_a_choice_without_options_is_refused(parquet: Write) -> None:
+    rows = [{**ROWS["mmbench"][0], "A": "nan", "B": "nan", "C": "nan"}]
+    with pytest.raises(Unusable, match=r"column 'A': expected an option, found 'nan'"):
+        opened("mmbench", parquet(rows, split="dev")).question(0)
+
+
+def test_rows_with_one_id_stay_two_items(parquet: Write) -> None:
+    found = opened("pope", parquet([ROWS["pope"][0], ROWS["pope"][0]]))
+    assert [found.question(n).id for n in (0, 1)] == ["0#0", "0#1"]
+
+
+def test_rows_that_name_no_picture_share_none(parquet: Write) -> None:
+    rows = [{**row, "image_source": None} for row in ROWS["pope"]]
+    assert opened("pope", parquet([*rows, ROWS["pope"][0]])).pictures == [
+        "0",
+        "1",
+        "COCO_val2014_1",
+    ]
+
+
 def test_tables_keep_their_rows_places_over_several_files(jsonl: Write) -> None:
     jsonl([row(), row()], "a.jsonl")
     folder = jsonl([row(question="last?")], "b.jsonl")
-    table = Table(Place("d", None, "test", None, folder, True), ("question",))
+    table = Table(Place("d", None, "test", None, folder), ("question",))
     assert (len(table), table.column("question")[2]) == (3, "last?")
     assert table.where(2, "question").endswith("b.jsonl, row 1, column 'question'")
 

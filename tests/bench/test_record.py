@@ -2,12 +2,14 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.record import Record, append, parse, read
+from bench.record import Item, Outcome, Record, append, parse, read
 from export.errors import UserError
 
 
@@ -36,15 +38,54 @@ def test_damaged_lines_are_told_by_number_and_the_rest_is_read(
         6: json.dumps(value | {"status": "fine"}),
         7: json.dumps({key: value[key] for key in value if key != "case"}),
         8: json.dumps(value | {"wall_s": "long"}),
+        9: whole.replace("Imaginary", "Imagin\udc80ry"),
     }
-    path.write_text("\n".join([whole, *lines.values(), "", whole]) + "\n")
+    text = "\n".join([whole, *lines.values(), "", whole]) + "\n"
+    path.write_bytes(text.encode(errors="surrogateescape"))
     found, damages = read([path])
     assert found == [records[0], records[0]]
     assert [damage.line for damage in damages] == list(lines)
     reasons = " ".join(str(damage) for damage in damages)
     newer = "has schema 99, this is for 1; update PocketVLM"
-    for part in ("run.jsonl:2:", newer, "'surplus'", "'fine'", "case: missing", "wall_s"):
+    parts = ("run.jsonl:2:", newer, "'surplus'", "'fine'", "case: missing", "wall_s", "not UTF-8")
+    for part in parts:
         assert part in reasons
+
+
+def test_an_answer_may_hold_any_character(tmp_path: Path, records: list[Record]) -> None:
+    path = tmp_path / "run.jsonl"
+    items = (Item("0/0", "a\u2028b\x85c\nd\x1e\ud800", False),)
+    record = replace(records[0], outcome=Outcome(items=items))
+    append(path, record)
+    append(path, record)
+    assert read([path]) == ([record, record], [])
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from bench.record import append, read
+from export.errors import UserError
+path = Path(sys.argv[1])
+(record,), _ = read([path])
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, resource.RLIM_INFINITY))
+try:
+    append(path, record)
+except UserError as error:
+    sys.stdout.write(str(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit stands in for a full disk")
+def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, records: list[Record]) -> None:
+    path = tmp_path / "run.jsonl"
+    append(path, records[0])
+    before = path.read_bytes()
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert "cannot be written (File too large); its records so far are whole" in done.stdout
+    assert path.read_bytes() == before
 
 
 def test_a_missing_run_is_a_users_error(tmp_path: Path) -> None:
@@ -64,4 +105,4 @@ def test_absent_is_none_and_never_zero(records: list[Record]) -> None:
     from dataclasses import asdict
 
     assert line in json.dumps(asdict(record))
-    assert parse(json.dumps(asdict(record))).wall_s is None
+    assert parse(json.dumps(asdict(record)).encode()).wall_s is None

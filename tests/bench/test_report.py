@@ -4,8 +4,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from bench.record import Damage, Outcome, Record
+from bench.record import Damage, Options, Outcome, Record
 from bench.reporting.report import Figure, report
+from bench.reporting.reproduce import flags
 from bench.reporting.summary import names, rows
 from tests.bench.made import phases
 
@@ -73,11 +74,18 @@ def test_records_of_several_machines_are_said_to_be(records: list[Record]) -> No
     assert "2 different machines or software versions" in report([*records, *other])
 
 
-def test_noise_is_named_with_its_jobs(records: list[Record]) -> None:
-    noisy = [replace(r, noise=("the clock fell",)) for r in records[:4]]
+def test_noise_is_told_first_and_put_together_with_its_jobs(records: list[Record]) -> None:
+    notes = [f"others used {used} CPUs meanwhile" for used in ("1.5", "1.1", "1.1", "2")]
+    noisy = [replace(r, noise=(note,)) for r, note in zip(records[:4], notes, strict=True)]
     found = report([*noisy, *records[4:]])
-    assert "## What disturbed the measurement" in found
-    assert "and 2 more" in found
+    assert "4 of the 13 measured jobs ran disturbed" in found.partition("## tiny-smolvlm")[0]
+    (line,) = (line for line in found.splitlines() if "CPUs meanwhile" in line)
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+        "others used 1.1 to 2 CPUs meanwhile",
+        "tiny-smolvlm checkpoint on reference: latency, rounds 1 and 2; "
+        "tiny-smolvlm onnx int8 on onnxruntime: latency, rounds 1 and 2",
+        "4",
+    ]
 
 
 def test_a_profile_says_whether_it_fits_with_the_peak(records: list[Record]) -> None:
@@ -161,3 +169,8 @@ def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
     ]
     table = report(alternate).split("### Speed side by side")[1].split("###")[0]
     assert table.count(" yes |") == 2
+
+
+def test_the_command_to_measure_again_names_no_real_folder() -> None:
+    options = Options(data="/home/somebody/rows", reuse=False, shard="1/2")
+    assert flags(options) == ["--shard 1/2", "--data DIR", "--no-reuse"]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 FLAGS = ["--runtime", "fake", "--task", "latency", "--repeats", "1", "--no-ceilings"]
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bench", "run", *arguments, *FLAGS]
+def start(*arguments: str, flags: Sequence[str] = FLAGS) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench", "run", *arguments, *flags]
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
 
@@ -71,6 +71,31 @@ def test_a_run_that_was_broken_off_is_continued(tmp_path: Path, slow: str, numbe
 
     assert main(["run", slow, "--rounds", "3", "-o", str(run), "--resume", *FLAGS]) == 0
     assert [record.case.round for record in records(run)] == [0, 1, 2]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
+def test_a_killed_evaluation_goes_on_and_scores_no_item_twice(
+    tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    run = tmp_path / "run.jsonl"
+    folder = str(make_artifact(script={"prefill": {"delay_s": 0.05}}))
+    ask = ["--runtime", "fake", "--task", "easy-vqa", "--limit", "40", "-o", str(run)]
+    process = start(folder, flags=ask)
+    wait_for(lambda: any(f.read_bytes().count(b"\n") > 2 for f in tmp_path.glob("*.items")))
+    process.kill()
+    process.communicate(timeout=20)
+    (journal,) = tmp_path.glob("*.items")
+    answered = [json.loads(line)["id"] for line in journal.read_bytes().splitlines()[:-1]]
+    assert records(run) == []
+
+    assert main(["run", folder, *ask, "--resume"]) == 0
+    (record,) = records(run)
+    ids = [item.id for item in record.outcome.items]
+    assert len(ids) == len(set(ids)) == 40
+    assert ids[: len(answered)] == answered
+    assert record.outcome.evaluation is not None
+    assert record.outcome.evaluation.asked <= 40 - len(answered)
+    assert list(tmp_path.glob("*.items")) == []
 
 
 def test_a_full_disk_keeps_what_was_measured(make_artifact: MakeArtifact) -> None:

@@ -208,6 +208,7 @@ def test_exact_answers_ignore_case_and_white_space() -> None:
 def test_short_answers_are_letters_only_where_a_letter_is_right() -> None:
     score = SCORERS["short"].score
     assert (score("B.", Gold(("B",))), score("Both", Gold(("B",)))) == (1.0, 0.0)
+    assert (score("AB", Gold(("AB",))), score("A", Gold(("AB",)))) == (1.0, 0.0)
     assert (score("Downhill.", Gold(("downhill",))), score("2", Gold(("3",)))) == (1.0, 0.0)
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from bench.cli import parser
 from bench.jobs.journal import Journal
+from bench.jobs.plan import Job
 from bench.jobs.processes import run_job
-from bench.record import BadItem, Item, Options
+from bench.jobs.subjects import source
+from bench.record import BadItem, Case, Item, Options
 from bench.scorers import SCORERS
 from bench.tasks import TASKS, easy_vqa, generated
 from bench.tasks.deck import QUESTIONS_PER_IMAGE, chosen, sample
@@ -21,9 +23,11 @@ from bench.tasks.fidelity import compare
 from bench.tasks.latency import ids, image
 from bench.tasks.scenes import GENERATORS
 from export.errors import UserError
+from export.families.inputs import Task as ModelTask
+from export.families.inputs import Templates
 from runtimes.base import Request
 from runtimes.fake import FakeSession
-from tests.bench.made import ENVIRONMENT, IMAGE_TOKEN_ID, VLM, MakeJob
+from tests.bench.made import ENVIRONMENT, IMAGE_TOKEN_ID, VLM, MakeArtifact, MakeJob
 
 MADE = [f"{number}.png" for number in range(50) for _ in range(9)]
 
@@ -143,6 +147,31 @@ def test_made_tasks_ask_what_their_scenes_hold(name: str) -> None:
     assert f"version {GENERATORS[name].version}, seed 5" in deck.source
 
 
+@pytest.mark.parametrize(("name", "model_task"), [("boxes", "detect"), ("points", "point")])
+def test_models_that_find_places_are_asked_by_their_own_task(
+    name: str, model_task: str, make_artifact: MakeArtifact
+) -> None:
+    deck = generated.deck(name)
+    asked = [deck.question(n) for n in sample(deck.pictures, 3, 0)]
+    boxes = {question.subject: question.turns[0].gold.places[0] for question in asked}
+    assert len(boxes) == 3
+    wrong = asked[0].subject
+    boxes[wrong] = (0.0, 0.0, 0.001, 0.001)
+    places = boxes
+    if name == "points":
+        places = {k: ((b[0] + b[2]) / 2, (b[1] + b[3]) / 2) for k, b in boxes.items()}
+    task = ModelTask((0,), "", "{question}", (0,), name, 1, ("image", "question"))  # type: ignore[arg-type]
+    prompt = Templates((0,), IMAGE_TOKEN_ID, 4, {model_task: task})
+    folder = make_artifact(script={"places": {k: [p] for k, p in places.items()}}, prompt=prompt)
+    case = Case(source(str(folder)).subject, "fake", "cpu", 1, name, Options(limit=3), 0)
+    record = run_job(Job(case, str(folder), None), 60, ENVIRONMENT)
+    assert record.reason is None
+    for item, question in zip(record.outcome.items, asked, strict=True):
+        assert item.correct == (question.subject != wrong), question.subject
+        expected = 1.0 if item.correct else 0.0
+        assert item.value == pytest.approx(expected, abs=0.03)
+
+
 def test_every_made_task_has_a_generator() -> None:
     assert (
         set(generated.KINDS)
@@ -197,4 +226,4 @@ def test_every_task_has_its_code() -> None:
 
 def test_a_task_without_questions_lends_none_to_fidelity() -> None:
     with pytest.raises(UserError, match="unknown task with questions 'latency'"):
-        deck_of("latency", Options(), False)
+        deck_of("latency", Options())

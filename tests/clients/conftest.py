@@ -1,9 +1,13 @@
 """Clients that are not ours. Where one is not installed its tests are skipped, but never in CI."""
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,6 +21,7 @@ from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.base import Request
 
+HERE = Path(__file__).parent
 Export = Callable[[Model, str, str], Artifact]
 
 
@@ -26,6 +31,31 @@ def lacking(what: str, remedy: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"{reason}; in CI it has to be")
     pytest.skip(reason)
+
+
+def expect_node() -> None:
+    """Node.js and transformers.js are installed."""
+    if shutil.which("node") is None:
+        lacking("Node.js", "version 20 or newer, https://nodejs.org")
+    if not (HERE / "node_modules" / "@huggingface" / "transformers").is_dir():
+        lacking("transformers.js", "make clients")
+
+
+def expect_genai() -> None:
+    """onnxruntime-genai is installed."""
+    if find_spec("onnxruntime_genai") is None:
+        lacking("onnxruntime-genai", "pip install 'pocket-vlm[peers]'")
+
+
+def node(script: str, jobs: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:
+    """What a script of this folder prints of each job, run in Node.js; `folder` is for the jobs."""
+    expect_node()
+    file = folder / "jobs.json"
+    file.write_text(json.dumps(jobs))
+    command = ["node", str(HERE / script), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line[:1] in ("{", "[")]
 
 
 def greedy(runtime: str, subject: Artifact | Model, request: Request) -> list[int | None]:
@@ -40,10 +70,14 @@ def greedy(runtime: str, subject: Artifact | Model, request: Request) -> list[in
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
     """Makes artifacts of the ONNX target, by model, recipe and layout."""
     folder = tmp_path_factory.mktemp("artifacts")
+    made: dict[Path, Artifact] = {}
 
     def make(model: Model, recipe: str, layout: str) -> Artifact:
         out = folder / f"{model.name}-{recipe}-{layout}"
-        return build(model, Order("onnx", RECIPES[recipe], layout), out, targets=TARGETS)
+        if out not in made:
+            order = Order("onnx", RECIPES[recipe], layout)
+            made[out] = build(model, order, out, targets=TARGETS)
+        return made[out]
 
     return make
 
@@ -63,12 +97,20 @@ def picture_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Image.Im
 
 @pytest.fixture(scope="session")
 def cutting_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """tiny-smolvlm as if its images were cut: twice as long an edge."""
+    """tiny-smolvlm as a SmolVLM2 whose images may be twice as long, so that they are cut."""
     checkpoint = open_model("tiny-smolvlm").folder
     assert checkpoint is not None
     folder = tmp_path_factory.mktemp("checkpoints") / "cutting"
     shutil.copytree(checkpoint, folder)
-    path = folder / "preprocessor_config.json"
-    text = path.read_text().replace('"longest_edge": 64\n  }\n}', '"longest_edge": 128\n  }\n}')
-    path.write_text(text)
+    changed(folder / "config.json", {"model_type": "smolvlm"})
+    changed(folder / "preprocessor_config.json", {"size": {"longest_edge": 128}})
     return open_model(str(folder))
+
+
+def changed(file: Path, values: Mapping[str, Any]) -> None:
+    """Writes other values into a JSON file; those of objects in it are joined."""
+    content = json.loads(file.read_text())
+    for key, value in values.items():
+        inner = isinstance(content.get(key), dict) and isinstance(value, dict)
+        content[key] = {**content[key], **value} if inner else value
+    file.write_text(json.dumps(content))

@@ -1,9 +1,7 @@
 """onnxruntime-genai opens artifacts of its layout and answers as the checkpoint does."""
 
-import json
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.conftest import Export, greedy, lacking
+from clients.conftest import Export, changed, expect_genai, greedy
 from export.artifact import Artifact
 from export.model import Model
 from export.registry import open_model
@@ -28,8 +26,7 @@ Save = Callable[[Image.Image], Path]
 
 @pytest.fixture(scope="session")
 def og() -> Any:
-    if find_spec("onnxruntime_genai") is None:
-        lacking("onnxruntime-genai", "pip install 'pocket-vlm[peers]'")
+    expect_genai()
     import onnxruntime_genai
 
     return onnxruntime_genai
@@ -75,14 +72,9 @@ def gemma_of_256_tokens(folder: Path) -> Model:
     checkpoint = open_model("tiny-gemma3").folder
     assert checkpoint is not None
     shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    config = json.loads((folder / "config.json").read_text())
-    config["mm_tokens_per_image"] = 256
-    config["vision_config"]["image_size"] = 128
-    config["text_config"]["max_position_embeddings"] = 1024
-    preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
-    preprocessor["size"] = {"height": 128, "width": 128}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    sizes = {"vision_config": {"image_size": 128}, "text_config": {"max_position_embeddings": 1024}}
+    changed(folder / "config.json", {"mm_tokens_per_image": 256, **sizes})
+    changed(folder / "preprocessor_config.json", {"size": {"height": 128, "width": 128}})
     return open_model(str(folder), weights="synthetic")
 
 

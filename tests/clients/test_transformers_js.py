@@ -1,9 +1,5 @@
 """transformers.js, in Node, opens artifacts of its layout and answers as the checkpoint does."""
 
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clients.conftest import Export, greedy, lacking
+from clients.conftest import Export, greedy, node
 from export.artifact import Artifact
 from export.model import Model
 from export.registry import open_model
@@ -20,7 +16,6 @@ from runtimes.base import Request
 from runtimes.prepare import preparer_of
 from runtimes.probes import probes
 
-HERE = Path(__file__).parent
 # Pictures in the size that each tower sees, so that no client has to resize them.
 EDGES = {"tiny-smolvlm": 64, "tiny-gemma3": 64, "tiny-qwen2.5-vl": 112}
 RECIPES = ("int8", "int4")
@@ -66,10 +61,6 @@ def answers(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Answers:
     """What transformers.js said, by model, recipe and request; one process for all."""
-    if shutil.which("node") is None:
-        lacking("Node.js", "version 20 or newer, https://nodejs.org")
-    if not (HERE / "node_modules" / "@huggingface" / "transformers").is_dir():
-        lacking("transformers.js", "make clients")
     jobs, keys = [], []
     for (name, recipe), artifact in artifacts.items():
         asked = {"cut": CUT} if name == "cutting" else requests(name)
@@ -83,18 +74,7 @@ def answers(
                     "max_tokens": request.max_tokens,
                 }
             )
-    file = tmp_path_factory.mktemp("jobs") / "jobs.json"
-    file.write_text(json.dumps(jobs))
-    done = subprocess.run(
-        ["node", str(HERE / "ask.mjs"), str(file)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "NODE_NO_WARNINGS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    found = node("ask.mjs", jobs, tmp_path_factory.mktemp("jobs"))
     return dict(zip(keys, found, strict=True))
 
 

@@ -112,6 +112,12 @@ def move_weights_out(folder: Path) -> None:
     (folder / WEIGHTS).symlink_to(outside)
 
 
+def link_shard_out(places: dict[str, str], folder: Path) -> None:
+    shard = folder / places[NORM]
+    shard.rename(folder.parent / shard.name)
+    shard.symlink_to(f"../{shard.name}")
+
+
 def twice(places: dict[str, str], folder: Path) -> None:
     """The same tensor in both shards."""
     values = tensors(CONFIG)
@@ -175,6 +181,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
         "'../model.safetensors', which is not a plain path inside",
     ),
     "shard elsewhere": (index(lambda p, _: p.update({NORM: "/etc/passwd"})), "'/etc/passwd'"),
+    "shard linked out": (index(link_shard_out), "links out of the folder"),
     "shard missing": (index(lambda p, _: p.update({NORM: "more.safetensors"})), "is not there"),
     "index without a tensor": (index(lambda p, _: p.pop(NORM)), "does not agree with model-0000"),
     "index with a tensor more": (
@@ -231,7 +238,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "other image token": (config(image_token_id=397), "has id 398 for <image>"),
     "tokenizer too large": (config(text_config__vocab_size=399), "has id 399"),
 }
-LATE = {"stored as F64", "not finite"}
+LATE = {"not finite"}
 """Found when values are read, not when the model is opened."""
 
 

@@ -1,6 +1,5 @@
 """Gemma 3 in torch and in ONNX Runtime computes what transformers computes."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,6 @@ from export import network
 from export.artifact import Artifact
 from export.count import decoder_counts, vision_counts
 from export.model import Model
-from export.onnx.write import write
-from export.quantize.recipe import RECIPES
 from export.run import Run, resident
 from runtimes.session import number_images, place_features
 
@@ -200,18 +197,3 @@ def test_graphs_are_fused(recipe: str, tmp_path: Path) -> None:
     assert kinds.count("SimplifiedLayerNormalization") == 4 * layers + 1
     assert kinds.count("Where") == 2  # one bias for the local layers, one for the global ones
     assert kinds.count("Split") == 2 * layers
-
-
-@pytest.mark.parametrize("recipe", RELATIVE)
-def test_a_tied_head_is_counted_as_one_parameter_but_written_twice(
-    recipe: str, tmp_path: Path
-) -> None:
-    model = tiny_model(hf_model("named layer types"))
-    made = write(model, RECIPES[recipe], tmp_path, "native").quantization
-    parameters = sum(math.prod(shape) for shape in model.weights.shapes().values())
-    assert sum(share.parameters for share in made.components.values()) == parameters
-    assert sum(made.types.values()) == parameters
-    table = model.vlm.text.vocab * model.vlm.text.hidden
-    share = made.components["embedding"]
-    assert share.parameters == table
-    assert share.weight_bytes >= 2 * table * int(recipe.strip("fpint")) // 8

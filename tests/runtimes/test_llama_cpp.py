@@ -23,6 +23,7 @@ from runtimes import RUNTIMES
 from runtimes.base import Event, Request, Session
 from runtimes.image import Pixels, pixels
 from runtimes.llama_cpp_ import LlamaBackend
+from runtimes.llama_cpp_files import checked_decoder
 
 pytest.importorskip("llama_cpp")
 
@@ -145,29 +146,61 @@ def test_prompts_longer_than_a_batch_give_the_same_logits(tmp_path: Path) -> Non
     from runtimes.llama_cpp_decoder import LlamaDecoder
 
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "fp32", tmp_path)
-    path = tmp_path / artifact.manifest.components["decoder"][0]
-    whole, parts = (LlamaDecoder(path, 1, 256, cache_bits=32, batch=size) for size in (256, 16))
+    file, vlm = checked_decoder(artifact), artifact.manifest.vlm
+    whole, parts = (
+        LlamaDecoder(file, vlm, 1, 256, cache_bits=32, batch=size) for size in (256, 16)
+    )
     ids = np.array([1, *[IMAGE_TOKEN] * 50, *range(3, 40)])
     features = np.random.default_rng(0).standard_normal((50, 64), np.float32)
-    wanted = whole.extend(ids, features, IMAGE_TOKEN, 0)
-    assert error(parts.extend(ids, features, IMAGE_TOKEN, 0), wanted) <= 1e-5
+    wanted = whole.extend(ids, features, 0)
+    assert error(parts.extend(ids, features, 0), wanted) <= 1e-5
 
 
-RUNS = {
-    "text": ([1, 2, 3], [(0, 3, False)]),
-    "image first": ([9, 9, 1], [(0, 2, True), (2, 3, False)]),
-    "between": ([1, 9, 9, 2, 3], [(0, 1, False), (1, 3, True), (3, 5, False)]),
-    "image only": ([9], [(0, 1, True)]),
+CAUSAL = tiny_model(hf_model("grouped heads")).vlm.text
+TOGETHER = replace(CAUSAL, image_attention="bidirectional")
+PREFIX = replace(CAUSAL, prefix=4)
+# ids (9 is an image's), positions before them, decoder -> start, stop, as rows, seeing each other
+SPANS = {
+    "text": ([1, 2, 3], 0, CAUSAL, [(0, 3, False, False)]),
+    "image first": ([9, 9, 1], 0, CAUSAL, [(0, 2, True, False), (2, 3, False, False)]),
+    "between": (
+        [1, 9, 9, 2, 3],
+        0,
+        CAUSAL,
+        [(0, 1, False, False), (1, 3, True, False), (3, 5, False, False)],
+    ),
+    "image only": ([9], 0, CAUSAL, [(0, 1, True, False)]),
+    "more than there are features": (
+        [9] * 5,
+        0,
+        CAUSAL,
+        [(0, 4, True, False), (4, 5, False, False)],
+    ),
+    "images that see ahead": (
+        [1, 9, 9, 2],
+        0,
+        TOGETHER,
+        [(0, 1, False, False), (1, 3, True, True), (3, 4, False, False)],
+    ),
+    "a prefix": ([1, 9, 9, 9, 2, 3], 0, PREFIX, [(0, 4, True, True), (4, 6, False, False)]),
+    "the rest of a prefix": ([9, 9, 2, 3], 2, PREFIX, [(0, 2, True, True), (2, 4, False, False)]),
+    "a place behind the prefix": (
+        [1, 9, 2],
+        4,
+        PREFIX,
+        [(0, 1, False, False), (1, 2, True, False), (2, 3, False, False)],
+    ),
+    "a prefix without image": ([1, 2, 3, 4, 5], 0, PREFIX, [(0, 5, False, False)]),
 }
 
 
-@pytest.mark.parametrize("case", RUNS)
-def test_runs_alternate_between_text_and_image(case: str) -> None:
-    from runtimes.llama_cpp_decoder import runs
+@pytest.mark.parametrize("case", SPANS)
+def test_positions_are_handed_over_in_spans_that_are_computed_alike(case: str) -> None:
+    from runtimes.llama_cpp_batch import Span, spans
 
-    ids, wanted = RUNS[case]
-    assert list(runs(np.array(ids), np.zeros((4, 2), np.float32), 9)) == wanted
-    assert list(runs(np.array(ids), None, 9)) == [(0, len(ids), False)]
+    ids, past, text, wanted = SPANS[case]
+    features = np.zeros((4, 2), np.float32) if 9 in ids else None
+    assert spans(np.array(ids), features, 9, past, text) == [Span(*span) for span in wanted]
 
 
 def test_a_recipe_with_smaller_images_is_followed(tmp_path: Path) -> None:
@@ -192,7 +225,7 @@ def test_an_answer_that_does_not_fit_the_context_is_refused(tmp_path: Path) -> N
 
 def test_another_device_is_refused(tmp_path: Path) -> None:
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "fp32", tmp_path)
-    with pytest.raises(UserError, match="cpu"):
+    with pytest.raises(UserError, match="sees no GPU"):
         RUNTIMES["llama_cpp"].open_session(artifact, threads=1, device="cuda")
 
 

@@ -18,8 +18,8 @@ from bench.cli import main as bench_main
 from export.__main__ import main as export_main
 from export.artifact import Artifact
 from export.errors import UserError
+from export.families.geometry import Overlap
 from export.families.moondream import MOONDREAM
-from export.families.spec import Overlap
 from export.model import Model
 from runtimes import onnxruntime_, reference
 from runtimes.base import Event, FloatArray, IntArray, Place, Request, Session

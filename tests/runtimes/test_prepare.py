@@ -9,8 +9,8 @@ from transformers import AutoTokenizer, Idefics3Processor
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from export.errors import UserError
+from export.families.geometry import Decoder, Projector, Tower, Vlm
 from export.families.smolvlm import SMOLVLM
-from export.families.spec import Decoder, Projector, Tower, Vlm
 from export.tokenizer import synthetic_tokenizer
 from runtimes.base import Request
 from runtimes.prepare import Preparer
@@ -202,6 +202,23 @@ def test_further_questions_about_the_same_images_reuse_their_pixels(preparer):
     assert again.images[0] is first.images[0]
     assert fresh.images[0] is not first.images[0]
     assert first.images_key == again.images_key == fresh.images_key
+
+
+def test_images_that_are_named_are_told_apart_by_their_names(preparer):
+    first = preparer(Request("one", ONE, images_key="a"))
+    again = preparer(Request("two", ONE, images_key="a"))
+    other = preparer(Request("two", ONE, images_key="b"))
+    fresh = preparer(Request("two", ONE, images_key="b", reuse=False))
+    assert again.images[0] is first.images[0]
+    assert other.images[0] is not first.images[0]
+    assert fresh.images[0] is not other.images[0]
+    keys = {
+        first.images_key,
+        again.images_key,
+        other.images_key,
+        preparer(Request("", ONE)).images_key,
+    }
+    assert len(keys) == 3
 
 
 def palette(colours: list[int]) -> Image.Image:

@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from tiny_models import IMAGE_TOKEN, QWEN_CASES, hf_model, tiny_artifact, tiny_model
+from tiny_models import hf_model, tiny_model
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers_inputs import greedy_of
 
 from export.__main__ import main
 from export.artifact import load_artifact
 from export.errors import UserError
+from export.families.inputs import Patches
 from export.families.qwen2_5_vl import QWEN2_5_VL
-from export.families.spec import Patches
-from export.model import Model
 from export.registry import open_model, read_numbers
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
@@ -143,40 +142,6 @@ def tokens(session: Session, request: Request) -> list[int]:
     return [event.token for event in session.generate(request) if event.token is not None]
 
 
-@pytest.mark.parametrize("case", QWEN_CASES)
-def test_greedy_tokens_are_those_of_transformers(case: str, tmp_path: Path) -> None:
-    hf = hf_model(case)
-    model = tiny_model(hf)
-    artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
-    sessions = [
-        RUNTIMES["reference"].open_session(model, threads=1),
-        RUNTIMES["onnxruntime"].open_session(artifact, threads=1),
-    ]
-    for images in ((), (noise(40, 40),), (noise(90, 9), noise(16, 60))):
-        for question in ("what is it?", "and what else is there to be seen?"):
-            request = Request(question, images, max_tokens=24)
-            wanted = generated(hf, model, request)
-            assert [tokens(session, request) for session in sessions] == [wanted, wanted]
-
-
-def generated(hf: PreTrainedModel, model: Model, request: Request) -> list[int]:
-    prepared = preparer_of(model)(request)
-    ids = torch.from_numpy(prepared.ids[None])
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if prepared.images:
-        cells = [image.cells for image in prepared.images if image.cells]
-        values = np.concatenate([image.values for image in prepared.images])
-        inputs["pixel_values"] = torch.from_numpy(values)
-        inputs["image_grid_thw"] = torch.tensor([[1, 2 * rows, 2 * cols] for rows, cols in cells])
-        inputs["mm_token_type_ids"] = (ids == IMAGE_TOKEN).int()
-    stop = list(model.vlm.stop_token_ids)
-    made = hf.generate(
-        **inputs, max_new_tokens=request.max_tokens, do_sample=False, eos_token_id=stop
-    )
-    found: list[int] = made[0, ids.shape[1] :].tolist()
-    return found
-
-
 Change = Callable[[Path], None]
 
 
@@ -201,7 +166,9 @@ def test_what_transformers_saves_is_exported_and_answers(tmp_path: Path) -> None
     assert artifact.manifest.proof["passed"] is True
     session = RUNTIMES["onnxruntime"].open_session(artifact, threads=1)
     request = Request("what is it?", (noise(40, 24),), max_tokens=8)
-    assert tokens(session, request) == generated(hf, tiny_model(hf), request)
+    prepared = preparer_of(model := tiny_model(hf))(request)
+    wanted = greedy_of(hf, model.vlm, prepared.ids, prepared.images, request.max_tokens)
+    assert tokens(session, request) == list(wanted)
 
 
 def test_a_prompt_is_spelled_out() -> None:

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 from llama_cpp import llama_cpp as llama
 
+from runtimes.llama_cpp_decoder import silence
+
 PACKAGE = "llama-cpp-python"
 WANTED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
 RUN = Path(__file__).with_name("run_converter.py")
-SILENT = llama.llama_log_callback(lambda level, text, data: None)  # llama.cpp keeps its address
 
 
 def converter_source(cache: pytest.Cache) -> Path:
@@ -82,11 +83,16 @@ class Converter:
         self._process.communicate()
 
 
-def quantize(path: Path, out: Path, file_type: int, output_type: int | None = None) -> None:
-    """llama-quantize --pure with one thread; `output_type` is the ggml type of output.weight."""
-    llama.llama_log_set(SILENT, ctypes.c_void_p())
+def quantize(
+    path: Path, out: Path, file_type: int, output_type: int | None = None, *, pure: bool = True
+) -> None:
+    """llama-quantize with one thread; `output_type` is the ggml type of output.weight.
+
+    pure: all tensors get the one type of `file_type`, else the mixture that it names.
+    """
+    silence()
     settings = llama.llama_model_quantize_default_params()
-    settings.nthread, settings.ftype, settings.pure = 1, file_type, True
+    settings.nthread, settings.ftype, settings.pure = 1, file_type, pure
     if output_type is not None:
         settings.output_tensor_type = output_type
     failed = llama.llama_model_quantize(os.fsencode(path), os.fsencode(out), ctypes.byref(settings))

@@ -119,6 +119,11 @@ GEMMA3_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 GEMMA3_TEXT_CASES: Mapping[str, dict[str, Any]] = {
     "text alone": {"rope_scaling": None, "num_key_value_heads": 1, "query_pre_attn_scalar": 16},
     "text alone, a window of 5": {"sliding_window": 5, "num_hidden_layers": 3},
+    "text alone, every other layer local": {
+        "num_hidden_layers": 4,
+        "sliding_window_pattern": 2,
+        "query_pre_attn_scalar": 16,
+    },
 }
 
 # Qwen2.5-VL: changes to the text model and to the tower.

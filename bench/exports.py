@@ -1,0 +1,122 @@
+"""What exports take: time and peak memory, also as seen from outside, kept line by line.
+
+`python -m bench.exports qwen2.5-vl-3b --weights synthetic --target onnx --recipe int4` passes all
+arguments on to `python -m export`, in a process of its own whose artifact is thrown away; it adds a
+line to results/exports.jsonl and writes the table of all lines to results/EXPORTS.md. NOT aware of
+how artifacts are made.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.machine.environment import environment, load
+from bench.reporting.format import megabytes, significant, table
+
+ROWS = Path("results/exports.jsonl")
+PACKAGES = ("numpy", "onnx-ir", "onnxruntime", "torch", "gguf")
+# What an export tells of itself (export/summary.py) and is kept here.
+KEPT = (
+    *("model", "synthetic", "target", "recipe", "layout", "total_bytes", "bits_per_weight"),
+    *("writing_peak_bytes", "peak_bytes", "seconds", "proof"),
+)
+HEADER = (
+    *("model", "weights", "as", "artifact", "bits per weight", "peak memory", "from outside"),
+    *("with the proof", "time", "CPU time", "of others", "read from disk"),
+)
+BLOCK_BYTES = 512
+"""Of getrusage's count of blocks read."""
+
+Row = Mapping[str, Any]
+
+
+def export(arguments: Sequence[str]) -> tuple[int, Row]:
+    """Run one export: its exit code, and what it said of itself beside what the system says.
+
+    `outside` has wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included),
+    disk_read_bytes (0 where the checkpoint was in the system's page cache) and others_cpu_s, what
+    the machine did meanwhile for others (None where the system does not tell). Call it from a small
+    process: Linux begins the child's largest resident set with the caller's at that moment.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        out, said = Path(place) / "artifact", Path(place) / "said.json"
+        command = [sys.executable, "-m", "export", *arguments, "--json", "--out", str(out)]
+        busy, begun = load().busy_s, time.perf_counter()
+        with said.open("wb") as file, subprocess.Popen(command, stdout=file) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            wall_s = time.perf_counter() - begun
+            after = load().busy_s
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            return process.returncode, {}
+        facts = json.loads(said.read_text())
+    unit = 1 if sys.platform == "darwin" else 1024
+    cpu_s = usage.ru_utime + usage.ru_stime
+    others_s = None if busy is None or after is None else max(0.0, after - busy - cpu_s)
+    outside = {
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "others_cpu_s": others_s,
+        "peak_bytes": usage.ru_maxrss * unit,
+        "disk_read_bytes": usage.ru_inblock * BLOCK_BYTES,
+    }
+    row = {key: facts[key] for key in KEPT}
+    return 0, row | {"outside": outside, "environment": asdict(environment(PACKAGES))}
+
+
+def document(rows: Sequence[Row]) -> str:
+    """The table of all rows, in their order, as markdown."""
+    cells = [_cells(row) for row in rows]
+    machines = {
+        f"{row['environment']['cpu']}, {row['environment']['usable_cpus']} CPUs" for row in rows
+    }
+    return (
+        "# What exports take\n\n"
+        "Written by `python -m bench.exports` from exports.jsonl beside it. Peak memory is that of "
+        "writing, as the export prints it; from outside, it is the largest resident set of the "
+        "process, mapped files included, the proof too where there was one. Where others took CPU "
+        "time, the export waited for them. Nothing read from the disk: the checkpoint was in the "
+        "page cache, or weights were random ones made on the way.\n"
+        f"\nMachine: {'; '.join(sorted(machines))}.\n\n{table(HEADER, cells)}\n"
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    outside = row["outside"]
+    return (
+        row["model"],
+        "random" if row["synthetic"] else "checkpoint",
+        f"{row['target']} {row['recipe']}",
+        megabytes(row["total_bytes"]),
+        significant(row["bits_per_weight"]),
+        megabytes(row["writing_peak_bytes"]),
+        megabytes(outside["peak_bytes"]),
+        megabytes(row["peak_bytes"]) if row["proof"] else "no proof",
+        f"{significant(outside['wall_s'])} s",
+        f"{significant(outside['cpu_s'])} s",
+        f"{significant(outside['others_cpu_s'])} s",
+        megabytes(outside["disk_read_bytes"]),
+    )
+
+
+def main(arguments: Sequence[str], rows: Path = ROWS) -> int:
+    """Export once and keep the line. Returns the export's exit code."""
+    code, row = export(arguments)
+    if code == 0:
+        rows.parent.mkdir(parents=True, exist_ok=True)
+        with rows.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        kept = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+        rows.with_name("EXPORTS.md").write_text(document(kept), encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""What disturbed a run: the notes of its records, put together, and a warning ahead of the figures.
+
+Pure. NOT aware of how a disturbance is found; nothing is left out for it.
+"""
+
+import re
+from collections.abc import Sequence
+
+from bench.record import Record
+from bench.reporting import format as text
+from bench.reporting.document import Block, Table
+from bench.reporting.summary import subject_name
+from bench.tasks import TASKS
+
+TITLE = "What disturbed the measurement"
+NUMBER = re.compile(r"(?<= )[+-]?\d+(?:\.\d+)?(?=[ %×])")
+SHOWN = 2  # jobs named one by one
+
+
+def warning(records: Sequence[Record]) -> str:
+    """How many of the measured jobs are less sure than they look; empty where none is."""
+    done = [record for record in records if record.status == "ok"]
+    disturbed = sum(bool(record.noise) for record in done)
+    if not disturbed:
+        return ""
+    return (
+        f"{disturbed} of the {text.count(len(done), 'measured job')} ran disturbed, so their "
+        f'figures are less sure than they look: see "{TITLE}".'
+    )
+
+
+def disturbances(records: Sequence[Record]) -> list[Block]:
+    """Each kind of note with its range and its jobs, most frequent first."""
+    kinds: dict[str, list[tuple[str, Record]]] = {}
+    for record in records:
+        for note in record.noise:
+            kinds.setdefault(NUMBER.sub("{}", note, count=1), []).append((note, record))
+    lines = [
+        [_note(kind, [note for note, _ in found]), _jobs([r for _, r in found]), str(len(found))]
+        for kind, found in sorted(kinds.items(), key=lambda item: -len(item[1]))
+    ]
+    return [Table(["note", "which", "jobs"], lines, left=2)] if lines else []
+
+
+def _note(kind: str, notes: Sequence[str]) -> str:
+    numbers = [found.group() for note in notes if (found := NUMBER.search(note))]
+    if not numbers:
+        return kind
+    low, high = min(numbers, key=float), max(numbers, key=float)
+    return kind.replace("{}", low if low == high else f"{low} to {high}", 1)
+
+
+def _jobs(records: Sequence[Record]) -> str:
+    """Jobs with their rounds, the first few by name."""
+    rounds: dict[str, list[str]] = {}
+    for record in records:
+        case = record.case
+        name = f"{case.subject.model} {subject_name(case.subject)} on {case.runtime}: {case.task}"
+        rounds.setdefault(name, []).append(str(case.round + 1))
+    jobs = [_job(name, found) for name, found in list(rounds.items())[:SHOWN]]
+    more = f" and {len(rounds) - SHOWN} more" if len(rounds) > SHOWN else ""
+    return "; ".join(jobs) + more
+
+
+def _job(name: str, rounds: Sequence[str]) -> str:
+    task = TASKS.get(name.rpartition(": ")[2])
+    if task is None or not task.repeated:
+        return name
+    return f"{name}, round{'s' if len(rounds) > 1 else ''} {text.listed(rounds)}"

@@ -1,0 +1,83 @@
+"""Which types llama.cpp's own mixtures give a decoder's tensors (src/llama-quant.cpp).
+
+A mixture spends more bits where they help most. Its names are known to llama.cpp's users, so it is
+followed to the letter, down to the types that it falls back to. NOT aware of files or values.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+
+from export.families.geometry import Decoder
+from export.families.spec import Shape
+
+Q4_K, Q5_K, Q6_K = GGMLQuantizationType.Q4_K, GGMLQuantizationType.Q5_K, GGMLQuantizationType.Q6_K
+IQ4_NL, Q8_0 = GGMLQuantizationType.IQ4_NL, GGMLQuantizationType.Q8_0
+LAYER = re.compile(r"blk\.(\d+)\.")
+ATTENTION_VALUES = ("blk.*.attn_v.weight", "blk.*.attn_qkv.weight")
+DOWN = "blk.*.ffn_down.weight"
+
+
+@dataclass(frozen=True)
+class Mix:
+    """`base`: most tensors' type. `some_more`: values and outputs of feed-forwards get Q6_K in the
+    first and last eighth of the layers and in every third between. `first_more`: with few heads of
+    keys all values, and outputs of the first eighth, get Q5_K. `graphs`: the recipe of ONNX graphs
+    beside the decoder, which have no such types."""
+
+    file_type: LlamaFileType
+    base: GGMLQuantizationType
+    graphs: str
+    some_more: bool = False
+    first_more: bool = False
+
+
+MIXES: Mapping[str, Mix] = {
+    "q4_k_m": Mix(LlamaFileType.MOSTLY_Q4_K_M, Q4_K, "int4", some_more=True),
+    "q5_k_m": Mix(LlamaFileType.MOSTLY_Q5_K_M, Q5_K, "int8", some_more=True),
+    "q6_k": Mix(LlamaFileType.MOSTLY_Q6_K, Q6_K, "int8"),
+    "iq4_nl": Mix(LlamaFileType.MOSTLY_IQ4_NL, IQ4_NL, "int4", first_more=True),
+}
+"""By the recipe's name."""
+
+# Where rows are not whole blocks of 256 (tensor_type_fallback).
+NARROW: Mapping[GGMLQuantizationType, GGMLQuantizationType] = {
+    Q4_K: GGMLQuantizationType.Q5_0,
+    Q5_K: GGMLQuantizationType.Q5_1,
+    Q6_K: Q8_0,
+}
+
+
+def wanted(mix: Mix, name: str, text: Decoder) -> GGMLQuantizationType:
+    """The type that the mixture has for a matrix; of a tower's, the base."""
+    if name == ("token_embd.weight" if text.tied else "output.weight"):
+        return Q6_K
+    layer = LAYER.match(name)
+    if layer is None:
+        return mix.base
+    number, of = int(layer[1]), text.layers
+    values = any(fnmatchcase(name, pattern) for pattern in ATTENTION_VALUES)
+    down = fnmatchcase(name, DOWN)
+    if mix.some_more and (values or down) and _more(number, of):
+        return Q6_K
+    few_heads = text.heads // text.kv_heads >= 4
+    if mix.first_more and ((values and few_heads) or (down and number < of // 8)):
+        return Q5_K
+    return mix.base
+
+
+def possible(kind: GGMLQuantizationType, shape: Shape) -> GGMLQuantizationType:
+    """The type itself, or the one that llama.cpp takes for rows that do not fit its blocks."""
+    for fitting in (kind, NARROW.get(kind, kind)):
+        if shape[-1] % GGML_QUANT_SIZES[fitting][0] == 0:
+            return fitting
+    return GGMLQuantizationType.F16
+
+
+def _more(layer: int, layers: int) -> bool:
+    """use_more_bits of llama-quant.cpp."""
+    first, last = layers // 8, 7 * layers // 8
+    return layer < first or layer >= last or (layer - first) % 3 == 2

@@ -1,0 +1,41 @@
+"""The state before a llama.cpp decoder's output norm, which its own outputs come too late for.
+
+NOT aware of what reads it.
+"""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp as llama
+
+from export.families.geometry import Decoder
+from runtimes.base import FloatArray
+
+_get_name = llama._lib.ggml_get_name
+_get_name.argtypes, _get_name.restype = [ctypes.c_void_p], ctypes.c_char_p
+_nbytes = llama._lib.ggml_nbytes
+_nbytes.argtypes, _nbytes.restype = [ctypes.c_void_p], ctypes.c_size_t
+_tensor_get = llama._lib.ggml_backend_tensor_get
+_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+_tensor_get.restype = None
+
+
+class StateTap:
+    """llama.cpp's callback of computed tensors: copies the last layer's output as it is made.
+
+    That layer keeps only the positions whose logits are wanted (inp_out_ids), here one.
+    """
+
+    def __init__(self, text: Decoder) -> None:
+        self.state: FloatArray = np.zeros(text.hidden, np.float32)
+        self._name = b"l_out-%d" % (text.layers - 1)
+        self.callback: Any = llama.ggml_backend_sched_eval_callback(self._seen)  # held: C keeps it
+
+    def _seen(self, tensor: int, asked: bool, _: object) -> bool:
+        """Asked: whether to stop behind a tensor. Else: it is there; whether to go on."""
+        if _get_name(tensor) != self._name:
+            return not asked
+        if not asked and _nbytes(tensor) == self.state.nbytes:  # empty where no logits are wanted
+            _tensor_get(tensor, self.state.ctypes.data, 0, self.state.nbytes)
+        return True

@@ -1,0 +1,45 @@
+"""What an export takes is measured in a process of its own, kept, and shown as it was said."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from random_checkpoint import save
+from tiny_configs import CONFIGS, PREPROCESSORS
+
+from bench.exports import document, main
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = ("--target", "onnx", "--recipe", "int4", "--no-verify")
+
+
+def test_an_export_is_a_line_and_a_row_and_agrees_with_the_system(tmp_path: Path) -> None:
+    folder = save(tmp_path / "tiny", CONFIGS["gemma3"], PREPROCESSORS["gemma3"])
+    rows = tmp_path / "results" / "exports.jsonl"
+    # By a process of its own: what pytest takes itself would count as the export's peak.
+    command = [sys.executable, "-m", "bench.exports", str(folder), *ARGUMENTS]
+    for _ in range(2):
+        variables = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=tmp_path, env=variables, check=True)
+    first, _ = (json.loads(line) for line in rows.read_text().splitlines())
+    assert (first["model"], first["synthetic"], first["recipe"]) == ("tiny", False, "int4")
+    assert first["outside"]["peak_bytes"] == pytest.approx(first["peak_bytes"], rel=0.05)
+    assert first["writing_peak_bytes"] <= first["peak_bytes"]
+    assert first["seconds"] < first["outside"]["wall_s"]
+    assert str(tmp_path) not in rows.read_text()
+    table = (rows.parent / "EXPORTS.md").read_text()
+    assert len([line for line in table.splitlines() if line.startswith("| tiny ")]) == 2
+
+
+def test_an_export_that_fails_is_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "exports.jsonl"
+    assert main(["no-such-model", *ARGUMENTS], rows) == 2
+    assert "unknown model 'no-such-model'" in capfd.readouterr().err
+    assert not rows.exists()
+
+
+def test_no_rows_are_a_table_without_rows() -> None:
+    assert "| model" in document([])

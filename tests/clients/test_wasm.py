@@ -1,0 +1,78 @@
+"""The graphs of the transformers.js layout compute the same in WebAssembly, where browsers run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from clients.conftest import Export, node
+from export.artifact import Artifact
+from export.registry import open_model
+
+MODELS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
+SIZES = {"batch_size": 1, "num_images": 2, "num_tiles": 2, "num_patches": 64}
+SIZES |= {"sequence_length": 7, "total_sequence_length": 7, "past_sequence_length": 0}
+Case = tuple[str, str, str]
+TYPES = {"float": np.float32, "int64": np.int64, "bool": np.bool_}
+OUTPUTS = {"vision": "image_features", "embedding": "inputs_embeds", "decoder": "logits"}
+# Rounding of sums in another order. Where weights are integers so are the activations beside them,
+# and one at a boundary may fall to the other side.
+RELATIVE = {"fp32": 1e-4, "int8": 2e-2, "int4": 2e-2}
+
+
+def feeds(graph: Path) -> dict[str, np.ndarray]:
+    """Something for every input."""
+    random, made = np.random.default_rng(0), {}
+    for value in ort.InferenceSession(graph).get_inputs():
+        shape = [SIZES.get(axis, axis) for axis in value.shape]
+        kind = TYPES[value.type.removeprefix("tensor(").removesuffix(")")]
+        made[value.name] = np.ones(shape, kind)
+        if kind is np.float32:
+            made[value.name] = random.standard_normal(shape).astype(kind)
+        elif value.name == "image_grid_thw":
+            made[value.name] = np.array([[1, 8, 8]])
+        elif value.name == "position_ids":
+            made[value.name] = np.broadcast_to(np.arange(7), shape)
+        elif value.name == "input_ids":
+            made[value.name] = np.arange(7)[None]
+    return made
+
+
+def job(artifact: Artifact, part: str, fed: dict[str, np.ndarray]) -> dict[str, Any]:
+    graph, *data = (str(artifact.path / file) for file in artifact.manifest.components[part])
+    inputs = {
+        name: (str(values.dtype), values.shape, values.ravel().tolist())
+        for name, values in fed.items()
+    }
+    return {"graph": graph, "data": data, "inputs": inputs, "outputs": [OUTPUTS[part]]}
+
+
+@pytest.fixture(scope="module")
+def errors(exported: Export, tmp_path_factory: pytest.TempPathFactory) -> dict[Case, float]:
+    """Largest difference, relative to the largest value; one process runs all graphs."""
+    jobs, wanted = [], {}
+    for name in MODELS:
+        for recipe in RELATIVE:
+            artifact = exported(open_model(name), recipe, "transformers.js")
+            for part, output in OUTPUTS.items():
+                graph = artifact.path / artifact.manifest.components[part][0]
+                fed = feeds(graph)
+                jobs.append(job(artifact, part, fed))
+                found = ort.InferenceSession(graph).run([output], fed)[0]
+                wanted[name, recipe, part] = found.ravel()
+    found = node("wasm.mjs", jobs, tmp_path_factory.mktemp("jobs"))
+    return {
+        case: np.abs(np.array(values) - expected).max() / np.abs(expected).max()
+        for (case, expected), (values,) in zip(wanted.items(), found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("part", OUTPUTS)
+@pytest.mark.parametrize("recipe", RELATIVE)
+@pytest.mark.parametrize("name", MODELS)
+def test_graphs_compute_in_webassembly_what_they_do_here(
+    name: str, recipe: str, part: str, errors: dict[Case, float]
+) -> None:
+    assert errors[name, recipe, part] <= RELATIVE[recipe]

@@ -1,0 +1,92 @@
+"""No damaged GGUF file ends the process: each is refused in one line, or answers."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_artifact
+
+from export.artifact import Artifact, digests, save_manifest
+from export.errors import UserError
+from export.registry import open_model
+from runtimes import RUNTIMES
+
+pytest.importorskip("llama_cpp")
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("artifact")
+    made = tiny_artifact(open_model("tiny-smolvlm"), "gguf", "int8", folder)
+    save_manifest(replace(made.manifest, files=digests(folder)), folder)
+    return made
+
+
+@pytest.mark.parametrize("component", ["decoder", "vision"])
+def test_no_change_of_the_header_ends_the_process(component: str, artifact: Artifact) -> None:
+    program = [sys.executable, str(ROOT / "tests/shared/gguf_fuzz.py"), str(artifact.path)]
+    run = subprocess.run(
+        [*program, component, "0", "60"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["died"] == []
+    assert found["counts"]["10"] > 0
+
+
+def boundaries(content: bytes) -> list[int]:
+    """Ends of what a header is made of: its fixed part, keys, values, names, and in between."""
+    keys = [content.find(word) for word in (b"general.arch", b"tokenizer.ggml.tokens", b"blk.0.")]
+    return [0, 1, 4, 8, 16, 24, *(place + n for place in keys for n in (-8, 0, 4, 30, 34))]
+
+
+@pytest.mark.parametrize("component", ["decoder", "vision"])
+def test_a_file_cut_anywhere_is_refused(component: str, artifact: Artifact) -> None:
+    path = artifact.path / artifact.manifest.components[component][0]
+    content = path.read_bytes()
+    cuts = {*boundaries(content), *range(64, len(content), len(content) // 40), len(content) - 1}
+    try:
+        for cut in sorted(cut for cut in cuts if 0 <= cut < len(content)):
+            path.write_bytes(content[:cut])
+            with pytest.raises(UserError) as raised:
+                RUNTIMES["llama_cpp"].open_session(artifact, threads=1)
+            assert "\n" not in str(raised.value)
+    finally:
+        path.write_bytes(content)
+
+
+def test_the_mmproj_given_as_decoder_is_refused(artifact: Artifact) -> None:
+    decoder, vision = (
+        artifact.path / artifact.manifest.components[part][0] for part in ("decoder", "vision")
+    )
+    content = decoder.read_bytes()
+    try:
+        decoder.write_bytes(vision.read_bytes())
+        with pytest.raises(UserError, match="architecture is clip, expected llama"):
+            RUNTIMES["llama_cpp"].open_session(artifact, threads=1)
+    finally:
+        decoder.write_bytes(content)
+
+
+def test_a_vocabulary_of_another_size_is_refused(artifact: Artifact) -> None:
+    path = artifact.path / artifact.manifest.components["decoder"][0]
+    content, key = path.read_bytes(), b"tokenizer.ggml.token_type"
+    place = content.index(key) + len(key) + 8  # behind the kinds of value and of items
+    count = int.from_bytes(content[place : place + 8], "little")
+    assert count == artifact.manifest.vlm.text.vocab
+    try:
+        fewer = content[:place] + (count - 1).to_bytes(8, "little") + content[place + 8 : -4]
+        path.write_bytes(fewer)
+        with pytest.raises(UserError, match=f"model {count} tokens|damaged"):
+            RUNTIMES["llama_cpp"].open_session(artifact, threads=1)
+    finally:
+        path.write_bytes(content)
