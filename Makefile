@@ -91,7 +91,7 @@ clean: ## remove what was built and all caches; .venv stays
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 # The stamp is written last, so a set-up that broke off is done again. An existing .venv is kept:
 # what is in it already (a CPU-only torch, say) stays if it has the pinned version.
@@ -100,6 +100,8 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "set-up needs Python 3.11 or newer as $(PYTHON); name another with PYTHON=…" >&2; exit 2; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
 	  { echo "could not make $(VENV); on Debian and Ubuntu, install python3-venv" >&2; exit 2; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+	  echo "There is no C++ compiler here; llama.cpp needs one, unless pip has kept its wheel." >&2
 	@echo "Installing into $(VENV). The first time compiles llama.cpp: some ten minutes on two cores."
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' || \
 	  { echo "set-up failed, see above (llama-cpp-python needs a C++ compiler to build)" >&2; exit 2; }
