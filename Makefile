@@ -44,7 +44,7 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(BENCH) list
 
-demo: $(READY) ## export, prove and benchmark the bundled model; ends with where the report is
+demo: $(READY) ## export, prove and benchmark a bundled model; ends with where the report is
 	@set -e; for recipe in $(DEMO_RECIPES); do \
 	  for target in onnx gguf; do \
 	    $(PY) -m export tiny-smolvlm --target $$target --recipe $$recipe; \
