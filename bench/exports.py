@@ -6,6 +6,7 @@ line to results/exports.jsonl and writes the table of all lines to results/EXPOR
 how artifacts are made.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -107,7 +108,15 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str], rows: Path = ROWS) -> int:
     """Export once and keep the line. Returns the export's exit code."""
-    code, row = export(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.exports",
+        usage="%(prog)s [-h] ARGUMENTS",
+        description=__doc__,
+        epilog="ARGUMENTS are those of `python -m export --help`.",
+        allow_abbrev=False,
+    )
+    _, passed_on = parser.parse_known_args(arguments)
+    code, row = export(passed_on)
     if code == 0:
         rows.parent.mkdir(parents=True, exist_ok=True)
         with rows.open("a", encoding="utf-8") as file:

@@ -34,5 +34,15 @@ def test_an_export_that_fails_is_no_line(tmp_path: Path, capfd: pytest.CaptureFi
     assert not rows.exists()
 
 
+def test_help_is_its_own_and_names_that_of_exports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"], tmp_path / "exports.jsonl")
+    assert stop.value.code == 0
+    assert "python -m export --help" in capsys.readouterr().out
+    assert not any(tmp_path.iterdir())
+
+
 def test_no_rows_are_a_table_without_rows() -> None:
     assert "| model" in document([])
