@@ -35,14 +35,25 @@ clients: ## install what tests run in Node.js; where there is no npm they are sk
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory -s $(NPM_READY); \
 	else echo "no npm here, so the tests of transformers.js are skipped"; fi
 
+setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
+	@command -v nvcc >/dev/null || \
+	  { echo "nvcc is not there; install NVIDIA's CUDA toolkit first (docs/cuda.md)" >&2; exit 2; }
+	@$(PY) -m pip uninstall --yes --quiet onnxruntime
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[cuda]'
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps \
+	  onnxruntime-gpu torch
+	@CMAKE_ARGS="-DGGML_CUDA=on" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
+	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
+	@$(BENCH) list
+
 demo: $(READY) ## export, prove and benchmark the bundled models; ends with where the report is
 	@set -e; for export in $(DEMO_EXPORTS); do \
 	  model=$${export%/*} form=$${export##*/}; \
 	  $(PY) -m export $$model --target $${form%-*} --recipe $${form#*-}; \
 	done
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
-	@$(BENCH) run $(DEMO_EXPORTS:%=build/%) tiny-smolvlm $(DEMO_FAMILIES) --task latency --task easy-vqa --task fidelity \
-	  --limit $(LIMIT) -o $(DEMO)/run.jsonl
+	@$(BENCH) run $(DEMO_EXPORTS:%=build/%) tiny-smolvlm $(DEMO_FAMILIES) \
+	  --task latency --task easy-vqa --task fidelity --limit $(LIMIT) -o $(DEMO)/run.jsonl
 	@$(BENCH) report $(DEMO)/run.jsonl -o $(DEMO)/REPORT.md
 	@echo "The report is in $(DEMO)/REPORT.md and, as one page, in $(DEMO)/REPORT.html"
 
@@ -81,7 +92,7 @@ clean: ## remove what was built and all caches; .venv stays
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 # The stamp is written last, so a set-up that broke off is done again. An existing .venv is kept:
 # what is in it already (a CPU-only torch, say) stays if it has the pinned version.
@@ -90,6 +101,8 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "set-up needs Python 3.11 or newer as $(PYTHON); name another with PYTHON=…" >&2; exit 2; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
 	  { echo "could not make $(VENV); on Debian and Ubuntu, install python3-venv" >&2; exit 2; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+	  echo "There is no C++ compiler here; llama.cpp needs one, unless pip has kept its wheel." >&2
 	@echo "Installing into $(VENV). The first time compiles llama.cpp: some ten minutes on two cores."
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' || \
 	  { echo "set-up failed, see above (llama-cpp-python needs a C++ compiler to build)" >&2; exit 2; }

@@ -19,6 +19,7 @@ from export.quantize.recipe import KNOWN, RECIPES
 from export.registry import WeightsKind
 from export.targets import TARGETS
 from runtimes import RUNTIMES
+from runtimes.devices import device_of
 
 BASELINE = "results/baselines/footprint.json"
 PEAKS = "results/baselines/peaks.json"
@@ -97,10 +98,11 @@ def _run(command: argparse.ArgumentParser) -> None:
         ("task", TASKS, TASKS, "latency, easy-vqa and fidelity"),
         ("target", TARGETS, TARGETS, "of a model: all that the runtimes open"),
         ("recipe", KNOWN, KNOWN, "of a model: int4"),
-        ("device", PROFILES, PROFILES, "this machine as it is"),
     ):
         known = f"repeatable: {', '.join(shown)}; default: {default}"
         add(f"--{kind}", action="append", type=_one_of(kind, table), metavar="NAME", help=known)
+    known = f"repeatable: {', '.join(PROFILES)}, cuda:N; default: this machine as it is"
+    add("--device", action="append", type=_device, metavar="NAME", help=known)
     random = "of models: synthetic is random values, which need no network and have no accuracy"
     add("--weights", choices=get_args(WeightsKind), help=random)
     add("--reference", metavar="MODEL|DIR", help="for fidelity (default: the artifact's own model)")
@@ -243,6 +245,17 @@ def _share(word: str) -> float:
     if not 0 <= value < 100:
         raise ValueError
     return value
+
+
+def _device(text: str) -> str:
+    """A row of PROFILES, or one of its GPUs by number."""
+    if text in PROFILES or not text.startswith("cuda"):
+        return _one_of("device", PROFILES)(text)
+    try:
+        device_of(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _above_zero(word: str) -> float:

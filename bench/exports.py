@@ -43,7 +43,8 @@ def export(arguments: Sequence[str]) -> tuple[int, Row]:
 
     `outside` has wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included),
     disk_read_bytes (0 where the checkpoint was in the system's page cache) and others_cpu_s, what
-    the machine did meanwhile for others (None where the system does not tell).
+    the machine did meanwhile for others (None where the system does not tell). Call it from a small
+    process: Linux begins the child's largest resident set with the caller's at that moment.
     """
     with tempfile.TemporaryDirectory() as place:
         out, said = Path(place) / "artifact", Path(place) / "said.json"
@@ -108,13 +109,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str], rows: Path = ROWS) -> int:
     """Export once and keep the line. Returns the export's exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.exports",
-        usage="%(prog)s [-h] ARGUMENTS",
-        description=__doc__,
-        epilog="ARGUMENTS are those of `python -m export --help`.",
-        allow_abbrev=False,
-    )
+    usage = "python -m bench.exports [-h] ARGUMENTS-OF-PYTHON-M-EXPORT…"
+    parser = argparse.ArgumentParser(usage=usage, description=__doc__, allow_abbrev=False)
     _, passed_on = parser.parse_known_args(arguments)
     code, row = export(passed_on)
     if code == 0:

@@ -16,7 +16,7 @@ from pathlib import Path
 from export.build import Order, build
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.spec import Decoder
+from export.families.geometry import Decoder
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe
 from export.registry import open_model

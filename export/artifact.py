@@ -19,7 +19,8 @@ from typing import Any
 from export import check
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import ImageRecipe, PromptRecipe, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe, PromptRecipe
 from export.files import few, inside, parse_json, read_file, sha256_of
 
 MANIFEST = "artifact.json"

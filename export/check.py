@@ -12,17 +12,9 @@ from typing import TypeVar
 
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.spec import (
-    Crops,
-    ImageRecipe,
-    Patches,
-    Shape,
-    Sight,
-    Source,
-    Stretch,
-    Tiles,
-    Vlm,
-)
+from export.families.geometry import Sight, Vlm
+from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
+from export.families.spec import Shape, Source
 from export.files import few, short
 
 T = TypeVar("T")

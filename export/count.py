@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from math import prod
 
 from export import network
-from export.families.spec import Activation, Decoder, NormKind, Shape, Tower, Vlm
+from export.families.geometry import Activation, Decoder, NormKind, Tower, Vlm
+from export.families.spec import Shape
 from export.shapes import shapes
 
 FLOAT_BYTES = 4

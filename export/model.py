@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.families.spec import ImageRecipe, PromptRecipe, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe, PromptRecipe
 from export.quantize.rounding import Curvature
 from export.weights import Weights
 

@@ -6,7 +6,7 @@ NOT aware of who interprets them or of which family a model belongs to.
 
 from typing import TypeVar
 
-from export.families.spec import Decoder, Tower, Vlm
+from export.families.geometry import Decoder, Tower, Vlm
 from export.ops import Ops
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ H hidden.
 
 from typing import Protocol, TypeVar
 
-from export.families.spec import Activation, Decoder, NormKind, Tower
+from export.families.geometry import Activation, Decoder, NormKind, Tower
 
 T = TypeVar("T")
 

@@ -13,7 +13,9 @@ from export import check
 from export.decode import Mismatch, decode
 from export.errors import UserError, unknown
 from export.families import family_of
-from export.families.spec import Family, ImageRecipe, Json, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe
+from export.families.spec import Family, Json
 from export.files import inside, read_file, read_json, short
 from export.model import Model
 from export.tokens import Tokens

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from export.families.spec import Rope
+from export.families.geometry import Rope
 from export.weights import FloatArray
 
 IntArray = NDArray[np.int64]

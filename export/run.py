@@ -5,14 +5,16 @@ transformers (tests/export/test_run.py).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from export.families.spec import Activation, Decoder, NormKind, Tower
+from export.families.geometry import Activation, Decoder, NormKind, Tower
 from export.rotary import by_axes, patch_rope, rotary_tables
 from export.weights import Weights
 
@@ -20,13 +22,15 @@ Parameter = Callable[[str], Tensor]
 Cache = dict[int, tuple[Tensor, Tensor]]
 
 
-def resident(weights: Weights) -> Parameter:
+def resident(
+    weights: Weights, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Parameter:
     """Parameters that are read once and kept: for decoding many tokens."""
     kept: dict[str, Tensor] = {}
 
     def parameter(name: str) -> Tensor:
         if name not in kept:
-            kept[name] = torch.from_numpy(weights.read(name))
+            kept[name] = torch.from_numpy(weights.read(name)).to(device, dtype)
         return kept[name]
 
     return parameter
@@ -44,17 +48,27 @@ class Run:
     are wanted (0: all). `images` [past + new] numbers the positions of images from 1, text is 0;
     only decoders whose images see ahead need it. `positions` [3, new] are the new positions' time,
     row and column, for decoders with `rope_sections`. `patch_grid`: rows and columns of patches of
-    the image whose patches a rotary tower gets.
+    the image whose patches a rotary tower gets. Everything is on `device`, floats are of `dtype`;
+    RMS norms are computed in float32 whatever that is.
     """
 
-    def __init__(self, parameter: Parameter) -> None:
+    def __init__(
+        self, parameter: Parameter, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         self._parameter = parameter
+        self._device = device
+        self._dtype = dtype
         self._cache: Cache = {}
         self.past = 0
         self.keep = 1
         self.images: Tensor | None = None
         self.positions: Tensor | None = None
         self.patch_grid = (0, 0)
+
+    def tensor(self, values: NDArray[Any]) -> Tensor:
+        """On the device; floats in its precision."""
+        tensor = torch.from_numpy(values)
+        return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
 
     def linear(self, x: Tensor, *names: str, bias: bool = False) -> Tensor:
         parts = []
@@ -71,7 +85,9 @@ class Run:
             return functional.layer_norm(
                 x, weight.shape, weight, self._parameter(f"{name}.bias"), eps
             )
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight
+        return normed.to(x.dtype)
 
     def add_norm(
         self, x: Tensor, residual: Tensor, name: str, kind: NormKind, eps: float
@@ -124,10 +140,12 @@ class Run:
         seen = None
         if vision.positions == "rotary":
             places = _places(self.patch_grid, vision.square)  # [2, N]
-            query, key = (_turned(part, places) for part in (query, key))
+            cos, sin = (self.tensor(table) for table in _patch_tables(places, query.shape[-1]))
+            query, key = (_rotate(part, cos, sin) for part in (query, key))
             if (reach := vision.reach(layer)) is not None:
                 window = places // reach
-                seen = (window[:, :, None] == window[:, None, :]).all(0)  # [N, N]
+                same = (window[:, :, None] == window[:, None, :]).all(0)  # [N, N]
+                seen = same.to(self._device)
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         return _merge(attended)
 
@@ -162,16 +180,16 @@ class Run:
         rope = text.rope(layer)
         if text.rope_sections is None:
             cos, sin = rotary_tables(rope, self.past + new)
-            return torch.from_numpy(cos[self.past :]), torch.from_numpy(sin[self.past :])
+            return self.tensor(cos[self.past :]), self.tensor(sin[self.past :])
         assert self.positions is not None, "a decoder with rope_sections needs positions"
         tables = rotary_tables(rope, int(self.positions.max()) + 1)
-        positions = self.positions.numpy()
+        positions = self.positions.cpu().numpy()
         cos, sin = (by_axes(table, positions, text.rope_sections) for table in tables)
-        return torch.from_numpy(cos), torch.from_numpy(sin)
+        return self.tensor(cos), self.tensor(sin)
 
     def _seen(self, total: int, text: Decoder, layer: int) -> Tensor:
         """Which positions [total] each new one sees: [new, total]."""
-        keys = torch.arange(total)
+        keys = torch.arange(total, device=self._device)
         queries = keys[self.past :, None]
         seen = keys <= queries
         if text.sees_ahead and self.images is not None:
@@ -196,15 +214,13 @@ def _places(grid: tuple[int, int], square: int) -> Tensor:
     return squares.transpose(2, 3).reshape(2, -1)
 
 
-def _turned(x: Tensor, places: Tensor) -> Tensor:
-    """Heads [B, heads, N, d] turned by row in half of the pairs, by column in the other."""
-    half = x.shape[-1] // 2
-    tables = rotary_tables(patch_rope(2 * half), int(places.max()) + 1)  # [edge, d / 4]
+def _patch_tables(places: Tensor, size: int) -> Iterator[NDArray[np.float32]]:
+    """Cosines and sines [N, size / 2] that turn heads of `size` by a patch's row in half of the
+    pairs, by its column in the other."""
+    half = size // 2
     sections = (half // 2, half // 2)
-    cos, sin = (
-        torch.from_numpy(by_axes(np.tile(table, 2), places.numpy(), sections)) for table in tables
-    )
-    return _rotate(x, cos, sin)
+    for table in rotary_tables(patch_rope(size), int(places.max()) + 1):  # [edge, size / 4]
+        yield by_axes(np.tile(table, 2), places.numpy(), sections)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

@@ -6,7 +6,8 @@ the checkpoint check, the synthetic weights, the writers, the footprint and the 
 
 from collections.abc import Iterator
 
-from export.families.spec import Decoder, Region, Shape, Tower, Vlm
+from export.families.geometry import Decoder, Region, Tower, Vlm
+from export.families.spec import Shape
 
 COMPONENTS = ("vision", "embedding", "decoder", "region")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from export.model import Model
 from export.quantize.recipe import Recipe
 

@@ -10,7 +10,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from export.errors import UserError
-from export.families.spec import SMOLLM2, Vlm, Vocabulary
+from export.families.geometry import Vlm
+from export.families.spec import SMOLLM2, Vocabulary
 
 Json = Mapping[str, Any]
 SPACE = "\u2581"

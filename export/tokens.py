@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from export.files import short
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from typing import Literal, cast
 from export.artifact import Artifact
 from export.model import Model
 from runtimes.base import Session
+from runtimes.devices import device_of
+from runtimes.nvidia import BUILDS, problem
 
 ANY_TARGET = "*"
 # module -> the extra of pyproject.toml that brings it, where they are called differently
@@ -47,11 +49,13 @@ class Runtime:
             return self.takes == "checkpoint"
         return target in self.targets or ANY_TARGET in self.targets
 
-    def unavailable(self, layout: str | None = None) -> str | None:
+    def unavailable(self, layout: str | None = None, device: str = "cpu") -> str | None:
         """Why it cannot be used here (for artifacts of a layout), or None. Imports nothing."""
         absent = [name for name in self._needed(layout) if find_spec(name) is None]
         if not absent:
-            return None
+            where = device_of(device)
+            problems = (problem(where.index, name) for name in self.imports if name in BUILDS)
+            return next(filter(None, problems), None) if where.kind == "cuda" else None
         extras = ",".join(EXTRAS.get(name, name) for name in absent)
         return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{extras}]')"
 
@@ -61,6 +65,10 @@ class Runtime:
         """Load an artifact (or a checkpoint, see `takes`). Raises UserError where it cannot."""
         function = importlib.import_module(self.module).open_session
         return cast(Session, function(subject, threads=threads, device=device))
+
+    def runs_on(self, device: str) -> bool:
+        """Whether its code knows the kind of device; `unavailable` says whether it can here."""
+        return device_of(device).kind in self.devices
 
     def preload(self, layout: str | None = None) -> None:
         """Import the libraries it needs (for artifacts of a layout)."""
@@ -75,7 +83,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     "reference": Runtime(
         "runtimes.reference",
         targets=(),
-        devices=("cpu",),
+        devices=("cpu", "cuda"),
         takes="checkpoint",
         imports=("torch",),
         distributions=("torch",),
@@ -90,7 +98,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     "llama_cpp": Runtime(
         "runtimes.llama_cpp_",
         targets=("gguf",),
-        devices=("cpu",),
+        devices=("cpu", "cuda"),
         imports=("llama_cpp",),
         imports_for={"onnx-vision": ("onnxruntime",)},
         distributions=("llama-cpp-python", "onnxruntime"),

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.families.spec import Crops, Overlap
+from export.families.geometry import Overlap
+from export.families.inputs import Crops
 from runtimes.base import FloatArray
 
 Size = tuple[int, int]

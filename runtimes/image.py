@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from export.errors import UserError
-from export.families.spec import Crops, ImageRecipe, Patches, Stretch, Tiles
+from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
 from runtimes import crops
 from runtimes.base import FloatArray
 from runtimes.crops import Size

@@ -1,4 +1,4 @@
-"""llama.cpp on the CPU: a GGUF text model, and a vision tower through mtmd or ONNX Runtime.
+"""llama.cpp: a GGUF text model, and a vision tower through mtmd or ONNX Runtime.
 
 Uses the bindings' C functions, not their `Llama` class, which samples and copies on its own.
 NOT aware of prompts or clocks.
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
+from runtimes.devices import CPU, Device, device_of
 from runtimes.llama_cpp_files import checked_decoder, checked_mmproj
+from runtimes.nvidia import memory_errors
 from runtimes.places import Head
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, room
@@ -18,6 +20,8 @@ from runtimes.vision import Tower
 
 if TYPE_CHECKING:
     from runtimes.onnxruntime_region import RegionHeads
+
+ONNX_VISION = "onnx-vision"
 
 
 def open_session(
@@ -27,10 +31,9 @@ def open_session(
 
     Raises UserError for files that are missing, damaged or of another model.
     """
-    if device != "cpu":
-        raise UserError(f"llama_cpp runs on cpu only, not on {device}")
-    manifest = artifact.manifest
-    backend = LlamaBackend(artifact, threads, room(manifest.vlm, context))
+    manifest, where = artifact.manifest, device_of(device)
+    with memory_errors("while the model was loaded"):
+        backend = LlamaBackend(artifact, threads, room(manifest.vlm, context), device=where)
     places = "region" in manifest.components
     stop = manifest.vlm.stop_token_ids
     return GreedySession(backend, preparer_of(artifact), stop, places=places)
@@ -43,17 +46,31 @@ class LlamaBackend:
     """
 
     def __init__(
-        self, artifact: Artifact, threads: int, context: int, *, cache_bits: int = 16
+        self,
+        artifact: Artifact,
+        threads: int,
+        context: int,
+        *,
+        cache_bits: int = 16,
+        device: Device = CPU,
     ) -> None:
         from runtimes.llama_cpp_decoder import LlamaDecoder
+
+        if device != CPU and artifact.manifest.layout == ONNX_VISION:
+            raise UserError(
+                f"{artifact.path}: the tower of layout {ONNX_VISION} is made for the CPU; export "
+                f"it with --layout native to run all of it on a GPU"
+            )
 
         self.context = context
         vlm = artifact.manifest.vlm
         tower = TOWERS[artifact.manifest.layout]
         file = checked_decoder(artifact)
-        self._decoder = LlamaDecoder(file, vlm, threads, context, cache_bits=cache_bits)
+        self._decoder = LlamaDecoder(
+            file, vlm, threads, context, cache_bits=cache_bits, device=device
+        )
         try:
-            self._tower = tower(artifact, self._decoder.model, threads)
+            self._tower = tower(artifact, self._decoder.model, threads, device)
             self._heads = _heads(artifact, threads)
         except UserError:
             self._decoder.close()
@@ -101,25 +118,28 @@ def _heads(artifact: Artifact, threads: int) -> "RegionHeads | None":
     return RegionHeads(artifact, threads)
 
 
-def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int) -> Tower | None:
+def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int, device: Device) -> Tower | None:
     manifest = artifact.manifest
     if manifest.image is None:
         return None
     from runtimes.llama_cpp_vision import MtmdTower
 
     mmproj = checked_mmproj(artifact)
-    return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads)
+    gpu = device != CPU
+    return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads, gpu=gpu)
 
 
-def _onnx_tower(artifact: Artifact, _text_model: Any, threads: int) -> Tower | None:
+def _onnx_tower(
+    artifact: Artifact, _text_model: Any, threads: int, _device: Device
+) -> Tower | None:
     from runtimes.onnxruntime_vision import OnnxTower
 
     return OnnxTower(artifact, threads)
 
 
-TOWERS: Mapping[str, Callable[[Artifact, Any, int], Tower | None]] = {
+TOWERS: Mapping[str, Callable[[Artifact, Any, int, Device], Tower | None]] = {
     "native": _mtmd_tower,
-    "onnx-vision": _onnx_tower,
+    ONNX_VISION: _onnx_tower,
 }
 """By the artifact's layout: mmproj through mtmd, or the onnx target's graphs; None for models for
 text alone."""

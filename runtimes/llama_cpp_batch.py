@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
-from export.families.spec import Decoder
+from export.families.geometry import Decoder
 from runtimes.base import FloatArray, IntArray
 
 INT32, FLOAT = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_float)

@@ -15,8 +15,9 @@ from llama_cpp import llama_cpp as llama
 from llama_cpp import mtmd_cpp as mtmd
 
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray
+from runtimes.devices import CPU, Device
 from runtimes.llama_cpp_batch import AXES, Batch, Span, spans
 from runtimes.llama_cpp_files import DecoderFile
 from runtimes.llama_cpp_rows import TokenRows
@@ -25,6 +26,7 @@ from runtimes.positions import of_text
 
 LOG = logging.getLogger(__name__)
 BATCH, MICRO_BATCH = 2048, 512  # positions handed over, and computed at once: llama.cpp's defaults
+ALL_LAYERS = 1 << 20  # more than any model has, the output's counted
 CACHE_TYPES: Mapping[int, int] = {16: llama.GGML_TYPE_F16, 32: llama.GGML_TYPE_F32}
 
 
@@ -44,6 +46,7 @@ class LlamaDecoder:
         *,
         cache_bits: int = 16,
         batch: int = BATCH,
+        device: Device = CPU,
     ) -> None:
         """Raises UserError where llama.cpp cannot load the file or allocate the cache."""
         silence()
@@ -51,7 +54,9 @@ class LlamaDecoder:
         self._table = TokenRows(file, vlm.text.embedding_scale)
         self._tap = StateTap(vlm.text) if vlm.region else None
         self._context = None
-        self.model = llama.llama_model_load_from_file(os.fsencode(file.path), _model_settings())
+        self.model = llama.llama_model_load_from_file(
+            os.fsencode(file.path), _model_settings(device)
+        )
         if not self.model:
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
         settings = _context_settings(threads, context, cache_bits, min(batch, context))
@@ -152,9 +157,15 @@ def _together(vlm: Vlm) -> int:
     return max(vlm.text.prefix, vlm.tokens_per_tile if bidirectional else 0)
 
 
-def _model_settings() -> Any:
+def _model_settings(device: Device) -> Any:
+    """Everything on one GPU, or nothing on any. Raises UserError where llama.cpp knows no GPU."""
     settings = llama.llama_model_default_params()
     settings.n_gpu_layers = 0
+    if device != CPU:
+        if not llama.llama_supports_gpu_offload():
+            raise UserError("llama.cpp sees no GPU here and would use the CPU; make setup-cuda")
+        settings.n_gpu_layers = ALL_LAYERS
+        settings.split_mode, settings.main_gpu = llama.LLAMA_SPLIT_MODE_NONE, device.index
     return settings
 
 

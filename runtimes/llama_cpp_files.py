@@ -15,7 +15,9 @@ import numpy as np
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import Shape, Tiles, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import Tiles
+from export.families.spec import Shape
 from export.files import short
 from export.gguf import metadata
 from export.gguf.arrange import pieces

@@ -16,7 +16,8 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Patches, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe, Patches
 from runtimes.base import FloatArray
 from runtimes.image import Pixels
 from runtimes.llama_cpp_files import Mmproj
@@ -33,12 +34,19 @@ class MtmdTower:
     """
 
     def __init__(
-        self, file: Mmproj, text_model: Any, vlm: Vlm, image: ImageRecipe, threads: int
+        self,
+        file: Mmproj,
+        text_model: Any,
+        vlm: Vlm,
+        image: ImageRecipe,
+        threads: int,
+        *,
+        gpu: bool = False,
     ) -> None:
-        """Raises UserError where llama.cpp cannot load the file."""
+        """`gpu`: on the first that llama.cpp sees. Raises UserError for a file it cannot load."""
         self._tokens, self._hidden = vlm.tokens_per_tile, vlm.text.hidden
         self._image, self._columns = image, file.columns
-        settings = _settings(image, threads)
+        settings = _settings(image, threads, gpu)
         self._context = mtmd.mtmd_init_from_file(os.fsencode(file.path), text_model, settings)
         if not self._context:
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
@@ -117,9 +125,9 @@ class MtmdTower:
             )
 
 
-def _settings(image: ImageRecipe, threads: int) -> Any:
+def _settings(image: ImageRecipe, threads: int, gpu: bool) -> Any:
     settings = mtmd.mtmd_context_params_default()
-    settings.use_gpu = False
+    settings.use_gpu = gpu
     settings.print_timings = False
     settings.n_threads = threads
     if isinstance(image, Patches):  # mtmd's own limits are narrower than the checkpoint's

@@ -42,4 +42,4 @@ def following(before: IntArray, count: int) -> IntArray:
 
 def of_text(start: int, count: int) -> IntArray:
     """Positions [3, count] from `start` on."""
-    return np.tile(np.arange(start, start + count), (3, 1))
+    return np.repeat(np.arange(start, start + count)[None], 3, axis=0)

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import ImageRecipe, Prompt, PromptRecipe, Task, Templates
+from export.families.inputs import ImageRecipe, Prompt, PromptRecipe, Task, Templates
 from export.model import Model
 from export.tokens import read_tokenizer
 from runtimes.base import IntArray, Place, Request

@@ -1,10 +1,12 @@
-"""The reference: the network's definition run eagerly in torch, float32, on the checkpoint itself.
+"""The reference: the network's definition run eagerly in torch on the checkpoint itself.
 
-NOT aware of artifacts. Slow on purpose: what is exact and simple is what others are held against.
+In float32 on the CPU, in bfloat16 (as checkpoints are trained) on a GPU. NOT aware of artifacts.
+Slow on purpose: what is exact and simple is what others are held against.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from export.model import Model
 from export.run import Parameter, Run, resident, streaming
 from runtimes.base import FloatArray, IntArray, Place, Request, Session
 from runtimes.crops import joined
+from runtimes.devices import device_of
 from runtimes.places import Head
 from runtimes.positions import following, of_text, positions
 from runtimes.prepare import Pixels, preparer_of
@@ -27,7 +30,11 @@ def open_session(
 ) -> Session:
     """Open a checkpoint; `parameter` says how weights are held (default: read once, kept)."""
     torch.set_num_threads(threads)
-    backend = TorchBackend(model, parameter or resident(model.weights))
+    where = device_of(device)
+    name = device if where.kind == "cpu" else f"cuda:{where.index}"
+    dtype = torch.float32 if where.kind == "cpu" else torch.bfloat16
+    hold = parameter or resident(model.weights, name, dtype)
+    backend = TorchBackend(model, hold, partial(Run, device=name, dtype=dtype))
     return GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)
 
 
@@ -98,31 +105,25 @@ class TorchBackend:
             rows, cols = (edge * tower.square for edge in image.cells)
             self._ops.patch_grid = rows, cols
         if overlap is None:
-            features = network.vision(self._ops, self._vlm, torch.from_numpy(image.values))
-            tiles: FloatArray = features.flatten(0, 1).numpy()
+            features = network.vision(self._ops, self._vlm, self._ops.tensor(image.values))
+            tiles: FloatArray = _host(features.flatten(0, 1))
             return tiles
-        crops = (torch.from_numpy(crop[None]) for crop in image.values)
-        patches = (network.vision(self._ops, self._vlm, crop)[0].numpy() for crop in crops)
+        crops = (self._ops.tensor(crop[None]) for crop in image.values)
+        patches = (_host(network.vision(self._ops, self._vlm, crop)[0]) for crop in crops)
         both = joined(patches, image.rows, image.cols, tower.side, overlap)
-        found = network.joined_projection(self._ops, torch.from_numpy(both)[None])
-        tokens: FloatArray = found[0].numpy()
+        found = network.joined_projection(self._ops, self._ops.tensor(both)[None])
+        tokens: FloatArray = _host(found[0])
         return tokens
 
     @torch.inference_mode()
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
         """See runtimes.places.Places."""
-        rows: FloatArray = network.place_embedding(
-            self._ops, head, torch.from_numpy(numbers)
-        ).numpy()
-        return rows
+        return _host(network.place_embedding(self._ops, head, self._ops.tensor(numbers)))
 
     @torch.inference_mode()
     def place_logits(self, head: Head) -> FloatArray:
         """See runtimes.places.Places."""
-        logits: FloatArray = network.place_logits(
-            self._ops, head, torch.from_numpy(self.state)[None]
-        )[0].numpy()
-        return logits
+        return _host(network.place_logits(self._ops, head, self._ops.tensor(self.state)[None])[0])
 
     def extend(
         self,
@@ -145,17 +146,22 @@ class TorchBackend:
     ) -> FloatArray:
         """As extend, with the logits of the last `keep` positions: [keep, vocab]."""
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
-        embeds = network.embedding(self._ops, text, torch.from_numpy(ids)).numpy()
+        embeds = _host(network.embedding(self._ops, text, self._ops.tensor(ids)))
         place_features(embeds, ids, features, image_token_id)
         images = number_images(self._images, ids, features, past, image_token_id, text.prefix)
         self._ops.past, self._ops.keep = past, keep
-        self._ops.images = torch.from_numpy(images)
+        self._ops.images = self._ops.tensor(images)
         positions = of_text(past, len(ids)) if positions is None else positions
-        self._ops.positions = torch.from_numpy(np.ascontiguousarray(positions))
-        logits, state = network.decoder_and_state(self._ops, text, torch.from_numpy(embeds)[None])
-        self.state = state[0, -1].numpy()
-        rows: FloatArray = logits[0].numpy()
-        return rows
+        self._ops.positions = self._ops.tensor(np.ascontiguousarray(positions))
+        logits, state = network.decoder_and_state(self._ops, text, self._ops.tensor(embeds)[None])
+        self.state = _host(state[0, -1])
+        return _host(logits[0])
 
     def close(self) -> None:
         self._ops = Run(lambda name: torch.empty(0))
+
+
+def _host(x: torch.Tensor) -> FloatArray:
+    """The result itself: on a GPU this waits for it."""
+    rows: FloatArray = x.float().cpu().numpy()
+    return rows

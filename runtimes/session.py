@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from runtimes.base import Event, FloatArray, IntArray, Place, Request
 from runtimes.places import Places, embedded, places
 from runtimes.positions import following, positions

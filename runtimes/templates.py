@@ -6,7 +6,7 @@ NOT aware of pixels, files or models; a tokenizer is a function from text to ids
 from collections.abc import Callable
 
 from export.errors import UserError, unknown
-from export.families.spec import Task, Templates
+from export.families.inputs import Task, Templates
 from runtimes.base import Request
 
 Encode = Callable[[str], list[int]]

@@ -69,13 +69,14 @@ def listing() -> Listing:
 
 
 def _profile(profile: Profile) -> Mapping[str, object]:
-    able = [name for name in profile.runtimes if profile.device in RUNTIMES[name].devices]
+    able = [RUNTIMES[name] for name in profile.runtimes if profile.device in RUNTIMES[name].devices]
+    reasons = [runtime.unavailable(device=profile.device) for runtime in able]
     return {
         "threads": profile.threads,
         "memory_bytes": profile.memory_bytes,
         "device": profile.device,
         "runtimes": profile.runtimes,
-        "unavailable": None if able else f"no runtime here has the device {profile.device}",
+        "unavailable": None if None in reasons else "; ".join(filter(None, reasons)),
     }
 
 

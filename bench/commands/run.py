@@ -23,7 +23,7 @@ from bench.jobs.progress import showing, title
 from bench.jobs.resume import key, remaining
 from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment, environment, usable_cpus
-from bench.machine.profiles import PROFILES
+from bench.machine.profiles import profile_of
 from bench.record import Options, append, read
 from bench.tasks import TASKS
 from export.decode import decode
@@ -86,7 +86,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         threads=arguments.threads or usable_cpus(),
         reference=arguments.reference,
         known_models=tuple(list_models()),
-        profiles={name: PROFILES.get(name) for name in arguments.device or [None]},
+        profiles={name: name and profile_of(name) for name in arguments.device or [None]},
         offline=arguments.offline,
     )
 

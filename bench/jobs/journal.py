@@ -5,7 +5,6 @@ NOT aware of questions, scores or runs.
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -34,7 +33,7 @@ class Journal:
         """Keep one more; it is out of this process when this returns."""
         self._keep(item)
         if self._file is not None:
-            self._file.write(json.dumps(asdict(item), ensure_ascii=False).encode() + b"\n")
+            self._file.write(json.dumps(vars(item), ensure_ascii=False).encode() + b"\n")
             self._file.flush()
 
     def close(self) -> None:

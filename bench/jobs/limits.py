@@ -20,7 +20,6 @@ CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 MEMORY_CGROUPS = "memory"  # folder of the memory controller's own hierarchy, in version 1
 CPUS = Path("/sys/devices/system/cpu")
 WATCH_S = 0.1
-KILLED = 9
 
 
 @dataclass(frozen=True)

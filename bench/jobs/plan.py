@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from bench.jobs.subjects import Source
-from bench.machine.profiles import Profile
+from bench.machine.profiles import PROFILES, Profile, row_of
 from bench.record import Case, Options
 from bench.tasks import Task
 from export.registry import WeightsKind
@@ -75,7 +75,7 @@ def plan(sources: Sequence[Source], choices: Choices) -> Plan:
             source.problem
             or _mismatch(case, choices.runtimes[case.runtime])
             or _outside(case, task, choices)
-            or choices.runtimes[case.runtime].unavailable(case.subject.layout)
+            or choices.runtimes[case.runtime].unavailable(case.subject.layout, case.device)
             or task.unavailable()
             or _unfit(source, task, reference)
             or _unseen(source, task, choices.options)
@@ -95,7 +95,8 @@ def _cases(sources: Sequence[Source], choices: Choices) -> Iterator[tuple[Case, 
                 threads = min(choices.threads, profile.threads) if profile else choices.threads
                 device = profile.device if profile else choices.device
                 options = choices.options
-                case = Case(source.subject, runtime, device, threads, task, options, 0, name)
+                held = name and row_of(name)
+                case = Case(source.subject, runtime, device, threads, task, options, 0, held)
                 yield case, source
 
 
@@ -104,16 +105,16 @@ def _mismatch(case: Case, runtime: Runtime) -> str | None:
     if not runtime.opens(target):
         takes = "checkpoints" if runtime.takes == "checkpoint" else ", ".join(runtime.targets)
         return f"it opens {takes}, and this is {target or 'a checkpoint'}"
-    if case.device not in runtime.devices:
+    if not runtime.runs_on(case.device):
         return f"it has no device {case.device}, only {', '.join(runtime.devices)}"
     return None
 
 
 def _outside(case: Case, task: Task, choices: Choices) -> str | None:
     """What a device profile rules out; runtimes that must be asked for are not looked up in it."""
-    profile = choices.profiles[case.profile]
-    if profile is None:
+    if case.profile is None:
         return None
+    profile = PROFILES[case.profile]
     if not choices.runtimes[case.runtime].hidden and case.runtime not in profile.runtimes:
         return f"{case.profile} has no {case.runtime}, only {', '.join(profile.runtimes)}"
     if task.needs_reference:

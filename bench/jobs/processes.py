@@ -24,6 +24,7 @@ from bench.machine.profiles import PROFILES
 from bench.measure import timed
 from bench.record import SCHEMA, Outcome, Record
 from export.decode import decode
+from runtimes.devices import device_of
 
 Heard = Callable[[str], None]
 HINTS: Mapping[int, str] = {
@@ -88,7 +89,7 @@ def variables(threads: int, offline: bool = False) -> dict[str, str]:
 
 def _run(job: Job, timeout_s: float | None, heard: Heard) -> tuple[Outcome, str | None]:
     budget = budget_bytes(job)
-    held = budget if job.case.device == "cpu" else None
+    held = budget if device_of(job.case.device).kind == "cpu" else None
     try:
         with memory_group(held) as group:
             ending = _attend(job, Bounds(timeout_s, None if group else held), group, heard)

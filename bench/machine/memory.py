@@ -4,11 +4,12 @@ The peak (VmHWM) is reset by writing 5 to /proc/self/clear_refs (man 5 proc_pid_
 phase has its own. NOT aware of what a phase does.
 """
 
-import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from runtimes.devices import device_of
+from runtimes.nvidia import state
 
 STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
 PHASES = ("start", "loaded", "image", "prefill", "decode")
@@ -53,7 +54,8 @@ class Phases:
 
     def __init__(self, device: str = "cpu") -> None:
         self._resets = reset_peak()
-        self._device = device
+        where = device_of(device)
+        self._gpu = where.index if where.kind == "cuda" else None
         self.done: list[PhaseMemory] = []
 
     def end(self, phase: str) -> None:
@@ -69,28 +71,10 @@ class Phases:
                 pss_bytes=rollup.get("Pss"),
                 private_bytes=None if clean is None or dirty is None else clean + dirty,
                 file_bytes=rollup.get("Pss_File"),
-                device_bytes=device_bytes() if self._device == "cuda" else None,
+                device_bytes=None if self._gpu is None else state(self._gpu).process_bytes,
             )
         )
         self._resets = self._resets and reset_peak()
-
-
-def device_bytes() -> int | None:
-    """What this process holds of all GPUs, as their driver counts it."""
-    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return device_share(done.stdout, os.getpid())
-
-
-def device_share(listing: str, process: int) -> int | None:
-    """From lines like `123, 456 MiB`; None where the driver does not know the process."""
-    rows = [line.replace(",", " ").split() for line in listing.splitlines()]
-    own = [row[1] for row in rows if len(row) == 3 and row[0] == str(process)]
-    sizes = [int(size) << 20 for size in own if size.isdecimal()]
-    return sum(sizes) if sizes else None
 
 
 def fields(path: str) -> Mapping[str, int]:

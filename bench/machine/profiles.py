@@ -4,7 +4,7 @@ NOT aware of models, artifacts or of the machine this runs on.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GB = 10**9
 
@@ -40,3 +40,13 @@ PROFILES: Mapping[str, Profile] = {
     # A GPU of 8 GB, of which a screen and the CUDA context itself take about 1 GB.
     "cuda": Profile(8, 7 * GB, ("onnxruntime", "llama_cpp", "reference"), device="cuda"),
 }
+
+
+def profile_of(name: str) -> Profile:
+    """A row of PROFILES; cuda:N is cuda on the GPU number N."""
+    return replace(PROFILES[row_of(name)], device=name) if ":" in name else PROFILES[name]
+
+
+def row_of(name: str) -> str:
+    """The row of PROFILES that a device's name stands for."""
+    return name.partition(":")[0]

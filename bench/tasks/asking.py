@@ -18,7 +18,7 @@ from bench.scorers.places import written
 from bench.tasks import Context
 from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
 from export.errors import UserError
-from export.families.spec import Templates
+from export.families.inputs import Templates
 from runtimes.base import Request
 
 STEPS = 50  # how often progress is told

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from export.errors import UserError
-from export.families.spec import Activation, Json
+from export.families.geometry import Activation
+from export.families.spec import Json
 from export.files import short
 
 CONFIG = "config.json"

@@ -12,23 +12,10 @@ from typing import Any
 from export.errors import UserError
 from export.families import siglip
 from export.families.config import activation, expect, expect_rope, token_ids
+from export.families.geometry import Decoder, Local, Projector, Tower, Vlm
+from export.families.inputs import Prompt, Stretch
 from export.families.preprocessor import PREPROCESSOR, channels, rescale
-from export.families.spec import (
-    Client,
-    Decoder,
-    Family,
-    Gguf,
-    Json,
-    Local,
-    Projector,
-    Prompt,
-    Source,
-    Stretch,
-    Tower,
-    Transform,
-    Vlm,
-    Vocabulary,
-)
+from export.families.spec import Client, Family, Gguf, Json, Source, Transform, Vocabulary
 from export.files import short
 from export.shapes import shapes
 

@@ -9,26 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from export.errors import UserError
-from export.families.spec import (
-    Crops,
-    Decoder,
-    Family,
-    Gguf,
-    Json,
-    Overlap,
-    Projector,
-    Region,
-    Source,
-    Task,
-    Templates,
-    Tower,
-    Vlm,
-    Vocabulary,
-)
+from export.families.geometry import Decoder, Overlap, Projector, Region, Tower, Vlm
+from export.families.inputs import Crops, Task, Templates
+from export.families.spec import Family, Gguf, Json, Source, Vocabulary
 from export.files import short
 from export.shapes import shapes
 
-NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 HALF = (0.5, 0.5, 0.5)
 EPS = 1e-5  # torch's default, which the code leaves as it is
 MOST_PLACES = 50

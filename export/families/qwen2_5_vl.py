@@ -8,21 +8,10 @@ from typing import Any
 
 from export.errors import UserError
 from export.families.config import activation, expect, token_ids
+from export.families.geometry import Decoder, Projector, Tower, Vlm
+from export.families.inputs import Patches, Prompt
 from export.families.preprocessor import PREPROCESSOR, channels, rescale
-from export.families.spec import (
-    Client,
-    Decoder,
-    Family,
-    Gguf,
-    Json,
-    Patches,
-    Projector,
-    Prompt,
-    Source,
-    Tower,
-    Vlm,
-    Vocabulary,
-)
+from export.families.spec import Client, Family, Gguf, Json, Source, Vocabulary
 from export.files import short
 from export.shapes import shapes
 

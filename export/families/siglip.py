@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from export.families.config import activation
-from export.families.spec import Json, Tower
+from export.families.geometry import Tower
+from export.families.spec import Json
 
 # Tower's field -> SigLIP's key.
 SIZES: Mapping[str, str] = {

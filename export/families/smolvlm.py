@@ -5,20 +5,10 @@ from collections.abc import Mapping
 from export.errors import UserError
 from export.families import siglip
 from export.families.config import activation, expect, expect_rope, token_ids
+from export.families.geometry import Decoder, Projector, Tower, Vlm
+from export.families.inputs import Prompt, Tiles
 from export.families.preprocessor import PREPROCESSOR, channels, rescale
-from export.families.spec import (
-    Client,
-    Decoder,
-    Family,
-    Gguf,
-    Json,
-    Projector,
-    Prompt,
-    Source,
-    Tiles,
-    Tower,
-    Vlm,
-)
+from export.families.spec import Client, Family, Gguf, Json, Source
 from export.files import short
 from export.shapes import shapes
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from math import prod
 
 from export.count import FLOAT_BYTES, cache_bytes_per_token
-from export.families.spec import Decoder, ImageRecipe, Shape, Vlm
+from export.families.geometry import Decoder, Vlm
+from export.families.inputs import ImageRecipe
+from export.families.spec import Shape
 from export.quantize.recipe import Recipe, Storage
 from export.rotary import STORED_POSITIONS
 from export.shapes import COMPONENTS, component, shapes

@@ -11,7 +11,8 @@ from functools import partial
 
 import numpy as np
 
-from export.families.spec import Arrangement, Gguf, Shape, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Arrangement, Gguf, Shape
 from export.shapes import shapes
 from export.weights import FloatArray
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator
 
 from export.errors import UserError
-from export.families.spec import Decoder, ImageRecipe, Tower, Vlm
+from export.families.geometry import Decoder, Tower, Vlm
+from export.families.inputs import ImageRecipe
 
 WINDOW_PIXELS = 112
 """Edge of the windows in which a rotary tower's layers attend (clip.cpp has no key for it)."""

@@ -8,15 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.spec import (
-    Activation,
-    Decoder,
-    Gguf,
-    ImageRecipe,
-    NormKind,
-    Tiles,
-    Vlm,
-)
+from export.families.geometry import Activation, Decoder, NormKind, Vlm
+from export.families.inputs import ImageRecipe, Tiles
+from export.families.spec import Gguf
 
 Value = bool | int | float | str | Sequence[str] | Sequence[int] | Sequence[float]
 Metadata = Mapping[str, Value]

@@ -13,8 +13,9 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
+from export.ahead import ahead
 from export.errors import UserError
-from export.families.spec import Decoder
+from export.families.geometry import Decoder
 from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
 from export.gguf.mixes import Mix
@@ -40,8 +41,8 @@ LIMITS: Mapping[GGMLQuantizationType, float] = {
     Q8_0: LARGEST * 127,
     Q4_0: LARGEST * 8,
 }
-CHUNK_VALUES = 2**22
-"""Values of a tensor that are in memory at once: 16 MiB as float32."""
+CHUNK_VALUES = 2**20
+"""Values that are read and packed at once: their copies stay in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def packed(
     rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
     chunk_values: int = CHUNK_VALUES,
 ) -> Iterator[NDArray[Any]]:
-    """The tensor's bytes in order, by groups of rows read one after another.
+    """The tensor's bytes in order, by groups of rows, of which two are in the making at once.
 
     Q8_0, and Q4_0 to nearest, are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref,
     bit for bit). Raises UserError for values that the type cannot hold.
@@ -129,10 +130,13 @@ def packed(
     piece = tensor.piece
     rows, width = piece.source_shape[0], math.prod(piece.source_shape[1:])
     step = max(1, chunk_values // (piece.unit * width)) * piece.unit
-    for start in range(0, rows, step):
+
+    def made(start: int) -> NDArray[Any]:
         values = weights.read(piece.source, start, min(start + step, rows))
         _check(values, tensor)
-        yield _quantized(piece.arrange(values), tensor, rounding)
+        return _quantized(piece.arrange(values), tensor, rounding)
+
+    yield from ahead(made, range(0, rows, step))
 
 
 def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArray[Any]:

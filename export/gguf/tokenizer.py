@@ -12,7 +12,8 @@ from gguf import Keys, TokenType
 from tokenizers import AddedToken, Tokenizer
 
 from export.errors import UserError
-from export.families.spec import Gguf, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Gguf
 from export.gguf.metadata import Value
 from export.tokenizer import SPACE
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 
-from export.families.spec import Gguf, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Gguf
 from export.gguf import limits, metadata
 from export.gguf.arrange import Piece, pieces
 from export.gguf.file import PlannedFile, write_file

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from export.families.spec import Activation, Decoder, NormKind, Rope, Tower
+from export.families.geometry import Activation, Decoder, NormKind, Rope, Tower
 from export.onnx.grid import PatchGrid
 from export.onnx.mask import Masks
 from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes

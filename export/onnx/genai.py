@@ -8,7 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from export.families.spec import Client, Crops, ImageRecipe, Patches, Stretch, Tiles
+from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
+from export.families.spec import Client
 from export.files import parse_json
 from export.model import Model
 from export.onnx.layouts import layout_of

@@ -16,7 +16,7 @@ from itertools import chain
 import onnx_ir as ir
 
 from export import network
-from export.families.spec import Decoder, Vlm
+from export.families.geometry import Decoder, Vlm
 from export.onnx.adapt import Adapter
 from export.onnx.emit import Emit
 from export.onnx.grid import PatchGrid

@@ -6,7 +6,7 @@ window. Plain integer nodes, made once and used by every layer. NOT aware of wei
 
 import onnx_ir as ir
 
-from export.families.spec import Tower
+from export.families.geometry import Tower
 from export.onnx.nodes import MICROSOFT, Nodes
 from export.onnx.parameters import Parameters
 from export.rotary import frequencies, patch_rope

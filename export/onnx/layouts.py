@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from export.quantize.recipe import Recipe
 
 

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from export.families.spec import Client, Crops, ImageRecipe, Patches, Stretch, Tiles, Vlm
+from export.families.geometry import Vlm
+from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
+from export.families.spec import Client
 from export.files import parse_json
 from export.model import Model
 from export.registry import CONFIG, GENERATION, PREPROCESSOR, PROCESSOR

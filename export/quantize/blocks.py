@@ -11,7 +11,7 @@ from export.weights import FloatArray
 Codes = NDArray[np.uint8]
 
 # Where -8 … 7 may put a block's largest magnitude: below 8 it is rounded, above it is cut off.
-REACHES = (6.5, 7.0, 7.5, 8.0, 8.5, 9.0)
+REACHES = (7.2, 8.0, 8.6)
 
 
 def four_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
@@ -29,11 +29,11 @@ def four_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
 
 
 def four_bits_searched(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
-    """As `four_bits`, with the smallest squared error of a few scales for each block.
+    """As `four_bits`, with a smaller squared error: a few scales are tried for each block.
 
     A scale that takes the largest magnitude to one of `REACHES` rounds the block; the codes' own
-    least-squares scale replaces it (ggml-quants.c make_qx_quants has the same idea). A normal
-    block's error is 11 % smaller than to nearest.
+    least-squares scale replaces it (ggml-quants.c make_qx_quants has the same idea), and the best
+    one is improved once more. 11 % less error than to nearest on normal values.
     """
     blocks = _blocks(values, block)
     codes, scales = _searched(blocks)
@@ -108,26 +108,29 @@ def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Codes -8…7 as floats, in the shape of `blocks` [rows, blocks, block], and scales."""
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)[..., 0]
     units = -inverse(largest)
-    best, inverses, scales = (np.zeros_like(units) for _ in range(3))
+    best, scales = np.zeros_like(units), np.zeros_like(units)
     codes = np.empty_like(blocks)
     for reach in REACHES:
-        tried = units * np.float32(reach)
-        _round(blocks, tried, codes)
-        products = np.einsum("rbi,rbi->rb", blocks, codes)
-        fitted = products * inverse(np.einsum("rbi,rbi->rb", codes, codes))
-        explained = products * fitted  # the squares that codes * fitted leaves no error of
+        fitted, explained = _fitted(blocks, units * np.float32(reach), codes)
         better = explained > best
-        for kept, new in ((best, explained), (inverses, tried), (scales, fitted)):
-            np.copyto(kept, new, where=better)
-    _round(blocks, inverses, codes)
+        np.copyto(best, explained, where=better)
+        np.copyto(scales, fitted, where=better)
+    # Once more from the best scale: neither half of such a step adds error (Lloyd 1982).
+    scales, _ = _fitted(blocks, inverse(scales), codes)
     return codes, scales
 
 
-def _round(blocks: FloatArray, inverses: FloatArray, codes: FloatArray) -> None:
-    """Codes -8…7 of `blocks` under scales of these `inverses` [rows, blocks]."""
+def _fitted(
+    blocks: FloatArray, inverses: FloatArray, codes: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Fills `codes` -8…7 under scales of these `inverses` [rows, blocks]; the codes' least-squares
+    scales, and how much of a block's squares they leave no error of."""
     np.multiply(blocks, inverses[..., None], out=codes)
     np.rint(codes, out=codes)
     np.clip(codes, -8, 7, out=codes)
+    products = np.einsum("rbi,rbi->rb", blocks, codes)
+    fitted = products * inverse(np.einsum("rbi,rbi->rb", codes, codes))
+    return fitted, products * fitted
 
 
 def _coded(units: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:

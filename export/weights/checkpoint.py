@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from export import check
-from export.families.spec import Family, Shape, Source, Transform, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Family, Shape, Source, Transform
 from export.files import sha256_of
 from export.shapes import shapes
 from export.weights import FloatArray

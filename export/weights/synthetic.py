@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from export.families.spec import Shape, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Shape
 from export.shapes import shapes
 from export.weights import FloatArray
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from export import network
+from export.families.geometry import Decoder
 from export.families.moondream import MOONDREAM
-from export.families.spec import Decoder
 from export.rotary import rotary_tables
 from export.run import Run
 from export.shapes import component, shapes

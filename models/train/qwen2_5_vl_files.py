@@ -13,6 +13,8 @@ from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import nn
 
+from export.families.qwen2_5_vl import QWEN2_5_VL
+
 PATCH_SIZE = 14
 MERGE = 2
 FRAMES = 2
@@ -23,22 +25,7 @@ HEADS = 4
 POSITIONS = 512
 TOKENS = 440
 VOCABULARY = 448  # rows beyond the tokenizer's, as in the real model
-LAST_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
+LAST_TOKENS = QWEN2_5_VL.special_tokens
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"

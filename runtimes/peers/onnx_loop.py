@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import Backend, GreedySession, room

@@ -13,7 +13,8 @@ from bench.machine.environment import Environment, Load
 from bench.machine.memory import PHASES, PhaseMemory
 from bench.measure import Timing
 from bench.record import Agreement, Case, Item, Options, Outcome, Record, Subject
-from export.families.spec import Decoder, Projector, Prompt, Tiles, Tower, Vlm
+from export.families.geometry import Decoder, Projector, Tower, Vlm
+from export.families.inputs import Prompt, Tiles
 from runtimes.fidelity import Fidelity
 
 WORDS = ("<end>", "yes", "no", "red", "blue", "circle")

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from bench.cli import COMMANDS, main
+from bench.commands.list_ import listing
 from bench.record import Record, append, read
 from export.targets import TARGETS
+from runtimes import RUNTIMES
 from tests.bench.made import MakeArtifact
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +48,16 @@ def test_list_tells_all_tables_as_json(capsys: pytest.CaptureFixture[str]) -> No
     assert found["profiles"]["phone-4gb"]["memory_bytes"] == 2_000_000_000
     assert "int4" in found["recipes"]
     assert "fake" not in found["runtimes"]
+
+
+def test_list_says_why_a_gpu_cannot_be_used() -> None:
+    told = listing()["profiles"]["cuda"]["unavailable"]
+    able = [runtime for runtime in RUNTIMES.values() if "cuda" in runtime.devices]
+    reasons = [runtime.unavailable(device="cuda") for runtime in able]
+    if None in reasons:
+        assert told is None
+    else:
+        assert all(str(reason) in str(told) for reason in reasons)
 
 
 @pytest.mark.parametrize(

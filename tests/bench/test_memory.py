@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine.memory import Phases, device_share, reset_peak
+from bench.machine.memory import Phases, reset_peak
 
 ALLOCATED = 200_000_000
 PROGRAM = f"""
@@ -46,10 +46,3 @@ def test_memory_at_the_end_of_a_phase_is_split() -> None:
     assert memory.private_bytes is not None
     assert memory.file_bytes is not None
     assert 0 < memory.file_bytes <= memory.pss_bytes <= memory.rss_bytes
-
-
-def test_memory_of_a_gpu_is_this_processs_alone() -> None:
-    listing = "123, 456 MiB\n124, 99 MiB\n123, 44 MiB\n"
-    assert device_share(listing, 123) == 500 << 20
-    assert device_share(listing, 7) is None
-    assert device_share("123, [N/A]\n", 123) is None

@@ -1,6 +1,5 @@
 """Each job has its own process; whatever becomes of that process, there is a record."""
 
-import os
 import re
 import subprocess
 import sys
@@ -91,21 +90,40 @@ def test_without_a_profile_nothing_holds_a_job(make_job: MakeJob) -> None:
     assert (outcome.held_by, outcome.fits, outcome.budget_bytes) == (None, None, None)
 
 
+DRIVER = """
+import os
+from types import SimpleNamespace
+
+NVML_CLOCK_SM = 1
+
+class NVMLError(Exception):
+    pass
+
+def nvmlInit(): pass
+def nvmlShutdown(): pass
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetClockInfo(handle, clock): raise NVMLError
+def nvmlDeviceGetCurrentClocksThrottleReasons(handle): raise NVMLError
+def nvmlDeviceGetComputeRunningProcesses(handle):
+    return [SimpleNamespace(pid={process}, usedGpuMemory={mebibytes} << 20)]
+"""
+
+
 @pytest.mark.parametrize(
-    ("told", "fits"), [("$PPID, 90 MiB", True), ("$PPID, 300 MiB", False), ("1, 90 MiB", None)]
+    ("process", "mebibytes", "fits"),
+    [("os.getpid()", 90, True), ("os.getpid()", 300, False), ("1", 90, None)],
 )
 def test_on_a_gpu_its_memory_decides(
     make_job: MakeJob,
     profile: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    told: str,
+    process: str,
+    mebibytes: int,
     fits: bool | None,
 ) -> None:
-    driver = tmp_path / "nvidia-smi"
-    driver.write_text(f'#!/bin/sh\necho "{told}"\n')
-    driver.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "pynvml.py").write_text(DRIVER.format(process=process, mebibytes=mebibytes))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     job = make_job({"image": {"bytes": 400_000_000}}, repeats=1)
     job = replace(job, case=replace(job.case, profile=profile, device="cuda"))
     outcome = run_job(job, 60, ENVIRONMENT).outcome

@@ -13,6 +13,7 @@ def test_a_profile_has_threads_memory_and_known_runtimes(name: str) -> None:
     assert profile.memory_bytes > 0
     assert profile.runtimes
     assert set(profile.runtimes) <= set(RUNTIMES)
+    assert any(profile.device in RUNTIMES[runtime].devices for runtime in profile.runtimes)
 
 
 def test_a_larger_phone_has_the_larger_budget() -> None:

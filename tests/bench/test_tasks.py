@@ -23,8 +23,8 @@ from bench.tasks.fidelity import compare
 from bench.tasks.latency import ids, image
 from bench.tasks.scenes import GENERATORS
 from export.errors import UserError
-from export.families.spec import Task as ModelTask
-from export.families.spec import Templates
+from export.families.inputs import Task as ModelTask
+from export.families.inputs import Templates
 from runtimes.base import Request
 from runtimes.fake import FakeSession
 from tests.bench.made import ENVIRONMENT, IMAGE_TOKEN_ID, VLM, MakeArtifact, MakeJob

@@ -1,6 +1,5 @@
 """Recipes under llama.cpp's names give tensors the types and bytes that its own quantizer does."""
 
-import ctypes
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGUFReader
+from llama_cpp_tools import quantize
 from tiny_models import hf_model, tiny_model
 from tiny_moondream import Seeded, tiny_moondream
 
@@ -18,8 +18,6 @@ from export.model import Model
 from export.quantize.recipe import KNOWN, MIXTURES, RECIPES
 from export.targets import TARGETS, Written
 from export.weights import FloatArray
-
-llama = pytest.importorskip("llama_cpp.llama_cpp")
 
 WIDE = {"hidden": 256, "intermediate": 512, "layers": 9, "heads": 8, "kv_heads": 2, "head_dim": 32}
 
@@ -62,12 +60,7 @@ def written(model: Model, recipe: str, folder: Path) -> Written:
 def by_llama_cpp(path: Path, recipe: str) -> Path:
     """A float16 file through llama-quantize's function."""
     out = path.with_name("quantized.gguf")
-    settings = llama.llama_model_quantize_default_params()
-    settings.ftype, settings.nthread = int(MIXES[recipe].file_type), 1
-    status = llama.llama_model_quantize(
-        str(path).encode(), str(out).encode(), ctypes.byref(settings)
-    )
-    assert status == 0
+    quantize(path, out, int(MIXES[recipe].file_type), pure=False)
     return out
 
 

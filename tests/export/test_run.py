@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from export import network
 from export.count import decoder_counts, vision_counts
 from export.families import family_of
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from export.run import Run, resident, streaming
 
 # Image tokens between text: none, one tile, three tiles of two images.

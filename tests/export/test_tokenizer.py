@@ -8,8 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from export.errors import UserError
+from export.families.geometry import Decoder, Projector, Tower, Vlm
 from export.families.smolvlm import SMOLVLM
-from export.families.spec import SMOLLM2, Decoder, Projector, Tower, Vlm
+from export.families.spec import SMOLLM2
 from export.tokenizer import synthetic_tokenizer
 
 TOWER = Tower(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")

@@ -17,7 +17,7 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from export.families.spec import ImageRecipe, Patches, Stretch, Tiles
+from export.families.inputs import ImageRecipe, Patches, Stretch, Tiles
 from runtimes.image import load_image, pixels
 
 HALF = (0.5, 0.5, 0.5)

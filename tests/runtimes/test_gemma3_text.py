@@ -16,7 +16,7 @@ from export import check
 from export.__main__ import main
 from export.artifact import load_artifact
 from export.errors import UserError
-from export.families.spec import Projector
+from export.families.geometry import Projector
 from export.footprint.memory import full_context
 from export.model import Model
 from export.registry import open_model

@@ -225,7 +225,7 @@ def test_an_answer_that_does_not_fit_the_context_is_refused(tmp_path: Path) -> N
 
 def test_another_device_is_refused(tmp_path: Path) -> None:
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "fp32", tmp_path)
-    with pytest.raises(UserError, match="cpu"):
+    with pytest.raises(UserError, match="sees no GPU"):
         RUNTIMES["llama_cpp"].open_session(artifact, threads=1, device="cuda")
 
 

@@ -18,8 +18,8 @@ from bench.cli import main as bench_main
 from export.__main__ import main as export_main
 from export.artifact import Artifact
 from export.errors import UserError
+from export.families.geometry import Overlap
 from export.families.moondream import MOONDREAM
-from export.families.spec import Overlap
 from export.model import Model
 from runtimes import onnxruntime_, reference
 from runtimes.base import Event, FloatArray, IntArray, Place, Request, Session
@@ -320,6 +320,6 @@ def test_a_wrong_region_graph_fails_the_proof(tmp_path: Path) -> None:
 
     changed = replace(model, weights=Changed(model.vlm))
     artifact = tiny_artifact(changed, "onnx", "fp32", tmp_path)
-    proof = prove(model, artifact)
+    proof = prove(model, artifact, threads=1)
     assert proof["passed"] is False
     assert all(failure.startswith("places: ") for failure in proof["failures"])

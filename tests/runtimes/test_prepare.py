@@ -9,8 +9,8 @@ from transformers import AutoTokenizer, Idefics3Processor
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from export.errors import UserError
+from export.families.geometry import Decoder, Projector, Tower, Vlm
 from export.families.smolvlm import SMOLVLM
-from export.families.spec import Decoder, Projector, Tower, Vlm
 from export.tokenizer import synthetic_tokenizer
 from runtimes.base import Request
 from runtimes.prepare import Preparer

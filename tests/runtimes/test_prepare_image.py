@@ -16,7 +16,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import (
 )
 
 from export.errors import UserError
-from export.families.spec import Tiles
+from export.families.inputs import Tiles
 from runtimes.image import MAX_PIXELS, Pixels, grid, load_image, pixels, rgb
 
 HALF = (0.5, 0.5, 0.5)

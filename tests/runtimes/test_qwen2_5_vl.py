@@ -22,8 +22,8 @@ from transformers_inputs import greedy_of
 from export.__main__ import main
 from export.artifact import load_artifact
 from export.errors import UserError
+from export.families.inputs import Patches
 from export.families.qwen2_5_vl import QWEN2_5_VL
-from export.families.spec import Patches
 from export.registry import open_model, read_numbers
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session

@@ -83,11 +83,16 @@ class Converter:
         self._process.communicate()
 
 
-def quantize(path: Path, out: Path, file_type: int, output_type: int | None = None) -> None:
-    """llama-quantize --pure with one thread; `output_type` is the ggml type of output.weight."""
+def quantize(
+    path: Path, out: Path, file_type: int, output_type: int | None = None, *, pure: bool = True
+) -> None:
+    """llama-quantize with one thread; `output_type` is the ggml type of output.weight.
+
+    pure: all tensors get the one type of `file_type`, else the mixture that it names.
+    """
     silence()
     settings = llama.llama_model_quantize_default_params()
-    settings.nthread, settings.ftype, settings.pure = 1, file_type, True
+    settings.nthread, settings.ftype, settings.pure = 1, file_type, pure
     if output_type is not None:
         settings.output_tensor_type = output_type
     failed = llama.llama_model_quantize(os.fsencode(path), os.fsencode(out), ctypes.byref(settings))

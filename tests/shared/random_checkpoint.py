@@ -15,7 +15,8 @@ import numpy as np
 
 from export import check
 from export.families import family_of
-from export.families.spec import Family, Shape, Source, Vlm
+from export.families.geometry import Vlm
+from export.families.spec import Family, Shape, Source
 from export.registry import data_root, list_models
 from export.tokenizer import synthetic_tokenizer
 from export.weights import Weights

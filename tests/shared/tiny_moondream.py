@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from export.families.geometry import Vlm
 from export.families.moondream import MOONDREAM
-from export.families.spec import Vlm
 from export.model import Model
 from export.shapes import shapes
 from export.tokenizer import synthetic_tokenizer

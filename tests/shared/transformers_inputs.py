@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from export.families.spec import Vlm
+from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray
 from runtimes.image import Pixels
 

@@ -1,0 +1,113 @@
+"""Devices by name, what stands in a GPU's way, and the reference in a GPU's precision."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.errors import UserError
+from export.registry import open_model
+from export.run import Run, resident
+from runtimes import RUNTIMES
+from runtimes.base import Request
+from runtimes.devices import CPU, Device, device_of
+from runtimes.fidelity import Accumulator
+from runtimes.nvidia import BUILDS, Driver, built_with, memory_errors, missing
+from runtimes.prepare import preparer_of
+from runtimes.probes import probes
+from runtimes.reference import Scorer, TorchBackend
+from runtimes.session import GreedySession
+
+TWO = Driver(cuda_major=12, gpus=("A", "B"))
+
+
+def test_a_device_is_the_cpu_or_a_gpu_by_number() -> None:
+    assert device_of("cpu") == CPU
+    assert device_of("cuda") == Device("cuda", 0)
+    assert device_of("cuda:3") == Device("cuda", 3)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "CUDA", ""])
+def test_what_is_no_device_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="there is cpu, cuda, or cuda:N"):
+        device_of(name)
+
+
+@pytest.mark.parametrize(
+    ("index", "built_for", "driver", "said"),
+    [
+        (0, 12, TWO, None),
+        (1, None, TWO, None),
+        (2, 12, TWO, "there is no GPU 2, only 0, 1"),
+        (0, 13, TWO, "runs CUDA 12 at most and torch needs CUDA 13; update the driver"),
+        (0, 12, Driver(problem="there is no NVIDIA driver"), "there is no NVIDIA driver"),
+    ],
+)
+def test_what_a_driver_lacks_is_one_line(
+    index: int, built_for: int | None, driver: Driver, said: str | None
+) -> None:
+    found = missing(index, "torch", built_for, driver)
+    assert found is None if said is None else said in str(found)
+
+
+@pytest.mark.parametrize(
+    ("library", "file", "text", "major"),
+    [
+        ("torch", "version.py", "__version__ = '2.13.0'\ncuda: Optional[str] = '12.8'\n", 12),
+        ("torch", "version.py", "cuda: Optional[str] = None\n", None),
+        ("onnxruntime", "capi/build_and_package_info.py", 'cuda_version = "13.0"\n', 13),
+        ("onnxruntime", "capi/other.py", "", None),
+        ("llama_cpp", "version.py", "", None),
+    ],
+)
+def test_a_librarys_own_files_say_which_cuda_it_needs(
+    library: str, file: str, text: str, major: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    assert built_with(tmp_path, library) == major
+
+
+def test_a_runtime_that_knows_gpus_says_why_it_cannot_use_one_here() -> None:
+    for name, row in RUNTIMES.items():
+        if row.runs_on("cuda"):
+            assert any(library in BUILDS for library in row.imports), name
+            reason = row.unavailable(device="cuda:7")
+            assert reason is not None
+            assert "\n" not in reason
+
+
+def test_words_of_a_full_gpu_become_one_line_and_others_stay_what_they_are() -> None:
+    full = "CUDA out of memory. Tried to allocate 20.00 MiB"
+    with (
+        pytest.raises(UserError, match="GPU's memory ran out while decoding"),
+        memory_errors("while decoding"),
+    ):
+        raise RuntimeError(full)
+    with pytest.raises(RuntimeError, match="a bug"), memory_errors("while decoding"):
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("name", ["tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl"])
+def test_in_bfloat16_the_reference_stays_itself(name: str) -> None:
+    """What runs on a GPU, run on the CPU: bfloat16 has 8 bits of precision, so 2^-8 relative."""
+    model, exact = open_model(name), Scorer(open_model(name))
+    run = partial(Run, dtype=torch.bfloat16)
+    backend = TorchBackend(model, resident(model.weights, dtype=torch.bfloat16), run)
+    session = GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)
+    distance = Accumulator()
+    for probe in probes(64)[:2]:
+        request = Request(probe.question, probe.images, answer=exact.tokens(" no"), arrays=True)
+        features = exact.features(request)
+        expected = exact.score(request, features)
+        events = list(session.generate(request))
+        shown = next(event.features for event in events if event.features is not None)
+        error = np.abs(shown - features).max() / np.abs(features).max()
+        assert error < 2**-4  # through some twenty layers
+        found = [event.logits for event in events if event.logits is not None]
+        for p, q in zip(expected, found, strict=True):
+            distance.add(p, q)
+    assert distance.result().mean_kld < 0.01
