@@ -141,7 +141,7 @@ MEASURED = [
     ("smolvlm-256m", "onnx", "int4", 13, 913, 610.1),
     ("smolvlm-256m", "onnx", "int8", 13, 913, 661.7),
     ("smolvlm-256m", "gguf", "int4", 13, 913, 569.8),
-    ("smolvlm-256m", "gguf", "int8", 13, 913, 623.4),
+    ("smolvlm-256m", "gguf", "int8", 13, 913, 624.9),
     ("smolvlm-256m", "onnx", "int4", 0, 2032, 574.1),
     ("smolvlm-256m", "onnx", "int8", 0, 2032, 631.4),
     ("smolvlm-256m", "gguf", "int4", 0, 2032, 430.1),
