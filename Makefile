@@ -46,7 +46,7 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(BENCH) list
 
-demo: $(READY) ## export, prove and benchmark the bundled models; ends with where the report is
+demo: $(READY) ## export, prove and benchmark bundled models of three families; ends with where the report is
 	@set -e; for export in $(DEMO_EXPORTS); do \
 	  model=$${export%/*} form=$${export##*/}; \
 	  $(PY) -m export $$model --target $${form%-*} --recipe $${form#*-}; \
