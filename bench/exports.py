@@ -6,6 +6,7 @@ line to results/exports.jsonl and writes the table of all lines to results/EXPOR
 how artifacts are made.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -108,7 +109,10 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str], rows: Path = ROWS) -> int:
     """Export once and keep the line. Returns the export's exit code."""
-    code, row = export(arguments)
+    usage = "python -m bench.exports [-h] ARGUMENTS-OF-PYTHON-M-EXPORT…"
+    parser = argparse.ArgumentParser(usage=usage, description=__doc__, allow_abbrev=False)
+    _, passed_on = parser.parse_known_args(arguments)
+    code, row = export(passed_on)
     if code == 0:
         rows.parent.mkdir(parents=True, exist_ok=True)
         with rows.open("a", encoding="utf-8") as file:

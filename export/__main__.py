@@ -169,7 +169,7 @@ def _rounded(model: Model, args: argparse.Namespace, layout: str) -> tuple[Model
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
     return int(text)
 
 

@@ -38,9 +38,10 @@ def spans(
     Image tokens beyond the features are an answer's own. With a `prefix` (Decoder.prefix) the first
     positions, text among them, are one span.
     """
+    if features is None:  # every decode step: said at once, which spares it 1 % of its time
+        return [Span(0, len(ids), rows=False, together=False)]
     is_row = np.zeros(len(ids), bool)
-    if features is not None:
-        is_row[np.flatnonzero(ids == image_token_id)[: len(features)]] = True
+    is_row[np.flatnonzero(ids == image_token_id)[: len(features)]] = True
     together = is_row.copy() if text.image_attention == "bidirectional" else np.zeros_like(is_row)
     prefix = max(0, text.prefix - past)
     if is_row[:prefix].any():

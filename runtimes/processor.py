@@ -39,7 +39,7 @@ def compare(model: Model) -> dict[str, Any]:
     except (ImportError, ValueError) as error:  # videos want num2words and torchvision
         if isinstance(error, ValueError) and "torchvision" not in str(error):
             raise
-        return {"skipped": " ".join(str(error).split())[:200]}
+        return {"skipped": " ".join(str(error).split()).split(". ")[0]}
     image = None if model.image is None else model.image.within(None)
     preparer = preparer_of(replace(model, image=image))
     asked = probes(edge(image))

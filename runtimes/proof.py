@@ -51,10 +51,13 @@ BOUNDS |= {name: BOUNDS["int4"] for name in ("q4_k_m", "q5_k_m", "iq4_nl")}
 BOUNDS |= {"q6_k": BOUNDS["int8"]}
 
 
-def prove(model: Model, artifact: Artifact, *, free: int | None = None) -> dict[str, Any]:
+def prove(
+    model: Model, artifact: Artifact, *, free: int | None = None, threads: int = 2
+) -> dict[str, Any]:
     """Run the ladder. `passed` is None where `unjudged` says why there is no verdict.
 
-    `free` is how many bytes of memory may be taken (default: what the system says).
+    `free` is how many bytes of memory may be taken (default: what the system says); `threads` are
+    the artifact's.
     """
     checks: dict[str, Check] = {
         "tensors": {"explained": len(model.weights.shapes())},
@@ -76,7 +79,7 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None) -> dict[
         manifest = replace(artifact.manifest, image=image)
         from runtimes.reference import Scorer  # torch: only where there is one
 
-        session = runtime.open_session(replace(artifact, manifest=manifest), threads=2)
+        session = runtime.open_session(replace(artifact, manifest=manifest), threads=threads)
         scorer = Scorer(replace(model, image=image))
         most = model.prompt.most_images
         asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]

@@ -129,13 +129,14 @@ def storage(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None
     """Shares of the parameters by how they are kept; at the end, how many tensors fell back."""
     rows = list({row.subject.sha256: row for row in own}.values())
     axes = _bars(canvas, rows, runtime=False)
-    for place, row in enumerate(rows):
-        quantization = row.subject.quantization or {}
-        shares, left = _by_bits(quantization["types"]), 0.0
-        for bits in sorted(shares, reverse=True):
-            title, colour = f"{bits} bit", STORAGE.get(bits, LIGHT)
-            axes.barh(place, shares[bits], 0.62, left=left, color=colour, label=_once(axes, title))
-            left += shares[bits]
+    found = [row.subject.quantization or {} for row in rows]
+    kept = [_by_bits(quantization["types"]) for quantization in found]
+    left = [0.0] * len(rows)
+    for bits in sorted({bits for shares in kept for bits in shares}, reverse=True):
+        widths, colour = [shares.get(bits, 0.0) for shares in kept], STORAGE.get(bits, LIGHT)
+        axes.barh(range(len(rows)), widths, 0.62, left=left, color=colour, label=f"{bits} bit")
+        left = [end + width for end, width in zip(left, widths, strict=True)]
+    for place, quantization in enumerate(found):
         fell = len(quantization.get("fallbacks") or ())
         _end_label(axes, 100, place, f"{fell} fell back" if fell else "as asked")
     axes.set_xlim(0, 124 if canvas.get_figwidth() >= WIDE else 138)

@@ -14,6 +14,7 @@ from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Tab
 from bench.reporting.fits import fits
 from bench.reporting.machines import machines_section
 from bench.reporting.markdown import markdown
+from bench.reporting.overview import overview
 from bench.reporting.pareto import Budget
 from bench.reporting.proofs import proofs
 from bench.reporting.reproduce import commands, sums
@@ -55,10 +56,12 @@ def document(
 ) -> list[Block]:
     """The whole report. Models in order of appearance, each with its tables."""
     shown = rows(records)
+    models = by_model(shown)
     blocks: list[Block] = [Heading(1, "PocketVLM benchmark"), Text(opening(records, shown))]
     blocks += [Text(f"**{_lost(damages)}**")] if damages else []
     blocks += [Text(told)] if (told := warning(records)) else []
-    for own in by_model(shown):
+    blocks += overview(models, budget)
+    for own in models:
         model = (own[0].subject.model, own[0].subject.synthetic)
         fitting = [f for f in figures if (f.subject.model, f.subject.synthetic) == model]
         blocks += _model(own, fitting, budget, _failed(records, *model))

@@ -73,7 +73,10 @@ ONNX_PREPARING = 3.3
 
 def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> int:
     """The most of three moments: the tower loading, the decoder loading, the next image prepared
-    while the tower's arena, the prompt's and the cache are still there."""
+    while the tower's arena, the prompt's and the cache are still there.
+
+    The tokenizer is opened after the graphs, and rotary tables are mapped, so loading has neither.
+    """
     held = dict.fromkeys(COMPONENTS, 0.0)
     folded, table, largest = 0, 0.0, 0.0
     for _, shape, part, storage in _matrices(vlm, recipe):
@@ -86,11 +89,11 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
     ropes = {vlm.text.rope(layer) for layer in range(vlm.text.layers)}
     stored = len(ropes) * min(vlm.text.context, STORED_POSITIONS)
     rotary = stored * vlm.text.rotated * FLOAT_BYTES
-    process = ONNX_PROCESS + TOKENIZER * vlm.text.vocab
-    loaded = process + sum(held.values()) + rotary
-    loading = process + held["vision"] - folded + FOLDING * folded
+    loaded = ONNX_PROCESS + sum(held.values())
+    loading = ONNX_PROCESS + held["vision"] - folded + FOLDING * folded
     text = work.positions - vlm.image_positions(work.tiles)
-    answering = _onnx_activations(vlm, work) + min(table, LOOK_UP * text)
+    answering = TOKENIZER * vlm.text.vocab + rotary + _onnx_activations(vlm, work)
+    answering += min(table, LOOK_UP * text)
     return int(max(loading, loaded + largest, loaded + answering))
 
 

@@ -20,14 +20,18 @@ CHAT_WORDS = ["User:", "Assistant:"]
 RECIPES = {
     "easy-vqa": Recipe(),
     "places": Recipe(
-        label_steps=300,
-        answer_steps=1500,
+        label_steps=200,
+        answer_steps=780,
+        answer_decay_steps=1300,
+        answer_turns=((430, 650), (550, 780)),
         answer_batch=32,
         bfloat16=True,
     ),
     "reading": Recipe(
         label_steps=500,
-        answer_steps=2300,
+        answer_steps=1700,
+        answer_decay_steps=2300,
+        answer_turns=((1300, 1700),),
         answer_batch=48,
         label_loss_weight=0.2,
         bfloat16=True,

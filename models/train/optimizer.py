@@ -4,7 +4,7 @@ Muon: Keller Jordan, https://kellerjordan.github.io/posts/muon/ . NOT aware of m
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,20 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     return x.mT if is_tall else x
 
 
+def _turned(rate: Callable[[int], float], start: int, end: int) -> Callable[[int], float]:
+    def turned(step: int) -> float:
+        if step <= start:
+            return rate(step)
+        return rate(start) * max(0, end - step) / (end - start)
+
+    return turned
+
+
 class Optimizer:
-    """Both optimizers at one rate: linear warm-up to `peak`, then linear decay to its `floor`."""
+    """Both optimizers at one rate: linear warm-up to `peak`, then linear decay to its `floor`.
+
+    From each of the `turns` (from, to) on it goes another way: linearly to zero at the other step.
+    """
 
     def __init__(
         self,
@@ -63,6 +75,7 @@ class Optimizer:
         steps: int,
         peak: float = 1.0,
         floor: float = 0.0,
+        turns: tuple[tuple[int, int], ...] = (),
     ) -> None:
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
@@ -77,8 +90,12 @@ class Optimizer:
         ]
         warm_up = min(50, steps // 4)
 
-        def rate(step: int) -> float:
+        def slow(step: int) -> float:
             return peak * min((step + 1) / warm_up, 1 - (1 - floor) * step / steps)
+
+        rate: Callable[[int], float] = slow
+        for start, end in turns:
+            rate = _turned(rate, start, end)
 
         self._schedules = [
             torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in self._optimizers

@@ -8,10 +8,8 @@ from models.train.task import Task
 
 DRAWN: dict[str, Any] = {
     "shown": toys.shown,
-    "attributes": toys.attributes,
-    "cell_labels": toys.cell_labels,
     "by_kind": True,
-    "spelled": frozenset({"latin", "hangul", "part of a text"}),
+    "spelled": frozenset({"latin", "hangul", toys.PART}),
 }
 TASKS = {
     "easy-vqa": Task(
@@ -22,10 +20,14 @@ TASKS = {
     ),
     "reading": Task(
         examples=partial(toys.examples, easy_vqa_weight=2, drawn=toys.READING),
+        attributes=toys.attributes,
+        cell_labels=toys.cell_labels,
         **DRAWN,
     ),
     "places": Task(
         examples=partial(toys.examples, easy_vqa_weight=3, drawn=toys.PLACES),
+        attributes=toys.placed_attributes,
+        cell_labels=toys.placed_cell_labels,
         has_places=toys.has_places,
         **DRAWN,
     ),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.scenes import Scene, Split, Thing, scenes
+from bench.tasks.scenes import GENERATORS, Scene, Split, Thing, scenes
 from bench.tasks.scenes.drawing import COLOURS, SHAPES, latin_font
 from bench.tasks.scenes.text import CONSONANTS, VOWELS
 from models.train import easy_vqa
@@ -24,8 +24,10 @@ READING = {
     "latin": (9000, 2),
     "hangul": (7000, 2),
 }
-PLACES = {"counting": (6000, 3), "grid": (4000, 1), "boxes": (8000, 1)}
+PLACES = {"counting": (5000, 3), "grid": (4000, 1), "boxes": (8000, 1)}
 TEST = 1000
+PART = "part of a text"
+"""The kind of questions that are only for learning."""
 FIELDS = 8  # along an edge: what has labels of its own
 LETTERS = "".join(sorted("0123456789" + CONSONANTS + VOWELS))
 CLASSES = (1 + len(SHAPES), 1 + len(COLOURS), 1 + len(LETTERS), 20, 22, 29)
@@ -39,7 +41,8 @@ def examples(
     """easy-VQA's and those that are `drawn`, shuffled."""
     found = [replace(e, weight=easy_vqa_weight) for e in easy_vqa.examples(split)]
     for name, (count, asked) in drawn.items():
-        made = scenes(name, split, count if split == "train" else TEST)
+        tested = min(TEST, GENERATORS[name].most or TEST)
+        made = scenes(name, split, count if split == "train" else tested)
         found += (_example(scene, asked) for scene in made)
     order = np.random.default_rng(0).permutation(len(found))
     return [found[n] for n in order]
@@ -60,8 +63,8 @@ def _example(scene: Scene, asked: int) -> Example:
 def _parts(text: str) -> Iterator[Question]:
     """Easier questions about a text, only to learn from."""
     for place, part in (("first", text[0]), ("last", text[-1])):
-        yield Question(f"what is written {place}?", part, "part of a text")
-    yield Question("how many letters are written?", str(len(text)), "part of a text")
+        yield Question(f"what is written {place}?", part, PART)
+    yield Question("how many letters are written?", str(len(text)), PART)
 
 
 def has_places(example: Example) -> bool:
@@ -96,6 +99,21 @@ def cell_labels(example: Example, pixels: Pixels, grid: int) -> NDArray[np.int64
     part = FIELDS // grid
     cut = fields.reshape(grid, part, grid, part, -1).swapaxes(1, 2)
     return cut.reshape(grid * grid, -1)
+
+
+def placed_attributes(grid: int) -> list[int]:
+    """As `attributes`, then a cell's row and column."""
+    return [*attributes(grid), 1 + grid, 1 + grid]
+
+
+def placed_cell_labels(example: Example, pixels: Pixels, grid: int) -> NDArray[np.int64]:
+    """As `cell_labels`, then row and column of cells that something is in.
+
+    A place can only be read off an image token that knows where it is.
+    """
+    labels = cell_labels(example, pixels, grid)
+    where = 1 + np.indices((grid, grid)).reshape(2, -1).T
+    return np.concatenate([labels, np.where(labels.any(1, keepdims=True), where, 0)], axis=1)
 
 
 def field_labels(things: tuple[Thing, ...]) -> NDArray[np.int64]:

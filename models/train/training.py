@@ -33,6 +33,9 @@ class Recipe:
     label_batch: int = 64
     answer_steps: int = 1000
     answer_batch: int = 32
+    # The rate falls to zero in `answer_steps`, or in more with turns on the way: see Optimizer.
+    answer_decay_steps: int | None = None
+    answer_turns: tuple[tuple[int, int], ...] = ()
     label_loss_weight: float = 0.5
     place_loss_weight: float = 0.5
     # Share of the first stage's rate. At the full rate the second stage spoils what the first one
@@ -92,7 +95,8 @@ def _learn_answers(
     family, task, recipe = course.family, course.task, course.recipe
     packer = Packer(family.prompt, family.grid**2, course.tokenizer)
     named = [*model.named_parameters(), *_named([heads], "head.")]
-    optimizer = Optimizer(named, recipe.answer_steps, peak=recipe.answer_peak)
+    decay_steps = recipe.answer_decay_steps or recipe.answer_steps
+    optimizer = Optimizer(named, decay_steps, recipe.answer_peak, turns=recipe.answer_turns)
     counts = answer_counts(course.examples)
     log = Log("answers", course.report)
     for chosen in batches(course.examples, recipe.answer_batch, recipe.answer_steps, rng):

@@ -41,5 +41,13 @@ def test_an_export_that_fails_is_no_line(tmp_path: Path, capfd: pytest.CaptureFi
     assert not rows.exists()
 
 
+def test_help_is_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"], tmp_path / "exports.jsonl")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: python -m bench.exports")
+    assert not any(tmp_path.iterdir())
+
+
 def test_no_rows_are_a_table_without_rows() -> None:
     assert "| model" in document([])

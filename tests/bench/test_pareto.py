@@ -79,3 +79,20 @@ def test_every_profile_is_a_budget(shown: list[Row], name: str) -> None:
 
 def test_the_smallest_profile_has_the_runtime_too(shown: list[Row]) -> None:
     assert [smallest_profile(row) for row in shown] == ["laptop-8gb", "phone-4gb", "phone-4gb"]
+
+
+def test_the_choices_of_several_models_stand_first_one_line_each(records: list[Record]) -> None:
+    known = [r for r in records if not r.case.subject.synthetic]
+    others = [
+        replace(r, case=replace(r.case, subject=replace(r.case.subject, model="another")))
+        for r in known
+    ]
+    first = report([*known, *others]).partition("## ")[0]
+    lines = [
+        [c.strip() for c in line.split("|")[1:4]] for line in first.splitlines() if "|" in line
+    ]
+    assert lines[0] == ["model", "take", "runtime"]
+    assert lines[2:] == [
+        [model, "onnx int4", "onnxruntime"] for model in ("tiny-smolvlm", "another")
+    ]
+    assert "What to take of each model" not in report(known)

@@ -210,7 +210,7 @@ def test_a_budget_of_no_tiles_is_refused(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments(checkpoint, f"--max-tiles={number}"))
-    assert f"'{number}' is not a number from 1 on" in capsys.readouterr().err
+    assert f"'{number}' is not a whole number from 1 on" in capsys.readouterr().err
 
 
 def test_a_users_error_is_one_line_and_exit_code_2(

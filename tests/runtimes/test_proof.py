@@ -21,7 +21,7 @@ def model() -> Model:
 
 @pytest.mark.parametrize("recipe", ["fp32", "fp16"])
 def test_a_faithful_artifact_passes(model: Model, recipe: str, tmp_path: Path) -> None:
-    proof = prove(model, tiny_artifact(model, "onnx", recipe, tmp_path))
+    proof = prove(model, tiny_artifact(model, "onnx", recipe, tmp_path), threads=1)
     assert proof["passed"] is True
     assert proof["failures"] == []
     assert proof["checks"]["tensors"] == {"explained": 84}
@@ -34,7 +34,7 @@ def test_fewer_bits_are_further_away(model: Model, tmp_path: Path) -> None:
     for recipe in ("fp32", "int8", "int4"):
         (tmp_path / recipe).mkdir()
         artifact = tiny_artifact(model, "onnx", recipe, tmp_path / recipe)
-        found.append(prove(model, artifact)["checks"]["logits"]["mean_kld"])
+        found.append(prove(model, artifact, threads=1)["checks"]["logits"]["mean_kld"])
     assert found[0] < found[1] < found[2]
 
 
@@ -53,7 +53,7 @@ def overwrite(artifact: Artifact, name: str) -> None:
 def test_a_damaged_artifact_fails(model: Model, file: str, complaint: str, tmp_path: Path) -> None:
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     overwrite(artifact, file)
-    proof = prove(model, artifact)
+    proof = prove(model, artifact, threads=1)
     assert proof["passed"] is False
     assert any(complaint in failure for failure in proof["failures"])
 
@@ -62,7 +62,7 @@ def test_another_prompt_is_noticed(model: Model, tmp_path: Path) -> None:
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     prompt = replace(model.prompt, with_images="User:{images} {question}\nAssistant:")
     other = replace(artifact, manifest=replace(artifact.manifest, prompt=prompt))
-    assert prove(model, other)["passed"] is False
+    assert prove(model, other, threads=1)["passed"] is False
 
 
 def test_random_weights_are_not_judged_for_rounding(model: Model, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_random_weights_are_not_judged_for_rounding(model: Model, tmp_path: Path
 
     weights = Random(hf_model("grouped heads"))
     random = replace(model, weights=weights)
-    proof = prove(random, tiny_artifact(random, "onnx", "int4", tmp_path))
+    proof = prove(random, tiny_artifact(random, "onnx", "int4", tmp_path), threads=1)
     assert proof["failures"] == []
     assert proof["passed"] is None
     assert "random weights" in proof["unjudged"]

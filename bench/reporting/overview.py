@@ -1,0 +1,43 @@
+"""Several models at a glance: the artifact to take of each. Rows in, blocks out. Pure.
+
+NOT aware of why one is taken, which the model's own section tells.
+"""
+
+from collections.abc import Sequence
+
+from bench.reporting import format as text
+from bench.reporting.document import Block, Table, Text
+from bench.reporting.pareto import Budget, choose
+from bench.reporting.summary import Row, names
+
+HEADER = (
+    *("model", "take", "runtime", "size on disk", "peak memory", "first token, ms"),
+    *("decode, tokens/s", "accuracy"),
+)
+EXPLAINED = "What to take of each model; its section tells why, and what the others come to."
+
+
+def overview(models: Sequence[Sequence[Row]], budget: Budget | None) -> list[Block]:
+    """A line for each model of which one artifact is recommended; none for a single model."""
+    taken = [
+        (own[place], names(own)[place])
+        for own in models
+        if (place := choose(own, budget).chosen) is not None
+    ]
+    if len(taken) < 2:
+        return []
+    rows = [row for row, _ in taken]
+    columns = zip(
+        text.intervals([row.first_token_s() for row in rows], 1e3),
+        text.intervals([row.decode_tokens_per_s() for row in rows]),
+        text.shares([row.accuracy_share() for row in rows]),
+        strict=True,
+    )
+    lines = [
+        [
+            *(row.subject.model, name, row.runtime, text.megabytes(row.subject.disk_bytes)),
+            *(text.megabytes(row.peak_bytes), *cells),
+        ]
+        for (row, name), cells in zip(taken, columns, strict=True)
+    ]
+    return [Table(list(HEADER), lines, left=3), Text(EXPLAINED)]

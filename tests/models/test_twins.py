@@ -1,0 +1,98 @@
+"""The cards of the tiny twins, in part: the first test items through the float32 ONNX artifact."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import tiny_artifact
+
+from bench.scorers.places import iou, within
+from bench.tasks.scenes import scenes
+from export.registry import open_model
+from models.train.rounded import Asker, questions
+from runtimes import onnxruntime_
+from runtimes.base import Request, Session
+
+ITEMS = 200
+MARGIN = 0.08  # by which 200 items may lie below the card's share: over two standard errors
+JUDGES = {"point": within, "detect": lambda found, box: iou(found, box) >= 0.5}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A bundled model, and the shares of right answers that its card gives."""
+
+    name: str
+    words: dict[str, float]
+    places: dict[str, float]
+
+
+TWINS = (
+    Twin("tiny-gemma3", {"easy-vqa": 0.9984}, {}),
+    Twin(
+        "tiny-moondream",
+        {"easy-vqa": 0.8717, "grid": 1.0, "counting": 0.4713},
+        {"point": 0.5139, "detect": 0.4875},
+    ),
+    Twin("tiny-qwen2.5-vl", {"easy-vqa": 0.9989}, {}),
+    Twin("tiny-smolvlm", {"easy-vqa": 0.9988}, {}),
+    Twin(
+        "tiny-smolvlm-tasks",
+        {
+            "easy-vqa": 0.8732,
+            "counting": 0.8460,
+            "grid": 1.0,
+            "digits": 0.9700,
+            "handwritten": 0.9889,
+            "latin": 0.4600,
+        },
+        {},
+    ),
+)
+
+
+@pytest.fixture(scope="module", params=TWINS, ids=lambda twin: twin.name)
+def opened(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Twin, Asker, Session]]:
+    """A twin, and its float32 ONNX artifact."""
+    model = open_model(request.param.name)
+    artifact = tiny_artifact(model, "onnx", "fp32", tmp_path_factory.mktemp("twin"))
+    session = onnxruntime_.open_session(artifact, threads=1)
+    yield request.param, Asker(model, session), session
+    session.close()
+
+
+def test_the_first_test_questions_are_answered_as_well_as_the_card_says(
+    opened: tuple[Twin, Asker, Session],
+) -> None:
+    twin, asker, _ = opened
+    for kind, share in twin.words.items():
+        asked = islice(questions(kind), ITEMS)
+        right = [asker.words(one)[0] == one.answer for one in asked]
+        assert np.mean(right) >= share - MARGIN, kind
+
+
+def test_the_first_test_things_are_placed_as_well_as_the_card_says(
+    opened: tuple[Twin, Asker, Session],
+) -> None:
+    twin, _, session = opened
+    located = [
+        (scene.image, one) for scene in scenes("boxes", "test", ITEMS) for one in scene.asked
+    ]
+    for task, share in twin.places.items():
+        right = []
+        for image, one in located[:ITEMS]:
+            events = session.generate(Request(one.subject, (image,), task=task))
+            found = [event.place for event in events if event.kind == "place"]
+            right.append(len(found) == 1 and JUDGES[task](found[0], one.places[0]))
+        assert np.mean(right) >= share - MARGIN, task
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
+def test_a_twin_is_under_8_megabytes(twin: Twin) -> None:
+    files = (Path(__file__).parents[2] / "models" / twin.name).iterdir()
+    assert sum(path.stat().st_size for path in files) <= 8_000_000
