@@ -49,6 +49,8 @@ class OnnxBackend:
         self._embed, self._decoder = (self._graphs[part] for part in ("embedding", "decoder"))
         self._takes = inputs_of(self._decoder)
         self._merges = "image_features" in inputs_of(self._embed)
+        # Columns of marks (export.onnx.layouts), read once: a session lists its outputs anew each time.
+        self._marks = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
         self.context = context
         if context > min(self._text.context, STORED_POSITIONS):
             raise UserError(
@@ -100,11 +102,10 @@ class OnnxBackend:
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
         """Embeddings [1, n, width] of the ids with the images' rows in their places."""
-        columns = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
-        if features is not None and columns:  # marks: see export.onnx.layouts
-            features = np.pad(features, ((0, 0), (0, columns)), constant_values=1)
+        if features is not None and self._marks:
+            features = np.pad(features, ((0, 0), (0, self._marks)), constant_values=1)
         if self._merges:
-            none = np.zeros((0, self._text.hidden + columns), np.float32)
+            none = np.zeros((0, self._text.hidden + self._marks), np.float32)
             fed = {"input_ids": ids[None], "image_features": none if features is None else features}
             merged: FloatArray = self._embed.run(None, fed)[0]
             return merged
