@@ -49,7 +49,7 @@ class OnnxBackend:
         self._embed, self._decoder = (self._graphs[part] for part in ("embedding", "decoder"))
         self._takes = inputs_of(self._decoder)
         self._merges = "image_features" in inputs_of(self._embed)
-        # Columns of marks (export.onnx.layouts), read once: a session lists its outputs anew each time.
+        # Columns of marks (export.onnx.layouts), read once: a session lists outputs anew each time.
         self._marks = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
         self.context = context
         if context > min(self._text.context, STORED_POSITIONS):
