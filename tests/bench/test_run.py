@@ -30,7 +30,7 @@ def start(*arguments: str, flags: Sequence[str] = FLAGS) -> subprocess.Popen[str
     return subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
+def wait_for(condition: Callable[[], Any], limit_s: float = 60.0) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end
@@ -58,8 +58,14 @@ def slow(make_artifact: MakeArtifact) -> str:
 def test_a_run_that_was_broken_off_is_continued(tmp_path: Path, slow: str, number: int) -> None:
     run = tmp_path / "run.jsonl"
     process = start(slow, "--rounds", "3", "-o", str(run))
-    wait_for(lambda: run.exists() and run.read_text().count("\n") == 1 and children(process.pid))
-    (worker,) = children(process.pid)
+    found: list[str] = []
+
+    def second_job() -> bool:
+        found[:] = children(process.pid)
+        return run.exists() and run.read_text().count("\n") == 1 and len(found) == 1
+
+    wait_for(second_job)
+    (worker,) = found
     process.send_signal(number)
     _, told = process.communicate(timeout=20)
     assert process.returncode == (130 if number == signal.SIGINT else -9)
