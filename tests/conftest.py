@@ -6,6 +6,7 @@ processes that tests start inherit them.
 """
 
 import ipaddress
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -21,6 +22,11 @@ SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
     "MPLBACKEND": "Agg",
 }
+
+
+# A shell's background job ignores SIGINT, and so would what tests start to interrupt it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class NetworkForbidden(RuntimeError):
