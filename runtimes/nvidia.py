@@ -40,17 +40,6 @@ class Driver:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class State:
-    """One GPU at one moment."""
-
-    process_bytes: int | None
-    """What this process holds of its memory."""
-    sm_hz: float | None
-    throttled: tuple[str, ...]
-    """Reasons, in NVML's words, for which it runs slower than it could."""
-
-
 def problem(index: int, library: str) -> str | None:
     """Why `library` cannot compute on the GPU number `index`, or None. Imports no CUDA library."""
     folder = _folder(library)
@@ -99,13 +88,18 @@ def driver() -> Driver:
         )
 
 
-def state(index: int) -> State:
-    """One GPU now, as far as NVML tells."""
+def process_bytes(index: int) -> int | None:
+    """What this process holds of one GPU's memory now; None where the driver does not know the
+    process: in a container it has other numbers."""
     with _nvml() as nvml:
         if nvml is None:
-            return State(None, None, ())
+            return None
         handle = nvml.nvmlDeviceGetHandleByIndex(_physical(index))
-        return State(_process_bytes(nvml, handle), _hertz(nvml, handle), _throttled(nvml, handle))
+        try:
+            rows = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        except nvml.NVMLError:
+            return None
+        return next((row.usedGpuMemory for row in rows if row.pid == os.getpid()), None)
 
 
 @contextmanager
@@ -153,38 +147,6 @@ def _nvml() -> Iterator[Any]:
         yield pynvml
     finally:
         pynvml.nvmlShutdown()
-
-
-def _process_bytes(nvml: Any, handle: Any) -> int | None:
-    """None where the driver does not know the process: in a container it has other numbers."""
-    try:
-        rows = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    except nvml.NVMLError:
-        return None
-    return next((row.usedGpuMemory for row in rows if row.pid == os.getpid()), None)
-
-
-def _hertz(nvml: Any, handle: Any) -> float | None:
-    try:
-        return 1e6 * float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
-    except nvml.NVMLError:
-        return None
-
-
-def _throttled(nvml: Any, handle: Any) -> tuple[str, ...]:
-    """Names of the nvmlClocksThrottleReason… bits that are set, but for those that mean rest."""
-    try:
-        bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    except nvml.NVMLError:
-        return ()
-    prefix = "nvmlClocksThrottleReason"
-    reasons = {
-        name.removeprefix(prefix): getattr(nvml, name)
-        for name in dir(nvml)
-        if name.startswith(prefix)
-    }
-    rest = {"None", "All", "GpuIdle"}
-    return tuple(name for name, bit in sorted(reasons.items()) if bits & bit and name not in rest)
 
 
 def _folder(library: str) -> Path | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes.devices import device_of
-from runtimes.nvidia import state
+from runtimes.nvidia import process_bytes
 
 STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
 PHASES = ("start", "loaded", "image", "prefill", "decode")
@@ -71,7 +71,7 @@ class Phases:
                 pss_bytes=rollup.get("Pss"),
                 private_bytes=None if clean is None or dirty is None else clean + dirty,
                 file_bytes=rollup.get("Pss_File"),
-                device_bytes=None if self._gpu is None else state(self._gpu).process_bytes,
+                device_bytes=None if self._gpu is None else process_bytes(self._gpu),
             )
         )
         self._resets = self._resets and reset_peak()
