@@ -4,7 +4,6 @@ The reference answers the questions while sums of x xT are taken of what reaches
 many matrices at a time as a bound of memory allows. NOT aware of bits or formats.
 """
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from export.files import sha256_of
 from export.model import Model
 from export.quantize.gptq import compensation
 from export.run import Parameter, Run
@@ -48,9 +48,8 @@ def requests_of(model: Model, questions: Path | None) -> tuple[Request, ...]:
 def _asked(model: Model, questions: Path | None) -> tuple[Sequence[Probe], Mapping[str, Any]]:
     if questions is None:
         return probes(edge(one_tile(model.image))), {"questions": "the proof's probes"}
-    digest = hashlib.sha256(questions.read_bytes()).hexdigest() if questions.is_file() else ""
     found = read_questions(questions)
-    return found, {"questions": questions.name, "sha256": digest, "n": len(found)}
+    return found, {"questions": questions.name, "sha256": sha256_of(questions), "n": len(found)}
 
 
 def small(model: Model) -> Model:
