@@ -6,6 +6,7 @@ they are met, so a graph is emitted and its weights are written in one pass.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import onnx_ir as ir
 
@@ -16,6 +17,7 @@ from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes
 from export.onnx.parameters import Parameters
 from export.quantize.recipe import Storage
 from export.rotary import STORED_POSITIONS, rotary_tables
+from export.weights import FloatArray
 
 # int8 activations inside MatMulNBits, one scale a block: up to 2.3 times float's rate on a CPU and
 # the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
@@ -310,10 +312,18 @@ class Emit:
     def _rotary_tables(self, rope: Rope, text: Decoder) -> tuple[ir.Value, ir.Value]:
         if rope not in self._rotary:
             positions = min(text.context, STORED_POSITIONS)
-            tables = rotary_tables(rope, positions)
             cos, sin = (
-                self._parameters.constant(f"rotary{len(self._rotary) or ''}.{kind}", table, FLOAT)
-                for kind, table in zip(("cos", "sin"), tables, strict=True)
+                self._parameters.constant(
+                    f"rotary{len(self._rotary) or ''}.{kind}",
+                    FLOAT,
+                    (positions, rope.dims // 2),
+                    partial(_rotary_table, rope, positions, place),
+                )
+                for place, kind in enumerate(("cos", "sin"))
             )
             self._rotary[rope] = cos, sin
         return self._rotary[rope]
+
+
+def _rotary_table(rope: Rope, positions: int, place: int) -> FloatArray:
+    return rotary_tables(rope, positions)[place]

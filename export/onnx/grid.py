@@ -76,7 +76,10 @@ class PatchGrid:
     def _turns(self) -> ir.Value:
         """Angle of one row or column for each pair of an axis: [head size / 4]."""
         rope = patch_rope(self._vision.hidden // self._vision.heads)
-        return self._parameters.constant("patch_turns", frequencies(rope), ir.DataType.FLOAT)
+        turns = frequencies(rope)
+        return self._parameters.constant(
+            "patch_turns", ir.DataType.FLOAT, turns.shape, lambda: turns
+        )
 
     def _made_windows(self, edge: int) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Windows of edge x edge squares: the slot of each square [squares], the square in each

@@ -32,7 +32,7 @@ class Layout:
 
     client: str = "onnxruntime"
     folder: str = ""
-    suffixes: Mapping[int, str] = field(default_factory=dict)
+    suffixes: Mapping[int, str] = field(default_factory=dict, hash=False)
     chunk_bytes: int | None = None
     apart: bool = False
     marked: bool = False

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.ahead import ahead
+from export.families.spec import Shape
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
@@ -91,9 +92,11 @@ class Parameters:
         """Inputs of a weight; trailing axes of a patch kernel count as one."""
         return prod(self._shapes[f"{name}.weight"][1:])
 
-    def constant(self, name: str, values: np.ndarray, dtype: ir.DataType) -> ir.Value:
+    def constant(
+        self, name: str, dtype: ir.DataType, shape: Shape, values: Callable[[], NDArray[Any]]
+    ) -> ir.Value:
         """An initializer with these values; the same name gives the same initializer."""
-        return self._put([Packed(name, dtype, values.shape)], lambda: [[values]])[0]
+        return self._put([Packed(name, dtype, shape)], lambda: [[values()]])[0]
 
     def integers(self, *values: int) -> ir.Value:
         """A small int64 constant, kept in the graph itself: shape inference reads its values."""
