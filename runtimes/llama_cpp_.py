@@ -32,7 +32,7 @@ def open_session(
     Raises UserError for files that are missing, damaged or of another model.
     """
     manifest, where = artifact.manifest, device_of(device)
-    with memory_errors("while the model was loaded"):
+    with memory_errors("while the model was loaded", where):
         backend = LlamaBackend(artifact, threads, room(manifest.vlm, context), device=where)
     places = "region" in manifest.components
     stop = manifest.vlm.stop_token_ids

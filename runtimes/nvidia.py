@@ -3,16 +3,18 @@
 Imports no CUDA library. What the driver does not tell is None. NOT aware of sessions or models.
 """
 
+import ctypes
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from export.errors import UserError
+from runtimes.devices import Device
 
 # library -> the file that only its CUDA build has
 BUILDS: Mapping[str, str] = {
@@ -25,6 +27,11 @@ VERSIONS: Mapping[str, str] = {
     "torch": "version.py",
     "onnxruntime": "capi/build_and_package_info.py",
 }
+LIBRARIES = (
+    "libcudart.so.*", "libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcurand.so.*",
+    "libcufft.so.*", "libcudnn.so.*",
+)  # fmt: skip
+"""What ONNX Runtime's CUDA provider links or opens, those first that others need."""
 MEMORY = re.compile(
     r"out of memory|failed to allocate|ALLOC_FAILED|unable to allocate", re.IGNORECASE
 )
@@ -102,13 +109,27 @@ def process_bytes(index: int) -> int | None:
         return next((row.usedGpuMemory for row in rows if row.pid == os.getpid()), None)
 
 
+def load_libraries() -> None:
+    """Load CUDA's libraries from NVIDIA's wheels, for a library that does not look there itself.
+
+    What is not in a wheel is left to the system's loader.
+    """
+    wheels = find_spec("nvidia")
+    places = wheels.submodule_search_locations if wheels else None
+    for name in LIBRARIES:
+        found = next((file for place in places or () for file in Path(place).rglob(name)), None)
+        if found is not None:
+            with suppress(OSError):  # the library that needs it says so in its own words
+                ctypes.CDLL(str(found))
+
+
 @contextmanager
-def memory_errors(step: str) -> Iterator[None]:
+def memory_errors(step: str, device: Device) -> Iterator[None]:
     """A library's own words for a GPU that is full become a UserError that names the step."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if MEMORY.search(str(error)) is None:
+    except Exception as error:  # ONNX Runtime's have no other base
+        if device.kind == "cpu" or MEMORY.search(str(error)) is None:
             raise
         raise UserError(
             f"the GPU's memory ran out {step}; ask for a smaller context or image, or take a "

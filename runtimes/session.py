@@ -11,7 +11,7 @@ import numpy as np
 
 from export.errors import UserError
 from export.families.geometry import Vlm
-from runtimes.base import Event, FloatArray, IntArray, Place, Request
+from runtimes.base import Event, FloatArray, IntArray, Logits, Place, Request
 from runtimes.places import Places, embedded, places
 from runtimes.positions import following, positions
 from runtimes.prepare import Pixels, Prepared, Preparer
@@ -34,8 +34,10 @@ class Backend(Protocol):
         features: FloatArray | None,
         past: int,
         positions: IntArray | None = None,
-    ) -> FloatArray:
+    ) -> Logits:
         """Append ids after the first `past` ones and return the last one's logits [vocab].
+
+        They are valid until the next call.
 
         Image tokens in `ids` take the rows of `features` in order. `positions` [3, n] are the time,
         row and column of each (runtimes.positions), for decoders that tell them apart; None: text
@@ -121,25 +123,27 @@ class GreedySession:
         """Free the backend's memory."""
         self._backend.close()
 
-    def _decode(self, request: Request, logits: FloatArray, where: IntArray) -> Iterator[Event]:
+    def _decode(self, request: Request, logits: Logits, where: IntArray) -> Iterator[Event]:
         forced, length = request.answer, where.shape[1]
         limit = request.max_tokens if forced is None else len(forced)
         behind = following(where, limit)
         for n in range(limit):
             token = self._choice(logits, n) if forced is None else forced[n]
-            yield Event("token", token=token, logits=logits if request.arrays else None)
+            shown = logits.copy() if request.arrays else None
+            yield Event("token", token=token, logits=shown)
             if n + 1 == limit or (forced is None and token in self._stop):
                 return
             ids = np.array([token], np.int64)
             logits = self._backend.extend(ids, None, length + n, behind[:, n : n + 1])
 
-    def _choice(self, logits: FloatArray, place: int) -> int:
+    def _choice(self, logits: Logits, place: int) -> int:
         if place and self._preparer.never_later:
-            logits = logits.copy()
-            logits[list(self._preparer.never_later)] = -np.inf
-        return int(np.argmax(logits))
+            values = logits.copy()
+            values[list(self._preparer.never_later)] = -np.inf
+            return int(values.argmax())
+        return int(logits.argmax())
 
-    def _places(self, prepared: Prepared, logits: FloatArray) -> Iterator[Event]:
+    def _places(self, prepared: Prepared, logits: Logits) -> Iterator[Event]:
         placeholder = self._preparer.image_token_id
         assert prepared.task is not None
         assert placeholder is not None

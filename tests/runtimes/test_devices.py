@@ -84,10 +84,13 @@ def test_words_of_a_full_gpu_become_one_line_and_others_stay_what_they_are() -> 
     full = "CUDA out of memory. Tried to allocate 20.00 MiB"
     with (
         pytest.raises(UserError, match="GPU's memory ran out while decoding"),
-        memory_errors("while decoding"),
+        memory_errors("while decoding", Device("cuda")),
     ):
         raise RuntimeError(full)
-    with pytest.raises(RuntimeError, match="a bug"), memory_errors("while decoding"):
+    with (
+        pytest.raises(RuntimeError, match="a bug"),
+        memory_errors("while decoding", Device("cuda")),
+    ):
         raise RuntimeError("a bug")
 
 
