@@ -68,8 +68,15 @@ class Masks:
         causal = add("GreaterOrEqual", [queries, keys])  # [new, total]
         mine = add("Unsqueeze", [self._of_queries(self._images, 1), two])
         theirs = add("Unsqueeze", [self._images, one])
-        together = add("And", [add("Equal", [mine, theirs]), add("Greater", [mine, zero])])
+        together = add("And", [self._same(mine, theirs), add("Greater", [mine, zero])])
         return add("Or", [causal, together]), keys, queries
+
+    def _same(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        """x = y; without Equal where a GPU compares: its kernel is of that op's earlier opset."""
+        if self._places is None:
+            return self._nodes.add("Equal", [x, y])
+        pairs = (self._nodes.add("GreaterOrEqual", pair) for pair in ([x, y], [y, x]))
+        return self._nodes.add("And", list(pairs))
 
     def _of_queries(self, x: ir.Value, axis: int) -> ir.Value:
         """What belongs to the new positions of the axis of all positions."""
