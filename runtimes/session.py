@@ -37,7 +37,8 @@ class Backend(Protocol):
         past: int,
         positions: IntArray | None = None,
     ) -> FloatArray:
-        """Append ids after the first `past` ones and return the last one's logits [vocab].
+        """Append ids after the first `past` ones and return the last one's logits [vocab], which
+        the next call may overwrite.
 
         Image tokens in `ids` take the rows of `features` in order. `positions` [3, n] are the time,
         row and column of each (runtimes.positions), for decoders that tell them apart; None: text
@@ -217,7 +218,7 @@ class GreedySession:
         behind = following(where, limit)
         for n in range(limit):
             token = self._choice(logits, n) if forced is None else forced[n]
-            yield Event("token", token=token, logits=logits if request.arrays else None)
+            yield Event("token", token=token, logits=logits.copy() if request.arrays else None)
             if n + 1 == limit or (forced is None and token in self._stop):
                 return
             ids = np.array([token], np.int64)
