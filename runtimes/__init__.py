@@ -152,5 +152,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("onnxruntime-genai",),
         hidden=True,
     ),
-    "fake": Runtime("runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), hidden=True),
+    "fake": Runtime(
+        "runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), batches=True, hidden=True
+    ),
 }

@@ -166,13 +166,15 @@ def _machines(
         for job in planned.jobs
         if wanted and TASKS[job.case.task].repeated
     }
-    cpu = {threads: _ceilings(threads) for threads in {threads for threads, _ in timed}}
-    names = {device for _, device in timed if device_of(device).kind != "cpu"}
-    gpu = {device: _gpu_ceilings(device) for device in names}
+    on_cpu = {place for place in timed if device_of(place[1]).kind == "cpu"}
+    cpu = {threads: _ceilings(threads) for threads in {threads for threads, _ in on_cpu}}
+    gpu = {device: _gpu_ceilings(device) for device in {device for _, device in timed - on_cpu}}
     return {
-        (threads, device): replace(here, ceilings=cpu[threads], gpu_ceilings=gpu.get(device))
-        if (threads, device) in timed
-        else here
+        (threads, device): replace(
+            here,
+            ceilings=cpu[threads] if (threads, device) in on_cpu else None,
+            gpu_ceilings=gpu.get(device),
+        )
         for threads, device in places
     }
 

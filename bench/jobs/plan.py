@@ -141,7 +141,7 @@ def _unseen(source: Source, task: Task, options: Options) -> str | None:
 
 def _alone(case: Case, task: Task, choices: Choices) -> str | None:
     if task.asks and case.options.batch > 1 and not choices.runtimes[case.runtime].batches:
-        able = ", ".join(name for name, row in RUNTIMES.items() if row.batches)
+        able = ", ".join(name for name, row in RUNTIMES.items() if row.batches and not row.hidden)
         return f"it answers one question at a time; --batch is for {able}"
     return None
 
