@@ -32,7 +32,7 @@ def open_session(
     Raises UserError for files that are missing, damaged or of another model.
     """
     manifest, where = artifact.manifest, device_of(device)
-    with memory_errors("while the model was loaded", where):
+    with memory_errors("while the model was loaded"):
         backend = LlamaBackend(artifact, threads, room(manifest.vlm, context), device=where)
     places = "region" in manifest.components
     stop = manifest.vlm.stop_token_ids
@@ -125,8 +125,7 @@ def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int, device: Devic
     from runtimes.llama_cpp_vision import MtmdTower
 
     mmproj = checked_mmproj(artifact)
-    gpu = device != CPU
-    return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads, gpu=gpu)
+    return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads, device=device)
 
 
 def _onnx_tower(

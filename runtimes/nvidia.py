@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import UserError
-from runtimes.devices import Device
+from export.files import short
 
 # library -> the file that only its CUDA build has
 BUILDS: Mapping[str, str] = {
@@ -35,6 +35,15 @@ LIBRARIES = (
 MEMORY = re.compile(
     r"out of memory|failed to allocate|ALLOC_FAILED|unable to allocate", re.IGNORECASE
 )
+CLOCKS = (1, 2)  # NVML_CLOCK_SM, NVML_CLOCK_MEM
+# nvmlClocksThrottleReason…: those that disturb, without idling and clocks that someone has set
+SLOWED: Mapping[int, str] = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "heat",
+    0x40: "heat, by the hardware",
+    0x80: "power brake",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,31 @@ class Driver:
     """The newest CUDA that the driver runs."""
     gpus: tuple[str, ...] = ()
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One GPU's at one moment."""
+
+    own_bytes: int | None
+    """Of this process; None where the driver does not list it: in a container it has other
+    numbers."""
+    used_bytes: int
+    """Of all processes, and of the driver."""
+    others: int
+    """Further processes on it that the driver lists."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How one GPU runs at one moment."""
+
+    sm_hz: float | None
+    memory_hz: float | None
+    celsius: float | None
+    watts: float | None
+    slowed: tuple[str, ...] = ()
+    """Why it runs slower than it could; an idle one does not."""
 
 
 def problem(index: int, library: str) -> str | None:
@@ -95,18 +129,48 @@ def driver() -> Driver:
         )
 
 
-def process_bytes(index: int) -> int | None:
-    """What this process holds of one GPU's memory now; None where the driver does not know the
-    process: in a container it has other numbers."""
+def memory(index: int) -> Memory | None:
+    """One GPU's memory now; None where its driver does not answer."""
     with _nvml() as nvml:
-        if nvml is None:
-            return None
-        handle = nvml.nvmlDeviceGetHandleByIndex(_physical(index))
+        return None if nvml is None else memory_of(nvml, _handle(nvml, index), os.getpid())
+
+
+def memory_of(nvml: Any, handle: Any, process: int) -> Memory | None:
+    """As NVML tells it; None where it does not."""
+    try:
+        rows = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        used = int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except nvml.NVMLError:
+        return None
+    own = next((row.usedGpuMemory for row in rows if row.pid == process), None)
+    return Memory(own, used, sum(row.pid != process for row in rows))
+
+
+def state(index: int) -> State | None:
+    """One GPU now; None where its driver does not answer."""
+    with _nvml() as nvml:
+        return None if nvml is None else state_of(nvml, _handle(nvml, index))
+
+
+def state_of(nvml: Any, handle: Any) -> State:
+    """As NVML tells it; what it does not is None."""
+
+    def told(name: str, *arguments: int) -> float | None:
         try:
-            rows = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            return float(getattr(nvml, name)(handle, *arguments))
         except nvml.NVMLError:
             return None
-        return next((row.usedGpuMemory for row in rows if row.pid == os.getpid()), None)
+
+    sm, memory_clock = (told("nvmlDeviceGetClockInfo", kind) for kind in CLOCKS)
+    milliwatts = told("nvmlDeviceGetPowerUsage")
+    bits = int(told("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
+    return State(
+        sm_hz=None if sm is None else sm * 1e6,
+        memory_hz=None if memory_clock is None else memory_clock * 1e6,
+        celsius=told("nvmlDeviceGetTemperature", 0),
+        watts=None if milliwatts is None else milliwatts / 1e3,
+        slowed=tuple(reason for bit, reason in SLOWED.items() if bits & bit),
+    )
 
 
 def load_libraries() -> None:
@@ -124,17 +188,25 @@ def load_libraries() -> None:
 
 
 @contextmanager
-def memory_errors(step: str, device: Device) -> Iterator[None]:
-    """A library's own words for a GPU that is full become a UserError that names the step."""
+def memory_errors(step: str) -> Iterator[None]:
+    """A library's own words for memory that is full become a UserError that names the step."""
     try:
         yield
-    except Exception as error:  # ONNX Runtime's have no other base
-        if device.kind == "cpu" or MEMORY.search(str(error)) is None:
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # ONNX Runtime's own errors are nothing more special
+        expect_memory(str(error), step)
+        raise
+
+
+def expect_memory(words: str, step: str) -> None:
+    """Raises UserError where a library's words say that memory, the GPU's or any, is full."""
+    if MEMORY.search(words) is not None:
+        said = short(" ".join(words.split()), 160)
         raise UserError(
-            f"the GPU's memory ran out {step}; ask for a smaller context or image, or take a "
+            f"memory ran out {step} ({said}); ask for a smaller context, image or batch, or take a "
             f"smaller recipe"
-        ) from error
+        )
 
 
 def _visible(count: int) -> tuple[int, ...]:
@@ -143,6 +215,10 @@ def _visible(count: int) -> tuple[int, ...]:
     if text is None or not re.fullmatch(r"\d+(,\d+)*|", text):
         return tuple(range(count))
     return tuple(int(number) for number in text.split(",") if number)
+
+
+def _handle(nvml: Any, index: int) -> Any:
+    return nvml.nvmlDeviceGetHandleByIndex(_physical(index))
 
 
 def _physical(index: int) -> int:

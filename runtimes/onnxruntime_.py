@@ -5,6 +5,7 @@ on the CPU, runtimes/onnxruntime_device.py on a GPU).
 """
 
 import numpy as np
+import onnxruntime as ort
 
 from export.artifact import Artifact
 from export.errors import UserError
@@ -62,7 +63,7 @@ class OnnxBackend:
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
         _check(artifact, device, context)
-        self.context, self._device = context, device
+        self.context = context
         self._tower = OnnxTower(artifact, threads, device)
         # One row is read at a time: on a GPU the table would take memory and save nothing.
         self._embed = open_graph(artifact.path / manifest.components["embedding"][0], 1)
@@ -71,6 +72,9 @@ class OnnxBackend:
         # Columns of marks (export.onnx.layouts), read once: a session lists outputs anew each time.
         self._marks = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
         self._images = np.zeros(context, np.int64)
+        self._token = np.zeros((1, 1), np.int64)
+        self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
+        self._look_up = self._bind_look_up()
         self._heads = (
             RegionHeads(artifact, threads, device) if "region" in manifest.components else None
         )
@@ -83,12 +87,11 @@ class OnnxBackend:
             return HostDecoder(open_graph(path, threads), self._text, self.context)
         captured = capture and device.kind == "cuda"
         graph = open_graph(path, threads, device, captured)
-        with memory_errors("while the cache was made", device):
+        with memory_errors("while the cache was made"):
             return DeviceDecoder(graph, self._text, self.context, device, captured)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        with memory_errors("while an image was encoded", self._device):
-            return self._tower.encode(images)
+        return self._tower.encode(images)
 
     def extend(
         self,
@@ -102,17 +105,22 @@ class OnnxBackend:
             self._images, ids, features, past, self._image_token_id, self._text.prefix
         )
         positions = of_text(past, len(ids)) if positions is None else positions
-        step = "in prefill" if len(ids) > 1 else "while decoding"
-        with memory_errors(step, self._device):
-            return self._decoder.extend(embeds, past, numbers, positions)
+        return self._decoder.extend(embeds, past, numbers, positions)
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
-        """Embeddings [1, n, width] of the ids with the images' rows in their places."""
+        """Embeddings [1, n, width] of the ids with the images' rows in their places.
+
+        Those of a single id are overwritten by the next one's.
+        """
+        if len(ids) == 1 and features is None:
+            self._token[0] = ids
+            self._embed.run_with_iobinding(self._look_up)
+            return self._row
         if features is not None and self._marks:
             features = np.pad(features, ((0, 0), (0, self._marks)), constant_values=1)
         if self._merges:
-            none = np.zeros((0, self._text.hidden + self._marks), np.float32)
-            fed = {"input_ids": ids[None], "image_features": none if features is None else features}
+            rows = self._no_rows() if features is None else features
+            fed = {"input_ids": ids[None], "image_features": rows}
             merged: FloatArray = self._embed.run(None, fed)[0]
             return merged
         embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
@@ -120,7 +128,7 @@ class OnnxBackend:
         return embeds
 
     def close(self) -> None:
-        del self._embed, self._decoder, self._heads
+        del self._look_up, self._embed, self._decoder, self._heads
         self._tower.close()
 
     @property
@@ -137,6 +145,19 @@ class OnnxBackend:
         """See runtimes.places.Places."""
         assert self._heads is not None
         return self._heads.logits(head, self._decoder.state)
+
+    def _bind_look_up(self) -> ort.IOBinding:
+        """One id's row of the embedding, as every step of an answer needs it."""
+        binding = self._embed.io_binding()
+        binding.bind_cpu_input("input_ids", self._token)
+        if self._merges:
+            binding.bind_cpu_input("image_features", self._no_rows())
+        name = self._embed.get_outputs()[0].name
+        binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(self._row))
+        return binding
+
+    def _no_rows(self) -> FloatArray:
+        return np.zeros((0, self._text.hidden + self._marks), np.float32)
 
 
 def _check(artifact: Artifact, device: Device, context: int) -> None:

@@ -43,6 +43,7 @@ class HostDecoder:
             self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
         # Bound once, as the cache is: asking the binding for its outputs wraps every one of them.
         self._logits = np.zeros((1, 1, text.vocab), np.float32)
+        self._last: FloatArray = self._logits[0, 0]
         self._bound = self._bind_output("logits", self._logits)
         self.state = np.zeros(text.hidden, np.float32)
         if "state" in {output.name for output in graph.get_outputs()}:
@@ -60,8 +61,7 @@ class HostDecoder:
         if "position_ids" in self._takes:
             binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
         self._graph.run_with_iobinding(binding)
-        logits: FloatArray = self._logits[0, 0].copy()
-        return logits
+        return self._last
 
     def _bind_output(self, name: str, values: FloatArray) -> ort.OrtValue:
         bound = ort.OrtValue.ortvalue_from_numpy(values)

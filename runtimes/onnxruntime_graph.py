@@ -66,7 +66,7 @@ def _on_gpu(
     }
     providers = [(CUDA_PROVIDER, settings), CPU_PROVIDER]
     try:
-        with memory_errors("while the model was loaded", device):
+        with memory_errors("while the model was loaded"):
             session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except UserError:
         raise

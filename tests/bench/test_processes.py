@@ -16,6 +16,7 @@ from bench.jobs.limits import choose_cpus, memory_group
 from bench.jobs.plan import Job
 from bench.jobs.processes import run_job, variables
 from bench.machine.profiles import PROFILES, Profile
+from runtimes.nvidia import State
 from tests.bench.made import ENVIRONMENT, MakeJob
 
 ROOT = Path(__file__).parents[2]
@@ -94,16 +95,17 @@ DRIVER = """
 import os
 from types import SimpleNamespace
 
-NVML_CLOCK_SM = 1
-
 class NVMLError(Exception):
     pass
 
 def nvmlInit(): pass
 def nvmlShutdown(): pass
 def nvmlDeviceGetHandleByIndex(index): return index
-def nvmlDeviceGetClockInfo(handle, clock): raise NVMLError
+def nvmlDeviceGetClockInfo(handle, clock): return 1980
+def nvmlDeviceGetTemperature(handle, sensor): return 45
+def nvmlDeviceGetPowerUsage(handle): raise NVMLError
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle): raise NVMLError
+def nvmlDeviceGetMemoryInfo(handle): return SimpleNamespace(used={mebibytes} << 20)
 def nvmlDeviceGetComputeRunningProcesses(handle):
     return [SimpleNamespace(pid={process}, usedGpuMemory={mebibytes} << 20)]
 """
@@ -129,6 +131,9 @@ def test_on_a_gpu_its_memory_decides(
     outcome = run_job(job, 60, ENVIRONMENT).outcome
     assert (outcome.fits, outcome.budget_bytes, outcome.held_by) == (fits, 200_000_000, None)
     assert len(outcome.timings) == 1
+    assert outcome.gpu_after == State(1980e6, 1980e6, 45.0, None)
+    source = None if fits is None else "process"
+    assert {memory.device_source for memory in outcome.memory} == {source}
 
 
 @pytest.fixture(params=["cgroup", "watchdog"])
