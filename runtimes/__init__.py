@@ -16,6 +16,7 @@ from runtimes.devices import device_of
 from runtimes.nvidia import BUILDS, problem
 
 ANY_TARGET = "*"
+GPU_VALUE_BYTES = 2
 # module -> the extra of pyproject.toml that brings it, where they are called differently
 EXTRAS: Mapping[str, str] = {
     "llama_cpp": "llama-cpp",
@@ -41,7 +42,11 @@ class Runtime:
     hidden: bool = False
     """True for runtimes that are only used when asked for by name."""
     cache_value_bytes: int = 4
-    """What a key or a value takes in its cache."""
+    """What a key or a value takes in its cache on the CPU."""
+    batches: bool = False
+    """Whether its sessions are runtimes.base.BatchSession."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the process's environment, set before its libraries are loaded."""
 
     def opens(self, target: str | None) -> bool:
         """Whether it opens artifacts of `target`; None stands for a checkpoint."""
@@ -70,6 +75,10 @@ class Runtime:
         """Whether its code knows the kind of device; `unavailable` says whether it can here."""
         return device_of(device).kind in self.devices
 
+    def value_bytes(self, device: str) -> int:
+        """What a key or a value takes in its cache: on a GPU all keep 16 bits."""
+        return self.cache_value_bytes if device_of(device).kind == "cpu" else GPU_VALUE_BYTES
+
     def preload(self, layout: str | None = None) -> None:
         """Import the libraries it needs (for artifacts of a layout)."""
         for name in self._needed(layout):
@@ -87,6 +96,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         takes="checkpoint",
         imports=("torch",),
         distributions=("torch",),
+        batches=True,
     ),
     "onnxruntime": Runtime(
         "runtimes.onnxruntime_",
@@ -104,11 +114,23 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("llama-cpp-python", "onnxruntime"),
         cache_value_bytes=2,
     ),
+    # As llama_cpp, each kernel of a decode step launched on its own: what CUDA graphs bring.
+    "llama_cpp_no_graphs": Runtime(
+        "runtimes.llama_cpp_",
+        targets=("gguf",),
+        devices=("cuda",),
+        imports=("llama_cpp",),
+        imports_for={"onnx-vision": ("onnxruntime",)},
+        distributions=("llama-cpp-python", "onnxruntime"),
+        cache_value_bytes=2,
+        variables={"GGML_CUDA_DISABLE_GRAPHS": "1"},
+        hidden=True,
+    ),
     # What others offer for the same files, to be measured beside ours.
     "llama_bench": Runtime(
         "runtimes.peers.llama_bench",
         targets=("gguf",),
-        devices=("cpu",),
+        devices=("cpu", "cuda"),
         imports=("llama_cpp",),
         distributions=("llama-cpp-python",),
         cache_value_bytes=2,
@@ -130,5 +152,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("onnxruntime-genai",),
         hidden=True,
     ),
-    "fake": Runtime("runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), hidden=True),
+    "fake": Runtime(
+        "runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), batches=True, hidden=True
+    ),
 }

@@ -3,7 +3,7 @@
 NOT aware of clocks, files of reports, or models' names: a runtime never measures and never prints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -76,3 +76,10 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free the runtime's memory; the session cannot be used afterwards."""
+
+
+class BatchSession(Session, Protocol):
+    """A session that can answer several requests at once."""
+
+    def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
+        """The events of each request, with its number. Raises UserError as `generate`."""

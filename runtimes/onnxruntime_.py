@@ -67,6 +67,10 @@ class OnnxBackend:
         self._logits = np.zeros((1, 1, manifest.vlm.text.vocab), np.float32)
         self._bound = ort.OrtValue.ortvalue_from_numpy(self._logits)
         self._binding.bind_ortvalue_output("logits", self._bound)
+        self._last: FloatArray = self._logits[0, 0]
+        self._token = np.zeros((1, 1), np.int64)
+        self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
+        self._look_up = self._bind_look_up()
         self.state = np.zeros(self._text.hidden, np.float32)
         self._heads = (
             RegionHeads(artifact, threads, device) if "region" in manifest.components else None
@@ -88,25 +92,31 @@ class OnnxBackend:
         binding = self._binding
         binding.bind_cpu_input("inputs_embeds", self._embedded(ids, features))
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
-        numbers = number_images(
-            self._images, ids, features, past, self._image_token_id, self._text.prefix
-        )
         if "image_numbers" in self._takes:
+            numbers = number_images(
+                self._images, ids, features, past, self._image_token_id, self._text.prefix
+            )
             binding.bind_cpu_input("image_numbers", numbers[None])
         if self._text.rope_sections is not None:
             positions = of_text(past, len(ids)) if positions is None else positions
             binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
         self._decoder.run_with_iobinding(binding)
-        logits: FloatArray = self._logits[0, 0].copy()
-        return logits
+        return self._last
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
-        """Embeddings [1, n, width] of the ids with the images' rows in their places."""
+        """Embeddings [1, n, width] of the ids with the images' rows in their places.
+
+        Those of a single id are overwritten by the next one's.
+        """
+        if len(ids) == 1 and features is None:
+            self._token[0] = ids
+            self._embed.run_with_iobinding(self._look_up)
+            return self._row
         if features is not None and self._marks:
             features = np.pad(features, ((0, 0), (0, self._marks)), constant_values=1)
         if self._merges:
-            none = np.zeros((0, self._text.hidden + self._marks), np.float32)
-            fed = {"input_ids": ids[None], "image_features": none if features is None else features}
+            rows = self._no_rows() if features is None else features
+            fed = {"input_ids": ids[None], "image_features": rows}
             merged: FloatArray = self._embed.run(None, fed)[0]
             return merged
         embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
@@ -114,7 +124,7 @@ class OnnxBackend:
         return embeds
 
     def close(self) -> None:
-        del self._binding, self._bound, self._cache, self._embed, self._decoder
+        del self._binding, self._look_up, self._bound, self._cache, self._embed, self._decoder
         self._tower.close()
         self._graphs.clear()
 
@@ -127,6 +137,19 @@ class OnnxBackend:
         """See runtimes.places.Places."""
         assert self._heads is not None
         return self._heads.logits(head, self.state)
+
+    def _bind_look_up(self) -> ort.IOBinding:
+        """One id's row of the embedding, as every step of an answer needs it."""
+        binding = self._embed.io_binding()
+        binding.bind_cpu_input("input_ids", self._token)
+        if self._merges:
+            binding.bind_cpu_input("image_features", self._no_rows())
+        name = self._embed.get_outputs()[0].name
+        binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(self._row))
+        return binding
+
+    def _no_rows(self) -> FloatArray:
+        return np.zeros((0, self._text.hidden + self._marks), np.float32)
 
     def _bind_cache(self) -> list[ort.OrtValue]:
         """One buffer a layer and kind, bound as past and as present."""

@@ -80,10 +80,10 @@ def test_a_runtime_that_knows_gpus_says_why_it_cannot_use_one_here() -> None:
             assert "\n" not in reason
 
 
-def test_words_of_a_full_gpu_become_one_line_and_others_stay_what_they_are() -> None:
+def test_words_of_a_full_memory_become_one_line_and_others_stay_what_they_are() -> None:
     full = "CUDA out of memory. Tried to allocate 20.00 MiB"
     with (
-        pytest.raises(UserError, match="GPU's memory ran out while decoding"),
+        pytest.raises(UserError, match=r"^memory ran out while decoding \(CUDA out of memory"),
         memory_errors("while decoding"),
     ):
         raise RuntimeError(full)
