@@ -16,6 +16,7 @@ from bench.jobs.limits import choose_cpus, memory_group
 from bench.jobs.plan import Job
 from bench.jobs.processes import run_job, variables
 from bench.machine.profiles import PROFILES, Profile
+from runtimes import RUNTIMES
 from runtimes.nvidia import State
 from tests.bench.made import ENVIRONMENT, MakeJob
 
@@ -244,6 +245,23 @@ def test_an_abort_inside_llama_cpp_becomes_a_record_with_what_it_asserted(
     assert record.status == "failed"
     assert "killed by SIGABRT (it aborted itself)" in (record.reason or "")
     assert "fake.cpp:1: GGML_ASSERT(n_tokens > 0) failed" in (record.reason or "")
+
+
+def test_an_abort_for_want_of_a_gpus_memory_is_told_as_that(make_job: MakeJob) -> None:
+    pytest.importorskip("llama_cpp")
+    said = "CUDA error: out of memory"
+    record = run_job(make_job({"token": {"ggml_assert": said}}, repeats=1), 60, ENVIRONMENT)
+    assert (record.reason or "").startswith("killed by SIGABRT (memory ran out); it last said: ")
+
+
+def test_what_a_runtimes_row_sets_is_set_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = RUNTIMES["llama_cpp_no_graphs"]
+    (name,) = row.variables
+    monkeypatch.setenv(name, "1")
+    assert name not in variables(1)
+    assert (
+        replace(row, variables={}, hidden=False, devices=("cpu", "cuda")) == RUNTIMES["llama_cpp"]
+    )
 
 
 @pytest.mark.parametrize(("script", "reason"), FAILURES)
