@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from export.artifact import load_artifact
@@ -146,6 +147,8 @@ def tell(row: dict[str, Any]) -> None:
 
 def run(folder: Path, device: str) -> bool:
     """Every case, whatever fails; the last line says how many passed."""
+    onnxruntime.set_default_logger_severity(3)
+    tell({"onnxruntime": onnxruntime.__version__, "device": device})
     rows = []
     for model in MODELS:
         for recipe in RECIPES:
