@@ -35,7 +35,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "gguf": Kind("native", ("llama_cpp",), ("llama_cpp", "llama_bench", "llama_cpp_no_graphs")),
-    "onnx": Kind("cuda", ("onnxruntime",), ("onnxruntime",)),
+    "onnx": Kind("cuda", ("onnxruntime",), ("onnxruntime", "onnxruntime_no_graphs")),
 }
 
 

@@ -181,7 +181,7 @@ class Run:
             value,
             attn_mask=self._seen(key.shape[2], text, layer),
             scale=text.attention_scale,
-            enable_gqa=True,
+            enable_gqa=text.kv_heads != text.heads,  # few fused kernels take it
         )
         return _merge(attended)
 

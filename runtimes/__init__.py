@@ -37,6 +37,8 @@ class Runtime:
     takes: Literal["artifact", "checkpoint"] = "artifact"
     imports: tuple[str, ...] = ()
     """Modules it needs. Imported before the clock runs, so that loading is only loading."""
+    layouts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of the artifacts it opens, those that it runs on a kind of device; not named: all."""
     imports_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Layouts that need more of them."""
     distributions: tuple[str, ...] = ()
@@ -58,9 +60,12 @@ class Runtime:
 
     def unavailable(self, layout: str | None = None, device: str = "cpu") -> str | None:
         """Why it cannot be used here (for artifacts of a layout), or None. Imports nothing."""
+        where = device_of(device)
+        layouts = self.layouts.get(where.kind)
+        if layout is not None and layouts is not None and layout not in layouts:
+            return f"on {device} it runs layout {' or '.join(layouts)}, and this is {layout}"
         absent = [name for name in self._needed(layout) if find_spec(name) is None]
         if not absent:
-            where = device_of(device)
             problems = (problem(where.index, name) for name in self.imports if name in BUILDS)
             return next(filter(None, problems), None) if where.kind == "cuda" else None
         extras = ",".join(EXTRAS.get(name, name) for name in absent)
@@ -111,9 +116,10 @@ RUNTIMES: Mapping[str, Runtime] = {
     "onnxruntime": Runtime(
         "runtimes.onnxruntime_",
         targets=("onnx",),
-        devices=("cpu",),
+        devices=("cpu", "cuda"),
+        layouts={"cuda": ("cuda",)},
         imports=("onnxruntime",),
-        distributions=("onnxruntime",),
+        distributions=("onnxruntime", "onnxruntime-gpu"),
     ),
     "llama_cpp": Runtime(
         "runtimes.llama_cpp_",
@@ -152,6 +158,15 @@ RUNTIMES: Mapping[str, Runtime] = {
         devices=("cpu",),
         imports=("onnxruntime",),
         distributions=("onnxruntime",),
+        hidden=True,
+    ),
+    "onnxruntime_no_graphs": Runtime(
+        "runtimes.peers.onnxruntime_no_graphs",
+        targets=("onnx",),
+        devices=("cuda",),
+        layouts={"cuda": ("cuda",)},
+        imports=("onnxruntime",),
+        distributions=("onnxruntime-gpu",),
         hidden=True,
     ),
     "genai": Runtime(

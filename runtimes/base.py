@@ -5,7 +5,7 @@ NOT aware of clocks, files of reports, or models' names: a runtime never measure
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,16 @@ class Event:
     features: FloatArray | None = None
     tiles: int = 0
     place: Place = ()
+
+
+class Logits(Protocol):
+    """Logits [vocab], which a backend may leave where they were computed: numpy arrays are some."""
+
+    def argmax(self) -> Any:
+        """The first index of the largest."""
+
+    def copy(self) -> FloatArray:
+        """Their values, the caller's own."""
 
 
 class Session(Protocol):

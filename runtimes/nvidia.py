@@ -3,10 +3,11 @@
 Imports no CUDA library. What the driver does not tell is None. NOT aware of sessions or models.
 """
 
+import ctypes
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,11 @@ VERSIONS: Mapping[str, str] = {
     "torch": "version.py",
     "onnxruntime": "capi/build_and_package_info.py",
 }
+LIBRARIES = (
+    "libcudart.so.*", "libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcurand.so.*",
+    "libcufft.so.*", "libcudnn.so.*",
+)  # fmt: skip
+"""What ONNX Runtime's CUDA provider links or opens, those first that others need."""
 MEMORY = re.compile(
     r"out of memory|failed to allocate|ALLOC_FAILED|unable to allocate", re.IGNORECASE
 )
@@ -165,6 +171,20 @@ def state_of(nvml: Any, handle: Any) -> State:
         watts=None if milliwatts is None else milliwatts / 1e3,
         slowed=tuple(reason for bit, reason in SLOWED.items() if bits & bit),
     )
+
+
+def load_libraries() -> None:
+    """Load CUDA's libraries from NVIDIA's wheels, for a library that does not look there itself.
+
+    What is not in a wheel is left to the system's loader.
+    """
+    wheels = find_spec("nvidia")
+    places = wheels.submodule_search_locations if wheels else None
+    for name in LIBRARIES:
+        found = next((file for place in places or () for file in Path(place).rglob(name)), None)
+        if found is not None:
+            with suppress(OSError):  # the library that needs it says so in its own words
+                ctypes.CDLL(str(found))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from export.errors import UserError
 from export.families.geometry import Vlm
-from runtimes.base import Event, FloatArray, IntArray, Place, Request
+from runtimes.base import Event, FloatArray, IntArray, Logits, Place, Request
 from runtimes.nvidia import expect_memory
 from runtimes.places import Places, embedded, places
 from runtimes.positions import following, positions
@@ -36,7 +36,7 @@ class Backend(Protocol):
         features: FloatArray | None,
         past: int,
         positions: IntArray | None = None,
-    ) -> FloatArray:
+    ) -> Logits:
         """Append ids after the first `past` ones and return the last one's logits [vocab], which
         the next call may overwrite.
 
@@ -155,7 +155,7 @@ class GreedySession:
         answers = [self._answer(request, nothing_kept()) for request in requests]
         return together(answers, cast(BatchBackend, self._backend))
 
-    def _done(self, step: Encode | Extend) -> FloatArray:
+    def _done(self, step: Encode | Extend) -> FloatArray | Logits:
         if isinstance(step, Extend):
             return self._backend.extend(*step)
         return self._backend.encode(step.images)
@@ -212,7 +212,7 @@ class GreedySession:
         """Free the backend's memory."""
         self._backend.close()
 
-    def _decode(self, request: Request, logits: FloatArray, where: IntArray) -> Steps:
+    def _decode(self, request: Request, logits: Logits, where: IntArray) -> Steps:
         forced, length = request.answer, where.shape[1]
         limit = request.max_tokens if forced is None else len(forced)
         behind = following(where, limit)
@@ -224,13 +224,13 @@ class GreedySession:
             ids = np.array([token], np.int64)
             logits = yield Extend(ids, None, length + n, behind[:, n : n + 1])
 
-    def _choice(self, logits: FloatArray, place: int) -> int:
+    def _choice(self, logits: Logits, place: int) -> int:
         if place and self._preparer.never_later:
             logits = logits.copy()
             logits[list(self._preparer.never_later)] = -np.inf
-        return int(np.argmax(logits))
+        return int(logits.argmax())
 
-    def _places(self, prepared: Prepared, logits: FloatArray) -> Iterator[Event]:
+    def _places(self, prepared: Prepared, logits: Logits) -> Iterator[Event]:
         placeholder = self._preparer.image_token_id
         assert prepared.task is not None
         assert placeholder is not None

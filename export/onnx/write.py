@@ -12,7 +12,7 @@ import onnx_ir as ir
 from export.model import Model
 from export.onnx.client_files import client_files, limits
 from export.onnx.data import DataFile, Places, new_data_file
-from export.onnx.graph import GRAPHS, graphs_beside_decoder, graphs_of
+from export.onnx.graph import GRAPHS, WIDE, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
@@ -81,7 +81,7 @@ def sizes_of(
 
 def files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
     """The model's own files as the layout's client reads them; reads no weight."""
-    if layout_of(model.vlm, layout) == NATIVE:
+    if layout_of(model.vlm, layout).client == NATIVE.client:
         return model.files
     return client_files(model, layout, sizes(model, recipe, layout))
 
@@ -99,5 +99,6 @@ def _graph(
     layout: Layout,
 ) -> ir.Model:
     """The graph; its weights go to `data` as they are met."""
-    parameters = Parameters(model.weights, recipe, data, ledger, Rounding(model.curvature))
+    half = layout.device and component not in WIDE
+    parameters = Parameters(model.weights, recipe, data, ledger, Rounding(model.curvature), half)
     return GRAPHS[component](model.vlm, parameters, layout)
