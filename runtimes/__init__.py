@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from typing import Literal, cast
 
 from export.artifact import Artifact
+from export.errors import UserError
+from export.files import short
 from export.model import Model
 from runtimes.base import Session
 from runtimes.devices import device_of
@@ -73,6 +75,7 @@ class Runtime:
         self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
     ) -> Session:
         """Load an artifact (or a checkpoint, see `takes`). Raises UserError where it cannot."""
+        self.preload()
         function = importlib.import_module(self.module).open_session
         return cast(Session, function(subject, threads=threads, device=device))
 
@@ -85,9 +88,16 @@ class Runtime:
         return self.cache_value_bytes if device_of(device).kind == "cpu" else GPU_VALUE_BYTES
 
     def preload(self, layout: str | None = None) -> None:
-        """Import the libraries it needs (for artifacts of a layout)."""
+        """Import the libraries it needs (for artifacts of a layout).
+
+        Raises UserError for one that is there and cannot be loaded, for want of CUDA's own, say.
+        """
         for name in self._needed(layout):
-            importlib.import_module(name)
+            try:
+                importlib.import_module(name)
+            except (ImportError, OSError, RuntimeError) as error:
+                words = short(" ".join(str(error).split()), 200)
+                raise UserError(f"{name} is installed and cannot be loaded: {words}") from error
 
     def _needed(self, layout: str | None) -> tuple[str, ...]:
         return (*self.imports, *self.imports_for.get(layout or "", ()))
