@@ -10,6 +10,7 @@ PYTHONPATH. It prints a line of JSON a case and exits with 1 if one failed.
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -75,15 +76,16 @@ def make(folder: Path) -> None:
     """Artifacts of every model and recipe, and the CPU's answers: of layout native in float32, and
     of each artifact itself."""
     for model in MODELS:
-        exact = folder / f"{model}-exact"
-        export(model, "fp32", "native", exact)
-        save(exact / "cpu.npz", answers(open_session(load_artifact(exact), threads=2), model))
+        with tempfile.TemporaryDirectory() as place:
+            exact = Path(place) / "exact"
+            export(model, "fp32", "native", exact)
+            found = answers(open_session(load_artifact(exact), threads=2), model)
+            save(folder / f"{model}.npz", found)
         for recipe in RECIPES:
             path = folder / f"{model}-{recipe}"
             export(model, recipe, "cuda", path)
             session = open_session(load_artifact(path), threads=2)
             save(folder / f"{model}-{recipe}.npz", answers(session, model))
-        save(folder / f"{model}.npz", load(exact / "cpu.npz"))
 
 
 def export(model: str, recipe: str, layout: str, path: Path) -> None:
