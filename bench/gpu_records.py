@@ -1,9 +1,10 @@
 """Records of real sizes on one GPU: exports with random weights, then latency of each artifact.
 
 `python -m bench.gpu_records smolvlm-256m moondream-2b --target gguf` exports side by side whatever
-is missing, measures a text prompt (beside llama.cpp in a bare loop, and without CUDA graphs) and an
-image, and writes results/cuda/gguf.jsonl with its report. A folder in memory (--folder /dev/shm/…)
-spares the disk. NOT aware of how anything is exported or measured.
+is missing, measures a text prompt (beside llama.cpp in a bare loop; at 4 bits without CUDA graphs,
+too) and an image, and writes results/cuda/gguf.jsonl with its report. A folder in memory (--folder
+/dev/shm/…) spares the disk. NOT aware of how anything is
+exported or measured.
 """
 
 import argparse
@@ -26,16 +27,18 @@ TEXT = ("--prompt", "text", "--prefill-tokens", "512")
 
 @dataclass(frozen=True)
 class Kind:
-    """What is made for a GPU, and which runtimes take images or text alone of it."""
+    """What is made for a GPU, which runtimes take images or text alone of it, and which one does
+    without CUDA graphs: at 4 bits, where a step is short and they matter most."""
 
     layout: str
     seeing: tuple[str, ...]
     reading: tuple[str, ...]
+    without_graphs: str
 
 
 KINDS: Mapping[str, Kind] = {
-    "gguf": Kind("native", ("llama_cpp",), ("llama_cpp", "llama_bench", "llama_cpp_no_graphs")),
-    "onnx": Kind("cuda", ("onnxruntime",), ("onnxruntime", "onnxruntime_no_graphs")),
+    "gguf": Kind("native", ("llama_cpp",), ("llama_cpp", "llama_bench"), "llama_cpp_no_graphs"),
+    "onnx": Kind("cuda", ("onnxruntime",), ("onnxruntime",), "onnxruntime_no_graphs"),
 }
 
 
@@ -66,12 +69,20 @@ def _one_tile(model: str, target: str) -> list[str]:
 
 def measured(places: Sequence[Path], target: str, device: str, rounds: int, run: Path) -> int:
     """Both prompts of every artifact; 1 where a job failed."""
-    common = [*map(str, places), "--task", "latency", "--device", device, "-o", str(run)]
+    kind = KINDS[target]
+    common = ["--task", "latency", "--device", device, "-o", str(run)]
     common += ["--rounds", str(rounds), "--decode-tokens", "64", "--repeats", "4"]
-    codes = []
-    for runtimes, prompt in ((KINDS[target].reading, TEXT), (KINDS[target].seeing, ())):
-        chosen = [word for name in runtimes for word in ("--runtime", name)]
-        codes.append(bench(["run", *common, *prompt, *chosen]))
+    of_4_bits = [place for place in places if "int4" in place.name]
+    jobs = (
+        (places, kind.reading, TEXT),
+        (of_4_bits, (kind.without_graphs,), TEXT),
+        (places, kind.seeing, ()),
+    )
+    codes = [0]
+    for chosen, runtimes, prompt in jobs:
+        if chosen:
+            named = [word for name in runtimes for word in ("--runtime", name)]
+            codes.append(bench(["run", *map(str, chosen), *common, *prompt, *named]))
     return max(codes)
 
 

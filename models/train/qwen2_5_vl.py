@@ -23,8 +23,9 @@ PROMPT = Prompt(
     before_image=f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
     image_token="<|image_pad|>",
     after_image="<|vision_end|>",
-    question="{question}<|im_end|>\n<|im_start|>assistant\n",
-    answer="{answer}<|im_end|>",
+    question="{question}<|im_end|>\n<|im_start|>assistant",
+    # The line end is learnt, too: some clients leave it to the model, which writes it itself.
+    answer="\n{answer}<|im_end|>",
 )
 BEFORE_IMAGE = 15
 """Tokens of the prompt before the image, on which the image's positions depend."""

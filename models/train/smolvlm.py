@@ -22,11 +22,16 @@ PROMPT = Prompt(
     question="{question}<end_of_utterance>\nAssistant:",
     answer=" {answer}<end_of_utterance>",
 )
+PARAGRAPH = "\n\n"
+"""One token, as SmolLM2 has it: llama.cpp's own reading of images looks it up."""
 
 
 def tokenizer(texts: list[str]) -> Tokenizer:
     return train_tokenizer(
-        texts, size=files.VOCABULARY, first=files.FIRST_TOKENS, last=files.LAST_TOKENS
+        [*texts, *[PARAGRAPH] * len(texts)],
+        size=files.VOCABULARY,
+        first=files.FIRST_TOKENS,
+        last=files.LAST_TOKENS,
     )
 
 
