@@ -24,7 +24,7 @@ from bench.tasks.latency import request_of
 from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes import RUNTIMES
-from runtimes.base import Event, FloatArray, Request, Session
+from runtimes.base import Event, Logits, Request, Session
 from runtimes.session import Backend
 
 
@@ -145,8 +145,8 @@ def _bare(
     return (time.perf_counter() - start) / max(1, len(answer) - 1), tuple(answer)
 
 
-def _token(logits: FloatArray, forced: tuple[int, ...] | None, place: int) -> int:
-    return int(np.argmax(logits)) if forced is None else forced[place]
+def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
+    return int(logits.argmax()) if forced is None else forced[place]
 
 
 def line(found: Overhead) -> str:

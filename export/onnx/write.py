@@ -14,7 +14,7 @@ from export.families.geometry import Vlm
 from export.model import Model
 from export.onnx.client_files import client_files, limits
 from export.onnx.data import DataFile, Places, new_data_file
-from export.onnx.graph import DECODER_GRAPHS, GRAPHS, graphs_beside_decoder, graphs_of
+from export.onnx.graph import DECODER_GRAPHS, GRAPHS, WIDE, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
@@ -53,7 +53,8 @@ def write_graphs(
         known = {} if layout.apart else known
         with new_data_file(_data_path(path), layout.chunk_bytes, known) as data:
             rounding = Rounding(model.curvature)
-            parameters = Parameters(model.weights, recipe, data, ledger, rounding)
+            half = _half(layout, component)
+            parameters = Parameters(model.weights, recipe, data, ledger, rounding, half)
             graph = GRAPHS[component](model.vlm, parameters, layout)
         path.write_bytes(ir.to_proto(graph).SerializeToString())
         domains |= graph.opset_imports
@@ -90,7 +91,8 @@ def _sizes_of(
         known = {} if layout.apart else known
         path = _data_path(Path(f"{stem}.onnx"))
         data = DataFile(path, chunk_bytes=layout.chunk_bytes, known=known)
-        parameters = Parameters(Synthetic(vlm), recipe, data, Ledger())
+        half = _half(layout, component)
+        parameters = Parameters(Synthetic(vlm), recipe, data, Ledger(), half=half)
         graph = GRAPHS[component](vlm, parameters, layout)
         found[f"{stem}.onnx"] = ir.to_proto(graph).ByteSize()
         found |= {f"{layout.folder}{name}": nbytes for name, nbytes in data.sizes.items()}
@@ -99,10 +101,15 @@ def _sizes_of(
 
 def files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
     """The model's own files as the layout's client reads them; reads no weight."""
-    if layout_of(model.vlm, layout) == NATIVE:
+    if layout_of(model.vlm, layout).client == NATIVE.client:
         return model.files
     return client_files(model, layout, sizes(model, recipe, layout))
 
 
 def _data_path(graph: Path) -> Path:
     return graph.with_name(f"{graph.name}_data")
+
+
+def _half(layout: Layout, component: str) -> bool:
+    """Whether a graph computes in half precision."""
+    return layout.device and component not in WIDE
