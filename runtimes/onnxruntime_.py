@@ -88,10 +88,10 @@ class OnnxBackend:
         binding = self._binding
         binding.bind_cpu_input("inputs_embeds", self._embedded(ids, features))
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
-        numbers = number_images(
-            self._images, ids, features, past, self._image_token_id, self._text.prefix
-        )
         if "image_numbers" in self._takes:
+            numbers = number_images(
+                self._images, ids, features, past, self._image_token_id, self._text.prefix
+            )
             binding.bind_cpu_input("image_numbers", numbers[None])
         if self._text.rope_sections is not None:
             positions = of_text(past, len(ids)) if positions is None else positions

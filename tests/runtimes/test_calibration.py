@@ -109,6 +109,14 @@ def test_calibration_and_a_budget_bring_an_artifact_nearer_to_its_checkpoint(
     assert mixed["kld"] < plain["kld"]
 
 
+@pytest.mark.parametrize("budget", ["0", "-1", "2/..", "1e3", "nan"])
+def test_a_budget_is_a_number_above_zero(budget: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", f"--budget-mb={budget}"])
+    assert stopped.value.code == 2
+    assert f"'{budget}' is not a number above 0" in capsys.readouterr().err
+
+
 def test_rounding_of_recipes_without_four_bits_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
