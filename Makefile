@@ -23,7 +23,7 @@ DEMO_EXPORTS := $(foreach target,onnx gguf,\
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: setup clients demo export bench report footprint check fix test clean help
+.PHONY: setup clients setup-cuda bench-cuda demo export bench report footprint check fix test clean help
 
 # What tests run in Node.js.
 NPM_READY := tests/clients/node_modules/.ready
@@ -45,6 +45,9 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 	@CMAKE_ARGS="-DGGML_CUDA=on" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
 	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(BENCH) list
+
+bench-cuda: $(READY) ## measure real sizes with random weights on a GPU (ARGS="MODEL --target onnx")
+	@$(PY) -m bench.gpu_records $(ARGS)
 
 demo: $(READY) ## export, prove and benchmark bundled models of three families; ends with where the report is
 	@set -e; for export in $(DEMO_EXPORTS); do \

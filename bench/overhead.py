@@ -1,6 +1,6 @@
 """What measuring costs: our session under our stopwatch against a bare loop on the same file.
 
-`python -m bench.overhead ARTIFACT…` answers the same forced tokens in turns (ours, bare, ours, …)
+`python -m bench.overhead ARTIFACT…` answers the same request in turns (ours, bare, bare, ours, …)
 in one process, so that both meet the same machine. NOT aware of how a runtime works.
 """
 
@@ -9,7 +9,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import cast
@@ -19,16 +19,28 @@ import numpy as np
 from bench.machine.environment import usable_cpus
 from bench.measure import measure
 from bench.record import Options
+from bench.stats import Estimate, grouped_median
 from bench.tasks.latency import request_of
 from export.artifact import Artifact, load_artifact
+from export.errors import UserError
 from runtimes import RUNTIMES
-from runtimes.base import Event, Request, Session
+from runtimes.base import Event, Logits, Request, Session
 from runtimes.session import Backend
 
-# our runtime -> module with `open_backend(artifact, threads)`: the same steps, nothing around them
-YARDSTICKS: Mapping[str, str] = {
-    "onnxruntime": "runtimes.peers.onnx_loop",
-    "llama_cpp": "runtimes.peers.llama_bench",
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The same steps with nothing around them: a module with `open_backend(artifact, threads)`."""
+
+    module: str
+    chooses: bool
+    """Whether it has logits to choose each token from; llama-bench has none, so both are forced."""
+
+
+# by our runtime
+YARDSTICKS: Mapping[str, Yardstick] = {
+    "onnxruntime": Yardstick("runtimes.peers.onnx_loop", chooses=True),
+    "llama_cpp": Yardstick("runtimes.peers.llama_bench", chooses=False),
 }
 EVENTS = 100_000
 
@@ -44,9 +56,12 @@ class Overhead:
     """Of the stopwatch, for one step."""
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> Estimate:
         """Ours over bare, the median of the pairs."""
-        return median(ours / bare for ours, bare in zip(self.ours_s, self.bare_s, strict=True))
+        pairs = zip(self.ours_s, self.bare_s, strict=True)
+        found = grouped_median([[ours / bare] for ours, bare in pairs])
+        assert found is not None
+        return found
 
     @property
     def best_ratio(self) -> float:
@@ -81,49 +96,67 @@ def timer_s(events: int = EVENTS, tries: int = 5) -> float:
 
 
 def overhead(artifact: Artifact, threads: int, pairs: int, options: Options) -> Overhead:
-    """Both in turns, after one request each that does not count."""
-    target = artifact.manifest.target
+    """Both in turns, after one request each that does not count. Raises UserError."""
+    target, vlm = artifact.manifest.target, artifact.manifest.vlm
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(target))
-    module = importlib.import_module(YARDSTICKS[name])
+    module = importlib.import_module(YARDSTICKS[name].module)
     session = RUNTIMES[name].open_session(artifact, threads=threads)
     backend = cast(Backend, module.open_backend(artifact, threads))
-    request = request_of(artifact.manifest.vlm, options)
-    turns = (lambda: _ours(session, request), lambda: _bare(backend, request))
+    request = request_of(vlm, options)
+    if YARDSTICKS[name].chooses:
+        request = replace(request, answer=None, max_tokens=options.decode_tokens)
+    turns = (lambda: _ours(session, request), lambda: _bare(backend, request, vlm.stop_token_ids))
     samples: tuple[list[float], list[float]] = ([], [])
+    answers: set[tuple[int, ...]] = set()
     for pair in range(pairs + 1):
         for side in (0, 1) if pair % 2 else (1, 0):  # neither is always the one that follows
-            samples[side].append(turns[side]())
+            step_s, answer = turns[side]()
+            samples[side].append(step_s)
+            answers.add(answer)
     session.close()
     backend.close()
+    if len(answers) > 1:
+        raise UserError(f"{artifact.path}: the bare loop chose other tokens, so it is no yardstick")
     ours, bare = (tuple(side[1:]) for side in samples)
     return Overhead(name, ours, bare, timer_s())
 
 
-def _ours(session: Session, request: Request) -> float:
-    steps = measure(session.generate(request)).token_s
-    return sum(steps) / len(steps)
+def _ours(session: Session, request: Request) -> tuple[float, tuple[int, ...]]:
+    """Seconds of a step, and the answer."""
+    timing = measure(session.generate(request))
+    if not timing.token_s:
+        raise UserError("the model ends its answer at once; take one with random weights")
+    return sum(timing.token_s) / len(timing.token_s), timing.tokens
 
 
-def _bare(backend: Backend, request: Request) -> float:
-    assert request.ids is not None
-    assert request.answer is not None
-    length = len(request.ids)
-    backend.extend(np.array(request.ids, np.int64), None, 0)
-    steps = request.answer[:-1]
+def _bare(
+    backend: Backend, request: Request, stop: tuple[int, ...]
+) -> tuple[float, tuple[int, ...]]:
+    """As _ours, from exact prompt ids."""
+    ids, forced = np.array(request.ids, np.int64), request.answer
+    limit = request.max_tokens if forced is None else len(forced)
+    token = _token(backend.extend(ids, None, 0), forced, 0)
+    answer = [token]
     start = time.perf_counter()
-    for n, token in enumerate(steps):
-        backend.extend(np.array([token], np.int64), None, length + n)
-    return (time.perf_counter() - start) / len(steps)
+    while len(answer) < limit and (forced or token not in stop):
+        logits = backend.extend(np.array([token], np.int64), None, len(ids) + len(answer) - 1)
+        token = _token(logits, forced, len(answer))
+        answer.append(token)
+    return (time.perf_counter() - start) / max(1, len(answer) - 1), tuple(answer)
+
+
+def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
+    return int(logits.argmax()) if forced is None else forced[place]
 
 
 def line(found: Overhead) -> str:
     """For people."""
+    ratio = found.ratio
     return (
         f"{found.runtime}: decode step {median(found.ours_s) * 1e3:.3f} ms, bare loop "
-        f"{median(found.bare_s) * 1e3:.3f} ms, ratio {found.ratio:.4f} (median of "
-        f"{len(found.ours_s)} pairs; {found.best_ratio:.4f} at their fastest); the timer takes "
-        f"{found.timer_s * 1e9:.0f} ns of a step, "
-        f"{found.timer_share:.4%}"
+        f"{median(found.bare_s) * 1e3:.3f} ms, ratio {ratio.value:.4f} [{ratio.low:.4f}, "
+        f"{ratio.high:.4f}] (median of {ratio.n} pairs; {found.best_ratio:.4f} at their fastest); "
+        f"the timer takes {found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
     )
 
 

@@ -114,7 +114,7 @@ class Target:
 TARGETS: Mapping[str, Target] = {
     "onnx": Target(
         "export.onnx.write:write",
-        ("native", "transformers.js", "genai"),
+        ("native", "cuda", "transformers.js", "genai"),
         "export.onnx.write:sizes",
         "export.onnx.write:files",
     ),

@@ -125,8 +125,7 @@ def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int, device: Devic
     from runtimes.llama_cpp_vision import MtmdTower
 
     mmproj = checked_mmproj(artifact)
-    gpu = device != CPU
-    return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads, gpu=gpu)
+    return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads, device=device)
 
 
 def _onnx_tower(

@@ -6,6 +6,7 @@ they are met, so a graph is emitted and its weights are written in one pass.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import onnx_ir as ir
 
@@ -16,6 +17,7 @@ from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes
 from export.onnx.parameters import Parameters
 from export.quantize.recipe import Storage
 from export.rotary import STORED_POSITIONS, rotary_tables
+from export.weights import FloatArray
 
 # int8 activations inside MatMulNBits, one scale a block: up to 2.3 times float's rate on a CPU and
 # the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
@@ -31,6 +33,10 @@ class Emit:
     `int8_matmul` chooses integer matrix products with one activation scale a call for quantized
     weights (compute-bound towers) instead of MatMulNBits (bandwidth-bound decoding).
     """
+
+    accuracy_level = ACCURACY_LEVEL
+    kept = FLOAT
+    """The type of what attention reads and of its cache."""
 
     def __init__(self, parameters: Parameters, int8_matmul: bool = False) -> None:
         self._parameters = parameters
@@ -54,13 +60,17 @@ class Emit:
         """Append a node and return its outputs."""
         return self.nodes.many(op, inputs, attributes, domain, outputs)
 
+    def wide(self, x: ir.Value) -> ir.Value:
+        """`x` as float32, which all values are here."""
+        return x
+
     def linear(self, x: ir.Value, *names: str, bias: bool = False) -> ir.Value:
         storages = {self._parameters.storage(name) for name in names}
         if len(storages) > 1:  # a mixed recipe: one product each, then side by side
             parts = [self.linear(x, name, bias=bias) for name in names]
             return self.node("Concat", parts, {"axis": -1})[0]
         storage = storages.pop()
-        offset = self._parameters.vector(*(f"{n}.bias" for n in names)) if bias else None
+        offset = self._offset(names) if bias else None
         if not storage.quantized:
             return self._dense(x, names, storage.bits, offset)
         if self._int8_matmul:
@@ -71,7 +81,7 @@ class Emit:
             "N": self._parameters.rows(names),
             "bits": storage.bits,
             "block_size": storage.block,
-            "accuracy_level": ACCURACY_LEVEL,
+            "accuracy_level": self.accuracy_level,
         }
         inputs = [x, codes, scales] + ([None, None, offset] if offset else [])
         return self.node("MatMulNBits", inputs, attributes, MICROSOFT)[0]
@@ -260,6 +270,9 @@ class Emit:
         ends, axes = self._parameters.integers(INT64_MAX), self._parameters.integers(1)
         return self.node("Slice", [x, start, ends, axes])[0]
 
+    def _offset(self, names: Sequence[str]) -> ir.Value:
+        return self._parameters.vector(*(f"{name}.bias" for name in names))
+
     def _dense(
         self, x: ir.Value, names: Sequence[str], bits: int, offset: ir.Value | None
     ) -> ir.Value:
@@ -310,10 +323,18 @@ class Emit:
     def _rotary_tables(self, rope: Rope, text: Decoder) -> tuple[ir.Value, ir.Value]:
         if rope not in self._rotary:
             positions = min(text.context, STORED_POSITIONS)
-            tables = rotary_tables(rope, positions)
             cos, sin = (
-                self._parameters.constant(f"rotary{len(self._rotary) or ''}.{kind}", table, FLOAT)
-                for kind, table in zip(("cos", "sin"), tables, strict=True)
+                self._parameters.constant(
+                    f"rotary{len(self._rotary) or ''}.{kind}",
+                    self.kept,
+                    (positions, rope.dims // 2),
+                    partial(_rotary_table, rope, positions, place),
+                )
+                for place, kind in enumerate(("cos", "sin"))
             )
             self._rotary[rope] = cos, sin
         return self._rotary[rope]
+
+
+def _rotary_table(rope: Rope, positions: int, place: int) -> FloatArray:
+    return rotary_tables(rope, positions)[place]

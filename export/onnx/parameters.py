@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.ahead import ahead
+from export.families.spec import Shape
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
@@ -70,13 +71,16 @@ class Parameters:
         data: DataFile,
         ledger: Ledger,
         rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
+        half: bool = False,
     ) -> None:
+        """`half`: scales of blocks are float16."""
         self._weights = weights
         self._rounding = rounding
         self._shapes = weights.shapes()
         self._recipe = recipe
         self._data = data
         self._ledger = ledger
+        self._scales = FLOATS[16 if half else 32]
         self.values: dict[str, ir.Value] = {}
 
     def storage(self, name: str) -> Storage:
@@ -91,17 +95,20 @@ class Parameters:
         """Inputs of a weight; trailing axes of a patch kernel count as one."""
         return prod(self._shapes[f"{name}.weight"][1:])
 
-    def constant(self, name: str, values: np.ndarray, dtype: ir.DataType) -> ir.Value:
+    def constant(
+        self, name: str, dtype: ir.DataType, shape: Shape, values: Callable[[], NDArray[Any]]
+    ) -> ir.Value:
         """An initializer with these values; the same name gives the same initializer."""
-        return self._put([Packed(name, dtype, values.shape)], lambda: [[values]])[0]
+        packed = Packed(name, dtype, shape)
+        return self._put([packed], lambda: [[values().astype(dtype.numpy())]])[0]
 
     def integers(self, *values: int) -> ir.Value:
         """A small int64 constant, kept in the graph itself: shape inference reads its values."""
         return self._small(np.array(values, np.int64))
 
-    def floats(self, *values: float) -> ir.Value:
-        """A small float32 constant, kept in the graph itself."""
-        return self._small(np.array(values, np.float32))
+    def floats(self, *values: float, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+        """A small float constant, kept in the graph itself."""
+        return self._small(np.array(values, dtype.numpy()))
 
     def scalar(self, value: int | float) -> ir.Value:
         """An int64 or float32 scalar, kept in the graph itself."""
@@ -124,17 +131,21 @@ class Parameters:
             )
         return self.values[name]
 
-    def vector(self, *names: str) -> ir.Value:
-        """Tensors kept as float32, joined end to end (full names)."""
+    def vector(self, *names: str, bits: int = 32) -> ir.Value:
+        """Tensors kept as floats of so many bits, joined end to end (full names)."""
+        numpy_type, dtype = FLOATS[bits]
         shapes = [self._shapes[name] for name in names]
         for name, shape in zip(names, shapes, strict=True):
             size = prod(shape)
-            self._ledger.add(name, size, 4 * size, "float32", quantized=False)
+            kind = str(np.dtype(numpy_type))
+            self._ledger.add(name, size, bits // 8 * size, kind, quantized=False)
         joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-        return self._put(
-            [Packed("+".join(names), ir.DataType.FLOAT, joined)],
-            lambda: [[np.concatenate([self._weights.read(name) for name in names])]],
-        )[0]
+
+        def values() -> list[list[NDArray[Any]]]:
+            parts = [self._weights.read(name) for name in names]
+            return [[np.concatenate(parts).astype(numpy_type, copy=False)]]
+
+        return self._put([Packed("+".join(names), dtype, joined)], values)[0]
 
     def has_rows(self, names: Sequence[str], bits: int) -> bool:
         """Whether an earlier graph has these weights as float rows, not transposed."""
@@ -160,24 +171,27 @@ class Parameters:
     def blocked(
         self, names: Sequence[str], storage: Storage, flat: bool = False
     ) -> tuple[ir.Value, ir.Value]:
-        """Codes [rows, blocks, bytes] and float32 scales [rows, blocks], as MatMulNBits reads.
+        """Codes [rows, blocks, bytes] and float scales [rows, blocks], as MatMulNBits reads.
 
         `flat` codes [rows, bytes of a row] are what GatherBlockQuantized reads.
         """
+        numpy_type, scale_type = self._scales
         rows, blocks_a_row = self.rows(names), -(-self.columns(names[0]) // storage.block)
         width = storage.block * storage.bits // 8
         shape = (rows, blocks_a_row * width) if flat else (rows, blocks_a_row, width)
         packed = [
             Packed(_key(names, "codes"), ir.DataType.UINT8, shape),
-            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows, blocks_a_row)),
+            Packed(_key(names, "scales"), scale_type, (rows, blocks_a_row)),
         ]
         self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
             if storage.bits == 4:
                 codes, scales = self._rounding.four_bits(name, rows, storage)
-                return [blocks.pairs(codes), scales]
-            return list(blocks.eight_bits(rows, storage.block))
+                codes = blocks.pairs(codes)
+            else:
+                codes, scales = blocks.eight_bits(rows, storage.block)
+            return [codes, scales.astype(numpy_type, copy=False)]
 
         codes, scales = self._put(packed, lambda: self._groups(names, pack))
         return codes, scales

@@ -78,7 +78,7 @@ def test_graphs_give_the_logits_of_transformers(case: str, recipe: str, tmp_path
         "embed_tokens.onnx",
         "decoder_model_merged.onnx",
     }
-    backend, wanted = OnnxBackend(artifact, 1, "cpu", 256), expected(hf, prompt_ids())
+    backend, wanted = OnnxBackend(artifact, 1, 256), expected(hf, prompt_ids())
     for steps in STEPS:
         assert largest_error(backend, wanted, steps) <= RELATIVE[recipe]
 

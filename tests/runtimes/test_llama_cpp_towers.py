@@ -38,7 +38,7 @@ def test_the_onnx_tower_is_the_onnx_targets(recipe: str, tmp_path: Path) -> None
     found = []
     for target, layout, backend in (
         ("gguf", "onnx-vision", lambda artifact: LlamaBackend(artifact, 1, 256)),
-        ("onnx", "native", lambda artifact: OnnxBackend(artifact, 1, "cpu", 256)),
+        ("onnx", "native", lambda artifact: OnnxBackend(artifact, 1, 256)),
     ):
         folder = tmp_path / target
         folder.mkdir()
