@@ -31,26 +31,10 @@ class Twin:
 
 
 TWINS = (
-    Twin("tiny-gemma3", {"easy-vqa": 0.9984}, {}),
-    Twin(
-        "tiny-moondream",
-        {"easy-vqa": 0.8717, "grid": 1.0, "counting": 0.4713},
-        {"point": 0.5139, "detect": 0.4875},
-    ),
-    Twin("tiny-qwen2.5-vl", {"easy-vqa": 0.9989}, {}),
-    Twin("tiny-smolvlm", {"easy-vqa": 0.9988}, {}),
-    Twin(
-        "tiny-smolvlm-tasks",
-        {
-            "easy-vqa": 0.8732,
-            "counting": 0.8460,
-            "grid": 1.0,
-            "digits": 0.9700,
-            "handwritten": 0.9889,
-            "latin": 0.4600,
-        },
-        {},
-    ),
+    Twin("tiny-gemma3", {}, {}),
+    Twin("tiny-moondream", {}, {"point": 1.0, "detect": 1.0}),
+    Twin("tiny-qwen2.5-vl", {}, {}),
+    Twin("tiny-smolvlm", {}, {}),
 )
 
 
