@@ -1,7 +1,8 @@
 """What measuring costs: our session under our stopwatch against a bare loop on the same file.
 
 `python -m bench.overhead ARTIFACT…` answers the same request in turns (ours, bare, bare, ours, …)
-in one process, so that both meet the same machine. NOT aware of how a runtime works.
+in one process, so that both meet the same machine: a prompt, then decode steps.
+NOT aware of how a runtime works.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import cast
 import numpy as np
 
 from bench.machine.environment import usable_cpus
-from bench.measure import measure
+from bench.measure import measure, timed
 from bench.record import Options
 from bench.stats import Estimate, grouped_median
 from bench.tasks.latency import request_of
@@ -46,14 +47,11 @@ EVENTS = 100_000
 
 
 @dataclass(frozen=True)
-class Overhead:
-    """Seconds of a decode step, a request each: both lists in the order they were taken."""
+class Turns:
+    """Seconds of the same work by both, a request each, in the order they were taken."""
 
-    runtime: str
     ours_s: tuple[float, ...]
     bare_s: tuple[float, ...]
-    timer_s: float
-    """Of the stopwatch, for one step."""
 
     @property
     def ratio(self) -> Estimate:
@@ -68,10 +66,30 @@ class Overhead:
         """Ours over bare at their fastest: what is left where other programs disturb both."""
         return min(self.ours_s) / min(self.bare_s)
 
+
+@dataclass(frozen=True)
+class Overhead:
+    """Of a whole prompt, and of a decode step."""
+
+    runtime: str
+    prefill: Turns
+    step: Turns
+    timer_s: float
+    """Of the stopwatch, for one step."""
+
     @property
     def timer_share(self) -> float:
         """Of one of our decode steps."""
-        return self.timer_s / median(self.ours_s)
+        return self.timer_s / median(self.step.ours_s)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request: seconds of its prompt and of a step, and the answer."""
+
+    prefill_s: float
+    step_s: float
+    tokens: tuple[int, ...]
 
 
 def timer_s(events: int = EVENTS, tries: int = 5) -> float:
@@ -106,43 +124,43 @@ def overhead(artifact: Artifact, threads: int, pairs: int, options: Options) -> 
     if YARDSTICKS[name].chooses:
         request = replace(request, answer=None, max_tokens=options.decode_tokens)
     turns = (lambda: _ours(session, request), lambda: _bare(backend, request, vlm.stop_token_ids))
-    samples: tuple[list[float], list[float]] = ([], [])
-    answers: set[tuple[int, ...]] = set()
+    answered: tuple[list[Answered], list[Answered]] = ([], [])
     for pair in range(pairs + 1):
         for side in (0, 1) if pair % 2 else (1, 0):  # neither is always the one that follows
-            step_s, answer = turns[side]()
-            samples[side].append(step_s)
-            answers.add(answer)
+            answered[side].append(turns[side]())
     session.close()
     backend.close()
-    if len(answers) > 1:
+    if len({found.tokens for side in answered for found in side}) > 1:
         raise UserError(f"{artifact.path}: the bare loop chose other tokens, so it is no yardstick")
-    ours, bare = (tuple(side[1:]) for side in samples)
-    return Overhead(name, ours, bare, timer_s())
+    ours, bare = (side[1:] for side in answered)
+    prefill = Turns(tuple(one.prefill_s for one in ours), tuple(one.prefill_s for one in bare))
+    step = Turns(tuple(one.step_s for one in ours), tuple(one.step_s for one in bare))
+    return Overhead(name, prefill, step, timer_s())
 
 
-def _ours(session: Session, request: Request) -> tuple[float, tuple[int, ...]]:
-    """Seconds of a step, and the answer."""
+def _ours(session: Session, request: Request) -> Answered:
     timing = measure(session.generate(request))
     if not timing.token_s:
         raise UserError("the model ends its answer at once; take one with random weights")
-    return sum(timing.token_s) / len(timing.token_s), timing.tokens
+    assert timing.prefill_s is not None
+    step_s = sum(timing.token_s) / len(timing.token_s)
+    return Answered(timing.prefill_s, step_s, timing.tokens)
 
 
-def _bare(
-    backend: Backend, request: Request, stop: tuple[int, ...]
-) -> tuple[float, tuple[int, ...]]:
+def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered:
     """As _ours, from exact prompt ids."""
     ids, forced = np.array(request.ids, np.int64), request.answer
     limit = request.max_tokens if forced is None else len(forced)
-    token = _token(backend.extend(ids, None, 0), forced, 0)
+    logits, prefill_s = timed(lambda: backend.extend(ids, None, 0))
+    token = _token(logits, forced, 0)
     answer = [token]
     start = time.perf_counter()
     while len(answer) < limit and (forced or token not in stop):
         logits = backend.extend(np.array([token], np.int64), None, len(ids) + len(answer) - 1)
         token = _token(logits, forced, len(answer))
         answer.append(token)
-    return (time.perf_counter() - start) / max(1, len(answer) - 1), tuple(answer)
+    step_s = (time.perf_counter() - start) / max(1, len(answer) - 1)
+    return Answered(prefill_s, step_s, tuple(answer))
 
 
 def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
@@ -151,12 +169,19 @@ def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
 
 def line(found: Overhead) -> str:
     """For people."""
-    ratio = found.ratio
     return (
-        f"{found.runtime}: decode step {median(found.ours_s) * 1e3:.3f} ms, bare loop "
-        f"{median(found.bare_s) * 1e3:.3f} ms, ratio {ratio.value:.4f} [{ratio.low:.4f}, "
-        f"{ratio.high:.4f}] (median of {ratio.n} pairs; {found.best_ratio:.4f} at their fastest); "
-        f"the timer takes {found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
+        f"{found.runtime}: {_compared('prompt', found.prefill)}; "
+        f"{_compared('decode step', found.step)} (medians of {len(found.step.ours_s)} pairs); the "
+        f"timer takes {found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
+    )
+
+
+def _compared(what: str, turns: Turns) -> str:
+    ratio = turns.ratio
+    return (
+        f"{what} {median(turns.ours_s) * 1e3:.3f} ms, bare loop {median(turns.bare_s) * 1e3:.3f} "
+        f"ms, ratio {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], "
+        f"{turns.best_ratio:.4f} at their fastest"
     )
 
 
@@ -166,9 +191,14 @@ def main() -> int:
     parser.add_argument("artifacts", nargs="+", metavar="ARTIFACT")
     parser.add_argument("--pairs", type=int, default=10, metavar="N")
     parser.add_argument("--threads", type=int, default=usable_cpus(), metavar="N")
+    parser.add_argument("--prefill-tokens", type=int, default=512, metavar="N")
     parser.add_argument("--decode-tokens", type=int, default=64, metavar="N")
     given = parser.parse_args()
-    options = Options(prompt="text", decode_tokens=given.decode_tokens)
+    options = Options(
+        prompt="text",
+        prefill_tokens=given.prefill_tokens,
+        decode_tokens=given.decode_tokens,
+    )
     for name in given.artifacts:
         found = overhead(load_artifact(Path(name)), given.threads, given.pairs, options)
         sys.stdout.write(line(found) + "\n")
