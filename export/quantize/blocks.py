@@ -33,16 +33,20 @@ def four_bits_searched(values: FloatArray, block: int) -> tuple[Codes, FloatArra
 
     A scale that takes the largest magnitude to one of `REACHES` rounds the block; the codes' own
     least-squares scale replaces it (ggml-quants.c make_qx_quants has the same idea), and the best
-    one is improved once more. 11 % less error than to nearest on normal values.
+    one is improved once more. The codes then get the scale under which a block's product with
+    itself stays: least squares makes every block a little shorter, and errors that all point one
+    way add up where others cancel (Vargaftik et al. 2021, DRIVE, arXiv 2105.08339, has the scale
+    for one bit). 10 % less error than to nearest on normal values.
     """
     blocks = _blocks(values, block)
-    codes, scales = _searched(blocks)
+    codes, scales, explained = _searched(blocks)
+    scales *= np.einsum("rbi,rbi->rb", blocks, blocks) * inverse(explained)
     codes += np.float32(8)
     return codes.astype(np.uint8), scales
 
 
 def block_scales(values: FloatArray) -> FloatArray:
-    """The scales [rows] that `four_bits_searched` gives the one block of each row [rows, block]."""
+    """The least-squares scales [rows] that the same search finds for rows of one block each."""
     return _searched(values[:, None])[1][:, 0]
 
 
@@ -104,8 +108,9 @@ def pairs(codes: Codes) -> Codes:
     return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
 
 
-def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Codes -8…7 as floats, in the shape of `blocks` [rows, blocks, block], and scales."""
+def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Codes -8…7 as floats, in the shape of `blocks` [rows, blocks, block]; scales and squares as
+    `_fitted` has them."""
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)[..., 0]
     units = -inverse(largest)
     best, scales = np.zeros_like(units), np.zeros_like(units)
@@ -116,8 +121,7 @@ def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray]:
         np.copyto(best, explained, where=better)
         np.copyto(scales, fitted, where=better)
     # Once more from the best scale: neither half of such a step adds error (Lloyd 1982).
-    scales, _ = _fitted(blocks, inverse(scales), codes)
-    return codes, scales
+    return codes, *_fitted(blocks, inverse(scales), codes)
 
 
 def _fitted(
