@@ -4,6 +4,8 @@ Past and present are the same OrtValue of the full context, so a step copies no 
 (GroupQueryAttention appends in place). NOT aware of prompts or clocks.
 """
 
+from functools import cached_property, partial
+
 import numpy as np
 import onnxruntime as ort
 
@@ -32,15 +34,18 @@ def open_session(
     return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
 
-class OnnxBackend:
-    """runtimes.session.Backend over ONNX Runtime sessions; runtimes.places.Places, too, where the
-    artifact has region heads."""
+class OnnxDecoder:
+    """What runtimes.session.Backend does of text: embeddings, decoder and cache.
+
+    Where the artifact has region heads it is runtimes.places.Places, too; they are loaded when they
+    are first asked.
+    """
 
     def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
         manifest = artifact.manifest
+        self._open_heads = partial(RegionHeads, artifact, threads, device)
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
-        self._tower = OnnxTower(artifact, threads, device)
         self._graphs = {
             part: open_graph(artifact.path / files[0], 1 if part in ONE_THREAD else threads, device)
             for part, files in manifest.components.items()
@@ -68,15 +73,9 @@ class OnnxBackend:
         self._bound = ort.OrtValue.ortvalue_from_numpy(self._logits)
         self._binding.bind_ortvalue_output("logits", self._bound)
         self.state = np.zeros(self._text.hidden, np.float32)
-        self._heads = (
-            RegionHeads(artifact, threads, device) if "region" in manifest.components else None
-        )
-        if self._heads:
+        if "region" in manifest.components:
             self._bound_state = ort.OrtValue.ortvalue_from_numpy(self.state[None, None])
             self._binding.bind_ortvalue_output("state", self._bound_state)
-
-    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        return self._tower.encode(images)
 
     def extend(
         self,
@@ -85,6 +84,7 @@ class OnnxBackend:
         past: int,
         positions: IntArray | None = None,
     ) -> FloatArray:
+        """See runtimes.session.Backend."""
         binding = self._binding
         binding.bind_cpu_input("inputs_embeds", self._embedded(ids, features))
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
@@ -114,18 +114,21 @@ class OnnxBackend:
         return embeds
 
     def close(self) -> None:
+        """Free everything."""
         del self._binding, self._bound, self._cache, self._embed, self._decoder
-        self._tower.close()
         self._graphs.clear()
+        self.__dict__.pop("_heads", None)
+
+    @cached_property
+    def _heads(self) -> RegionHeads:
+        return self._open_heads()
 
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
         """See runtimes.places.Places."""
-        assert self._heads is not None
         return self._heads.embed(head, numbers)
 
     def place_logits(self, head: Head) -> FloatArray:
         """See runtimes.places.Places."""
-        assert self._heads is not None
         return self._heads.logits(head, self.state)
 
     def _bind_cache(self) -> list[ort.OrtValue]:
@@ -140,3 +143,20 @@ class OnnxBackend:
                 self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
                 cache.append(buffer)
         return cache
+
+
+class OnnxBackend(OnnxDecoder):
+    """runtimes.session.Backend over ONNX Runtime sessions: the tower, too."""
+
+    def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
+        self._tower = OnnxTower(artifact, threads, device)  # first: unpacking it takes most memory
+        super().__init__(artifact, threads, device, context)
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """See runtimes.session.Backend."""
+        return self._tower.encode(images)
+
+    def close(self) -> None:
+        """Free everything."""
+        super().close()
+        self._tower.close()

@@ -26,7 +26,7 @@ def open_graph(path: Path, threads: int, device: str = "cpu") -> ort.InferenceSe
     # Planned for each new length of the inputs and kept beside what the arena holds already.
     options.enable_mem_pattern = False
     session = ort.InferenceSession(path, options, providers=[PROVIDERS[device]])
-    _give_back()
+    give_back()
     return session
 
 
@@ -35,10 +35,10 @@ def inputs_of(graph: ort.InferenceSession) -> frozenset[str]:
     return frozenset(value.name for value in graph.get_inputs())
 
 
-def _give_back() -> None:
-    """Return what the C library keeps of the memory that loading freed (glibc only).
+def give_back() -> None:
+    """Return what the C library keeps of the memory that was freed (glibc only).
 
-    Folding the constants of an int4 tower leaves more than three times the tower behind.
+    Folding the constants of an int4 tower leaves more than twice the tower behind.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

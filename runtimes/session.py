@@ -26,7 +26,10 @@ class Backend(Protocol):
     context: int
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """Features of the images, one row per image token: [tokens, hidden]."""
+        """Features of the images, one row per image token: [tokens, hidden].
+
+        The cache may be lost: what follows is extended from its first position.
+        """
 
     def extend(
         self,
@@ -113,6 +116,7 @@ class GreedySession:
             return last, True
         rows = request.features
         if rows is None:
+            self._cached = ("", prepared.ids[:0])  # a backend may give it up to have room
             rows = self._backend.encode(prepared.images)
         self._features = (key, rows)
         return rows, False

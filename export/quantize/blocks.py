@@ -64,35 +64,50 @@ def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
     return np.rint(values * inverse(scales)).astype(np.int8), scales[:, 0]
 
 
-def four_bit_rows(
-    values: FloatArray, block: int
-) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
-    """Four bits that become int8 by one integer product.
+def eight_bit_factors(values: FloatArray, block: int) -> tuple[Codes, NDArray[np.int8], FloatArray]:
+    """Codes 1…255 [rows, blocks, block], factors 0…127 [rows, blocks] and scales [rows, 1].
 
-    Codes -8…7 [rows, blocks, block], factors -15…15 [rows, blocks] and one scale a row [rows];
-    value = code * factor * scale, and code * factor is an int8. A block's factor is the one of the
-    two around its ideal scale that leaves the smaller squared error.
+    value = (code - 128) * factor * scale. A factor is the least that cuts no value off.
     """
-    _, ideal = four_bits(values, block)
-    scales = row_scales(ideal)
+    blocks = _blocks(values, block)
+    ideal = np.abs(blocks).max(-1) / np.float32(127)
+    scales = row_scales(ideal, 127)[:, None]
+    factors = np.minimum(np.ceil(ideal * inverse(scales)), np.float32(127))
+    codes = np.rint(blocks * inverse(factors * scales)[..., None])
+    codes += np.float32(128)
+    return codes.astype(np.uint8), factors.astype(np.int8), scales
+
+
+def four_bit_rows(
+    values: FloatArray, block: int, ideal: FloatArray, most: int
+) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
+    """Four bits whose scales are integers times one scale a row.
+
+    Codes -8…7 [rows, blocks, block], factors -most…most [rows, blocks] and scales [rows];
+    value = code * factor * scale. A block's factor is the one of the two around its `ideal` scale
+    [rows, blocks] that leaves the smaller squared error.
+    """
+    scales = row_scales(ideal, most)
     inverses = inverse(scales)
     units = _blocks(values, block) * inverses[:, None, None]
-    codes, factors = factored(units, ideal * inverses[:, None])
+    codes, factors = factored(units, ideal * inverses[:, None], most)
     return codes, factors, scales
 
 
-def row_scales(ideal: FloatArray) -> FloatArray:
-    """The scale of each row [rows] in which its blocks' ideal scales are at most 15."""
-    return np.abs(ideal).max(-1) / np.float32(15)  # type: ignore[no-any-return]
+def row_scales(ideal: FloatArray, most: int) -> FloatArray:
+    """The scale of each row [rows] in which its blocks' ideal scales are at most `most`."""
+    return np.abs(ideal).max(-1) / np.float32(most)  # type: ignore[no-any-return]
 
 
-def factored(units: FloatArray, wanted: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+def factored(
+    units: FloatArray, wanted: FloatArray, most: int
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Codes of values [rows, blocks, block], and integer factors near the `wanted` [rows, blocks].
 
     Of the two integers around a wanted factor the one that leaves the smaller squared error.
     """
-    lower = np.sign(wanted) * np.clip(np.floor(np.abs(wanted)), 1, 15)
-    upper = np.sign(wanted) * np.clip(np.ceil(np.abs(wanted)), 1, 15)
+    lower = np.sign(wanted) * np.clip(np.floor(np.abs(wanted)), 1, most)
+    upper = np.sign(wanted) * np.clip(np.ceil(np.abs(wanted)), 1, most)
     (codes, error), (other, other_error) = (_coded(units, f) for f in (lower, upper))
     better = other_error < error
     factors = np.where(better, upper, lower).astype(np.int8)

@@ -55,18 +55,22 @@ class Rounding:
         return blocks.four_bits_searched(values, storage.block)
 
     def four_bit_rows(
-        self, name: str, values: FloatArray, storage: Storage
+        self, name: str, values: FloatArray, storage: Storage, most: int
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
+        """See blocks.four_bit_rows."""
         factor = self._factor(name, values)
         if factor is None:
-            return blocks.four_bit_rows(values, storage.block)
-        scales = blocks.row_scales(blocks.four_bits(values, storage.block)[1])
+            nearest = storage.method == "nearest"
+            scales_of = blocks.four_bits if nearest else blocks.four_bits_searched
+            ideal = scales_of(values, storage.block)[1]
+            return blocks.four_bit_rows(values, storage.block, ideal, most)
+        scales = blocks.row_scales(blocks.four_bits(values, storage.block)[1], most)
         inverses = blocks.inverse(scales)[:, None]
         factors: list[NDArray[np.int8]] = []
 
         def scale_of(part: FloatArray, _: int) -> FloatArray:
             wanted = blocks.block_scales(part)[:, None] * inverses
-            chosen = blocks.factored((part * inverses)[:, None], wanted)[1][:, 0]
+            chosen = blocks.factored((part * inverses)[:, None], wanted, most)[1][:, 0]
             factors.append(chosen)
             return chosen * scales
 

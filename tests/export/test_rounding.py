@@ -63,7 +63,7 @@ def test_products_with_the_inputs_it_was_calibrated_on_are_nearer(
 def _unpacked(packing: str, rounding: Rounding, values: FloatArray) -> FloatArray:
     if packing == "four_bits":
         return rounded("w.weight", values, Storage(4), rounding)
-    codes, factors, scales = rounding.four_bit_rows("w", values, Storage(4))
+    codes, factors, scales = rounding.four_bit_rows("w", values, Storage(4), 15)
     assert np.abs(codes * factors[..., None].astype(np.int32)).max() <= 127
     whole = codes * factors[..., None] * scales[:, None, None]
     return whole.reshape(len(values), -1)[:, : values.shape[1]].astype(np.float32)
