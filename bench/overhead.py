@@ -1,7 +1,8 @@
 """What measuring costs: our session under our stopwatch against a bare loop on the same file.
 
-`python -m bench.overhead ARTIFACT…` answers the same forced tokens in turns (ours, bare, ours, …)
-in one process, so that both meet the same machine. NOT aware of how a runtime works.
+`python -m bench.overhead ARTIFACT…` answers the same request in turns (ours, bare, bare, ours, …)
+in one process, so that both meet the same machine: a prompt, then decode steps.
+NOT aware of how a runtime works.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import cast
@@ -17,46 +18,78 @@ from typing import cast
 import numpy as np
 
 from bench.machine.environment import usable_cpus
-from bench.measure import measure
+from bench.measure import measure, timed
 from bench.record import Options
+from bench.stats import Estimate, grouped_median
 from bench.tasks.latency import request_of
 from export.artifact import Artifact, load_artifact
+from export.errors import UserError
 from runtimes import RUNTIMES
-from runtimes.base import Event, Request, Session
+from runtimes.base import Event, Logits, Request, Session
 from runtimes.session import Backend
 
-# our runtime -> module with `open_backend(artifact, threads)`: the same steps, nothing around them
-YARDSTICKS: Mapping[str, str] = {
-    "onnxruntime": "runtimes.peers.onnx_loop",
-    "llama_cpp": "runtimes.peers.llama_bench",
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The same steps with nothing around them: a module with `open_backend(artifact, threads)`."""
+
+    module: str
+    chooses: bool
+    """Whether it has logits to choose each token from; llama-bench has none, so both are forced."""
+
+
+# by our runtime
+YARDSTICKS: Mapping[str, Yardstick] = {
+    "onnxruntime": Yardstick("runtimes.peers.onnx_loop", chooses=True),
+    "llama_cpp": Yardstick("runtimes.peers.llama_bench", chooses=False),
 }
 EVENTS = 100_000
 
 
 @dataclass(frozen=True)
-class Overhead:
-    """Seconds of a decode step, a request each: both lists in the order they were taken."""
+class Turns:
+    """Seconds of the same work by both, a request each, in the order they were taken."""
 
-    runtime: str
     ours_s: tuple[float, ...]
     bare_s: tuple[float, ...]
-    timer_s: float
-    """Of the stopwatch, for one step."""
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> Estimate:
         """Ours over bare, the median of the pairs."""
-        return median(ours / bare for ours, bare in zip(self.ours_s, self.bare_s, strict=True))
+        pairs = zip(self.ours_s, self.bare_s, strict=True)
+        found = grouped_median([[ours / bare] for ours, bare in pairs])
+        assert found is not None
+        return found
 
     @property
     def best_ratio(self) -> float:
         """Ours over bare at their fastest: what is left where other programs disturb both."""
         return min(self.ours_s) / min(self.bare_s)
 
+
+@dataclass(frozen=True)
+class Overhead:
+    """Of a whole prompt, and of a decode step."""
+
+    runtime: str
+    prefill: Turns
+    step: Turns
+    timer_s: float
+    """Of the stopwatch, for one step."""
+
     @property
     def timer_share(self) -> float:
         """Of one of our decode steps."""
-        return self.timer_s / median(self.ours_s)
+        return self.timer_s / median(self.step.ours_s)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request: seconds of its prompt and of a step, and the answer."""
+
+    prefill_s: float
+    step_s: float
+    tokens: tuple[int, ...]
 
 
 def timer_s(events: int = EVENTS, tries: int = 5) -> float:
@@ -81,49 +114,74 @@ def timer_s(events: int = EVENTS, tries: int = 5) -> float:
 
 
 def overhead(artifact: Artifact, threads: int, pairs: int, options: Options) -> Overhead:
-    """Both in turns, after one request each that does not count."""
-    target = artifact.manifest.target
+    """Both in turns, after one request each that does not count. Raises UserError."""
+    target, vlm = artifact.manifest.target, artifact.manifest.vlm
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(target))
-    module = importlib.import_module(YARDSTICKS[name])
+    module = importlib.import_module(YARDSTICKS[name].module)
     session = RUNTIMES[name].open_session(artifact, threads=threads)
     backend = cast(Backend, module.open_backend(artifact, threads))
-    request = request_of(artifact.manifest.vlm, options)
-    turns = (lambda: _ours(session, request), lambda: _bare(backend, request))
-    samples: tuple[list[float], list[float]] = ([], [])
+    request = request_of(vlm, options)
+    if YARDSTICKS[name].chooses:
+        request = replace(request, answer=None, max_tokens=options.decode_tokens)
+    turns = (lambda: _ours(session, request), lambda: _bare(backend, request, vlm.stop_token_ids))
+    answered: tuple[list[Answered], list[Answered]] = ([], [])
     for pair in range(pairs + 1):
         for side in (0, 1) if pair % 2 else (1, 0):  # neither is always the one that follows
-            samples[side].append(turns[side]())
+            answered[side].append(turns[side]())
     session.close()
     backend.close()
-    ours, bare = (tuple(side[1:]) for side in samples)
-    return Overhead(name, ours, bare, timer_s())
+    if len({found.tokens for side in answered for found in side}) > 1:
+        raise UserError(f"{artifact.path}: the bare loop chose other tokens, so it is no yardstick")
+    ours, bare = (side[1:] for side in answered)
+    prefill = Turns(tuple(one.prefill_s for one in ours), tuple(one.prefill_s for one in bare))
+    step = Turns(tuple(one.step_s for one in ours), tuple(one.step_s for one in bare))
+    return Overhead(name, prefill, step, timer_s())
 
 
-def _ours(session: Session, request: Request) -> float:
-    steps = measure(session.generate(request)).token_s
-    return sum(steps) / len(steps)
+def _ours(session: Session, request: Request) -> Answered:
+    timing = measure(session.generate(request))
+    if not timing.token_s:
+        raise UserError("the model ends its answer at once; take one with random weights")
+    assert timing.prefill_s is not None
+    step_s = sum(timing.token_s) / len(timing.token_s)
+    return Answered(timing.prefill_s, step_s, timing.tokens)
 
 
-def _bare(backend: Backend, request: Request) -> float:
-    assert request.ids is not None
-    assert request.answer is not None
-    length = len(request.ids)
-    backend.extend(np.array(request.ids, np.int64), None, 0)
-    steps = request.answer[:-1]
+def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered:
+    """As _ours, from exact prompt ids."""
+    ids, forced = np.array(request.ids, np.int64), request.answer
+    limit = request.max_tokens if forced is None else len(forced)
+    logits, prefill_s = timed(lambda: backend.extend(ids, None, 0))
+    token = _token(logits, forced, 0)
+    answer = [token]
     start = time.perf_counter()
-    for n, token in enumerate(steps):
-        backend.extend(np.array([token], np.int64), None, length + n)
-    return (time.perf_counter() - start) / len(steps)
+    while len(answer) < limit and (forced or token not in stop):
+        logits = backend.extend(np.array([token], np.int64), None, len(ids) + len(answer) - 1)
+        token = _token(logits, forced, len(answer))
+        answer.append(token)
+    step_s = (time.perf_counter() - start) / max(1, len(answer) - 1)
+    return Answered(prefill_s, step_s, tuple(answer))
+
+
+def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
+    return int(logits.argmax()) if forced is None else forced[place]
 
 
 def line(found: Overhead) -> str:
     """For people."""
     return (
-        f"{found.runtime}: decode step {median(found.ours_s) * 1e3:.3f} ms, bare loop "
-        f"{median(found.bare_s) * 1e3:.3f} ms, ratio {found.ratio:.4f} (median of "
-        f"{len(found.ours_s)} pairs; {found.best_ratio:.4f} at their fastest); the timer takes "
-        f"{found.timer_s * 1e9:.0f} ns of a step, "
-        f"{found.timer_share:.4%}"
+        f"{found.runtime}: {_compared('prompt', found.prefill)}; "
+        f"{_compared('decode step', found.step)} (medians of {len(found.step.ours_s)} pairs); the "
+        f"timer takes {found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
+    )
+
+
+def _compared(what: str, turns: Turns) -> str:
+    ratio = turns.ratio
+    return (
+        f"{what} {median(turns.ours_s) * 1e3:.3f} ms, bare loop {median(turns.bare_s) * 1e3:.3f} "
+        f"ms, ratio {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], "
+        f"{turns.best_ratio:.4f} at their fastest"
     )
 
 
@@ -133,9 +191,14 @@ def main() -> int:
     parser.add_argument("artifacts", nargs="+", metavar="ARTIFACT")
     parser.add_argument("--pairs", type=int, default=10, metavar="N")
     parser.add_argument("--threads", type=int, default=usable_cpus(), metavar="N")
+    parser.add_argument("--prefill-tokens", type=int, default=512, metavar="N")
     parser.add_argument("--decode-tokens", type=int, default=64, metavar="N")
     given = parser.parse_args()
-    options = Options(prompt="text", decode_tokens=given.decode_tokens)
+    options = Options(
+        prompt="text",
+        prefill_tokens=given.prefill_tokens,
+        decode_tokens=given.decode_tokens,
+    )
     for name in given.artifacts:
         found = overhead(load_artifact(Path(name)), given.threads, given.pairs, options)
         sys.stdout.write(line(found) + "\n")

@@ -18,6 +18,7 @@ from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
 from runtimes.fidelity import Features, Fidelity
+from runtimes.nvidia import State
 
 SCHEMA = 1
 
@@ -61,6 +62,8 @@ class Options:
     """The task whose questions fidelity is measured on."""
     reuse: bool = True
     """Whether questions of one image share its features and the start of their prompts."""
+    batch: int = 1
+    """Questions that are answered at once."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,9 @@ class Outcome:
     held_by: Literal["cgroup", "watchdog"] | None = None
     """What would have stopped it at the budget: the kernel, or the parent, which looks ten times a
     second. None without a budget, and on a GPU, where the verdict comes afterwards."""
+    gpu_before: State | None = None
+    """Of the job's GPU before anything was loaded, and `gpu_after` right behind the last answer."""
+    gpu_after: State | None = None
 
 
 @dataclass(frozen=True)

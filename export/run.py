@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from export.families.geometry import Activation, Decoder, NormKind, Tower
+from export.families.geometry import Activation, Decoder, NormKind, Rope, Tower
 from export.rotary import by_axes, patch_rope, rotary_tables
 from export.weights import Weights
 
@@ -50,6 +50,9 @@ class Run:
     row and column, for decoders with `rope_sections`. `patch_grid`: rows and columns of patches of
     the image whose patches a rotary tower gets. Everything is on `device`, floats are of `dtype`;
     RMS norms are computed in float32 whatever that is.
+
+    Of a batch, `pads` [B] are the positions at the start of each sequence that are none, and
+    `images` and `positions` have a row for each sequence, [B, …].
     """
 
     def __init__(
@@ -64,6 +67,13 @@ class Run:
         self.images: Tensor | None = None
         self.positions: Tensor | None = None
         self.patch_grid = (0, 0)
+        self.pads: Tensor | None = None
+
+    def keep_sequences(self, numbers: list[int]) -> None:
+        """Go on with these sequences of the batch alone, by their places in it so far."""
+        self._cache = {n: (key[numbers], value[numbers]) for n, (key, value) in self._cache.items()}
+        self.pads = None if self.pads is None else self.pads[numbers]
+        self.images = None if self.images is None else self.images[numbers]
 
     def tensor(self, values: NDArray[Any]) -> Tensor:
         """On the device; floats in its precision."""
@@ -171,32 +181,53 @@ class Run:
             value,
             attn_mask=self._seen(key.shape[2], text, layer),
             scale=text.attention_scale,
-            enable_gqa=True,
+            enable_gqa=text.kv_heads != text.heads,  # few fused kernels take it
         )
         return _merge(attended)
 
     def _tables(self, text: Decoder, layer: int, new: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the new positions: [new, head_dim / 2]."""
+        """Cosines and sines of the new positions: [new, head_dim / 2], of a batch [B, 1, …]."""
         rope = text.rope(layer)
-        if text.rope_sections is None:
-            cos, sin = rotary_tables(rope, self.past + new)
-            return self.tensor(cos[self.past :]), self.tensor(sin[self.past :])
-        assert self.positions is not None, "a decoder with rope_sections needs positions"
-        tables = rotary_tables(rope, int(self.positions.max()) + 1)
-        positions = self.positions.cpu().numpy()
-        cos, sin = (by_axes(table, positions, text.rope_sections) for table in tables)
+        if text.rope_sections is not None:
+            assert self.positions is not None, "a decoder with rope_sections needs positions"
+            return self._tables_by_axes(rope, text.rope_sections)
+        tables = rotary_tables(rope, self.past + new)
+        if self.pads is None:
+            cos, sin = (table[self.past :] for table in tables)
+        else:
+            places = np.arange(self.past, self.past + new) - self.pads.cpu().numpy()[:, None]
+            cos, sin = (table[places.clip(0)][:, None] for table in tables)  # pads: any position
+        return self.tensor(cos), self.tensor(sin)
+
+    def _tables_by_axes(self, rope: Rope, sections: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        assert self.positions is not None
+        positions = self.positions.cpu().numpy()  # [3, new], of a batch [B, 3, new]
+        tables = rotary_tables(rope, int(positions.max()) + 1)
+        if positions.ndim == 2:
+            cos, sin = (by_axes(table, positions, sections) for table in tables)
+        else:
+            cos, sin = (
+                np.stack([by_axes(table, own, sections) for own in positions])[:, None]
+                for table in tables
+            )
         return self.tensor(cos), self.tensor(sin)
 
     def _seen(self, total: int, text: Decoder, layer: int) -> Tensor:
-        """Which positions [total] each new one sees: [new, total]."""
+        """Which positions [total] each new one sees: [new, total], of a batch [B, 1, …]."""
         keys = torch.arange(total, device=self._device)
         queries = keys[self.past :, None]
         seen = keys <= queries
         if text.sees_ahead and self.images is not None:
-            image = self.images[self.past :, None]
-            seen |= (image == self.images) & (image > 0)
+            image = self.images[..., self.past :, None]
+            seen = seen | (image == self.images[..., None, :]) & (image > 0)
         window = text.window(layer)
-        return seen if window is None else seen & (keys > queries - window)
+        if window is not None:
+            seen = seen & (keys > queries - window)
+        if self.pads is None:
+            return seen
+        # What is none sees itself: nothing at all would be no number, and spread.
+        seen = seen & (keys >= self.pads[:, None, None]) | (keys == queries)
+        return seen[:, None]
 
     def embed(self, ids: Tensor, name: str, scale: float = 1.0) -> Tensor:
         rows = self._parameter(f"{name}.weight")[ids]

@@ -54,12 +54,13 @@ class Tokens:
             self._expect_begin(vlm)
         else:
             self._expect_image_token(image_token, vlm)
-        used = (item for item in self._vocab.items() if item[0] not in unused)
-        last, highest = max(used, key=lambda item: item[1])
-        if highest >= vlm.text.vocab:
+        size = vlm.text.vocab
+        behind = {n: token for token, n in self._vocab.items() if n >= size and token not in unused}
+        if behind:
+            highest = max(behind)
             raise UserError(
-                f"{self._path}: {short(last)!r} has id {highest}, but config.json has vocab_size "
-                f"{vlm.text.vocab}; take both files from the same checkpoint"
+                f"{self._path}: {short(behind[highest])!r} has id {highest}, but config.json has "
+                f"vocab_size {size}; take both files from the same checkpoint"
             )
 
     def _expect_begin(self, vlm: Vlm) -> None:

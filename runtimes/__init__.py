@@ -10,12 +10,15 @@ from importlib.util import find_spec
 from typing import Literal, cast
 
 from export.artifact import Artifact
+from export.errors import UserError
+from export.files import short
 from export.model import Model
 from runtimes.base import Session
 from runtimes.devices import device_of
 from runtimes.nvidia import BUILDS, problem
 
 ANY_TARGET = "*"
+GPU_VALUE_BYTES = 2
 # module -> the extra of pyproject.toml that brings it, where they are called differently
 EXTRAS: Mapping[str, str] = {
     "llama_cpp": "llama-cpp",
@@ -34,6 +37,8 @@ class Runtime:
     takes: Literal["artifact", "checkpoint"] = "artifact"
     imports: tuple[str, ...] = ()
     """Modules it needs. Imported before the clock runs, so that loading is only loading."""
+    layouts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of the artifacts it opens, those that it runs on a kind of device; not named: all."""
     imports_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Layouts that need more of them."""
     distributions: tuple[str, ...] = ()
@@ -43,7 +48,11 @@ class Runtime:
     ours: bool = True
     """Whether what it measures is PocketVLM, and not a peer or a test's."""
     cache_value_bytes: int = 4
-    """What a key or a value takes in its cache."""
+    """What a key or a value takes in its cache on the CPU."""
+    batches: bool = False
+    """Whether its sessions are runtimes.base.BatchSession."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the process's environment, set before its libraries are loaded."""
 
     def opens(self, target: str | None) -> bool:
         """Whether it opens artifacts of `target`; None stands for a checkpoint."""
@@ -53,9 +62,12 @@ class Runtime:
 
     def unavailable(self, layout: str | None = None, device: str = "cpu") -> str | None:
         """Why it cannot be used here (for artifacts of a layout), or None. Imports nothing."""
+        where = device_of(device)
+        layouts = self.layouts.get(where.kind)
+        if layout is not None and layouts is not None and layout not in layouts:
+            return f"on {device} it runs layout {' or '.join(layouts)}, and this is {layout}"
         absent = [name for name in self._needed(layout) if find_spec(name) is None]
         if not absent:
-            where = device_of(device)
             problems = (problem(where.index, name) for name in self.imports if name in BUILDS)
             return next(filter(None, problems), None) if where.kind == "cuda" else None
         extras = ",".join(EXTRAS.get(name, name) for name in absent)
@@ -65,6 +77,7 @@ class Runtime:
         self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
     ) -> Session:
         """Load an artifact (or a checkpoint, see `takes`). Raises UserError where it cannot."""
+        self.preload()
         function = importlib.import_module(self.module).open_session
         return cast(Session, function(subject, threads=threads, device=device))
 
@@ -72,10 +85,21 @@ class Runtime:
         """Whether its code knows the kind of device; `unavailable` says whether it can here."""
         return device_of(device).kind in self.devices
 
+    def value_bytes(self, device: str) -> int:
+        """What a key or a value takes in its cache: on a GPU all keep 16 bits."""
+        return self.cache_value_bytes if device_of(device).kind == "cpu" else GPU_VALUE_BYTES
+
     def preload(self, layout: str | None = None) -> None:
-        """Import the libraries it needs (for artifacts of a layout)."""
+        """Import the libraries it needs (for artifacts of a layout).
+
+        Raises UserError for one that is there and cannot be loaded, for want of CUDA's own, say.
+        """
         for name in self._needed(layout):
-            importlib.import_module(name)
+            try:
+                importlib.import_module(name)
+            except (ImportError, OSError, RuntimeError) as error:
+                words = short(" ".join(str(error).split()), 200)
+                raise UserError(f"{name} is installed and cannot be loaded: {words}") from error
 
     def _needed(self, layout: str | None) -> tuple[str, ...]:
         return (*self.imports, *self.imports_for.get(layout or "", ()))
@@ -89,13 +113,15 @@ RUNTIMES: Mapping[str, Runtime] = {
         takes="checkpoint",
         imports=("torch",),
         distributions=("torch",),
+        batches=True,
     ),
     "onnxruntime": Runtime(
         "runtimes.onnxruntime_",
         targets=("onnx",),
-        devices=("cpu",),
+        devices=("cpu", "cuda"),
+        layouts={"cuda": ("cuda",)},
         imports=("onnxruntime",),
-        distributions=("onnxruntime",),
+        distributions=("onnxruntime", "onnxruntime-gpu"),
     ),
     # The same in less memory, for a load of tower and decoder with every new image.
     "onnxruntime-lean": Runtime(
@@ -115,11 +141,23 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("llama-cpp-python", "onnxruntime"),
         cache_value_bytes=2,
     ),
+    # As llama_cpp, each kernel of a decode step launched on its own: what CUDA graphs bring.
+    "llama_cpp_no_graphs": Runtime(
+        "runtimes.llama_cpp_",
+        targets=("gguf",),
+        devices=("cuda",),
+        imports=("llama_cpp",),
+        imports_for={"onnx-vision": ("onnxruntime",)},
+        distributions=("llama-cpp-python", "onnxruntime"),
+        cache_value_bytes=2,
+        variables={"GGML_CUDA_DISABLE_GRAPHS": "1"},
+        hidden=True,
+    ),
     # What others offer for the same files, to be measured beside ours.
     "llama_bench": Runtime(
         "runtimes.peers.llama_bench",
         targets=("gguf",),
-        devices=("cpu",),
+        devices=("cpu", "cuda"),
         imports=("llama_cpp",),
         distributions=("llama-cpp-python",),
         cache_value_bytes=2,
@@ -135,6 +173,15 @@ RUNTIMES: Mapping[str, Runtime] = {
         hidden=True,
         ours=False,
     ),
+    "onnxruntime_no_graphs": Runtime(
+        "runtimes.peers.onnxruntime_no_graphs",
+        targets=("onnx",),
+        devices=("cuda",),
+        layouts={"cuda": ("cuda",)},
+        imports=("onnxruntime",),
+        distributions=("onnxruntime-gpu",),
+        hidden=True,
+    ),
     "genai": Runtime(
         "runtimes.peers.genai",
         targets=("genai",),
@@ -145,6 +192,11 @@ RUNTIMES: Mapping[str, Runtime] = {
         ours=False,
     ),
     "fake": Runtime(
-        "runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), hidden=True, ours=False
+        "runtimes.fake",
+        targets=(ANY_TARGET,),
+        devices=("cpu",),
+        batches=True,
+        hidden=True,
+        ours=False,
     ),
 }

@@ -3,9 +3,9 @@
 NOT aware of clocks, files of reports, or models' names: a runtime never measures and never prints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,16 @@ class Event:
     place: Place = ()
 
 
+class Logits(Protocol):
+    """Logits [vocab], which a backend may leave where they were computed: numpy arrays are some."""
+
+    def argmax(self) -> Any:
+        """The first index of the largest."""
+
+    def copy(self) -> FloatArray:
+        """Their values, the caller's own."""
+
+
 class Session(Protocol):
     """An artifact loaded into a runtime."""
 
@@ -76,3 +86,10 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free the runtime's memory; the session cannot be used afterwards."""
+
+
+class BatchSession(Session, Protocol):
+    """A session that can answer several requests at once."""
+
+    def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
+        """The events of each request, with its number. Raises UserError as `generate`."""

@@ -3,7 +3,7 @@
 import importlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,10 @@ class FakeSession:
             return
         for n, token in enumerate(request.answer or own[: request.max_tokens]):
             yield self.step(Event("token", token=token, logits=LOGITS[own[n % len(own)]]))
+
+    def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
+        for number, request in enumerate(requests):
+            yield from ((number, event) for event in self.generate(request))
 
     def step(self, event: Event, name: str = "") -> Event:
         script = self.script.get(name or event.kind, {})

@@ -3,30 +3,28 @@
 NOT aware of images (it takes their features as rows), prompts or clocks.
 """
 
-import ctypes
-import functools
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
-from llama_cpp import mtmd_cpp as mtmd
 
 from export.errors import UserError
 from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray
 from runtimes.devices import CPU, Device
 from runtimes.llama_cpp_batch import AXES, Batch, Span, spans
+from runtimes.llama_cpp_devices import model_settings
 from runtimes.llama_cpp_files import DecoderFile
+from runtimes.llama_cpp_log import complaints, silence
 from runtimes.llama_cpp_rows import TokenRows
 from runtimes.llama_cpp_state import StateTap
+from runtimes.nvidia import expect_memory
 from runtimes.positions import of_text
 
-LOG = logging.getLogger(__name__)
+LOADING = "while the model was loaded"
 BATCH, MICRO_BATCH = 2048, 512  # positions handed over, and computed at once: llama.cpp's defaults
-ALL_LAYERS = 1 << 20  # more than any model has, the output's counted
 CACHE_TYPES: Mapping[int, int] = {16: llama.GGML_TYPE_F16, 32: llama.GGML_TYPE_F32}
 
 
@@ -55,9 +53,10 @@ class LlamaDecoder:
         self._tap = StateTap(vlm.text) if vlm.region else None
         self._context = None
         self.model = llama.llama_model_load_from_file(
-            os.fsencode(file.path), _model_settings(device)
+            os.fsencode(file.path), model_settings(device)
         )
         if not self.model:
+            expect_memory(complaints(), LOADING)
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
         settings = _context_settings(threads, context, cache_bits, min(batch, context))
         settings.n_ubatch = min(context, max(settings.n_ubatch, _together(vlm)))
@@ -88,7 +87,8 @@ class LlamaDecoder:
         past: int,
         positions: IntArray | None = None,
     ) -> FloatArray:
-        """Append positions after the first `past` ones; the last one's logits [vocab], copied.
+        """Append positions after the first `past` ones; the last one's logits [vocab], which
+        the next call overwrites.
 
         See runtimes.session.Backend.
         """
@@ -140,14 +140,16 @@ class LlamaDecoder:
             batch = self._batch.filled(inputs[part], where[:, part], ends)
             status = llama.llama_decode(self._context, batch)
             if status:
-                raise RuntimeError(f"llama_decode returned {status} at position {self._length}")
+                raise RuntimeError(
+                    f"llama_decode returned {status} at position {self._length}: {complaints()}"
+                )
             self._length += batch.n_tokens
         if span.together:
             llama.llama_set_causal_attn(self._context, True)
 
     def _logits(self) -> FloatArray:
         found = llama.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(found, (self._vocab,)).copy()
+        return np.ctypeslib.as_array(found, (self._vocab,))
 
 
 def _together(vlm: Vlm) -> int:
@@ -155,18 +157,6 @@ def _together(vlm: Vlm) -> int:
     (GGML_ASSERT in llama_context::decode)."""
     bidirectional = vlm.vision is not None and vlm.text.image_attention == "bidirectional"
     return max(vlm.text.prefix, vlm.tokens_per_tile if bidirectional else 0)
-
-
-def _model_settings(device: Device) -> Any:
-    """Everything on one GPU, or nothing on any. Raises UserError where llama.cpp knows no GPU."""
-    settings = llama.llama_model_default_params()
-    settings.n_gpu_layers = 0
-    if device != CPU:
-        if not llama.llama_supports_gpu_offload():
-            raise UserError("llama.cpp sees no GPU here and would use the CPU; make setup-cuda")
-        settings.n_gpu_layers = ALL_LAYERS
-        settings.split_mode, settings.main_gpu = llama.LLAMA_SPLIT_MODE_NONE, device.index
-    return settings
 
 
 def _context_settings(threads: int, context: int, cache_bits: int, batch: int) -> Any:
@@ -180,19 +170,3 @@ def _context_settings(threads: int, context: int, cache_bits: int, batch: int) -
         settings.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
     settings.no_perf = True
     return settings
-
-
-def _write_log(level: int, text: bytes, _: Any) -> None:
-    LOG.debug("%s", text.decode(errors="replace").rstrip())
-
-
-_log = llama.llama_log_callback(_write_log)  # held: llama.cpp keeps only its address
-
-
-@functools.cache
-def silence() -> None:
-    """Once a process: llama.cpp and mtmd write to this module's debug log instead of stderr."""
-    llama.llama_log_set(_log, ctypes.c_void_p())
-    mtmd.mtmd_log_set(_log, ctypes.c_void_p())
-    mtmd.mtmd_helper_log_set(_log, ctypes.c_void_p())
-    llama.llama_backend_init()

@@ -19,8 +19,12 @@ from export.errors import UserError
 from export.families.geometry import Vlm
 from export.families.inputs import ImageRecipe, Patches
 from runtimes.base import FloatArray
+from runtimes.devices import CPU, Device
 from runtimes.image import Pixels
+from runtimes.llama_cpp_devices import gpu
 from runtimes.llama_cpp_files import Mmproj
+from runtimes.llama_cpp_log import complaints
+from runtimes.nvidia import expect_memory
 
 Bytes = NDArray[np.uint8]
 
@@ -41,14 +45,15 @@ class MtmdTower:
         image: ImageRecipe,
         threads: int,
         *,
-        gpu: bool = False,
+        device: Device = CPU,
     ) -> None:
-        """`gpu`: on the first that llama.cpp sees. Raises UserError for a file it cannot load."""
+        """Raises UserError for a file it cannot load, and for a GPU it does not see."""
         self._tokens, self._hidden = vlm.tokens_per_tile, vlm.text.hidden
         self._image, self._columns = image, file.columns
-        settings = _settings(image, threads, gpu)
+        settings = _settings(image, threads, gpu(device))
         self._context = mtmd.mtmd_init_from_file(os.fsencode(file.path), text_model, settings)
         if not self._context:
+            expect_memory(complaints(), "while the vision tower was loaded")
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
@@ -93,7 +98,7 @@ class MtmdTower:
         """The first chunks into `features` [n, tokens, hidden]."""
         for chunk, rows in zip(chunks, features, strict=False):
             if mtmd.mtmd_encode_chunk(self._context, chunk):
-                raise RuntimeError("mtmd_encode_chunk failed")
+                raise RuntimeError(f"mtmd_encode_chunk failed: {complaints()}")
             found = mtmd.mtmd_get_output_embd(self._context)
             rows[:] = np.ctypeslib.as_array(found, rows.shape)
 
@@ -125,9 +130,9 @@ class MtmdTower:
             )
 
 
-def _settings(image: ImageRecipe, threads: int, gpu: bool) -> Any:
+def _settings(image: ImageRecipe, threads: int, handle: int | None) -> Any:
     settings = mtmd.mtmd_context_params_default()
-    settings.use_gpu = gpu
+    settings.use_gpu, settings.device = handle is not None, handle
     settings.print_timings = False
     settings.n_threads = threads
     if isinstance(image, Patches):  # mtmd's own limits are narrower than the checkpoint's

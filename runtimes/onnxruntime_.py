@@ -1,7 +1,7 @@
-"""ONNX Runtime on the CPU: a few graphs, one shared key-value buffer, bound once.
+"""ONNX Runtime: the embedding's table in the host's memory, tower and decoder on the device.
 
-Past and present are the same OrtValue of the full context, so a step copies no cache
-(GroupQueryAttention appends in place). NOT aware of prompts or clocks.
+NOT aware of prompts or clocks, nor of how a decoder's graph is fed (runtimes/onnxruntime_decoder.py
+on the CPU, runtimes/onnxruntime_device.py on a GPU).
 """
 
 from functools import cached_property, partial
@@ -12,7 +12,11 @@ import onnxruntime as ort
 from export.artifact import Artifact
 from export.errors import UserError
 from export.rotary import STORED_POSITIONS
-from runtimes.base import FloatArray, IntArray, Session
+from runtimes.base import FloatArray, IntArray, Logits, Session
+from runtimes.devices import CPU, Device, device_of
+from runtimes.nvidia import memory_errors
+from runtimes.onnxruntime_decoder import HostDecoder, OnnxDecoder
+from runtimes.onnxruntime_device import DeviceDecoder
 from runtimes.onnxruntime_graph import inputs_of, open_graph
 from runtimes.onnxruntime_region import RegionHeads
 from runtimes.onnxruntime_vision import OnnxTower
@@ -21,61 +25,77 @@ from runtimes.positions import of_text
 from runtimes.prepare import Pixels, preparer_of
 from runtimes.session import GreedySession, number_images, place_features, room
 
-ONE_THREAD = frozenset({"embedding"})
-DECODER_PARTS = ("embedding", "decoder")
+CUDA = "cuda"
+"""The layout whose graphs a GPU's kernels run."""
 
 
 def open_session(
-    artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
+    artifact: Artifact,
+    *,
+    threads: int,
+    device: str = "cpu",
+    context: int | None = None,
+    capture: bool = True,
 ) -> Session:
-    """Load an ONNX artifact; `context`: positions to make room for (see session.room)."""
-    manifest = artifact.manifest
-    backend = OnnxBackend(artifact, threads, device, room(manifest.vlm, context))
+    """Load an ONNX artifact; `context`: positions to make room for (see session.room).
+
+    `capture`: on a GPU, steps are captured as CUDA graphs and replayed.
+    """
+    manifest, where = artifact.manifest, device_of(device)
+    backend = OnnxBackend(
+        artifact, threads, room(manifest.vlm, context), device=where, capture=capture
+    )
     return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
 
-class OnnxDecoder:
-    """What runtimes.session.Backend does of text: embeddings, decoder and cache.
+class OnnxBackend:
+    """runtimes.session.Backend over ONNX Runtime sessions; runtimes.places.Places, too, where the
+    artifact has region heads."""
 
-    Where the artifact has region heads it is runtimes.places.Places, too; they are loaded when they
-    are first asked.
-    """
-
-    def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        threads: int,
+        context: int,
+        *,
+        device: Device = CPU,
+        capture: bool = True,
+        sees: bool = True,
+    ) -> None:
+        """Without `sees` the tower is not loaded, and `encode` cannot be called."""
         manifest = artifact.manifest
-        self._open_heads = partial(RegionHeads, artifact, threads, device)
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
-        self._graphs = {
-            part: open_graph(artifact.path / files[0], 1 if part in ONE_THREAD else threads, device)
-            for part, files in manifest.components.items()
-            if part in DECODER_PARTS
-        }
-        self._embed, self._decoder = (self._graphs[part] for part in ("embedding", "decoder"))
-        self._takes = inputs_of(self._decoder)
+        _check(artifact, device, context)
+        self.context = context
+        self._tower = OnnxTower(artifact, threads, device) if sees else None
+        # One row is read at a time: on a GPU the table would take memory and save nothing.
+        self._embed = open_graph(artifact.path / manifest.components["embedding"][0], 1)
+        self._decoder = self._opened_decoder(artifact, threads, device, capture)
         self._merges = "image_features" in inputs_of(self._embed)
         # Columns of marks (export.onnx.layouts), read once: a session lists outputs anew each time.
         self._marks = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
-        self.context = context
-        if context > min(self._text.context, STORED_POSITIONS):
-            raise UserError(
-                f"{artifact.path}: a context of {context} was asked for, but the model has room "
-                f"for {min(self._text.context, STORED_POSITIONS)} positions"
-            )
         self._images = np.zeros(context, np.int64)
-        self._mask = np.ones((1, context), np.int64)
-        self._binding = self._decoder.io_binding()
-        self._cache = self._bind_cache()
-        if "num_logits_to_keep" in self._takes:
-            self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
-        # Bound once, as the cache is: asking the binding for its outputs wraps every one of them.
-        self._logits = np.zeros((1, 1, manifest.vlm.text.vocab), np.float32)
-        self._bound = ort.OrtValue.ortvalue_from_numpy(self._logits)
-        self._binding.bind_ortvalue_output("logits", self._bound)
-        self.state = np.zeros(self._text.hidden, np.float32)
-        if "region" in manifest.components:
-            self._bound_state = ort.OrtValue.ortvalue_from_numpy(self.state[None, None])
-            self._binding.bind_ortvalue_output("state", self._bound_state)
+        self._token = np.zeros((1, 1), np.int64)
+        self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
+        self._look_up = self._bind_look_up()
+        self._open_heads = partial(RegionHeads, artifact, threads, device)
+
+    def _opened_decoder(
+        self, artifact: Artifact, threads: int, device: Device, capture: bool
+    ) -> OnnxDecoder:
+        path = artifact.path / artifact.manifest.components["decoder"][0]
+        if artifact.manifest.layout != CUDA:
+            return HostDecoder(open_graph(path, threads), self._text, self.context)
+        captured = capture and device.kind == "cuda"
+        graph = open_graph(path, threads, device, captured)
+        with memory_errors("while the cache was made"):
+            return DeviceDecoder(graph, self._text, self.context, device, captured)
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """See runtimes.session.Backend."""
+        assert self._tower is not None
+        return self._tower.encode(images)
 
     def extend(
         self,
@@ -83,30 +103,28 @@ class OnnxDecoder:
         features: FloatArray | None,
         past: int,
         positions: IntArray | None = None,
-    ) -> FloatArray:
-        """See runtimes.session.Backend."""
-        binding = self._binding
-        binding.bind_cpu_input("inputs_embeds", self._embedded(ids, features))
-        binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
+    ) -> Logits:
+        embeds = self._embedded(ids, features)
         numbers = number_images(
             self._images, ids, features, past, self._image_token_id, self._text.prefix
         )
-        if "image_numbers" in self._takes:
-            binding.bind_cpu_input("image_numbers", numbers[None])
-        if self._text.rope_sections is not None:
-            positions = of_text(past, len(ids)) if positions is None else positions
-            binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
-        self._decoder.run_with_iobinding(binding)
-        logits: FloatArray = self._logits[0, 0].copy()
-        return logits
+        positions = of_text(past, len(ids)) if positions is None else positions
+        return self._decoder.extend(embeds, past, numbers, positions)
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
-        """Embeddings [1, n, width] of the ids with the images' rows in their places."""
+        """Embeddings [1, n, width] of the ids with the images' rows in their places.
+
+        Those of a single id are overwritten by the next one's.
+        """
+        if len(ids) == 1 and features is None:
+            self._token[0] = ids
+            self._embed.run_with_iobinding(self._look_up)
+            return self._row
         if features is not None and self._marks:
             features = np.pad(features, ((0, 0), (0, self._marks)), constant_values=1)
         if self._merges:
-            none = np.zeros((0, self._text.hidden + self._marks), np.float32)
-            fed = {"input_ids": ids[None], "image_features": none if features is None else features}
+            rows = self._no_rows() if features is None else features
+            fed = {"input_ids": ids[None], "image_features": rows}
             merged: FloatArray = self._embed.run(None, fed)[0]
             return merged
         embeds: FloatArray = self._embed.run(None, {"input_ids": ids[None]})[0]
@@ -115,13 +133,20 @@ class OnnxDecoder:
 
     def close(self) -> None:
         """Free everything."""
-        del self._binding, self._bound, self._cache, self._embed, self._decoder
-        self._graphs.clear()
+        del self._look_up, self._embed, self._decoder
         self.__dict__.pop("_heads", None)
+        if self._tower is not None:
+            self._tower.close()
 
     @cached_property
     def _heads(self) -> RegionHeads:
+        """Loaded when a place is first asked for."""
         return self._open_heads()
+
+    @property
+    def state(self) -> FloatArray:
+        """See runtimes.places.Places."""
+        return self._decoder.state
 
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
         """See runtimes.places.Places."""
@@ -129,34 +154,33 @@ class OnnxDecoder:
 
     def place_logits(self, head: Head) -> FloatArray:
         """See runtimes.places.Places."""
-        return self._heads.logits(head, self.state)
+        return self._heads.logits(head, self._decoder.state)
 
-    def _bind_cache(self) -> list[ort.OrtValue]:
-        """One buffer a layer and kind, bound as past and as present."""
-        shape = (1, self._text.kv_heads, self.context, self._text.head_dim)
-        cache = []
-        for i in range(self._text.layers):
-            for kind in ("key", "value"):
-                # Not cleared: pages that no position reaches never become memory.
-                buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")
-                self._binding.bind_ortvalue_input(f"past_key_values.{i}.{kind}", buffer)
-                self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
-                cache.append(buffer)
-        return cache
+    def _bind_look_up(self) -> ort.IOBinding:
+        """One id's row of the embedding, as every step of an answer needs it."""
+        binding = self._embed.io_binding()
+        binding.bind_cpu_input("input_ids", self._token)
+        if self._merges:
+            binding.bind_cpu_input("image_features", self._no_rows())
+        name = self._embed.get_outputs()[0].name
+        binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(self._row))
+        return binding
+
+    def _no_rows(self) -> FloatArray:
+        return np.zeros((0, self._text.hidden + self._marks), np.float32)
 
 
-class OnnxBackend(OnnxDecoder):
-    """runtimes.session.Backend over ONNX Runtime sessions: the tower, too."""
-
-    def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
-        self._tower = OnnxTower(artifact, threads, device)  # first: unpacking it takes most memory
-        super().__init__(artifact, threads, device, context)
-
-    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See runtimes.session.Backend."""
-        return self._tower.encode(images)
-
-    def close(self) -> None:
-        """Free everything."""
-        super().close()
-        self._tower.close()
+def _check(artifact: Artifact, device: Device, context: int) -> None:
+    """Raises UserError for what no session could do."""
+    text, layout = artifact.manifest.vlm.text, artifact.manifest.layout
+    most = min(text.context, STORED_POSITIONS)
+    if context > most:
+        raise UserError(
+            f"{artifact.path}: a context of {context} was asked for, but the model has room for "
+            f"{most} positions"
+        )
+    if device != CPU and layout != CUDA:
+        raise UserError(
+            f"{artifact.path} has layout {layout}, whose attention is float32, and onnxruntime's "
+            f"attention on a GPU takes float16 alone; export with --layout {CUDA}"
+        )

@@ -4,20 +4,34 @@ NOT aware of what a graph computes.
 """
 
 import ctypes
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime as ort
 
 from export.errors import UserError
+from runtimes.devices import CPU, Device
+from runtimes.nvidia import load_libraries, memory_errors
 
-PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider"}
+CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
+# What multiplies, attends or norms: on a GPU's session none of it may be on the CPU. Arithmetic on
+# shapes may, and ONNX Runtime wants it there.
+HEAVY = frozenset(
+    {
+        "FusedMatMul", "GatherBlockQuantized", "Gemm", "GroupQueryAttention", "LayerNormalization",
+        "MatMul", "MatMulNBits", "MultiHeadAttention", "RotaryEmbedding",
+        "SimplifiedLayerNormalization", "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization", "DynamicQuantizeMatMul", "MRotaryEmbedding",
+    }
+)  # fmt: skip
 
 
-def open_graph(path: Path, threads: int, device: str = "cpu") -> ort.InferenceSession:
-    """Load one graph. Raises UserError for a device that there is not."""
-    if device not in PROVIDERS:
-        raise UserError(f"onnxruntime has no device '{device}' here; known: {', '.join(PROVIDERS)}")
+def open_graph(
+    path: Path, threads: int, device: Device = CPU, capture: bool = False
+) -> ort.InferenceSession:
+    """Load one graph; `capture`: so that steps can be captured as CUDA graphs.
+
+    Raises UserError for a GPU that ONNX Runtime cannot use or does not use for all of the graph.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -25,7 +39,9 @@ def open_graph(path: Path, threads: int, device: str = "cpu") -> ort.InferenceSe
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Planned for each new length of the inputs and kept beside what the arena holds already.
     options.enable_mem_pattern = False
-    session = ort.InferenceSession(path, options, providers=[PROVIDERS[device]])
+    if device.kind == "cuda":
+        return _on_gpu(path, options, device, capture)
+    session = ort.InferenceSession(path, options, providers=[CPU_PROVIDER])
     give_back()
     return session
 
@@ -33,6 +49,59 @@ def open_graph(path: Path, threads: int, device: str = "cpu") -> ort.InferenceSe
 def inputs_of(graph: ort.InferenceSession) -> frozenset[str]:
     """Names of its inputs: what a layout (export.onnx.layouts) has of them."""
     return frozenset(value.name for value in graph.get_inputs())
+
+
+def _on_gpu(
+    path: Path, options: ort.SessionOptions, device: Device, capture: bool
+) -> ort.InferenceSession:
+    if CUDA_PROVIDER not in ort.get_available_providers():
+        raise UserError("onnxruntime is built without CUDA here (make setup-cuda)")
+    load_libraries()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    settings = {
+        "device_id": str(device.index),
+        "arena_extend_strategy": "kSameAsRequested",  # the other one doubles what it holds
+        "use_tf32": "0",  # what is float32 in a graph is so to be exact
+        "enable_cuda_graph": str(int(capture)),
+    }
+    providers = [(CUDA_PROVIDER, settings), CPU_PROVIDER]
+    try:
+        with memory_errors("while the model was loaded"):
+            session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    except UserError:
+        raise
+    except Exception as error:  # ONNX Runtime's have no other base
+        raise UserError(
+            f"onnxruntime cannot use {path.name} on GPU {device.index}: {_line(error)}"
+        ) from error
+    _check_placement(session, path, device)
+    give_back()
+    return session
+
+
+def _check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
+    """Raises UserError where the CPU would compute in the GPU's place."""
+    if session.get_providers()[0] != CUDA_PROVIDER:
+        raise UserError(
+            f"onnxruntime did not load its CUDA provider for GPU {device.index}: a library of CUDA "
+            f"or cuDNN is missing or of another version (make setup-cuda)"
+        )
+    elsewhere = {
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != CUDA_PROVIDER
+        for node in part.get_nodes()
+    }
+    if elsewhere & HEAVY:
+        raise UserError(
+            f"{path.name}: onnxruntime has no kernel on a GPU for its "
+            f"{', '.join(sorted(elsewhere & HEAVY))}; export with --layout cuda"
+        )
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def give_back() -> None:

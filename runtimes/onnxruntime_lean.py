@@ -7,8 +7,8 @@ numbers are those of runtimes.onnxruntime_. NOT aware of prompts or clocks.
 from functools import partial
 
 from export.artifact import Artifact
-from runtimes.base import FloatArray, IntArray, Session
-from runtimes.onnxruntime_ import OnnxDecoder
+from runtimes.base import FloatArray, IntArray, Logits, Session
+from runtimes.onnxruntime_ import OnnxBackend
 from runtimes.onnxruntime_graph import give_back
 from runtimes.onnxruntime_vision import OnnxTower
 from runtimes.places import Head
@@ -21,7 +21,7 @@ def open_session(
 ) -> Session:
     """Open an ONNX artifact; `context`: positions to make room for (see session.room)."""
     manifest = artifact.manifest
-    backend = LeanBackend(artifact, threads, device, room(manifest.vlm, context))
+    backend = LeanBackend(artifact, threads, room(manifest.vlm, context))
     return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
 
@@ -29,11 +29,11 @@ class LeanBackend:
     """runtimes.session.Backend and runtimes.places.Places. It begins with what is needed first: the
     tower, if there is one."""
 
-    def __init__(self, artifact: Artifact, threads: int, device: str, context: int) -> None:
+    def __init__(self, artifact: Artifact, threads: int, context: int) -> None:
         self.context = context
-        self._open_tower = partial(OnnxTower, artifact, threads, device)
-        self._open_decoder = partial(OnnxDecoder, artifact, threads, device, context)
-        self._loaded: OnnxTower | OnnxDecoder | None = None
+        self._open_tower = partial(OnnxTower, artifact, threads)
+        self._open_decoder = partial(OnnxBackend, artifact, threads, context, sees=False)
+        self._loaded: OnnxTower | OnnxBackend | None = None
         if artifact.manifest.vlm.vision is None:
             self._decoder()
         else:
@@ -49,7 +49,7 @@ class LeanBackend:
         features: FloatArray | None,
         past: int,
         positions: IntArray | None = None,
-    ) -> FloatArray:
+    ) -> Logits:
         """See runtimes.session.Backend."""
         return self._decoder().extend(ids, features, past, positions)
 
@@ -74,8 +74,8 @@ class LeanBackend:
             self._loaded = self._open_tower()
         return self._loaded
 
-    def _decoder(self) -> OnnxDecoder:
-        if not isinstance(self._loaded, OnnxDecoder):
+    def _decoder(self) -> OnnxBackend:
+        if not isinstance(self._loaded, OnnxBackend):
             self.close()
             self._loaded = self._open_decoder()
         return self._loaded

@@ -9,6 +9,7 @@ import numpy as np
 
 from export.artifact import Artifact
 from runtimes.base import FloatArray
+from runtimes.devices import CPU, Device
 from runtimes.onnxruntime_graph import open_graph
 from runtimes.places import Head
 
@@ -18,7 +19,7 @@ NAMES: Mapping[Head, str] = {"coord": "coordinate", "size": "size"}
 class RegionHeads:
     """Both heads in both directions, one graph."""
 
-    def __init__(self, artifact: Artifact, threads: int, device: str = "cpu") -> None:
+    def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         file = artifact.manifest.components["region"][0]
         self._graph = open_graph(artifact.path / file, threads, device)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from export.artifact import Artifact
 from runtimes.base import FloatArray
 from runtimes.crops import joined
+from runtimes.devices import CPU, Device
 from runtimes.onnxruntime_graph import inputs_of, open_graph
 from runtimes.prepare import Pixels
 
@@ -21,7 +22,7 @@ PARTS = ("vision", "projection")
 class OnnxTower:
     """runtimes.vision.Tower over an artifact's ONNX graphs."""
 
-    def __init__(self, artifact: Artifact, threads: int, device: str = "cpu") -> None:
+    def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         manifest = artifact.manifest
         self._vlm = manifest.vlm
         self._graphs = {

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from runtimes.base import FloatArray, IntArray, Place
+from runtimes.base import FloatArray, IntArray, Logits, Place
 
 Head = Literal["coord", "size"]
 SMALLEST_LOG2 = -10.0  # a size of 2^-10 is bin 0, one of 1 the last bin
@@ -19,10 +19,12 @@ class Places(Protocol):
     """What a backend has beside runtimes.session.Backend where its model has region heads."""
 
     context: int
-    state: FloatArray
-    """[H]: the decoder's state of the last position of the last `extend`."""
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
+    @property
+    def state(self) -> FloatArray:
+        """[H]: the decoder's state of the last position of the last `extend`."""
+
+    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> Logits:
         """As of Backend."""
 
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
@@ -46,7 +48,7 @@ def embedded(backend: Places, place: Place) -> FloatArray:
 
 def places(
     backend: Places,
-    logits: FloatArray,
+    logits: Logits,
     length: int,
     *,
     placeholder: int,
@@ -62,7 +64,7 @@ def places(
     id_ = np.array([placeholder], np.int64)
     positions = 3 if sized else 2
     for _ in range(most):
-        if int(np.argmax(logits)) in stop or length + positions > backend.context:
+        if int(logits.argmax()) in stop or length + positions > backend.context:
             return
         x = _coordinate(backend)
         backend.extend(id_, backend.embed_places("coord", _column(x)), length)

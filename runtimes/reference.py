@@ -5,11 +5,12 @@ Slow on purpose: what is exact and simple is what others are held against.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from export import network
 from export.model import Model
@@ -20,19 +21,28 @@ from runtimes.devices import device_of
 from runtimes.places import Head
 from runtimes.positions import following, of_text, positions
 from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import GreedySession, number_images, place_features
+from runtimes.session import Extend, GreedySession, number_images, place_features
 
 RESIDENT_BYTES = 2**30
+TILES = 32  # that go through the tower at once
 
 
 def open_session(
-    model: Model, *, threads: int, device: str = "cpu", parameter: Parameter | None = None
+    model: Model,
+    *,
+    threads: int,
+    device: str = "cpu",
+    parameter: Parameter | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Session:
-    """Open a checkpoint; `parameter` says how weights are held (default: read once, kept)."""
+    """Open a checkpoint; `parameter` says how weights are held (default: read once, kept).
+
+    `dtype`: of weights and activations; default float32 on the CPU, bfloat16 on a GPU.
+    """
     torch.set_num_threads(threads)
     where = device_of(device)
     name = device if where.kind == "cpu" else f"cuda:{where.index}"
-    dtype = torch.float32 if where.kind == "cpu" else torch.bfloat16
+    dtype = dtype or (torch.float32 if where.kind == "cpu" else torch.bfloat16)
     hold = parameter or resident(model.weights, name, dtype)
     backend = TorchBackend(model, hold, partial(Run, device=name, dtype=dtype))
     return GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)
@@ -82,7 +92,7 @@ class Scorer:
 
 
 class TorchBackend:
-    """runtimes.session.Backend over export.run."""
+    """runtimes.session.BatchBackend over export.run."""
 
     def __init__(
         self, model: Model, parameter: Parameter, interpreter: Callable[[Parameter], Run] = Run
@@ -92,6 +102,7 @@ class TorchBackend:
         self.context = model.vlm.text.context
         self._images = np.zeros(self.context, np.int64)
         self.state = np.zeros(model.vlm.text.hidden, np.float32)
+        self._batch: list[int] = []  # numbers of the sequences that are cached
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
@@ -100,20 +111,75 @@ class TorchBackend:
     def _encoded(self, image: Pixels) -> FloatArray:
         """Features of one image [tokens, hidden]."""
         tower, projector = self._vlm.sight
-        overlap = projector.overlap
         if image.cells is not None:
             rows, cols = (edge * tower.square for edge in image.cells)
             self._ops.patch_grid = rows, cols
-        if overlap is None:
+        if projector.overlap is None:
             features = network.vision(self._ops, self._vlm, self._ops.tensor(image.values))
-            tiles: FloatArray = _host(features.flatten(0, 1))
-            return tiles
+            return self._joined(image, _host(features))
         crops = (self._ops.tensor(crop[None]) for crop in image.values)
         patches = (_host(network.vision(self._ops, self._vlm, crop)[0]) for crop in crops)
-        both = joined(patches, image.rows, image.cols, tower.side, overlap)
+        return self._joined(image, patches)
+
+    def _joined(self, image: Pixels, seen: Iterable[FloatArray]) -> FloatArray:
+        """Features of one image [tokens, hidden] from what the tower made of each tile or crop."""
+        tower, projector = self._vlm.sight
+        if projector.overlap is None:
+            return np.concatenate([*seen])
+        both = joined(seen, image.rows, image.cols, tower.side, projector.overlap)
         found = network.joined_projection(self._ops, self._ops.tensor(both)[None])
         tokens: FloatArray = _host(found[0])
         return tokens
+
+    @torch.inference_mode()
+    def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
+        """See runtimes.session.BatchBackend: tiles of all images go through the tower together."""
+        whole = [image for own in images for image in own]
+        if not whole or whole[0].cells is not None:
+            return [self.encode(own) for own in images]
+        tiles = np.concatenate([image.values for image in whole])
+        parts = (tiles[n : n + TILES] for n in range(0, len(tiles), TILES))
+        seen = np.concatenate(
+            [_host(network.vision(self._ops, self._vlm, self._ops.tensor(part))) for part in parts]
+        )
+        ends = np.cumsum([image.tiles for image in whole])
+        rows = map(self._joined, whole, np.split(seen, ends[:-1]))
+        return [np.concatenate([next(rows) for _ in own]) for own in images]
+
+    @torch.inference_mode()
+    def extend_each(self, steps: dict[int, Extend]) -> dict[int, FloatArray]:
+        """See runtimes.session.BatchBackend. Prompts end together: what is shorter begins later."""
+        own = [*steps.values()]
+        if own[0].past == 0:
+            self._begin(own)
+        elif len(steps) < len(self._batch):
+            self._ops.keep_sequences([self._batch.index(number) for number in steps])
+        self._batch = [*steps]
+        text, length = self._vlm.text, max(len(step.ids) for step in own)
+        embeds = np.zeros((len(own), length, text.hidden), np.float32)
+        where = np.zeros((len(own), 3, length), np.int64)
+        for row, place, step in zip(embeds, where, own, strict=True):
+            new = row[length - len(step.ids) :]
+            new[:] = _host(network.embedding(self._ops, text, self._ops.tensor(step.ids)))
+            place_features(new, step.ids, step.features, self._vlm.image_token_id)
+            place[:, length - len(step.ids) :] = step.positions
+        self._ops.keep, self._ops.positions = 1, self._ops.tensor(where)
+        logits = network.decoder(self._ops, text, self._ops.tensor(embeds))
+        self._ops.past += length
+        if self._ops.images is not None:  # the next ids are text
+            self._ops.images = functional.pad(self._ops.images, (0, 1))
+        return dict(zip(steps, _host(logits[:, -1]), strict=True))
+
+    def _begin(self, steps: Sequence[Extend]) -> None:
+        """A new batch of prompts: how far each begins after the longest, where its images are."""
+        length = max(len(step.ids) for step in steps)
+        token, prefix = self._vlm.image_token_id, self._vlm.text.prefix
+        images = np.zeros((len(steps), length), np.int64)
+        for row, step in zip(images, steps, strict=True):
+            own = row[length - len(step.ids) :]
+            number_images(own, step.ids, step.features, 0, token, prefix)
+        self._ops.past, self._ops.images = 0, self._ops.tensor(images)
+        self._ops.pads = self._ops.tensor(np.array([length - len(step.ids) for step in steps]))
 
     @torch.inference_mode()
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
@@ -149,7 +215,7 @@ class TorchBackend:
         embeds = _host(network.embedding(self._ops, text, self._ops.tensor(ids)))
         place_features(embeds, ids, features, image_token_id)
         images = number_images(self._images, ids, features, past, image_token_id, text.prefix)
-        self._ops.past, self._ops.keep = past, keep
+        self._ops.past, self._ops.keep, self._ops.pads = past, keep, None
         self._ops.images = self._ops.tensor(images)
         positions = of_text(past, len(ids)) if positions is None else positions
         self._ops.positions = self._ops.tensor(np.ascontiguousarray(positions))

@@ -4,14 +4,16 @@ NOT aware of ONNX Runtime, llama.cpp or torch: those are backends with two metho
 """
 
 import hashlib
-from collections.abc import Iterator
-from typing import Protocol, cast
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from export.errors import UserError
 from export.families.geometry import Vlm
-from runtimes.base import Event, FloatArray, IntArray, Place, Request
+from runtimes.base import Event, FloatArray, IntArray, Logits, Place, Request
+from runtimes.nvidia import expect_memory
 from runtimes.places import Places, embedded, places
 from runtimes.positions import following, positions
 from runtimes.prepare import Pixels, Prepared, Preparer
@@ -26,10 +28,7 @@ class Backend(Protocol):
     context: int
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """Features of the images, one row per image token: [tokens, hidden].
-
-        The cache may be lost: what follows is extended from its first position.
-        """
+        """Features of the images, one row per image token: [tokens, hidden]."""
 
     def extend(
         self,
@@ -37,8 +36,9 @@ class Backend(Protocol):
         features: FloatArray | None,
         past: int,
         positions: IntArray | None = None,
-    ) -> FloatArray:
-        """Append ids after the first `past` ones and return the last one's logits [vocab].
+    ) -> Logits:
+        """Append ids after the first `past` ones and return the last one's logits [vocab], which
+        the next call may overwrite.
 
         Image tokens in `ids` take the rows of `features` in order. `positions` [3, n] are the time,
         row and column of each (runtimes.positions), for decoders that tell them apart; None: text
@@ -47,6 +47,59 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free everything."""
+
+
+class Encode(NamedTuple):
+    """What an answer waits for: Backend.encode of these images. Equal keys are equal images whose
+    features may be shared; "" is those of no other answer."""
+
+    key: str
+    images: tuple[Pixels, ...]
+
+    @property
+    def told(self) -> str:
+        return "while an image was encoded"
+
+
+class Extend(NamedTuple):
+    """What an answer waits for: Backend.extend with these arguments."""
+
+    ids: IntArray
+    features: FloatArray | None
+    past: int
+    positions: IntArray
+
+    @property
+    def told(self) -> str:
+        return "while decoding" if self.past and len(self.ids) == 1 else "in the prefill"
+
+
+Steps = Generator[Event | Encode | Extend, Any, None]
+"""An answer that is sent what it waits for, so that several can wait together (runtimes.batch)."""
+
+
+class BatchBackend(Backend, Protocol):
+    """A backend that computes for several sequences at once, each with a cache of its own."""
+
+    def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> Sequence[FloatArray]:
+        """Features of each one's images, as `encode`."""
+
+    def extend_each(self, steps: dict[int, Extend]) -> dict[int, FloatArray]:
+        """As `extend`, of the sequences with these numbers: all begin at once, with `past` 0, then
+        go on by one id each; one that is left out has ended."""
+
+
+@dataclass
+class Kept:
+    """What of the last request can be reused: images by their key, with prompt ids or features."""
+
+    cached: tuple[str, IntArray]
+    features: tuple[str, FloatArray | None] = ("", None)
+
+
+def nothing_kept() -> Kept:
+    """Before a first request."""
+    return Kept(("", np.zeros(0, np.int64)))
 
 
 def room(vlm: Vlm, asked: int | None = None) -> int:
@@ -70,11 +123,44 @@ class GreedySession:
         self._backend = backend
         self._preparer = preparer
         self._stop = frozenset(stop)
-        self._cached: tuple[str, IntArray] = ("", np.zeros(0, np.int64))
-        self._features: tuple[str, FloatArray | None] = ("", None)
+        self._kept = nothing_kept()
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Answer one request (see runtimes.base.Session)."""
+        steps, result = self._answer(request, self._kept), None
+        while True:
+            try:
+                step = steps.send(result)
+            except StopIteration:
+                return
+            if isinstance(step, Event):
+                result = None
+                yield step
+                continue
+            try:
+                result = self._done(step)
+            except Exception as error:  # libraries say in many ways that memory ran out
+                expect_memory(str(error), step.told)
+                raise
+
+    def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
+        """Answer several requests at once: the events of each, with its number.
+
+        Equal images are encoded once; no prompt is reused. Its backend is a BatchBackend. Raises
+        UserError as `generate`, and for tasks that answer with places.
+        """
+        from runtimes.batch import together
+
+        self._kept.cached = nothing_kept().cached  # the cache is the batch's now
+        answers = [self._answer(request, nothing_kept()) for request in requests]
+        return together(answers, cast(BatchBackend, self._backend))
+
+    def _done(self, step: Encode | Extend) -> FloatArray | Logits:
+        if isinstance(step, Extend):
+            return self._backend.extend(*step)
+        return self._backend.encode(step.images)
+
+    def _answer(self, request: Request, kept: Kept) -> Steps:
         prepared = self._preparer(request)
         ids = prepared.ids
         self._check_length(prepared, request)
@@ -86,7 +172,7 @@ class GreedySession:
             key = f"{key} as {hashlib.sha256(request.features.tobytes()).hexdigest()}"
         features = None
         if request.images:
-            features, reused = self._rows(key, prepared, request)
+            features, reused = yield from self._rows(key, prepared, request, kept)
             shown = features if request.arrays else None
             tiles = sum(image.tiles for image in prepared.images)
             yield Event(
@@ -95,55 +181,57 @@ class GreedySession:
 
         features = self._with_place(features, prepared.place)
         # What a place's positions hold is not told by their ids.
-        past = min(self._common_prefix(key, ids), prepared.place_at) if request.reuse else 0
-        self._cached = ("", ids[:0])  # until the prefill is done, the cache matches nothing
+        past = min(self._shared(kept, key, ids), prepared.place_at) if request.reuse else 0
+        kept.cached = ("", ids[:0])  # until the prefill is done, the cache matches nothing
         skipped = int(np.count_nonzero(ids[:past] == self._preparer.image_token_id))
         rest = features[skipped:] if features is not None else None
         cells = [image.cells for image in prepared.images if image.cells is not None]
         where = positions(ids, self._preparer.image_token_id, cells)
-        logits = self._backend.extend(ids[past:], rest, past, where[:, past:])
-        self._cached = (key, ids)
+        logits = yield Extend(ids[past:], rest, past, where[:, past:])
+        kept.cached = (key, ids)
         yield Event("prefill", positions=len(ids) - past, reused=past > 0)
         if prepared.task is None or prepared.task.answer == "text":
             yield from self._decode(request, logits, where)
         else:
             yield from self._places(prepared, logits)
 
-    def _rows(self, key: str, prepared: Prepared, request: Request) -> tuple[FloatArray, bool]:
+    def _rows(
+        self, key: str, prepared: Prepared, request: Request, kept: Kept
+    ) -> Generator[Encode, Any, tuple[FloatArray, bool]]:
         """The images' features, and whether they are the last request's."""
-        known, last = self._features
+        known, last = kept.features
         if request.reuse and key == known and last is not None:
             return last, True
         rows = request.features
         if rows is None:
-            self._cached = ("", prepared.ids[:0])  # a backend may give it up to have room
-            rows = self._backend.encode(prepared.images)
-        self._features = (key, rows)
+            kept.cached = nothing_kept().cached  # a backend may give it up to have room
+            rows = yield Encode(key if request.reuse else "", prepared.images)
+        kept.features = (key, rows)
         return rows, False
 
     def close(self) -> None:
         """Free the backend's memory."""
         self._backend.close()
 
-    def _decode(self, request: Request, logits: FloatArray, where: IntArray) -> Iterator[Event]:
+    def _decode(self, request: Request, logits: Logits, where: IntArray) -> Steps:
         forced, length = request.answer, where.shape[1]
         limit = request.max_tokens if forced is None else len(forced)
         behind = following(where, limit)
         for n in range(limit):
             token = self._choice(logits, n) if forced is None else forced[n]
-            yield Event("token", token=token, logits=logits if request.arrays else None)
+            yield Event("token", token=token, logits=logits.copy() if request.arrays else None)
             if n + 1 == limit or (forced is None and token in self._stop):
                 return
             ids = np.array([token], np.int64)
-            logits = self._backend.extend(ids, None, length + n, behind[:, n : n + 1])
+            logits = yield Extend(ids, None, length + n, behind[:, n : n + 1])
 
-    def _choice(self, logits: FloatArray, place: int) -> int:
+    def _choice(self, logits: Logits, place: int) -> int:
         if place and self._preparer.never_later:
             logits = logits.copy()
             logits[list(self._preparer.never_later)] = -np.inf
-        return int(np.argmax(logits))
+        return int(logits.argmax())
 
-    def _places(self, prepared: Prepared, logits: FloatArray) -> Iterator[Event]:
+    def _places(self, prepared: Prepared, logits: Logits) -> Iterator[Event]:
         placeholder = self._preparer.image_token_id
         assert prepared.task is not None
         assert placeholder is not None
@@ -185,19 +273,19 @@ class GreedySession:
                 "export with --target onnx, or gguf with --layout onnx-vision"
             )
 
-    def _common_prefix(self, key: str, ids: IntArray) -> int:
+    def _shared(self, kept: Kept, key: str, ids: IntArray) -> int:
         """Positions at the start that the cache already holds; the last one is always computed."""
-        cached_key, cached = self._cached
+        cached_key, cached = kept.cached
         if cached_key != key:
             return 0
         shared = min(len(cached), len(ids) - 1)
-        differ = np.flatnonzero(cached[:shared] != ids[:shared])
-        past = int(differ[0]) if len(differ) else shared
+        same = cached[:shared] == ids[:shared]
+        past = shared if same.all() else int(same.argmin())
         # An image stays whole: its positions can have one time, by which a cache forgets them.
-        is_image = ids[: past + 1] == self._preparer.image_token_id
-        if not is_image[-2:].all():
+        image = self._preparer.image_token_id
+        if not past or ids[past] != image or ids[past - 1] != image:
             return past
-        text = np.flatnonzero(~is_image)
+        text = np.flatnonzero(ids[:past] != image)
         return int(text[-1]) + 1 if len(text) else 0
 
 

@@ -23,6 +23,7 @@ from bench.jobs.progress import showing, title
 from bench.jobs.resume import key, remaining
 from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment, environment, usable_cpus
+from bench.machine.gpu_ceilings import GpuCeilings
 from bench.machine.profiles import profile_of
 from bench.record import Options, append, read
 from bench.tasks import TASKS
@@ -31,6 +32,7 @@ from export.errors import UserError
 from export.registry import list_models
 from export.targets import TARGETS
 from runtimes import RUNTIMES
+from runtimes.devices import device_of
 
 LIBRARIES = ("numpy", "pillow", "tokenizers")
 DEFAULT_RECIPES = ("int4",)
@@ -75,6 +77,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         data=arguments.data,
         prompts=arguments.prompts,
         reuse=arguments.reuse,
+        batch=arguments.batch,
     )
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
     return Choices(
@@ -133,7 +136,8 @@ def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, out
         for job in planned.jobs:
             heard = partial(shown.phase, job.case)
             noted, journal = _with_journal(job, output, arguments.resume)
-            record = run_job(noted, arguments.timeout, machines[job.case.threads], heard)
+            machine = machines[job.case.threads, job.case.device]
+            record = run_job(noted, arguments.timeout, machine, heard)
             append(output, record)
             journal.unlink(missing_ok=True)
             shown.end(record)
@@ -152,22 +156,49 @@ def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
     return (replace(job, journal=str(path)) if TASKS[job.case.task].asks else job), path
 
 
-def _machines(planned: Plan, here: Environment, wanted: bool) -> Mapping[int, Environment]:
-    """The environment with its ceilings, for each number of threads that is timed."""
-    timed = {job.case.threads for job in planned.jobs if TASKS[job.case.task].repeated}
+def _machines(
+    planned: Plan, here: Environment, wanted: bool
+) -> Mapping[tuple[int, str], Environment]:
+    """The environment with its ceilings, for each number of threads and device that is timed."""
+    places = {(job.case.threads, job.case.device) for job in planned.jobs}
+    timed = {
+        (job.case.threads, job.case.device)
+        for job in planned.jobs
+        if wanted and TASKS[job.case.task].repeated
+    }
+    on_cpu = {place for place in timed if device_of(place[1]).kind == "cpu"}
+    cpu = {threads: _ceilings(threads) for threads in {threads for threads, _ in on_cpu}}
+    gpu = {device: _gpu_ceilings(device) for device in {device for _, device in timed - on_cpu}}
     return {
-        threads: replace(here, ceilings=_ceilings(threads) if wanted and threads in timed else None)
-        for threads in {job.case.threads for job in planned.jobs}
+        (threads, device): replace(
+            here,
+            ceilings=cpu[threads] if (threads, device) in on_cpu else None,
+            gpu_ceilings=gpu.get(device),
+        )
+        for threads, device in places
     }
 
 
 def _ceilings(threads: int) -> Ceilings | None:
-    """In a process of its own, pinned as a job is; None where that fails."""
+    """None where that fails."""
+    answer = _said("bench.machine.ceilings", threads, str(threads))
+    return None if answer is None else decode(Ceilings, json.loads(answer))
+
+
+def _gpu_ceilings(device: str) -> GpuCeilings:
+    answer = _said("bench.machine.gpu_ceilings", 1, device)
+    if answer is None:
+        return GpuCeilings(problem="measuring them failed")
+    return decode(GpuCeilings, json.loads(answer))
+
+
+def _said(module: str, threads: int, argument: str) -> bytes | None:
+    """What it answers in a process of its own, pinned as a job is; None where it fails."""
     limits = Limits(os.getpid(), choose_cpus(threads), None)
-    words = command(limits, "bench.machine.ceilings", str(threads))
     bounds = Bounds(CEILINGS_TIMEOUT_S)
+    words = command(limits, module, argument)
     ending = attend(words, b"", variables(threads), bounds, lambda line: False)
-    return decode(Ceilings, json.loads(ending.answer)) if ending.code == 0 else None
+    return ending.answer if ending.code == 0 else None
 
 
 def _rest(console: Console, planned: Plan, output: Path) -> Plan:

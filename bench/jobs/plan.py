@@ -12,7 +12,7 @@ from bench.machine.profiles import PROFILES, Profile, row_of
 from bench.record import Case, Options
 from bench.tasks import Task
 from export.registry import WeightsKind
-from runtimes import Runtime
+from runtimes import RUNTIMES, Runtime
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def plan(sources: Sequence[Source], choices: Choices) -> Plan:
             or task.unavailable()
             or _unfit(source, task, reference)
             or _unseen(source, task, choices.options)
+            or _alone(case, task, choices)
         )
         if reason:
             skips.append(Skip(case, reason))
@@ -136,6 +137,13 @@ def _unseen(source: Source, task: Task, options: Options) -> str | None:
     if source.sees or (task.takes_text and options.prompt == "text"):
         return None
     return "its model takes no images" + (", choose --prompt text" if task.takes_text else "")
+
+
+def _alone(case: Case, task: Task, choices: Choices) -> str | None:
+    if task.asks and case.options.batch > 1 and not choices.runtimes[case.runtime].batches:
+        able = ", ".join(name for name, row in RUNTIMES.items() if row.batches and not row.hidden)
+        return f"it answers one question at a time; --batch is for {able}"
+    return None
 
 
 def _reference(source: Source, choices: Choices) -> str | None:

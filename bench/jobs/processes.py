@@ -24,7 +24,9 @@ from bench.machine.profiles import PROFILES
 from bench.measure import timed
 from bench.record import SCHEMA, Outcome, Record
 from export.decode import decode
+from runtimes import RUNTIMES
 from runtimes.devices import device_of
+from runtimes.nvidia import MEMORY
 
 Heard = Callable[[str], None]
 HINTS: Mapping[int, str] = {
@@ -75,11 +77,13 @@ def variables(threads: int, offline: bool = False) -> dict[str, str]:
     """The job's threads also bound those of numpy and torch; our own packages can be imported.
 
     `offline` holds for the libraries that know the hub too: `datasets` has no argument for it.
+    What a runtime's row sets (Runtime.variables) is set there alone, so that a row's name tells it.
     """
     path = [str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    ours = {name for row in RUNTIMES.values() for name in row.variables}
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in ours},
         **bounds,
         **({"HF_HUB_OFFLINE": "1"} if offline else {}),
         "GGML_NO_BACKTRACE": "1",  # ggml's last words are then what it asserts, not a debugger's
@@ -121,7 +125,9 @@ def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Endi
 
     question = json.dumps(asdict(job)).encode()
     words = command(limits, "bench.jobs.worker")
-    return attend(words, question, variables(job.case.threads, job.offline), bounds, hear)
+    own = RUNTIMES[job.case.runtime].variables
+    surroundings = {**variables(job.case.threads, job.offline), **own}
+    return attend(words, question, surroundings, bounds, hear)
 
 
 def _result(ending: Ending) -> tuple[Outcome, str | None]:
@@ -129,7 +135,7 @@ def _result(ending: Ending) -> tuple[Outcome, str | None]:
     if ending.stopped is not None:
         return Outcome(), f"{ending.stopped}; {said}"
     if code < 0:
-        hint = HINTS.get(-code, "")
+        hint = "memory ran out" if MEMORY.search(said) else HINTS.get(-code, "")
         return Outcome(), f"killed by {signal.Signals(-code).name}{hint and f' ({hint})'}; {said}"
     reply = {} if code > 0 or not ending.answer else json.loads(ending.answer)
     if "error" in reply:
@@ -156,7 +162,8 @@ def _within(
 
 def _within_gpu(outcome: Outcome, budget: int) -> Outcome:
     """The outcome with its verdict: nothing holds a process to a part of a GPU's memory."""
-    fits = _all_within([memory.device_bytes for memory in outcome.memory], budget)
+    phases = [memory for memory in outcome.memory if memory.phase != "start"]  # before the GPU
+    fits = _all_within([memory.device_bytes for memory in phases], budget)
     return replace(outcome, budget_bytes=budget, fits=fits)
 
 

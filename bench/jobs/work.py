@@ -15,12 +15,20 @@ from export.model import Model
 from export.shapes import component, shapes
 
 
-def work_of(loaded: Artifact | Model, timing: Timing, cache_value_bytes: int) -> Work:
-    """The work behind one measured request; what it did not do is None."""
+def work_of(
+    loaded: Artifact | Model,
+    timing: Timing,
+    cache_value_bytes: int,
+    weight_bytes: int = FLOAT_BYTES,
+) -> Work:
+    """The work behind one measured request; what it did not do is None.
+
+    `weight_bytes`: of each value, of a checkpoint on the reference.
+    """
     numbers = vlm(loaded)
     prompt, answered = timing.prompt_positions, len(timing.tokens)
     middle = prompt + answered // 2 if prompt is not None and answered > 1 else None
-    weights = decoder_bytes(loaded)
+    weights = decoder_bytes(loaded, weight_bytes)
     return Work(
         image_flops=_image_flops(numbers, timing),
         prefill_flops=_prefill_flops(numbers, timing),
@@ -31,17 +39,17 @@ def work_of(loaded: Artifact | Model, timing: Timing, cache_value_bytes: int) ->
     )
 
 
-def decoder_bytes(loaded: Artifact | Model) -> int | None:
+def decoder_bytes(loaded: Artifact | Model, value_bytes: int = FLOAT_BYTES) -> int | None:
     """Weights that every token reads: layers and output head, as they are kept.
 
     A head that is tied to the embedding is counted once, wherever the artifact lists it. The
-    reference keeps everything as float32.
+    reference keeps everything alike: float32 on the CPU.
     """
     text = vlm(loaded).text
     values = sum(math.prod(s) for n, s in shapes(vlm(loaded)).items() if component(n) == "decoder")
     values += text.vocab * text.hidden if text.tied else 0
     if isinstance(loaded, Model):
-        return values * FLOAT_BYTES
+        return values * value_bytes
     parts = loaded.manifest.quantization.get("components", {})
     if "decoder" not in parts:
         return None

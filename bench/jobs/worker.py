@@ -5,6 +5,7 @@ whenever something is measured. Started by bench.jobs.launch. NOT aware of plans
 """
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -17,15 +18,18 @@ from bench.jobs.plan import Job
 from bench.jobs.subjects import load, weight_files, within_tiles
 from bench.jobs.work import work_of
 from bench.machine.memory import Phases
-from bench.measure import timed
-from bench.record import Outcome
+from bench.measure import Timing, timed
+from bench.record import Outcome, Work
 from bench.tasks import TASKS, Context
 from export.artifact import Artifact
+from export.count import FLOAT_BYTES
 from export.decode import decode
 from export.errors import UserError
 from export.model import Model
-from runtimes import RUNTIMES
+from runtimes import RUNTIMES, Runtime
 from runtimes.base import Session
+from runtimes.devices import device_of
+from runtimes.nvidia import State, state
 
 REFERENCE = "reference"
 Tell = Callable[[str], None]
@@ -35,7 +39,7 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     """Open the subject, do the task, close it. What is timed is opened cold, and again warm."""
     case, runtime, task = job.case, RUNTIMES[job.case.runtime], TASKS[job.case.task]
     tell("starting")
-    phases = Phases(case.device)
+    phases, before = Phases(case.device), _gpu(case.device)
     runtime.preload(case.subject.layout)
     phases.end("start")
 
@@ -47,17 +51,19 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     journal = Journal(Path(job.journal) if job.journal else None)
     context = Context(case, loaded, session, phases, lambda: _open_reference(job), tell, journal)
     outcome = task.run(context)
+    after = _gpu(case.device)
     journal.close()
     phases.end("answers")
     session.close()
     outcome = replace(outcome, memory=tuple(phases.done), cpus=_cpus())
+    outcome = replace(outcome, gpu_before=before, gpu_after=after)
     if not outcome.timings:
         return replace(outcome, load_s=first_s)
     del session, context
     tell("loading again")
     return replace(
         outcome,
-        work=work_of(loaded, outcome.timings[0], runtime.cache_value_bytes),
+        work=_work(loaded, outcome.timings[0], runtime, case.device),
         cold_load_s=first_s if cold else None,
         load_s=_load_again_s(job),
     )
@@ -70,6 +76,7 @@ def main() -> int:
     answer = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115
     os.dup2(2, 1)
     job = decode(Job, json.loads(sys.stdin.readline()))
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # the last words of libraries
 
     def say(message: dict[str, object]) -> None:
         answer.write(json.dumps(message, allow_nan=False) + "\n")
@@ -107,6 +114,18 @@ def _load_again_s(job: Job) -> float:
     _, session, seconds = _open(job)
     session.close()
     return seconds
+
+
+def _work(loaded: Artifact | Model, timing: Timing, runtime: Runtime, device: str) -> Work:
+    """On a GPU the reference's weights are as its cache is."""
+    values = runtime.value_bytes(device)
+    on_cpu = device_of(device).kind == "cpu"
+    return work_of(loaded, timing, values, FLOAT_BYTES if on_cpu else values)
+
+
+def _gpu(device: str) -> State | None:
+    where = device_of(device)
+    return state(where.index) if where.kind == "cuda" else None
 
 
 def _cpus() -> tuple[int, ...] | None:

@@ -7,11 +7,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from bench.machine.ceilings import Ceilings
+from bench.machine.gpu_ceilings import GpuCeilings
+from runtimes.nvidia import driver
 
 # Instruction sets that decide how fast matrices are multiplied at 32, 16, 8 and 4 bits.
 FLAGS = (
@@ -47,6 +49,12 @@ class Environment:
     gpu_driver: str | None = None
     ceilings: Ceilings | None = None
     """Measured once for a run, at the job's number of threads."""
+    gpu_ceilings: GpuCeilings | None = None
+    """Of the job's GPU, measured once for a run."""
+
+    def unmeasured(self) -> "Environment":
+        """Without what is measured anew in each run: that tells no machines apart."""
+        return replace(self, ceilings=None, gpu_ceilings=None)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def environment(packages: Iterable[str]) -> Environment:
     cpuinfo = _lines("/proc/cpuinfo")
     flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
     hertz = _text(CPUFREQ / "cpuinfo_max_freq")
-    gpus, driver = gpus_of(_said(*NVIDIA) or "")
+    gpus, version = gpus_of(_said(*NVIDIA) or "")
     return Environment(
         cpu=cpuinfo.get("model name") or platform.processor() or None,
         cpu_flags=tuple(flag for flag in FLAGS if flag in flags),
@@ -87,8 +95,8 @@ def environment(packages: Iterable[str]) -> Environment:
         python=platform.python_version(),
         packages={name: version for name in sorted(packages) if (version := _version(name))},
         revision=_revision(Path(__file__).parent.parent.parent),
-        gpus=gpus,
-        gpu_driver=driver,
+        gpus=gpus or driver().gpus,
+        gpu_driver=version,
     )
 
 

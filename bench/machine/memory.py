@@ -6,10 +6,12 @@ phase has its own. NOT aware of what a phase does.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from bench.machine.device_memory import DeviceMemory, Source
 from runtimes.devices import device_of
-from runtimes.nvidia import process_bytes
+from runtimes.nvidia import memory
 
 STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
 PHASES = ("start", "loaded", "image", "prefill", "decode")
@@ -33,6 +35,8 @@ class PhaseMemory:
     file_bytes: int | None
     device_bytes: int | None = None
     """Memory of the GPU that this process holds at the phase's end; None without a GPU."""
+    device_source: Source | None = None
+    """Whose figure that is: the driver's for the process, or what the whole card gave meanwhile."""
 
 
 def reset_peak() -> bool:
@@ -55,13 +59,14 @@ class Phases:
     def __init__(self, device: str = "cpu") -> None:
         self._resets = reset_peak()
         where = device_of(device)
-        self._gpu = where.index if where.kind == "cuda" else None
+        self._gpu = DeviceMemory(partial(memory, where.index)) if where.kind == "cuda" else None
         self.done: list[PhaseMemory] = []
 
     def end(self, phase: str) -> None:
         """Close `phase` and start the next one."""
         peak = peak_bytes() if self._resets else None
         now, rollup = fields(STATUS), fields(ROLLUP)
+        held, source = (None, None) if self._gpu is None else self._gpu.now()
         clean, dirty = rollup.get("Private_Clean"), rollup.get("Private_Dirty")
         self.done.append(
             PhaseMemory(
@@ -71,7 +76,8 @@ class Phases:
                 pss_bytes=rollup.get("Pss"),
                 private_bytes=None if clean is None or dirty is None else clean + dirty,
                 file_bytes=rollup.get("Pss_File"),
-                device_bytes=None if self._gpu is None else process_bytes(self._gpu),
+                device_bytes=held,
+                device_source=source,
             )
         )
         self._resets = self._resets and reset_peak()

@@ -53,6 +53,9 @@ def _machine(record: Record) -> Iterator[str]:
         yield f"cores were slowed down for their heat {after.throttled - (before.throttled or 0)}×"
     if before.hz and after.hz and after.hz < SLOWED * before.hz:
         yield f"the clock fell from {before.hz / 1e9:.2f} to {after.hz / 1e9:.2f} GHz"
+    gpu = record.outcome.gpu_after
+    if gpu is not None and gpu.slowed:
+        yield f"the GPU was slowed down at the end ({', '.join(gpu.slowed)})"
 
 
 def _profile(case: Case, outcome: Outcome) -> Iterator[str]:

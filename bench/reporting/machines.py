@@ -4,13 +4,13 @@ NOT aware of what was measured on them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from bench.machine.environment import Environment
 from bench.record import Record
 from bench.reporting import format as text
 from bench.reporting.document import Block, Heading, Table
 from bench.reporting.summary import machines
+from runtimes.nvidia import State
 
 # What makes a machine another one. Packages, Python and our own revision are what is compared.
 HARDWARE: Mapping[str, Callable[[Environment], object]] = {
@@ -66,7 +66,7 @@ def machines_section(records: Sequence[Record]) -> list[Block]:
 
 
 def _same(first: Environment, second: Environment) -> bool:
-    return replace(first, ceilings=None) == replace(second, ceilings=None)
+    return first.unmeasured() == second.unmeasured()
 
 
 def _pinned(records: Sequence[Record]) -> str:
@@ -113,6 +113,26 @@ def _environment(e: Environment) -> list[list[str]]:
     ]
 
 
+def _gpu(states: Sequence[State]) -> list[list[str]]:
+    """How the GPUs ran when jobs had just ended."""
+    figures = [
+        _span([s.sm_hz and s.sm_hz / 1e6 for s in states], "MHz"),
+        _span([s.memory_hz and s.memory_hz / 1e6 for s in states], "MHz of memory"),
+        _span([s.celsius for s in states], "°C"),
+        _span([s.watts for s in states], "W"),
+    ]
+    said = ", ".join(figure for figure in figures if figure)
+    return [["GPU at the end of a job", said]] if said else []
+
+
+def _span(numbers: Sequence[float | None], unit: str) -> str:
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return ""
+    low, high = (f"{number:,.0f}" for number in (min(known), max(known)))
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
 def _busy(records: Sequence[Record]) -> list[list[str]]:
     ran = [record for record in records if record.wall_s is not None]
     loads = [r.before.load_1m for r in ran if r.before.load_1m is not None]
@@ -123,6 +143,7 @@ def _busy(records: Sequence[Record]) -> list[list[str]]:
     ]
     wall = sum(record.wall_s or 0 for record in ran)
     lines = [["jobs pinned to", _pinned(ran)]]
+    lines += _gpu([state for r in ran if (state := r.outcome.gpu_after)])
     if loads:
         span = f"{min(loads):.2f} to {max(loads):.2f}"
         lines.append(["load average (1 min) before a job", span])

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.machine.ceilings import Ceilings
+from bench.machine.environment import Environment
+from bench.machine.gpu_ceilings import GpuCeilings
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
 from bench.reporting.summary import Row, names
@@ -34,12 +36,12 @@ def reached(row: Row) -> Reached | None:
     workload = row.workload
     if workload is None or workload.work is None:
         return None
-    work, ceilings = workload.work, workload.records[0].environment.ceilings
+    work, machine = workload.work, workload.records[0].environment
     rate = row.decode_tokens_per_s()
     read = rate.value * work.decode_bytes if rate and work.decode_bytes else None
     image = _rate(work.image_flops, workload.middle(lambda timing: timing.image_s))
     prefill = _rate(work.prefill_flops, workload.middle(lambda timing: timing.prefill_s))
-    arithmetic, reading = ceiling(row, ceilings), ceilings.read_bytes_per_s if ceilings else None
+    arithmetic, reading = limits(row, machine)
     return Reached(
         *(read, _share(read, reading)),
         *(image, _share(image, arithmetic)),
@@ -47,12 +49,19 @@ def reached(row: Row) -> Reached | None:
     )
 
 
-def ceiling(row: Row, ceilings: Ceilings | None) -> float | None:
-    """Operations per second of the kind that the row's recipe computes with."""
-    if ceilings is None:
-        return None
+def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
+    """Operations of the kind that the row computes with, and bytes, in a second."""
+    if row.device != "cpu":
+        gpu = machine.gpu_ceilings
+        if gpu is None:
+            return None, None
+        in_bfloat = row.subject.target is None
+        return gpu.bf16_flops_per_s if in_bfloat else gpu.fp16_flops_per_s, gpu.copy_bytes_per_s
+    cpu = machine.ceilings
+    if cpu is None:
+        return None, None
     integer = base(row.subject.recipe or "") in INTEGER_RECIPES
-    return ceilings.int8_ops_per_s if integer else ceilings.fp32_flops_per_s
+    return cpu.int8_ops_per_s if integer else cpu.fp32_flops_per_s, cpu.read_bytes_per_s
 
 
 def roofline(own: Sequence[Row]) -> list[Block]:
@@ -76,21 +85,42 @@ def roofline(own: Sequence[Row]) -> list[Block]:
 
 
 def _explained(own: Sequence[Row]) -> str:
-    found = (row.workload.records[0].environment.ceilings for row in own if row.workload)
-    ceilings = next((c for c in found if c), None)
+    machines = [(row, row.workload.records[0].environment) for row in own if row.workload]
     integers = " and ".join(INTEGER_RECIPES)
-    rule = (
-        f"Decoding must read the decoder's weights and the cache for every token; {integers} are "
-        "held against 8-bit integer arithmetic, the rest against float32."
-    )
-    if ceilings is None:
-        return f"{rule} This machine's ceilings were not measured."
-    limits = (
-        f"reading {_giga(ceilings.read_bytes_per_s, 'B/s')}, "
+    rule = "Decoding must read the decoder's weights and the cache for every token; "
+    cpu = next((m.ceilings for row, m in machines if row.device == "cpu" and m.ceilings), None)
+    gpu = next((m.gpu_ceilings for row, m in machines if m.gpu_ceilings), None)
+    parts = []
+    if any(row.device == "cpu" for row, _ in machines):
+        parts.append(
+            f"{integers} are held against 8-bit integer arithmetic, the rest against float32. "
+            + (_cpu_limits(cpu) if cpu else "This machine's ceilings were not measured.")
+        )
+    if any(row.device != "cpu" for row, _ in machines):
+        parts.append(
+            "on a GPU artifacts are held against float16, whatever their weights are kept as, and "
+            "checkpoints against bfloat16. "
+            + (_gpu_limits(gpu) if gpu else "The GPU's ceilings were not measured.")
+        )
+    return rule + " Further, ".join(parts)
+
+
+def _cpu_limits(ceilings: Ceilings) -> str:
+    return (
+        f"Ceilings measured here: reading {_giga(ceilings.read_bytes_per_s, 'B/s')}, "
         f"float32 {_giga(ceilings.fp32_flops_per_s, 'op/s')}, "
-        f"8-bit {_giga(ceilings.int8_ops_per_s, 'op/s')}"
+        f"8-bit {_giga(ceilings.int8_ops_per_s, 'op/s')}."
     )
-    return f"{rule} Ceilings measured here: {limits}."
+
+
+def _gpu_limits(ceilings: GpuCeilings) -> str:
+    if ceilings.problem is not None:
+        return f"The GPU's ceilings are not known: {ceilings.problem}."
+    return (
+        f"Measured on this GPU: copying {_giga(ceilings.copy_bytes_per_s, 'B/s')} (read and "
+        f"written), float16 {_giga(ceilings.fp16_flops_per_s, 'op/s')}, "
+        f"bfloat16 {_giga(ceilings.bf16_flops_per_s, 'op/s')}."
+    )
 
 
 def _rate(work: int | None, seconds: float | None) -> float | None:

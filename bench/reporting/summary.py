@@ -79,6 +79,11 @@ class Workload:
         phases = [memory for record in self.records for memory in record.outcome.memory]
         return max((m.device_bytes for m in phases if m.device_bytes is not None), default=None)
 
+    def device_sources(self) -> set[str]:
+        """Whose figures those are."""
+        phases = [memory for record in self.records for memory in record.outcome.memory]
+        return {m.device_source for m in phases if m.device_source is not None}
+
     def highest_peak_bytes(self) -> int | None:
         """The highest peak of the process."""
         return max(self.peaks(), default=None)
@@ -310,5 +315,5 @@ def _compared(record: Record) -> int:
 def _key(value: object) -> str:
     """Equal for equal values. Ceilings, measured anew in each run, tell no machines apart."""
     if isinstance(value, Environment):
-        value = asdict(replace(value, ceilings=None))
+        value = asdict(value.unmeasured())
     return json.dumps(value, sort_keys=True)

@@ -91,10 +91,24 @@ def memory(own: Sequence[Row]) -> list[Block]:
         "mapped, too; files are pages of PSS, such as weights read in place, that the system may "
         "drop and read again."
     )
-    gpu = " GPU memory is read at the end of each phase, as its driver counts it for the process."
-    on_gpu = any(row.device_bytes is not None for row in own)
     table = Table(*text.known(header, lines, left=2), left=2)
-    return [table, Text(explained + (gpu if on_gpu else ""))]
+    return [table, Text(explained + _gpu_explained(own))]
+
+
+def _gpu_explained(own: Sequence[Row]) -> str:
+    """Whose figure the GPU's memory is."""
+    on_gpu = [row for row in own if row.device != "cpu" and row.workload]
+    if not on_gpu:
+        return ""
+    said = " GPU memory is read at the end of each phase, as its driver counts it for the process"
+    if any(row.workload and "card" in row.workload.device_sources() for row in on_gpu):
+        said += (
+            "; where it lists no processes, it is what the whole card gave away since the process "
+            "began, when nobody else was listed on it"
+        )
+    if any(row.device_bytes is None for row in on_gpu):
+        said += "; it is absent where the driver lists others and not this process, or nothing"
+    return f"{said}."
 
 
 TINY_NATS = 1e-6

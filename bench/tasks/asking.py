@@ -5,11 +5,13 @@ reused. What was answered is written down at once, and a bad item is kept with i
 of where questions come from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from PIL import Image
 
+from bench.jobs.journal import Journal
 from bench.jobs.subjects import detokenizer, prompt_of
 from bench.measure import timed
 from bench.record import BadItem, Evaluation, Item, Outcome
@@ -19,7 +21,7 @@ from bench.tasks import Context
 from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
 from export.errors import UserError
 from export.families.inputs import Templates
-from runtimes.base import Request
+from runtimes.base import BatchSession, Event, Request
 
 STEPS = 50  # how often progress is told
 
@@ -61,16 +63,38 @@ def ask(context: Context, deck: Deck, how: How) -> Outcome:
 
 def _ask(context: Context, deck: Deck, how: How, places: Sequence[int]) -> None:
     asker, journal, step = _Asker(context, how), context.journal, max(1, len(places) // STEPS)
+    waiting: list[Question] = []
     for n, place in enumerate(places):
         if n % step == 0:
             context.tell(f"question {n + 1:,} of {len(places):,}")
         try:
             question = deck.question(place)
             if question.id not in journal.known:
-                journal.add(asker.item(question))
+                waiting.append(question)
         except Unusable as bad:
             if bad.id not in journal.known:
                 journal.add(BadItem(bad.id, str(bad)))
+        if len(waiting) == context.case.options.batch:
+            _add(asker, journal, waiting)
+            waiting = []
+    _add(asker, journal, waiting)
+
+
+def _add(asker: "_Asker", journal: Journal, questions: Sequence[Question]) -> None:
+    """Ask them: at once where that is possible, else one by one."""
+    try:
+        answered = asker.at_once(questions) if len(questions) > 1 else None
+    except UserError:  # of one of them: alone it says which
+        answered = None
+    if answered is not None:
+        for item in answered:
+            journal.add(item)
+        return
+    for question in questions:
+        try:
+            journal.add(asker.item(question))
+        except Unusable as bad:
+            journal.add(BadItem(bad.id, str(bad)))
 
 
 class _Asker:
@@ -86,15 +110,37 @@ class _Asker:
         """Asked turn by turn, up to the first that is wrong. Raises Unusable."""
         try:
             images = self._images(question.pictures)
-            key = " ".join(picture.key for picture in question.pictures)
             answers, score = [], 1.0
             for turn in question.turns:
-                answers.append(self._answer(question, turn, images, key))
+                events = self._context.session.generate(self._request(question, turn, images))
+                answers.append(self._answer(events))
                 score = min(score, self._score.score(answers[-1], turn.gold))
                 if score == 0:
                     break
         except UserError as error:
             raise Unusable(question.id, f"item {question.id}: {error}") from error
+        return self._scored(question, answers, score)
+
+    def at_once(self, questions: Sequence[Question]) -> list[Item] | None:
+        """Asked together; None where some of them take several turns. Raises UserError."""
+        if any(len(q.turns) > 1 or q.model_task in self._tasks for q in questions):
+            return None
+        every = self._images([picture for q in questions for picture in q.pictures])
+        shown, requests = iter(every), []
+        for question in questions:
+            images = tuple(next(shown) for _ in question.pictures)
+            requests.append(self._request(question, question.turns[0], images))
+        events: list[list[Event]] = [[] for _ in questions]
+        for number, event in cast(BatchSession, self._context.session).generate_each(requests):
+            events[number].append(event)
+        items = []
+        for question, own in zip(questions, events, strict=True):
+            answer = self._answer(own)
+            score = self._score.score(answer, question.turns[0].gold)
+            items.append(self._scored(question, [answer], score))
+        return items
+
+    def _scored(self, question: Question, answers: Sequence[str], score: float) -> Item:
         return Item(
             question.id,
             "\n".join(answers),
@@ -105,7 +151,7 @@ class _Asker:
         )
 
     def _images(self, pictures: Sequence[Picture]) -> tuple[Image.Image, ...]:
-        """The last item's images are kept for the next."""
+        """The last items' images are kept for the next."""
         keys = {picture.key for picture in pictures}
         self._opened = {key: image for key, image in self._opened.items() if key in keys}
         for picture in pictures:
@@ -113,15 +159,17 @@ class _Asker:
                 self._opened[picture.key] = picture.open()
         return tuple(self._opened[picture.key] for picture in pictures)
 
-    def _answer(
-        self, question: Question, turn: Turn, images: tuple[Image.Image, ...], key: str
-    ) -> str:
+    def _request(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> Request:
         reuse, most = self._context.case.options.reuse, self._how.max_tokens
+        key = " ".join(picture.key for picture in question.pictures)
         request = Request(turn.text, images, max_tokens=most, reuse=reuse, images_key=key)
         if question.model_task in self._tasks:
             request = replace(request, question=question.subject, task=question.model_task)
+        return request
+
+    def _answer(self, events: Iterable[Event]) -> str:
         tokens, places = [], []
-        for event in self._context.session.generate(request):
+        for event in events:
             tokens += [event.token] if event.token is not None else []
             places += [event.place] if event.kind == "place" else []
         return "; ".join(map(written, places)) if places else self._text_of(tokens)

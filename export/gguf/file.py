@@ -1,9 +1,9 @@
 """One GGUF file: metadata, then each tensor as it is read. NOT aware of what they mean."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from gguf import GGUF_DEFAULT_ALIGNMENT, GGUFValueType, GGUFWriter
@@ -32,16 +32,22 @@ class PlannedFile:
     metadata: Metadata
     tensors: tuple[Planned, ...]
 
-    @property
-    def nbytes(self) -> int:
-        """The file's exact size (ggml's docs/gguf.md: header, key-values, tensor infos, data)."""
+    def nbytes(self, further_metadata: int = 0) -> int:
+        """The file's exact size (ggml's docs/gguf.md: header, key-values, tensor infos, data).
+
+        `further_metadata`: bytes of key-values (metadata_bytes) that it has beside its own.
+        """
         header = 4 + 4 + 8 + 8  # magic, version, number of tensors, number of key-values
-        for key, value in {ARCHITECTURE: self.arch, **self.metadata}.items():
-            header += _string_bytes(key) + 4 + _value_bytes(value)
+        header += metadata_bytes({ARCHITECTURE: self.arch, **self.metadata}) + further_metadata
         for tensor in self.tensors:  # name, number of axes, axes, type, offset
             piece = tensor.piece
             header += _string_bytes(piece.name) + 4 + 8 * len(piece.shape) + 4 + 8
         return _aligned(header) + sum(_aligned(tensor.weight_bytes) for tensor in self.tensors)
+
+
+def metadata_bytes(metadata: Metadata) -> int:
+    """Of each key-value: the key, the value's type, the value."""
+    return sum(_string_bytes(key) + 4 + _value_bytes(value) for key, value in metadata.items())
 
 
 def write_file(path: Path, planned: PlannedFile, weights: Weights, rounding: Rounding) -> None:
@@ -71,7 +77,9 @@ def _value_bytes(value: Value) -> int:
         return 1
     if isinstance(value, int | float):
         return 4
-    return 4 + 8 + sum(map(_value_bytes, value))
+    if not value or isinstance(value[0], str):  # all at once: a vocabulary has many
+        return 4 + 8 + 8 * len(value) + len("".join(cast(Sequence[str], value)).encode())
+    return 4 + 8 + len(value) * _value_bytes(value[0])
 
 
 def _string_bytes(text: str) -> int:

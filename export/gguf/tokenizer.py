@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gguf import Keys, TokenType
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
 from export.errors import UserError
 from export.families.geometry import Vlm
@@ -20,7 +20,7 @@ from export.tokenizer import SPACE
 Json = Mapping[str, Any]
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
-BYTE = re.compile("<0x[0-9A-F]{2}>")
+BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 # Added tokens that are control tokens although no file says so (llama.cpp's conversion/base.py).
 MARKUP = re.compile(
     r"<\|.*\|>|<\uff5c.*\uff5c>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL
@@ -51,8 +51,7 @@ def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dic
     content = _json(files, TOKENIZER)
     config = _json(files, CONFIG) if CONFIG in files else {}
     _expect_kind(content.get("model", {}), facts)
-    tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
-    tokens, types = vocabulary(tokenizer, vlm.text.vocab)
+    tokens, types = vocabulary(content, vlm.text.vocab)
     return {
         **_space_prefix(config, facts),
         Keys.Tokenizer.MODEL: facts.tokenizer,
@@ -61,7 +60,7 @@ def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dic
         Keys.Tokenizer.TOKEN_TYPE: [int(kind) for kind in types],
         **KINDS[facts.tokenizer](content["model"], tokens, types),
         **_special_ids(tokens, config, vlm),
-        **_added(tokenizer, content, config, vlm),
+        **_added(files[TOKENIZER], content, config, vlm),
         **({} if facts.adds_begin is None else {Keys.Tokenizer.ADD_BOS: facts.adds_begin}),
         **_chat_template(files, config),
     }
@@ -91,24 +90,26 @@ def _space_prefix(config: Json, facts: Gguf) -> dict[str, Value]:
     return {Keys.Tokenizer.ADD_PREFIX: said} if facts.space_prefix and said is not None else {}
 
 
-def vocabulary(tokenizer: Tokenizer, size: int) -> tuple[list[str], list[TokenType]]:
-    """Tokens and their types by id."""
+def vocabulary(content: Json, size: int) -> tuple[list[str], list[TokenType]]:
+    """Tokens and their types by id, of a tokenizer.json."""
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [TokenType.UNUSED] * size
-    added = tokenizer.get_added_tokens_decoder()
-    for token, number in tokenizer.get_vocab().items():
+    for token, number in content["model"]["vocab"].items():
         if number < size:
-            types[number] = _type(token, added.get(number))
-            # llama.cpp looks for a user's own tokens in the text as it is given.
-            own = types[number] is TokenType.USER_DEFINED
-            tokens[number] = token.replace(SPACE, " ") if own else token
+            types[number] = TokenType.NORMAL
+            tokens[number] = token
+    for added in content.get("added_tokens") or ():
+        if added["id"] < size:
+            types[added["id"]], tokens[added["id"]] = _typed(added)
     return tokens, types
 
 
-def _type(token: str, added: AddedToken | None) -> TokenType:
-    if added is None:
-        return TokenType.NORMAL
-    return TokenType.CONTROL if added.special or MARKUP.fullmatch(token) else TokenType.USER_DEFINED
+def _typed(added: Json) -> tuple[TokenType, str]:
+    token = str(added["content"])
+    if added["special"] or MARKUP.fullmatch(token):
+        return TokenType.CONTROL, token
+    # llama.cpp looks for a user's own tokens in the text as it is given.
+    return TokenType.USER_DEFINED, token.replace(SPACE, " ")
 
 
 def _merges(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str, Value]:
@@ -134,8 +135,9 @@ def _scores(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str,
         parts = merge if isinstance(merge, list) else merge.split(" ")
         first.setdefault("".join(parts), place)
     normal = [number for number, kind in enumerate(types) if kind is TokenType.NORMAL]
-    pieces = [number for number in normal if not BYTE.fullmatch(tokens[number])]
-    pieces.sort(key=lambda number: first.get(tokens[number], len(model["merges"])))
+    merged = [number for number in normal if tokens[number] in first]
+    others = [n for n in normal if tokens[n] not in first and tokens[n] not in BYTES]
+    pieces = [*sorted(merged, key=lambda number: first[tokens[number]]), *others]
     scores = [OTHER_SCORES.get(kind, 0.0) for kind in types]
     for place, number in enumerate(pieces):
         scores[number] = -float(place)
@@ -166,14 +168,14 @@ def _special_ids(tokens: list[str], config: Json, vlm: Vlm) -> dict[str, Value]:
     return ids
 
 
-def _added(tokenizer: Tokenizer, content: Json, config: Json, vlm: Vlm) -> dict[str, Value]:
+def _added(data: bytes, content: Json, config: Json, vlm: Vlm) -> dict[str, Value]:
     """Whether text gets a begin or an end token; left out where no file says anything."""
     stated = {
         Keys.Tokenizer.ADD_BOS: config.get("add_bos_token"),
         Keys.Tokenizer.ADD_EOS: config.get("add_eos_token"),
     }
     if content.get("post_processor"):
-        ids = tokenizer.encode("").ids
+        ids = Tokenizer.from_str(data.decode()).encode("").ids
         derived = {
             Keys.Tokenizer.ADD_BOS: ids[:1] == [vlm.bos_token_id],
             Keys.Tokenizer.ADD_EOS: bool(ids) and ids[-1] in vlm.stop_token_ids,

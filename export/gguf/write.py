@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
@@ -11,8 +12,8 @@ from export.families.geometry import Vlm
 from export.families.spec import Gguf
 from export.gguf import limits, metadata
 from export.gguf.arrange import Piece, pieces
-from export.gguf.file import PlannedFile, write_file
-from export.gguf.metadata import Value
+from export.gguf.file import PlannedFile, metadata_bytes, write_file
+from export.gguf.metadata import Metadata, Value
 from export.gguf.mixes import MIXES
 from export.gguf.packing import Planned, plan, plan_mixed
 from export.gguf.tokenizer import tokenizer_metadata
@@ -38,6 +39,7 @@ LABELS: Mapping[str, str] = {
 ONNX_VISION = "onnx-vision"
 """The layout whose tower is the onnx target's, its rows fed to the decoder; so are heads of places,
 which read the decoder's state."""
+FOR_OURS = "our runtime alone opens the tower, on a CPU; --layout native is llama.cpp's own mmproj"
 LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
@@ -49,7 +51,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """
     facts = metadata.facts_of(model.vlm)
     tensors, fallbacks = _planned(model.vlm, facts, recipe, layout)
-    files = _files(model, facts, tensors, layout)
+    tokenizer = tokenizer_metadata(model.files, model.vlm, facts)
+    files = _files(model, facts, tensors, layout, tokenizer)
     for planned in files.values():
         write_file(folder / planned.name, planned, model.weights, Rounding(model.curvature))
     written = Written(
@@ -62,7 +65,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         from export.onnx.write import graphs_beside_decoder, write_graphs
 
         graphs = graphs_beside_decoder(model.vlm)
-        return written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
+        both = written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
+        return replace(both, details={**both.details, "limits": (FOR_OURS,)})
     if model.image is None:
         return written
     return replace(written, details={**written.details, "projector": facts.projector_type})
@@ -72,8 +76,11 @@ def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     """Bytes of each file that `write` would make; reads no weight."""
     facts = metadata.facts_of(model.vlm)
     tensors, _ = _planned(model.vlm, facts, recipe, layout)
-    files = _files(model, facts, tensors, layout)
-    found = {planned.name: planned.nbytes for planned in files.values()}
+    files = _files(model, facts, tensors, layout, {})
+    tokenizer = {"decoder": _tokenizer_bytes(tuple(model.files.items()), model.vlm)}
+    found = {
+        planned.name: planned.nbytes(tokenizer.get(part, 0)) for part, planned in files.items()
+    }
     if layout == ONNX_VISION:
         from export.onnx.write import graphs_beside_decoder, sizes_of
 
@@ -81,8 +88,14 @@ def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
     return found
 
 
+@lru_cache(maxsize=1)
+def _tokenizer_bytes(files: tuple[tuple[str, bytes], ...], vlm: Vlm) -> int:
+    """Of its metadata, the same for each recipe of a model."""
+    return metadata_bytes(tokenizer_metadata(dict(files), vlm, metadata.facts_of(vlm)))
+
+
 def _files(
-    model: Model, facts: Gguf, tensors: Sequence[Planned], layout: str
+    model: Model, facts: Gguf, tensors: Sequence[Planned], layout: str, tokenizer: Metadata
 ) -> Mapping[str, PlannedFile]:
     """By component, in the order in which they are written."""
     vision = tuple(tensor for tensor in tensors if _component(tensor) == "vision")
@@ -92,7 +105,7 @@ def _files(
     decoder_keys = {
         **general("model", model.name, text),
         **metadata.decoder(model.vlm, facts),
-        **tokenizer_metadata(model.files, model.vlm, facts),
+        **tokenizer,
     }
     files = {"decoder": PlannedFile(f"{name}-{label(text)}.gguf", facts.arch, decoder_keys, text)}
     if layout == ONNX_VISION or model.image is None:

@@ -42,11 +42,12 @@ class Packed:
 
     def bytes_like(self, other: "Packed") -> bool:
         """Whether a tensor of the same name has the same bytes, in whatever shape."""
-        mine, theirs = (
-            (tensor.name, tensor.dtype, tensor.nbytes, tensor.by_columns)
-            for tensor in (self, other)
+        alike = (self.name, self.dtype, self.by_columns) == (
+            other.name,
+            other.dtype,
+            other.by_columns,
         )
-        return mine == theirs
+        return alike and self.nbytes == other.nbytes
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ they are met, so a graph is emitted and its weights are written in one pass.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,7 @@ from export.onnx.nodes import INT64_MAX, MICROSOFT, Attributes, Nodes
 from export.onnx.parameters import Parameters
 from export.quantize.recipe import Storage
 from export.rotary import STORED_POSITIONS, rotary_tables
+from export.weights import FloatArray
 
 # int8 activations inside MatMulNBits, one scale a block: up to 2.3 times float's rate on a CPU and
 # the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
@@ -32,6 +34,10 @@ class Emit:
     `int8_matmul` chooses integer matrix products with one activation scale a call for quantized
     weights (compute-bound towers) instead of MatMulNBits (bandwidth-bound decoding).
     """
+
+    accuracy_level = ACCURACY_LEVEL
+    kept = FLOAT
+    """The type of what attention reads and of its cache."""
 
     def __init__(self, parameters: Parameters, int8_matmul: bool = False) -> None:
         self._parameters = parameters
@@ -55,13 +61,17 @@ class Emit:
         """Append a node and return its outputs."""
         return self.nodes.many(op, inputs, attributes, domain, outputs)
 
+    def wide(self, x: ir.Value) -> ir.Value:
+        """`x` as float32, which all values are here."""
+        return x
+
     def linear(self, x: ir.Value, *names: str, bias: bool = False) -> ir.Value:
         storages = {self._parameters.storage(name) for name in names}
         if len(storages) > 1:  # a mixed recipe: one product each, then side by side
             parts = [self.linear(x, name, bias=bias) for name in names]
             return self.node("Concat", parts, {"axis": -1})[0]
         storage = storages.pop()
-        offset = self._parameters.vector(*(f"{n}.bias" for n in names)) if bias else None
+        offset = self._offset(names) if bias else None
         if not storage.quantized:
             return self._dense(x, names, storage.bits, offset)
         if self._int8_matmul:
@@ -72,7 +82,7 @@ class Emit:
             "N": self._parameters.rows(names),
             "bits": storage.bits,
             "block_size": storage.block,
-            "accuracy_level": ACCURACY_LEVEL,
+            "accuracy_level": self.accuracy_level,
         }
         inputs = [x, codes, scales] + ([None, None, offset] if offset else [])
         return self.node("MatMulNBits", inputs, attributes, MICROSOFT)[0]
@@ -237,7 +247,7 @@ class Emit:
     def _rows(self, ids: ir.Value, name: str) -> ir.Value:
         storage = self._parameters.storage(name)
         if storage.quantized:
-            codes, scales = self._parameters.table([name], storage, flat=True)
+            codes, scales = self._parameters.in_halves([name], storage, flat=True)
             attributes = {
                 "bits": storage.bits,
                 "block_size": storage.block,
@@ -262,6 +272,9 @@ class Emit:
             start = self._parameters.integers(-1)
         ends, axes = self._parameters.integers(INT64_MAX), self._parameters.integers(1)
         return self.node("Slice", [x, start, ends, axes])[0]
+
+    def _offset(self, names: Sequence[str]) -> ir.Value:
+        return self._parameters.vector(*(f"{name}.bias" for name in names))
 
     def _dense(
         self, x: ir.Value, names: Sequence[str], bits: int, offset: ir.Value | None
@@ -291,8 +304,8 @@ class Emit:
 
     def _blocked(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
         """Codes and float32 scales for MatMulNBits, which are made when a session loads."""
-        if self._parameters.is_table(names):
-            codes, scales = self._parameters.table(names, storage)
+        if self._parameters.has_half_scales(names):
+            codes, scales = self._parameters.in_halves(names, storage)
             return codes, self._float(scales, 16)
         codes, factors, scales = self._parameters.blocked(names, storage)
         wide = self.node("Cast", [factors], {"to": int(FLOAT)})[0]
@@ -308,9 +321,10 @@ class Emit:
         # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
         wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]  # [columns, rows]
         columns = self._parameters.columns(names[0])
-        block_of = np.arange(columns) // storage.block
         name = f"blocks_of_{storage.block}.{columns}"
-        places = self._parameters.constant(name, block_of, ir.DataType.INT64)
+        places = self._parameters.constant(
+            name, ir.DataType.INT64, (columns,), lambda: np.arange(columns) // storage.block
+        )
         factors = self.node("Gather", [factors, places])[0]
         wide = self.node("Mul", [wide, factors])[0]
         middle = self._parameters.bytes(MIDDLE)
@@ -328,10 +342,18 @@ class Emit:
     def _rotary_tables(self, rope: Rope, text: Decoder) -> tuple[ir.Value, ir.Value]:
         if rope not in self._rotary:
             positions = min(text.context, STORED_POSITIONS)
-            tables = rotary_tables(rope, positions)
             cos, sin = (
-                self._parameters.constant(f"rotary{len(self._rotary) or ''}.{kind}", table, FLOAT)
-                for kind, table in zip(("cos", "sin"), tables, strict=True)
+                self._parameters.constant(
+                    f"rotary{len(self._rotary) or ''}.{kind}",
+                    self.kept,
+                    (positions, rope.dims // 2),
+                    partial(_rotary_table, rope, positions, place),
+                )
+                for place, kind in enumerate(("cos", "sin"))
             )
             self._rotary[rope] = cos, sin
         return self._rotary[rope]
+
+
+def _rotary_table(rope: Rope, positions: int, place: int) -> FloatArray:
+    return rotary_tables(rope, positions)[place]

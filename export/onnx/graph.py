@@ -20,6 +20,7 @@ from export.families.geometry import Decoder, Vlm
 from export.onnx.adapt import Adapter
 from export.onnx.emit import Emit
 from export.onnx.grid import PatchGrid
+from export.onnx.half import HalfEmit
 from export.onnx.layouts import Layout
 from export.onnx.mask import Masks
 from export.onnx.nodes import MICROSOFT
@@ -42,7 +43,7 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
     [1, 3], frames, rows and columns of patches; its image_features are [1, tokens, hidden].
     """
     v, projector = vlm.sight
-    ops = Emit(parameters, int8_matmul=True)
+    ops = _tower_ops(parameters, layout)
     if v.positions == "rotary":
         return _vision_of_any_size(vlm, ops, parameters, layout)
     adapter, shape = Adapter(ops.nodes, parameters), (v.channels, v.image_size, v.image_size)
@@ -52,7 +53,7 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
     if layout.padded_tiles:
         inputs.append(_value("pixel_attention_mask", BOOL, [*batch, *shape[1:]]))
         pixels = adapter.real_tiles(pixels, inputs[1], shape)
-    features = network.vision(ops, vlm, pixels)
+    features = ops.wide(network.vision(ops, vlm, pixels))
     width = v.hidden if projector.kind == "crops" else layout.width(vlm)
     if layout.marks(vlm):
         features = adapter.marked(features, 1.0)
@@ -64,8 +65,8 @@ def _vision_of_any_size(vlm: Vlm, ops: Emit, parameters: Parameters, layout: Lay
     tower, _ = vlm.sight
     patches = _value("pixel_values", FLOAT, ["num_patches", tower.patch_values])
     sizes = _value("image_grid_thw", INT64, [1, 3])
-    ops.grid = PatchGrid(ops.nodes, parameters, sizes, tower)
-    features = network.vision(ops, vlm, patches)
+    ops.grid = PatchGrid(ops.nodes, parameters, sizes, tower, ops.kept)
+    features = ops.wide(network.vision(ops, vlm, patches))
     shape: list[Axis] = ["num_image_tokens", vlm.text.hidden]
     if layout.flat:
         features = Adapter(ops.nodes, parameters).rows(features, vlm.text.hidden)
@@ -79,9 +80,9 @@ def vision_projection(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Mo
     The whole image's patches and, beside them, those of its crops.
     """
     (tower, _), tokens = vlm.sight, vlm.tokens_per_tile
-    ops = Emit(parameters, int8_matmul=True)
+    ops = _tower_ops(parameters, layout)
     patches = _value("patches", FLOAT, ["num_images", tokens, 2 * tower.hidden])
-    features = network.joined_projection(ops, patches)
+    features = ops.wide(network.joined_projection(ops, patches))
     _name(features, "image_features", FLOAT, ["num_images", tokens, vlm.text.hidden])
     return _model("vision_projection", ops, [patches], [features], parameters)
 
@@ -113,7 +114,7 @@ def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
 
     A merging layout also takes image_features of any rank, whose rows go where image tokens are.
     """
-    ops, width = Emit(parameters), layout.width(vlm)
+    ops, width = _ops(parameters, layout), layout.width(vlm)
     adapter = Adapter(ops.nodes, parameters)
     ids = _value("input_ids", INT64, ["batch_size", "sequence_length"])
     inputs = [ids]
@@ -138,10 +139,12 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir
     state [batch_size, num_logits, hidden], for region heads only, is what the output norm reads.
     Where embeddings have marks (Layout), image_numbers are made of those and are no input.
     """
+    if layout.device:
+        return _stepped_decoder(vlm, parameters, layout)
     text, ops, width = vlm.text, Emit(parameters), layout.width(vlm)
     embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", width])
     mask = _value("attention_mask", INT64, ["batch_size", "total_sequence_length"])
-    ops.past = list(_past(text))
+    ops.past = list(_past(text, FLOAT))
     if not layout.last_only:
         ops.inputs["num_logits_to_keep"] = _value("num_logits_to_keep", INT64, [])
     inputs = [embeds, mask, *ops.inputs.values(), *chain.from_iterable(ops.past)]
@@ -160,24 +163,70 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir
         positions = _value("position_ids", INT64, [3, "batch_size", "sequence_length"])
         ops.inputs["position_ids"] = positions
         inputs.append(positions)
+    outputs = _decoded(vlm, ops, embeds, 1 if layout.last_only else "num_logits")
+    return _model("decoder_model_merged", ops, inputs, outputs, parameters)
+
+
+def _stepped_decoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
+    """As decoder_model_merged, of one batch, told what that derives from an attention mask.
+
+    seqlens_k int32 [1] is the last valid index of the cache, total_sequence_length int32 [1] the
+    positions that attention looks at, valid or behind the valid ones; it is read on the host.
+    Where images see ahead, cache_positions int64 [sequence_length] are the new positions' indices.
+    token int64 [1, 1] is the index of the largest logit.
+    """
+    text, ops = vlm.text, HalfEmit(parameters)
+    embeds = _value("inputs_embeds", FLOAT, [1, "sequence_length", text.hidden])
+    ops.past = list(_past(text, ops.kept, 1))
+    for name in ("seqlens_k", "total_sequence_length"):
+        ops.inputs[name] = _value(name, INT32, [1])
+    if text.sees_ahead:
+        numbers = _value("image_numbers", INT64, [1, "total_sequence_length"])
+        places = _value("cache_positions", INT64, ["sequence_length"])
+        ops.inputs |= {"image_numbers": numbers, "cache_positions": places}
+        ops.masks = Masks(ops.nodes, parameters, numbers, places=places, kept=ops.kept)
+    if text.rope_sections is not None:
+        ops.inputs["position_ids"] = _value("position_ids", INT64, [3, 1, "sequence_length"])
+    inputs = [embeds, *ops.inputs.values(), *chain.from_iterable(ops.past)]
+    logits, *others = _decoded(vlm, ops, embeds, 1, 1)
+    token = ops.nodes.add("ArgMax", [logits], {"axis": -1, "keepdims": 0})
+    _name(token, "token", INT64, [1, 1])
+    return _model("decoder_model_merged", ops, inputs, [logits, token, *others], parameters)
+
+
+def _decoded(
+    vlm: Vlm, ops: Emit, embeds: ir.Value, kept: Axis, batch: Axis = "batch_size"
+) -> list[ir.Value]:
+    """Logits, the state where it is wanted, and the cache, as a graph's outputs."""
+    text = vlm.text
     logits, state = network.decoder_and_state(ops, text, embeds)
+    logits = ops.wide(logits)
     outputs = [logits]
     if vlm.region is not None:
         outputs.append(ops.wanted(state))
-        _name(outputs[-1], "state", FLOAT, ["batch_size", "num_logits", text.hidden])
-    kept = 1 if layout.last_only else "num_logits"
-    _name(logits, "logits", FLOAT, ["batch_size", kept, text.vocab])
-    shape: list[Axis] = ["batch_size", text.kv_heads, "total_sequence_length", text.head_dim]
+        _name(outputs[-1], "state", FLOAT, [batch, kept, text.hidden])
+    _name(logits, "logits", FLOAT, [batch, kept, text.vocab])
+    shape: list[Axis] = [batch, text.kv_heads, "total_sequence_length", text.head_dim]
     for n, present in enumerate(ops.presents):
-        _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", FLOAT, shape)
-    return _model("decoder_model_merged", ops, inputs, [*outputs, *ops.presents], parameters)
+        _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", ops.kept, shape)
+    return [*outputs, *ops.presents]
 
 
-def _past(text: Decoder) -> Iterator[tuple[ir.Value, ir.Value]]:
+def _ops(parameters: Parameters, layout: Layout) -> Emit:
+    return HalfEmit(parameters) if layout.device else Emit(parameters)
+
+
+def _tower_ops(parameters: Parameters, layout: Layout) -> Emit:
+    return HalfEmit(parameters) if layout.device else Emit(parameters, int8_matmul=True)
+
+
+def _past(
+    text: Decoder, dtype: ir.DataType, batch: Axis = "batch_size"
+) -> Iterator[tuple[ir.Value, ir.Value]]:
     """Cached keys and values of each layer."""
-    shape: list[Axis] = ["batch_size", text.kv_heads, "past_sequence_length", text.head_dim]
+    shape: list[Axis] = [batch, text.kv_heads, "past_sequence_length", text.head_dim]
     for i in range(text.layers):
-        key, value = (_value(f"past_key_values.{i}.{kind}", FLOAT, shape) for kind in _KINDS)
+        key, value = (_value(f"past_key_values.{i}.{kind}", dtype, shape) for kind in _KINDS)
         yield key, value
 
 
@@ -189,6 +238,9 @@ GRAPHS: Mapping[str, Callable[[Vlm, Parameters, Layout], ir.Model]] = {
     "region": region_heads,
 }
 DECODER_GRAPHS = ("embedding", "decoder")
+WIDE = frozenset({"region"})
+"""Components that compute in float32 in every layout: their inputs are places, which float16 blurs,
+and they take less than a thousandth of a step."""
 _KINDS = ("key", "value")
 
 

@@ -21,7 +21,16 @@ class PatchGrid:
     repeats the first square and is not seen.
     """
 
-    def __init__(self, nodes: Nodes, parameters: Parameters, sizes: ir.Value, vision: Tower):
+    def __init__(
+        self,
+        nodes: Nodes,
+        parameters: Parameters,
+        sizes: ir.Value,
+        vision: Tower,
+        kept: ir.DataType = ir.DataType.FLOAT,
+    ) -> None:
+        """`kept`: the type of queries and keys."""
+        self._kept = kept
         self._nodes = nodes
         self._parameters = parameters
         self._vision = vision
@@ -71,12 +80,19 @@ class PatchGrid:
         angle = add("Concat", angles, {"axis": -1})  # [N, head size / 2]
         count = add("Shape", [angle], {"start": 0, "end": 1})
         ids = add("Unsqueeze", [self._range(count), integers(0)])
-        return ids, add("Cos", [angle]), add("Sin", [angle])
+        cos, sin = add("Cos", [angle]), add("Sin", [angle])
+        if self._kept == ir.DataType.FLOAT:
+            return ids, cos, sin
+        to = {"to": int(self._kept)}
+        return ids, add("Cast", [cos], to), add("Cast", [sin], to)
 
     def _turns(self) -> ir.Value:
         """Angle of one row or column for each pair of an axis: [head size / 4]."""
         rope = patch_rope(self._vision.hidden // self._vision.heads)
-        return self._parameters.constant("patch_turns", frequencies(rope), ir.DataType.FLOAT)
+        turns = frequencies(rope)
+        return self._parameters.constant(
+            "patch_turns", ir.DataType.FLOAT, turns.shape, lambda: turns
+        )
 
     def _made_windows(self, edge: int) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Windows of edge x edge squares: the slot of each square [squares], the square in each

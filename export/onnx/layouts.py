@@ -28,11 +28,14 @@ class Layout:
     flat: images of any size have features [tokens, hidden], else [1, tokens, hidden].
     padded_tiles: pixel_values are [batch, tiles, …], and where pixel_attention_mask is false there
     is no tile.
+    device: for the kernels of a GPU. Products, attention and its cache are float16
+    (export/onnx/half.py), the decoder is told lengths and places that others derive from an
+    attention mask, so that no shape of a step changes, and tells the token it would choose.
     """
 
     client: str = "onnxruntime"
     folder: str = ""
-    suffixes: Mapping[int, str] = field(default_factory=dict)
+    suffixes: Mapping[int, str] = field(default_factory=dict, hash=False)
     chunk_bytes: int | None = None
     apart: bool = False
     marked: bool = False
@@ -40,6 +43,7 @@ class Layout:
     last_only: bool = False
     flat: bool = False
     padded_tiles: bool = False
+    device: bool = False
 
     def stem(self, graph: str, recipe: Recipe) -> str:
         """Path of a graph's files in the artifact, without extension."""
@@ -66,6 +70,7 @@ LAYOUTS: Mapping[str, Layout] = {
         marked=True,
         flat=True,
     ),
+    "cuda": Layout(last_only=True, device=True),
     "genai": Layout(
         client="onnxruntime-genai", marked=True, merged=True, last_only=True, flat=True
     ),
@@ -75,7 +80,7 @@ LAYOUTS: Mapping[str, Layout] = {
 def layout_of(vlm: Vlm, name: str) -> Layout:
     """The layout, as this model's family has it. Raises UserError where its client has none."""
     layout = LAYOUTS[name]
-    if name == "native":
+    if layout.client == LAYOUTS["native"].client:
         return layout
     if vlm.vision is None:
         raise UserError(

@@ -23,7 +23,8 @@ class Nodes(list[ir.Node]):
         outputs: int = 1,
     ) -> tuple[ir.Value, ...]:
         """Append a node and return its outputs."""
-        node = ir.node(op, inputs, attributes, domain=domain, num_outputs=outputs)
+        attributes_ = [_attribute(*item) for item in (attributes or {}).items()]
+        node = ir.Node(domain, op, inputs, attributes_, num_outputs=outputs)
         node.name = f"{op}_{len(self)}"
         for i, output in enumerate(node.outputs):
             output.name = f"{node.name}.{i}"
@@ -39,3 +40,14 @@ class Nodes(list[ir.Node]):
     ) -> ir.Value:
         """Append a node and return its one output."""
         return self.many(op, inputs, attributes, domain)[0]
+
+
+def _attribute(name: str, value: int | float | str | Sequence[int]) -> ir.Attr:
+    """By the value's own type; onnx-ir's conversion tries every kind there is on each value."""
+    if isinstance(value, int):
+        return ir.AttrInt64(name, value)
+    if isinstance(value, float):
+        return ir.AttrFloat32(name, value)
+    if isinstance(value, str):
+        return ir.AttrString(name, value)
+    return ir.AttrInt64s(name, value)

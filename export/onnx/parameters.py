@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.ahead import ahead
+from export.families.spec import Shape
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
@@ -28,8 +29,6 @@ ROW_VALUES = 1 << 20
 """Values that are read and packed at once: their copies stay in a processor's cache."""
 COLUMN_VALUES = 1 << 21
 """The same where each row is written in many places: fewer, larger groups."""
-MOST, MOST_IN_8_BITS = 127, 15
-"""The largest factor of 4 bits: one that is an int8, and one whose products with codes are."""
 FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOAT16)}
 
 
@@ -79,13 +78,16 @@ class Parameters:
         data: DataFile,
         ledger: Ledger,
         rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
+        half: bool = False,
     ) -> None:
+        """`half`: scales of blocks are float16."""
         self._weights = weights
         self._rounding = rounding
         self._shapes = weights.shapes()
         self._recipe = recipe
         self._data = data
         self._ledger = ledger
+        self._half = half
         self.values: dict[str, ir.Value] = {}
 
     def storage(self, name: str) -> Storage:
@@ -100,17 +102,20 @@ class Parameters:
         """Inputs of a weight; trailing axes of a patch kernel count as one."""
         return prod(self._shapes[f"{name}.weight"][1:])
 
-    def constant(self, name: str, values: np.ndarray, dtype: ir.DataType) -> ir.Value:
+    def constant(
+        self, name: str, dtype: ir.DataType, shape: Shape, values: Callable[[], NDArray[Any]]
+    ) -> ir.Value:
         """An initializer with these values; the same name gives the same initializer."""
-        return self._put([Packed(name, dtype, values.shape)], lambda: [[values]])[0]
+        packed = Packed(name, dtype, shape)
+        return self._put([packed], lambda: [[values().astype(dtype.numpy())]])[0]
 
     def integers(self, *values: int) -> ir.Value:
         """A small int64 constant, kept in the graph itself: shape inference reads its values."""
         return self._small(np.array(values, np.int64))
 
-    def floats(self, *values: float) -> ir.Value:
-        """A small float32 constant, kept in the graph itself."""
-        return self._small(np.array(values, np.float32))
+    def floats(self, *values: float, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+        """A small float constant, kept in the graph itself."""
+        return self._small(np.array(values, dtype.numpy()))
 
     def scalar(self, value: int | float) -> ir.Value:
         """An int64 or float32 scalar, kept in the graph itself."""
@@ -133,17 +138,21 @@ class Parameters:
             )
         return self.values[name]
 
-    def vector(self, *names: str) -> ir.Value:
-        """Tensors kept as float32, joined end to end (full names)."""
+    def vector(self, *names: str, bits: int = 32) -> ir.Value:
+        """Tensors kept as floats of so many bits, joined end to end (full names)."""
+        numpy_type, dtype = FLOATS[bits]
         shapes = [self._shapes[name] for name in names]
         for name, shape in zip(names, shapes, strict=True):
             size = prod(shape)
-            self._ledger.add(name, size, 4 * size, "float32", quantized=False)
+            kind = str(np.dtype(numpy_type))
+            self._ledger.add(name, size, bits // 8 * size, kind, quantized=False)
         joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-        return self._put(
-            [Packed("+".join(names), ir.DataType.FLOAT, joined)],
-            lambda: [[np.concatenate([self._weights.read(name) for name in names])]],
-        )[0]
+
+        def values() -> list[list[NDArray[Any]]]:
+            parts = [self._weights.read(name) for name in names]
+            return [[np.concatenate(parts).astype(numpy_type, copy=False)]]
+
+        return self._put([Packed("+".join(names), dtype, joined)], values)[0]
 
     def has_rows(self, names: Sequence[str], bits: int) -> bool:
         """Whether an earlier graph has these weights as float rows, not transposed."""
@@ -166,11 +175,12 @@ class Parameters:
 
         return self._put([packed], lambda: self._groups(names, pack, transposed))[0]
 
-    def is_table(self, names: Sequence[str]) -> bool:
-        """Whether rows of the weight are looked up; a tied head is such a one."""
-        return component(f"{names[0]}.weight") == "embedding"
+    def has_half_scales(self, names: Sequence[str]) -> bool:
+        """Whether `in_halves` keeps the weight: a table whose rows are looked up, a tied head among
+        them, and whatever a graph in half precision multiplies."""
+        return self._half or component(f"{names[0]}.weight") == "embedding"
 
-    def table(
+    def in_halves(
         self, names: Sequence[str], storage: Storage, flat: bool = False
     ) -> tuple[ir.Value, ir.Value]:
         """Codes [rows, blocks, bytes] and float16 scales [rows, blocks].
@@ -210,8 +220,8 @@ class Parameters:
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
             if storage.bits == 8:
                 return list(blocks.eight_bit_factors(rows, storage.block))
-            codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage, MOST)
-            return [blocks.pairs(codes.view(np.uint8) + np.uint8(8)), factors, scales]
+            codes, scales = self._rounding.four_bits(name, rows, storage)
+            return [blocks.pairs(codes), *blocks.row_factors(scales)]
 
         self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
         codes, factors, scales = self._put(packed, lambda: self._groups(names, pack))
@@ -243,9 +253,7 @@ class Parameters:
         self._account(names, packed, f"int4 in blocks of {storage.block}, by rows")
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
-            codes, factors, scales = self._rounding.four_bit_rows(
-                name, rows, storage, MOST_IN_8_BITS
-            )
+            codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
             nibbles = codes.view(np.uint8).reshape(len(rows), -1)[:, :columns] & np.uint8(15)
             return [blocks.pairs(nibbles.T), factors.T, scales]
 

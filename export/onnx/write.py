@@ -5,19 +5,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import onnx_ir as ir
 
+from export.families.geometry import Vlm
 from export.model import Model
 from export.onnx.client_files import client_files, limits
 from export.onnx.data import DataFile, Places, new_data_file
-from export.onnx.graph import GRAPHS, graphs_beside_decoder, graphs_of
+from export.onnx.graph import DECODER_GRAPHS, GRAPHS, WIDE, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
 from export.targets import Written
+from export.weights.synthetic import Synthetic
 
 __all__ = ["files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 
@@ -49,7 +52,10 @@ def write_graphs(
         path.parent.mkdir(parents=True, exist_ok=True)
         known = {} if layout.apart else known
         with new_data_file(_data_path(path), layout.chunk_bytes, known) as data:
-            graph = _graph(model, recipe, component, data, ledger, layout)
+            rounding = Rounding(model.curvature)
+            half = _half(layout, component)
+            parameters = Parameters(model.weights, recipe, data, ledger, rounding, half)
+            graph = GRAPHS[component](model.vlm, parameters, layout)
         path.write_bytes(ir.to_proto(graph).SerializeToString())
         domains |= graph.opset_imports
         written[component] = (f"{stem}.onnx", *(f"{layout.folder}{name}" for name in data.sizes))
@@ -66,6 +72,18 @@ def sizes_of(
     model: Model, recipe: Recipe, components: Sequence[str], layout: Layout = NATIVE
 ) -> Mapping[str, int]:
     """Bytes of each file that `write_graphs` would make; reads no weight."""
+    groups = graphs_beside_decoder(model.vlm), DECODER_GRAPHS  # no tensor is in graphs of both
+    found: dict[str, int] = {}
+    for group in groups:
+        named = tuple(component for component in components if component in group)
+        found |= _sizes_of(model.vlm, recipe, named, layout)
+    return found
+
+
+@lru_cache(maxsize=256)  # of another model or target with the same numbers
+def _sizes_of(
+    vlm: Vlm, recipe: Recipe, components: tuple[str, ...], layout: Layout
+) -> Mapping[str, int]:
     found: dict[str, int] = {}
     known: Places = {}
     for component in components:
@@ -73,7 +91,9 @@ def sizes_of(
         known = {} if layout.apart else known
         path = _data_path(Path(f"{stem}.onnx"))
         data = DataFile(path, chunk_bytes=layout.chunk_bytes, known=known)
-        graph = _graph(model, recipe, component, data, Ledger(), layout)
+        half = _half(layout, component)
+        parameters = Parameters(Synthetic(vlm), recipe, data, Ledger(), half=half)
+        graph = GRAPHS[component](vlm, parameters, layout)
         found[f"{stem}.onnx"] = ir.to_proto(graph).ByteSize()
         found |= {f"{layout.folder}{name}": nbytes for name, nbytes in data.sizes.items()}
     return found
@@ -81,7 +101,7 @@ def sizes_of(
 
 def files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
     """The model's own files as the layout's client reads them; reads no weight."""
-    if layout_of(model.vlm, layout) == NATIVE:
+    if layout_of(model.vlm, layout).client == NATIVE.client:
         return model.files
     return client_files(model, layout, sizes(model, recipe, layout))
 
@@ -90,14 +110,6 @@ def _data_path(graph: Path) -> Path:
     return graph.with_name(f"{graph.name}_data")
 
 
-def _graph(
-    model: Model,
-    recipe: Recipe,
-    component: str,
-    data: DataFile,
-    ledger: Ledger,
-    layout: Layout,
-) -> ir.Model:
-    """The graph; its weights go to `data` as they are met."""
-    parameters = Parameters(model.weights, recipe, data, ledger, Rounding(model.curvature))
-    return GRAPHS[component](model.vlm, parameters, layout)
+def _half(layout: Layout, component: str) -> bool:
+    """Whether a graph computes in half precision."""
+    return layout.device and component not in WIDE

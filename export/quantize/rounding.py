@@ -55,22 +55,18 @@ class Rounding:
         return blocks.four_bits_searched(values, storage.block)
 
     def four_bit_rows(
-        self, name: str, values: FloatArray, storage: Storage, most: int
+        self, name: str, values: FloatArray, storage: Storage
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
-        """See blocks.four_bit_rows."""
         factor = self._factor(name, values)
         if factor is None:
-            nearest = storage.method == "nearest"
-            scales_of = blocks.four_bits if nearest else blocks.four_bits_searched
-            ideal = scales_of(values, storage.block)[1]
-            return blocks.four_bit_rows(values, storage.block, ideal, most)
-        scales = blocks.row_scales(blocks.four_bits(values, storage.block)[1], most)
+            return blocks.four_bit_rows(values, storage.block)
+        scales = blocks.row_scales(blocks.four_bits(values, storage.block)[1], 15)
         inverses = blocks.inverse(scales)[:, None]
         factors: list[NDArray[np.int8]] = []
 
         def scale_of(part: FloatArray, _: int) -> FloatArray:
             wanted = blocks.block_scales(part)[:, None] * inverses
-            chosen = blocks.factored((part * inverses)[:, None], wanted, most)[1][:, 0]
+            chosen = blocks.factored((part * inverses)[:, None], wanted)[1][:, 0]
             factors.append(chosen)
             return chosen * scales
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from models.train.task import Example
 
+# From the model, a Frame, image tokens and what is wanted of them; see moondream_regions.
+RegionLoss = Callable[..., tuple[Tensor, Tensor]]
 PlaceLoss = Callable[[nn.Module, Tensor, list[Example], np.random.Generator], Tensor]
 
 
@@ -31,7 +33,7 @@ class Family:
 
     `vision(model)` are the modules that turn pixels into image tokens; `image_tokens` maps
     (batch, 3, size, size) to (batch, grid * grid, width). `hidden` runs the decoder on embeddings
-    (batch, length, width) with an additive mask (batch, 1, length, length) and positions
+    (batch, length, width) with an additive mask (1, 1, length, length) and positions
     (batch, length). `write` stores the hub's set of files. `sees_itself`: an image's tokens, or
     all that stands before the first question, attend to later ones of them too. `place_loss`: for
     models that answer with places, from image tokens and what is where in those images.
@@ -51,3 +53,4 @@ class Family:
     write: Callable[[nn.Module, Tokenizer, Path], None]
     sees_itself: Literal["", "image", "prefix"] = ""
     place_loss: PlaceLoss | None = None
+    region_loss: RegionLoss | None = None

@@ -13,6 +13,7 @@ from models.train import moondream_files as files
 from models.train import moondream_model as parts
 from models.train.family import Family, Prompt
 from models.train.moondream_places import place_loss
+from models.train.moondream_regions import region_loss
 from models.train.tokenizer import train_tokenizer
 
 PROMPT = Prompt(
@@ -60,4 +61,5 @@ FAMILY = Family(
     write=write,
     sees_itself="prefix",
     place_loss=place_loss,
+    region_loss=region_loss,
 )

@@ -4,6 +4,7 @@ transformers has no class of this family, so what is trained is export/network.p
 interpreter, given packed questions' masks and positions. NOT aware of prompts, tasks or files.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -20,6 +21,7 @@ from export.shapes import component, shapes
 from models.train import moondream_files as files
 
 INITIAL = 0.02
+TURNS = ("cos", "sin")
 FREQUENCY = 2.0  # of the Fourier features, which stay as they are drawn
 
 
@@ -28,13 +30,21 @@ class Packed(Run):
 
     seen = torch.zeros(())
     places = torch.zeros(())
+    turns = (torch.zeros(()), torch.zeros(()))
 
     def _seen(self, total: int, text: Decoder, layer: int) -> Tensor:
         return self.seen
 
     def _tables(self, text: Decoder, layer: int, new: int) -> tuple[Tensor, Tensor]:
-        cos, sin = rotary_tables(text.rope(layer), text.context)
-        return torch.from_numpy(cos)[self.places], torch.from_numpy(sin)[self.places]
+        cos, sin = self.turns
+        return cos[self.places], sin[self.places]
+
+    def cached_attention(
+        self, qkv: Tensor, layer: int, text: Decoder, norms: tuple[str, str] | None = None
+    ) -> Tensor:
+        attended = super().cached_attention(qkv, layer, text, norms)
+        self._cache.clear()  # nothing is decoded
+        return attended
 
 
 class Moondream(nn.Module):
@@ -51,6 +61,9 @@ class Moondream(nn.Module):
         for name, shape in shapes(self.vlm).items():
             self._dict(name)[name.replace(".", "/")] = _initial(name, shape)
         self.ops = Packed(self.parameter)
+        text = self.vlm.text
+        for name, table in zip(TURNS, rotary_tables(text.rope(0), text.context), strict=True):
+            self.register_buffer(name, torch.from_numpy(table), persistent=False)
 
     def parameter(self, name: str) -> Tensor:
         return cast(Tensor, self._dict(name)[name.replace(".", "/")])
@@ -76,9 +89,14 @@ def vision(model: nn.Module) -> list[nn.Module]:
 def image_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
     """(batch, 3, 64, 64) in [-1, 1] to (batch, 64, width): one crop, which is the whole image."""
     made = of(model)
-    with sdpa_kernel(SDPBackend.MATH):
+    with attention(pixels):
         patches = network.vision(made.ops, made.vlm, pixels)
     return network.joined_projection(made.ops, torch.cat([patches, patches], dim=-1))
+
+
+def attention(x: Tensor) -> AbstractContextManager[None]:
+    """The plain one on a CPU, where the fused one's gradient is slow in bfloat16."""
+    return nullcontext() if x.is_cuda else sdpa_kernel(SDPBackend.MATH)
 
 
 def embed(model: nn.Module, ids: Tensor) -> Tensor:
@@ -90,7 +108,8 @@ def hidden(model: nn.Module, embeddings: Tensor, mask: Tensor, positions: Tensor
     """The decoder's states before the last norm, which is what the region heads read."""
     made = of(model)
     made.ops.seen, made.ops.places = mask == 0, positions[0]
-    with sdpa_kernel(SDPBackend.MATH):  # the fused one's gradient is slow in bfloat16
+    made.ops.turns = (made.get_buffer("cos"), made.get_buffer("sin"))
+    with attention(embeddings):
         return network.decoder_and_state(made.ops, made.vlm.text, embeddings)[1]
 
 

@@ -102,15 +102,20 @@ def drawn(model: Moondream, things: tuple[Thing, ...], rng: np.random.Generator)
 
 
 def bins_loss(logits: Tensor, shares: Tensor, last: bool = False) -> Tensor:
-    """Of (n, bins) against a bell around the bin of each share (n,).
+    """Mean of `bins_losses`; there may be none."""
+    return bins_losses(logits, shares, last).sum() / max(1, len(logits))
+
+
+def bins_losses(logits: Tensor, shares: Tensor, last: bool = False) -> Tensor:
+    """(n,), of (n, bins) against a bell around the bin of each share (n,).
 
     Bin i is i / bins, or i / (bins - 1) where the `last` one is 1.
     """
     bins = logits.shape[-1]
     place = (shares * (bins - 1 if last else bins)).clamp(0, bins - 1)[:, None]
-    bell = torch.softmax(-((torch.arange(bins) - place) ** 2) / (2 * BLUR**2), dim=-1)
-    # There may be none.
-    return cross_entropy(logits, bell, reduction="sum") / max(1, len(logits))
+    bin_ = torch.arange(bins, device=logits.device)
+    bell = torch.softmax(-((bin_ - place) ** 2) / (2 * BLUR**2), dim=-1)
+    return cross_entropy(logits, bell, reduction="none")
 
 
 def _states(model: Moondream, images: Tensor, batch: Batch) -> Tensor:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from models.train.family import Family, Prompt
 from models.train.task import Question
@@ -38,13 +37,14 @@ class Packer:
 
     def pack(self, asked: list[list[Question]]) -> Packed:
         """Rows of one number of questions each."""
-        rows = [[self._encoded(question) for question in questions] for questions in asked]
+        rows = [[self.encoded(question) for question in questions] for questions in asked]
         length = max(len(ids) for row in rows for ids, _ in row)
         ids = [[ids + [0] * (length - len(ids)) for ids, _ in row] for row in rows]
         labels = [[known + [NOTHING] * (length - len(known)) for _, known in row] for row in rows]
         return Packed(torch.tensor(ids), torch.tensor(labels))
 
-    def _encoded(self, question: Question) -> tuple[list[int], list[int]]:
+    def encoded(self, question: Question) -> tuple[list[int], list[int]]:
+        """Ids of a question with its answer, and as many labels."""
         key = (question.text, question.answer)
         if key not in self._known:
             asked = self._tokenizer.encode(self._prompt.question.format(question=question.text)).ids
@@ -55,6 +55,53 @@ class Packer:
         return self._known[key]
 
 
+class Frame:
+    """Where everything stands when `questions` of `length` ids follow an image's prefix.
+
+    All tensors are on `device` and made once. The row is filled up to a multiple of 8 positions,
+    which fused attention needs of a mask.
+    """
+
+    def __init__(
+        self, family: Family, packer: Packer, questions: int, length: int, device: str = "cpu"
+    ) -> None:
+        self._family = family
+        self._before, self._after = (
+            torch.tensor([ids], dtype=torch.long, device=device)
+            for ids in (packer.before, packer.after)
+        )
+        self.prefix = packer.prefix
+        self._total = self.prefix + questions * length
+        self._filled = -self._total % 8
+        positions = torch.cat(
+            [
+                torch.arange(self.prefix),
+                (self.prefix + torch.arange(length)).repeat(questions),
+                torch.arange(self._filled),
+            ]
+        )
+        mask = block_mask(self.prefix, questions, length, self._filled)
+        if family.sees_itself:
+            start = len(packer.before) if family.sees_itself == "image" else 0
+            itself = slice(start, self.prefix - len(packer.after))
+            mask[:, :, itself, itself] = 0
+        self._positions, self._mask = positions[None].to(device), mask.to(device)
+
+    def hidden(self, model: nn.Module, images: Tensor, asked: Tensor) -> Tensor:
+        """Image tokens and embedded questions, (batch, places, width) each, to the questions'
+        states (batch, questions * length, width)."""
+        batch, _, width = images.shape
+        before, after = (
+            self._family.embed(model, ids).expand(batch, -1, -1)
+            for ids in (self._before, self._after)
+        )
+        filled = asked.new_zeros(batch, self._filled, width)
+        embeddings = torch.cat([before, images, after, asked, filled], dim=1)
+        positions = self._positions.expand(batch, -1)
+        states = self._family.hidden(model, embeddings, self._mask, positions)
+        return states[:, self.prefix : self._total]
+
+
 def scored_logits(
     family: Family, model: nn.Module, packer: Packer, images: Tensor, packed: Packed
 ) -> tuple[Tensor, Tensor]:
@@ -63,29 +110,19 @@ def scored_logits(
     `images` are image tokens, (batch, grid * grid, width).
     """
     batch, questions, length = packed.ids.shape
-    before, after = (
-        family.embed(model, torch.tensor(ids, dtype=torch.long)).expand(batch, -1, -1)
-        for ids in (packer.before, packer.after)
-    )
-    asked = family.embed(model, packed.ids.reshape(batch, -1))
-    embeddings = torch.cat([before, images, after, asked], dim=1)
-    positions = torch.cat(
-        [torch.arange(packer.prefix), (packer.prefix + torch.arange(length)).repeat(questions)]
-    )
-    mask = block_mask(packer.prefix, questions, length)
-    if family.sees_itself:
-        start = len(packer.before) if family.sees_itself == "image" else 0
-        itself = slice(start, len(packer.before) + images.shape[1])
-        mask[:, :, itself, itself] = 0
-    mask = mask.expand(batch, 1, -1, -1)
-    hidden = family.hidden(model, embeddings, mask, positions.expand(batch, -1))
-    labels = pad(packed.labels.reshape(batch, -1), (packer.prefix, 0), value=NOTHING)
+    frame = Frame(family, packer, questions, length)
+    hidden = frame.hidden(model, images, family.embed(model, packed.ids.reshape(batch, -1)))
+    labels = packed.labels.reshape(batch, -1)
     is_scored = labels != NOTHING
     return family.logits(model, hidden[is_scored]), labels[is_scored]
 
 
-def block_mask(prefix: int, questions: int, length: int) -> Tensor:
-    """(1, 1, total, total), 0 or -inf: causal, and no question sees another."""
-    block = torch.cat([torch.zeros(prefix), 1 + torch.arange(questions).repeat_interleave(length)])
+def block_mask(prefix: int, questions: int, length: int, filled: int = 0) -> Tensor:
+    """(1, 1, total, total), 0 or -inf: causal, and no question sees another.
+
+    What the row is `filled` up with counts as one more.
+    """
+    lengths = torch.tensor([prefix, *[length] * questions, filled])
+    block = torch.arange(questions + 2).repeat_interleave(lengths)
     is_seen = (block[None, :] == 0) | (block[None, :] == block[:, None])
     return torch.zeros(is_seen.shape).masked_fill(~is_seen.tril(), float("-inf"))[None, None]

@@ -23,8 +23,9 @@ PROMPT = Prompt(
     before_image=f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
     image_token="<|image_pad|>",
     after_image="<|vision_end|>",
-    question="{question}<|im_end|>\n<|im_start|>assistant\n",
-    answer="{answer}<|im_end|>",
+    question="{question}<|im_end|>\n<|im_start|>assistant",
+    # The line end is learnt, too: some clients leave it to the model, which writes it itself.
+    answer="\n{answer}<|im_end|>",
 )
 BEFORE_IMAGE = 15
 """Tokens of the prompt before the image, on which the image's positions depend."""
@@ -110,11 +111,15 @@ def three_axes(places: Tensor) -> Tensor:
 
 def _patches(pixels: Tensor) -> Tensor:
     """What the image processor makes of images: (batch * 64, 3 * 2 * 14 * 14), by squares of 2."""
-    mean, std = (torch.tensor(files.PREPROCESSOR[key]) for key in ("image_mean", "image_std"))
     scaled = interpolate(
         pixels * 0.5 + 0.5, (files.IMAGE_SIZE,) * 2, mode="bicubic", antialias=True
     )
-    values = (scaled.clamp(0, 1) - mean[:, None, None]) / std[:, None, None]
+    # One channel after another, with plain numbers: a tensor of them would have to be copied to
+    # the device in each step.
+    channels = zip(files.PREPROCESSOR["image_mean"], files.PREPROCESSOR["image_std"], strict=True)
+    values = torch.stack(
+        [(scaled[:, n].clamp(0, 1) - mean) / std for n, (mean, std) in enumerate(channels)], dim=1
+    )
     size, merge, grid = files.PATCH_SIZE, files.MERGE, files.GRID
     cut = values.reshape(-1, 3, 1, grid, merge, size, grid, merge, size).expand(
         -1, -1, files.FRAMES, -1, -1, -1, -1, -1, -1
@@ -126,11 +131,11 @@ def _patches(pixels: Tensor) -> Tensor:
 def _turn(x: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines (patches, head width) of the patches' rows and columns."""
     merge, grid, head = files.MERGE, files.GRID, files.WIDTH // files.HEADS
-    edge = torch.arange(grid * merge)
+    edge = torch.arange(grid * merge, device=x.device)
     rows, columns = torch.meshgrid(edge, edge, indexing="ij")
     placed = torch.stack([rows, columns], -1).view(grid, merge, grid, merge, 2)
     placed = placed.transpose(1, 2).reshape(-1, 2)  # in the order of the patches
-    frequencies = 1e4 ** -(torch.arange(0, head // 2, 2) / (head // 2))
+    frequencies = 1e4 ** -(torch.arange(0, head // 2, 2, device=x.device) / (head // 2))
     angles = (placed[:, :, None] * frequencies).flatten(1).repeat(1, 2)
     return angles.cos().to(x), angles.sin().to(x)
 

@@ -7,7 +7,6 @@ smolvlm_files.
 
 from typing import cast
 
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration
@@ -23,11 +22,16 @@ PROMPT = Prompt(
     question="{question}<end_of_utterance>\nAssistant:",
     answer=" {answer}<end_of_utterance>",
 )
+PARAGRAPH = "\n\n"
+"""One token, as SmolLM2 has it: llama.cpp's own reading of images looks it up."""
 
 
 def tokenizer(texts: list[str]) -> Tokenizer:
     return train_tokenizer(
-        texts, size=files.VOCABULARY, first=files.FIRST_TOKENS, last=files.LAST_TOKENS
+        [*texts, *[PARAGRAPH] * len(texts)],
+        size=files.VOCABULARY,
+        first=files.FIRST_TOKENS,
+        last=files.LAST_TOKENS,
     )
 
 
@@ -44,12 +48,17 @@ def vision(model: nn.Module) -> list[nn.Module]:
 
 
 def image_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
-    """(batch, 3, 64, 64) in [-1, 1] to (batch, 16, width)."""
+    """(batch, 3, 64, 64) in [-1, 1] to (batch, 16, width).
+
+    transformers looks each patch's position up by where it lies in an image that may be padded;
+    here none is, and the positions are the patches' own.
+    """
     inner = _idefics3(model).model
-    side = files.IMAGE_SIZE // files.PATCH_SIZE
-    is_patch = torch.ones(len(pixels), side, side, dtype=torch.bool)
-    patches = inner.vision_model(pixel_values=pixels, patch_attention_mask=is_patch)
-    return cast(Tensor, inner.connector(patches.last_hidden_state))
+    tower = inner.vision_model
+    patches = tower.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    placed = patches + tower.embeddings.position_embedding.weight
+    states = tower.encoder(inputs_embeds=placed, attention_mask=None).last_hidden_state
+    return cast(Tensor, inner.connector(tower.post_layernorm(states)))
 
 
 def embed(model: nn.Module, ids: Tensor) -> Tensor:

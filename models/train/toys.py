@@ -43,12 +43,12 @@ def examples(
     for name, (count, asked) in drawn.items():
         tested = min(TEST, GENERATORS[name].most or TEST)
         made = scenes(name, split, count if split == "train" else tested)
-        found += (_example(scene, asked) for scene in made)
+        found += (example(scene, asked) for scene in made)
     order = np.random.default_rng(0).permutation(len(found))
     return [found[n] for n in order]
 
 
-def _example(scene: Scene, asked: int) -> Example:
+def example(scene: Scene, asked: int) -> Example:
     # Where something is is asked as a place, not in words.
     questions = [
         Question(one.question, one.answer, one.kind) for one in scene.asked if not one.places

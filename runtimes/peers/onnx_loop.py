@@ -1,7 +1,7 @@
-"""ONNX Runtime with nothing around it: the decoder's graph run in a loop, every input bound once.
+"""ONNX Runtime with nothing around it: the two graphs of text run in a loop, bound once, with the
+library's own settings.
 
-The yardstick of the onnxruntime runtime on the same file. NOT aware of images; logits are left
-where ONNX Runtime puts them, so answers must be forced.
+The yardstick of the onnxruntime runtime on the same file. NOT aware of images.
 """
 
 import numpy as np
@@ -41,10 +41,22 @@ class BareLoop:
         )
         vlm = artifact.manifest.vlm
         self.context = room(vlm)
-        self._nothing = np.zeros(vlm.text.vocab, np.float32)
-        self._mask = np.ones((1, self.context), np.int64)
+        self._lengths = {  # what is as long as the positions so far
+            "attention_mask": np.ones((1, self.context), np.int64),
+            "image_numbers": np.zeros((1, self.context), np.int64),
+        }
+        self._places = np.arange(self.context)
+        self._takes = frozenset(value.name for value in self._decoder.get_inputs())
+        self._logits = np.zeros((1, 1, vlm.text.vocab), np.float32)
+        self._last: FloatArray = self._logits[0, 0]
         self._binding = self._decoder.io_binding()
         self._cache = self._bind(vlm)
+        self._token = np.zeros((1, 1), np.int64)
+        self._row = np.zeros((1, 1, vlm.text.hidden), np.float32)
+        self._look_up = self._embed.io_binding()
+        self._look_up.bind_cpu_input("input_ids", self._token)
+        row = ort.OrtValue.ortvalue_from_numpy(self._row)
+        self._look_up.bind_ortvalue_output("inputs_embeds", row)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         raise UserError("onnx_loop runs text alone; ask for --prompt text")
@@ -56,14 +68,25 @@ class BareLoop:
         past: int,
         positions: IntArray | None = None,
     ) -> FloatArray:
-        embeds = self._embed.run(None, {"input_ids": ids[None]})[0]
-        self._binding.bind_cpu_input("inputs_embeds", embeds)
-        self._binding.bind_cpu_input("attention_mask", self._mask[:, : past + len(ids)])
+        end = past + len(ids)
+        if len(ids) == 1:
+            self._token[0] = ids
+            self._embed.run_with_iobinding(self._look_up)
+            self._binding.bind_cpu_input("inputs_embeds", self._row)
+        else:
+            rows = self._embed.run(None, {"input_ids": ids[None]})[0]
+            self._binding.bind_cpu_input("inputs_embeds", rows)
+        for name, values in self._lengths.items():
+            if name in self._takes:
+                self._binding.bind_cpu_input(name, values[:, :end])
+        if "position_ids" in self._takes:
+            axes = np.broadcast_to(self._places[past:end], (3, 1, len(ids)))
+            self._binding.bind_cpu_input("position_ids", np.ascontiguousarray(axes))
         self._decoder.run_with_iobinding(self._binding)
-        return self._nothing
+        return self._last
 
     def close(self) -> None:
-        del self._binding, self._cache, self._embed, self._decoder
+        del self._binding, self._look_up, self._cache, self._embed, self._decoder
 
     def _bind(self, vlm: Vlm) -> list[ort.OrtValue]:
         text, cache = vlm.text, []
@@ -75,7 +98,7 @@ class BareLoop:
                 self._binding.bind_ortvalue_output(f"present.{i}.{kind}", value)
                 cache.append(value)
         self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
-        logits = ort.OrtValue.ortvalue_from_numpy(np.zeros((1, 1, text.vocab), np.float32))
+        logits = ort.OrtValue.ortvalue_from_numpy(self._logits)
         self._binding.bind_ortvalue_output("logits", logits)
         cache.append(logits)
         return cache

@@ -70,6 +70,15 @@ SKIPS = [
         },
         "is what others are compared with",
     ),
+    (
+        ONNX,
+        {
+            "tasks": {"easy-vqa": TASKS["easy-vqa"]},
+            "options": Options(batch=2),
+            "runtimes": {"x": replace(RUNTIMES["fake"], batches=False)},
+        },
+        "it answers one question at a time; --batch is for reference",
+    ),
 ]
 
 

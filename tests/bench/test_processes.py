@@ -16,6 +16,8 @@ from bench.jobs.limits import choose_cpus, memory_group
 from bench.jobs.plan import Job
 from bench.jobs.processes import run_job, variables
 from bench.machine.profiles import PROFILES, Profile
+from runtimes import RUNTIMES
+from runtimes.nvidia import State
 from tests.bench.made import ENVIRONMENT, MakeJob
 
 ROOT = Path(__file__).parents[2]
@@ -94,16 +96,17 @@ DRIVER = """
 import os
 from types import SimpleNamespace
 
-NVML_CLOCK_SM = 1
-
 class NVMLError(Exception):
     pass
 
 def nvmlInit(): pass
 def nvmlShutdown(): pass
 def nvmlDeviceGetHandleByIndex(index): return index
-def nvmlDeviceGetClockInfo(handle, clock): raise NVMLError
+def nvmlDeviceGetClockInfo(handle, clock): return 1980
+def nvmlDeviceGetTemperature(handle, sensor): return 45
+def nvmlDeviceGetPowerUsage(handle): raise NVMLError
 def nvmlDeviceGetCurrentClocksThrottleReasons(handle): raise NVMLError
+def nvmlDeviceGetMemoryInfo(handle): return SimpleNamespace(used={mebibytes} << 20)
 def nvmlDeviceGetComputeRunningProcesses(handle):
     return [SimpleNamespace(pid={process}, usedGpuMemory={mebibytes} << 20)]
 """
@@ -129,6 +132,9 @@ def test_on_a_gpu_its_memory_decides(
     outcome = run_job(job, 60, ENVIRONMENT).outcome
     assert (outcome.fits, outcome.budget_bytes, outcome.held_by) == (fits, 200_000_000, None)
     assert len(outcome.timings) == 1
+    assert outcome.gpu_after == State(1980e6, 1980e6, 45.0, None)
+    source = None if fits is None else "process"
+    assert {memory.device_source for memory in outcome.memory} == {source}
 
 
 @pytest.fixture(params=["cgroup", "watchdog"])
@@ -239,6 +245,23 @@ def test_an_abort_inside_llama_cpp_becomes_a_record_with_what_it_asserted(
     assert record.status == "failed"
     assert "killed by SIGABRT (it aborted itself)" in (record.reason or "")
     assert "fake.cpp:1: GGML_ASSERT(n_tokens > 0) failed" in (record.reason or "")
+
+
+def test_an_abort_for_want_of_a_gpus_memory_is_told_as_that(make_job: MakeJob) -> None:
+    pytest.importorskip("llama_cpp")
+    said = "CUDA error: out of memory"
+    record = run_job(make_job({"token": {"ggml_assert": said}}, repeats=1), 60, ENVIRONMENT)
+    assert (record.reason or "").startswith("killed by SIGABRT (memory ran out); it last said: ")
+
+
+def test_what_a_runtimes_row_sets_is_set_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = RUNTIMES["llama_cpp_no_graphs"]
+    (name,) = row.variables
+    monkeypatch.setenv(name, "1")
+    assert name not in variables(1)
+    assert (
+        replace(row, variables={}, hidden=False, devices=("cpu", "cuda")) == RUNTIMES["llama_cpp"]
+    )
 
 
 @pytest.mark.parametrize(("script", "reason"), FAILURES)

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from bench.machine.ceilings import Ceilings
+from bench.machine.gpu_ceilings import GpuCeilings
 from bench.record import Record, Work
+from bench.reporting.document import Text
 from bench.reporting.roofline import reached, roofline
 from bench.reporting.summary import rows
 
@@ -49,6 +51,31 @@ def test_without_ceilings_rates_stay_and_shares_are_absent(records: list[Record]
     assert found is not None
     assert (found.image is None, found.image_flops_per_s is None) == (True, False)
     assert len(roofline(shown)) == 2
+
+
+def test_a_gpus_rows_are_held_against_its_own_ceilings(records: list[Record]) -> None:
+    gpu = GpuCeilings(copy_bytes_per_s=1e10, fp16_flops_per_s=4e9, bf16_flops_per_s=2e9)
+    there = [
+        replace(
+            r,
+            case=replace(r.case, device="cuda"),
+            environment=replace(r.environment, gpu_ceilings=gpu),
+        )
+        for r in _with(records, "int8", CEILINGS)
+    ]
+    (row,) = rows(there)
+    found = reached(row)
+    assert found is not None
+    assert found.image == pytest.approx(0.25)
+    *_, told = roofline([row])
+    assert isinstance(told, Text)
+    assert "copying 10.0 GB/s (read and written), float16 4.00 Gop/s" in told.text
+    assert "int8 and int4" not in told.text
+    missing = replace(there[0].environment, gpu_ceilings=GpuCeilings(problem="no torch"))
+    (row,) = rows([replace(r, environment=missing) for r in there])
+    *_, told = roofline([row])
+    assert isinstance(told, Text)
+    assert told.text.endswith("The GPU's ceilings are not known: no torch.")
 
 
 def test_without_work_there_is_no_table(records: list[Record]) -> None:

@@ -132,6 +132,25 @@ def test_questions_that_cannot_be_asked_are_kept_with_their_reason(make_job: Mak
     assert all("refused" in item.reason for item in bad)
 
 
+def test_a_batch_has_the_items_of_one_by_one_and_the_bad_one_alone_is_bad(
+    make_job: MakeJob,
+) -> None:
+    deck = easy_vqa.deck()
+    texts = [deck.question(n).turns[0].text for n in sample(deck.pictures, 6, 0)]
+    script = {"refuses": [texts[2]], "answers": {texts[0]: [2, 0], texts[4]: [3, 0]}}
+    job = make_job(script, task="easy-vqa", limit=6)
+    options = replace(job.case.options, batch=4)
+    alone = run_job(job, 60, ENVIRONMENT).outcome
+    batched = run_job(
+        replace(job, case=replace(job.case, options=options)), 60, ENVIRONMENT
+    ).outcome
+    assert batched.items == alone.items
+    assert len({item.answer for item in alone.items}) > 1
+    assert alone.evaluation is not None
+    assert batched.evaluation is not None
+    assert batched.evaluation.bad == alone.evaluation.bad != ()
+
+
 @pytest.mark.parametrize("name", generated.KINDS)
 def test_made_tasks_ask_what_their_scenes_hold(name: str) -> None:
     if TASKS[name].unavailable():

@@ -51,12 +51,12 @@ def test_two_codes_share_a_byte_low_half_first() -> None:
 
 def test_factors_of_a_rows_scale_cost_next_to_nothing() -> None:
     plain, scales = blocks.four_bits_searched(VALUES, 32)
-    codes, factors, rows = blocks.four_bit_rows(VALUES, 32, scales, 127)
+    factors, rows = blocks.row_factors(scales)
     errors = [
         np.square(back.reshape(VALUES.shape) - VALUES).sum()
         for back in (
             (plain - np.float32(8)) * scales[..., None],
-            codes * (factors * rows[:, None])[..., None],
+            (plain - np.float32(8)) * (factors * rows)[..., None],
         )
     ]
     assert np.abs(factors.astype(int)).max() == 127

@@ -22,7 +22,7 @@ from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
 from export.quantize.rounding import Rounding
 from export.registry import open_model
-from runtimes.llama_cpp_decoder import silence
+from runtimes.llama_cpp_log import silence
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
 LEAST, MOST_TOKENS = 1000, 400

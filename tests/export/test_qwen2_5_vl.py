@@ -78,7 +78,7 @@ def backends(hf: PreTrainedModel, folder: Path) -> list[Backend]:
     artifact = tiny_artifact(model, "onnx", "fp32", folder)
     return [
         TorchBackend(model, resident(model.weights)),
-        OnnxBackend(artifact, threads=1, device="cpu", context=256),
+        OnnxBackend(artifact, threads=1, context=256),
     ]
 
 
@@ -132,7 +132,7 @@ def test_rounded_weights_stay_near(recipe: str, hf: PreTrainedModel, tmp_path: P
     ids, images = asked(tiny_model(hf), SIZES["two images"])
     wanted = theirs(hf, ids, images)[-1]
     artifact = tiny_artifact(tiny_model(hf), "onnx", recipe, tmp_path)
-    backend = OnnxBackend(artifact, threads=1, device="cpu", context=256)
+    backend = OnnxBackend(artifact, threads=1, context=256)
     found = backend.extend(ids, backend.encode(tuple(images)), 0, places(ids, images))
     assert error(found, wanted) <= {"fp16": 2e-3, "int8": 0.06, "int4": 0.6}[recipe]
 

@@ -10,7 +10,7 @@ import torch
 from export.errors import UserError
 from export.registry import open_model
 from export.run import Run, resident
-from runtimes import RUNTIMES
+from runtimes import RUNTIMES, Runtime
 from runtimes.base import Request
 from runtimes.devices import CPU, Device, device_of
 from runtimes.fidelity import Accumulator
@@ -80,10 +80,23 @@ def test_a_runtime_that_knows_gpus_says_why_it_cannot_use_one_here() -> None:
             assert "\n" not in reason
 
 
-def test_words_of_a_full_gpu_become_one_line_and_others_stay_what_they_are() -> None:
+def test_a_library_that_cannot_be_loaded_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "libcudart.so.13: cannot open shared object file:\\nno such file"
+    (tmp_path / "no_cudart.py").write_text(f'raise OSError("{said}")')
+    monkeypatch.syspath_prepend(tmp_path)
+    row = Runtime("runtimes.fake", targets=(), devices=("cuda",), imports=("no_cudart",))
+    with pytest.raises(UserError) as error:
+        row.preload()
+    line = "no_cudart is installed and cannot be loaded: libcudart.so.13: cannot open shared object"
+    assert str(error.value) == f"{line} file: no such file"
+
+
+def test_words_of_a_full_memory_become_one_line_and_others_stay_what_they_are() -> None:
     full = "CUDA out of memory. Tried to allocate 20.00 MiB"
     with (
-        pytest.raises(UserError, match="GPU's memory ran out while decoding"),
+        pytest.raises(UserError, match=r"^memory ran out while decoding \(CUDA out of memory"),
         memory_errors("while decoding"),
     ):
         raise RuntimeError(full)

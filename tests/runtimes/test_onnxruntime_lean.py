@@ -10,7 +10,7 @@ from tiny_models import tiny_artifact
 from export.artifact import Artifact
 from runtimes import RUNTIMES
 from runtimes.base import Event, Request, Session
-from runtimes.onnxruntime_ import OnnxDecoder
+from runtimes.onnxruntime_ import OnnxBackend
 from runtimes.onnxruntime_lean import LeanBackend
 from runtimes.onnxruntime_vision import OnnxTower
 from runtimes.prepare import preparer_of
@@ -71,7 +71,7 @@ def test_a_cache_that_was_given_up_for_another_image_is_not_counted_on(
 
 
 def test_only_one_part_is_loaded_at_a_time(artifact: Artifact) -> None:
-    backend = LeanBackend(artifact, 1, "cpu", 1024)
+    backend = LeanBackend(artifact, 1, 1024)
     prepared = preparer_of(artifact)(ASKED[0])
     loaded = [type(backend._loaded)]
     features = backend.encode(prepared.images)
@@ -81,4 +81,4 @@ def test_only_one_part_is_loaded_at_a_time(artifact: Artifact) -> None:
     backend.encode(prepared.images)
     loaded.append(type(backend._loaded))
     backend.close()
-    assert loaded == [OnnxTower, OnnxTower, OnnxDecoder, OnnxTower]
+    assert loaded == [OnnxTower, OnnxTower, OnnxBackend, OnnxTower]

@@ -1,0 +1,61 @@
+"""What a GPU can do at most: bytes copied in its memory, products of 16-bit matrices in a second.
+
+Measured with torch, on a card of its own process: `python -m bench.machine.gpu_ceilings cuda:0`.
+NOT aware of models.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from bench.machine.ceilings import best_s
+from runtimes import RUNTIMES
+
+COPIED_BYTES = 1 << 30  # larger than any card's caches; read once and written once
+SIDE = 8192
+AT_ONCE = 4  # between two waits, so that launching takes no part
+
+
+@dataclass(frozen=True)
+class GpuCeilings:
+    """The best of a few tries each; `problem` is why there are none."""
+
+    copy_bytes_per_s: float | None = None
+    """Read and written, of a copy within the card's memory."""
+    fp16_flops_per_s: float | None = None
+    """A square product, float32 sums; a multiply-add is two operations."""
+    bf16_flops_per_s: float | None = None
+    problem: str | None = None
+
+
+def measure_gpu_ceilings(device: str) -> GpuCeilings:
+    """All three, in about three seconds."""
+    reason = RUNTIMES["reference"].unavailable(device=device)
+    if reason is not None:
+        return GpuCeilings(problem=f"they are measured with torch, and {reason}")
+    import torch
+
+    def rate(work: int, attempt: Callable[[], object]) -> float:
+        def several() -> None:
+            for _ in range(AT_ONCE):
+                attempt()
+            torch.cuda.synchronize(device)
+
+        return AT_ONCE * work / best_s(several)
+
+    def product(kind: torch.dtype) -> float:
+        a, b = (torch.randn(SIDE, SIDE, dtype=kind, device=device) for _ in range(2))
+        out = torch.empty_like(a)
+        return rate(2 * SIDE**3, lambda: torch.mm(a, b, out=out))
+
+    def copied() -> float:
+        source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+        target = torch.empty_like(source)
+        return rate(2 * COPIED_BYTES, lambda: target.copy_(source))
+
+    return GpuCeilings(copied(), product(torch.float16), product(torch.bfloat16))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(measure_gpu_ceilings(sys.argv[1]))) + "\n")

@@ -1,0 +1,55 @@
+"""Several answers in step: what they wait for at once is computed at once.
+
+NOT aware of prompts, tokens or caches: an answer is a generator of steps (runtimes.session.Steps).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from runtimes.base import Event, FloatArray
+from runtimes.nvidia import expect_memory
+from runtimes.session import BatchBackend, Encode, Extend, Steps
+
+
+def together(answers: Sequence[Steps], backend: BatchBackend) -> Iterator[tuple[int, Event]]:
+    """The events of all answers, each with its answer's number; equal images are encoded once.
+
+    Nothing is extended while an image is still to be encoded, so all prompts are one step, and so
+    are the tokens behind them.
+    """
+    results: dict[int, FloatArray | None] = dict.fromkeys(range(len(answers)))
+    waiting: dict[int, Encode | Extend] = {}
+    while results or waiting:
+        for number, result in results.items():
+            step = _next(answers[number], result)
+            while isinstance(step, Event):
+                yield number, step
+                step = _next(answers[number], None)
+            if step is not None:
+                waiting[number] = step
+        results = _done(waiting, backend) if waiting else {}
+        for number in results:
+            del waiting[number]
+
+
+def _next(answer: Steps, result: FloatArray | None) -> Event | Encode | Extend | None:
+    try:
+        return answer.send(result)
+    except StopIteration:
+        return None
+
+
+def _done(
+    waiting: Mapping[int, Encode | Extend], backend: BatchBackend
+) -> dict[int, FloatArray | None]:
+    """All that can be done at once: images where there are some, else the next positions."""
+    encodes = {n: step for n, step in waiting.items() if isinstance(step, Encode)}
+    extends = {n: step for n, step in waiting.items() if isinstance(step, Extend)}
+    try:
+        if not encodes:
+            return {**backend.extend_each(extends)}
+        images = {step.key or n: step.images for n, step in encodes.items()}
+        rows = dict(zip(images, backend.encode_each([*images.values()]), strict=True))
+        return {n: rows[step.key or n] for n, step in encodes.items()}
+    except Exception as error:  # libraries say in many ways that memory ran out
+        expect_memory(str(error), next(iter(waiting.values())).told)
+        raise

@@ -1,0 +1,82 @@
+"""Several answers at once are the answers one by one, whatever lengths and images they have."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from export.registry import open_model
+from export.run import Run, resident
+from runtimes.base import FloatArray, Request
+from runtimes.prepare import Pixels, preparer_of
+from runtimes.probes import probes
+from runtimes.reference import TorchBackend
+from runtimes.session import GreedySession
+
+TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl", "tiny-moondream")
+QUESTIONS = ("what color is the shape?", "is there a circle?", "how many shapes are there in it?")
+
+
+class Counting(TorchBackend):
+    """Counts what it is asked to encode."""
+
+    encoded = 0
+
+    def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
+        self.encoded += len(images)
+        return super().encode_each(images)
+
+
+def opened(name: str, dtype: torch.dtype = torch.float32) -> tuple[GreedySession, Counting]:
+    model = open_model(name)
+    backend = Counting(model, resident(model.weights, dtype=dtype), partial(Run, dtype=dtype))
+    return GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids), backend
+
+
+def requests(tokens: int = 6) -> list[Request]:
+    """Three images, of which one is asked about twice, and a question without any."""
+    shape, text, chart = (probes(64)[n].images for n in (0, 2, 3))
+    pairs = zip((*QUESTIONS, QUESTIONS[2]), (shape, text, chart, shape), strict=True)
+    asked = [Request(q, images, max_tokens=tokens, arrays=True) for q, images in pairs]
+    return [*asked, Request(QUESTIONS[0], max_tokens=3, arrays=True)]
+
+
+Answer = list[tuple[int, FloatArray]]
+
+
+def one_by_one(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
+    return [
+        [(e.token, e.logits) for e in session.generate(request) if e.token is not None]
+        for request in asked
+    ]
+
+
+def at_once(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
+    found: list[Answer] = [[] for _ in asked]
+    for number, event in session.generate_each(asked):
+        if event.token is not None:
+            found[number].append((event.token, event.logits))
+    return found
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_batch_gives_the_same_tokens_and_in_float32_the_same_logits(name: str) -> None:
+    session, backend = opened(name)
+    asked = requests()
+    for alone, batched in zip(one_by_one(session, asked), at_once(session, asked), strict=True):
+        assert [token for token, _ in batched] == [token for token, _ in alone]
+        for (_, expected), (_, logits) in zip(alone, batched, strict=True):
+            assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+    assert backend.encoded == 3
+
+
+def test_a_single_answer_after_a_batch_is_what_it_was() -> None:
+    session, _ = opened("tiny-smolvlm")
+    asked = requests()
+    before = one_by_one(session, asked[:1])
+    at_once(session, asked)
+    after = one_by_one(session, asked[:1])
+    assert [t for t, _ in after[0]] == [t for t, _ in before[0]]
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(before[0], after[0], strict=True))
