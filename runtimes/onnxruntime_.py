@@ -86,7 +86,7 @@ class OnnxBackend:
     ) -> OnnxDecoder:
         path = artifact.path / artifact.manifest.components["decoder"][0]
         if artifact.manifest.layout != CUDA:
-            return HostDecoder(open_graph(path, threads), self._text, self.context)
+            return HostDecoder(open_graph(path, threads, steps=True), self._text, self.context)
         captured = capture and device.kind == "cuda"
         graph = open_graph(path, threads, device, captured)
         with memory_errors("while the cache was made"):

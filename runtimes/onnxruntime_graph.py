@@ -26,17 +26,20 @@ HEAVY = frozenset(
 
 
 def open_graph(
-    path: Path, threads: int, device: Device = CPU, capture: bool = False
+    path: Path, threads: int, device: Device = CPU, capture: bool = False, steps: bool = False
 ) -> ort.InferenceSession:
-    """Load one graph; `capture`: so that steps can be captured as CUDA graphs.
+    """Load one graph; `capture`: so that steps can be captured as CUDA graphs; `steps`: for runs of
+    a few milliseconds one after the other.
 
     Raises UserError for a GPU that ONNX Runtime cannot use or does not use for all of the graph.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Threads of one session must not wait busily while another session has the cores.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not steps:
+        # Threads of one session must not wait busily while another session has the cores. Waking
+        # them for each step of an answer would cost 1 to 2 % of it (docs/measuring.md).
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     # Planned for each new length of the inputs and kept beside what the arena holds already.
     options.enable_mem_pattern = False
     if device.kind == "cuda":
