@@ -18,7 +18,7 @@ DEMO := results/demo
 LIMIT := 100
 # One model at all sizes; of each further family what shows it at work. MODEL/TARGET-RECIPE, as they
 # are called in build/.
-DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl
+DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 DEMO_RECIPES := $(foreach recipe,fp16 int8 int4,tiny-smolvlm/TARGET-$(recipe)) $(DEMO_FAMILIES:%=%/TARGET-int4)
 DEMO_EXPORTS := $(subst TARGET,onnx,$(DEMO_RECIPES)) $(patsubst %,%-onnx-vision,$(subst TARGET,gguf,$(DEMO_RECIPES)))
 

@@ -45,7 +45,7 @@ def open_graph(
     if device.kind == "cuda":
         return _on_gpu(path, options, device, capture)
     session = ort.InferenceSession(path, options, providers=[CPU_PROVIDER])
-    _give_back()
+    give_back()
     return session
 
 
@@ -78,7 +78,7 @@ def _on_gpu(
             f"onnxruntime cannot use {path.name} on GPU {device.index}: {_line(error)}"
         ) from error
     _check_placement(session, path, device)
-    _give_back()
+    give_back()
     return session
 
 
@@ -107,10 +107,10 @@ def _line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _give_back() -> None:
-    """Return what the C library keeps of the memory that loading freed (glibc only).
+def give_back() -> None:
+    """Return what the C library keeps of the memory that was freed (glibc only).
 
-    Folding the constants of an int4 tower leaves more than three times the tower behind.
+    Folding the constants of an int4 tower leaves more than twice the tower behind.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
