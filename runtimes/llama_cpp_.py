@@ -5,6 +5,7 @@ NOT aware of prompts or clocks.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from export.artifact import Artifact
@@ -64,6 +65,8 @@ class LlamaBackend:
 
         self.context = context
         vlm = artifact.manifest.vlm
+        if "region" not in artifact.manifest.components:
+            vlm = replace(vlm, region=None)  # nothing reads the state, whose tap slows every step
         tower = TOWERS[artifact.manifest.layout]
         file = checked_decoder(artifact)
         self._decoder = LlamaDecoder(

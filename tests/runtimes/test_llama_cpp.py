@@ -169,6 +169,12 @@ SPANS = {
         CAUSAL,
         [(0, 1, False, False), (1, 3, True, False), (3, 5, False, False)],
     ),
+    "tiles with text between them": (
+        [1, 9, 2, 3, 9, 4],
+        0,
+        CAUSAL,
+        [(0, 1, False, False), (1, 5, True, False), (5, 6, False, False)],
+    ),
     "image only": ([9], 0, CAUSAL, [(0, 1, True, False)]),
     "more than there are features": (
         [9] * 5,
@@ -181,6 +187,12 @@ SPANS = {
         0,
         TOGETHER,
         [(0, 1, False, False), (1, 3, True, True), (3, 4, False, False)],
+    ),
+    "two images that see ahead": (
+        [9, 2, 9],
+        0,
+        TOGETHER,
+        [(0, 1, True, True), (1, 2, False, False), (2, 3, True, True)],
     ),
     "a prefix": ([1, 9, 9, 9, 2, 3], 0, PREFIX, [(0, 4, True, True), (4, 6, False, False)]),
     "the rest of a prefix": ([9, 9, 2, 3], 2, PREFIX, [(0, 2, True, True), (2, 4, False, False)]),
