@@ -39,7 +39,8 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 	@command -v nvcc >/dev/null || \
 	  { echo "nvcc is not there; install NVIDIA's CUDA toolkit first (docs/cuda.md)" >&2; exit 2; }
 	@$(PY) -m pip uninstall --yes --quiet onnxruntime torch
-	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[cuda]' torch
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt torch
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps \
 	  onnxruntime-gpu
 	@CMAKE_ARGS="-DGGML_CUDA=on $$CMAKE_ARGS" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
