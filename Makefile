@@ -16,10 +16,11 @@ NAME = $(notdir $(patsubst %/,%,$(MODEL)))
 
 DEMO := results/demo
 LIMIT := 100
-# One model at all sizes; of each further family what shows it at work. MODEL/TARGET-RECIPE.
-DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl
-DEMO_EXPORTS := $(foreach target,onnx gguf,\
-  $(foreach recipe,fp16 int8 int4,tiny-smolvlm/$(target)-$(recipe)) $(DEMO_FAMILIES:%=%/$(target)-int4))
+# One model at all sizes; of each further family what shows it at work. MODEL/TARGET-RECIPE, as they
+# are called in build/.
+DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
+DEMO_RECIPES := $(foreach recipe,fp16 int8 int4,tiny-smolvlm/TARGET-$(recipe)) $(DEMO_FAMILIES:%=%/TARGET-int4)
+DEMO_EXPORTS := $(subst TARGET,onnx,$(DEMO_RECIPES)) $(patsubst %,%-onnx-vision,$(subst TARGET,gguf,$(DEMO_RECIPES)))
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
@@ -50,10 +51,10 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 bench-cuda: $(READY) ## measure real sizes with random weights on a GPU (ARGS="MODEL --target onnx")
 	@$(PY) -m bench.gpu_records $(ARGS)
 
-demo: $(READY) ## export, prove and benchmark bundled models of three families; ends with where the report is
+demo: $(READY) ## export, prove and benchmark bundled models of all four families; ends with where the report is
 	@set -e; for export in $(DEMO_EXPORTS); do \
-	  model=$${export%/*} form=$${export##*/}; \
-	  $(PY) -m export $$model --target $${form%-*} --recipe $${form#*-}; \
+	  model=$${export%/*} form=$${export##*/}; recipe=$${form#*-}; \
+	  $(PY) -m export $$model --target $${form%%-*} --recipe $${recipe%%-*}; \
 	done
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
 	@$(BENCH) run $(DEMO_EXPORTS:%=build/%) tiny-smolvlm $(DEMO_FAMILIES) \

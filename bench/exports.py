@@ -91,10 +91,11 @@ def document(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     outside = row["outside"]
+    layout = "" if row["layout"] == "native" else f" {row['layout']}"
     return (
         row["model"],
         "random" if row["synthetic"] else "checkpoint",
-        f"{row['target']} {row['recipe']}",
+        f"{row['target']} {row['recipe']}{layout}",
         megabytes(row["total_bytes"]),
         significant(row["bits_per_weight"]),
         megabytes(row["writing_peak_bytes"]),

@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.cli import main as bench
 from export.artifact import MANIFEST
 from export.registry import open_model
-from export.targets import TARGETS, folder_name
+from export.targets import folder_name
 
 MODELS = ("smolvlm-256m", "moondream-2b", "qwen2.5-vl-3b", "gemma-3-4b")
 RECIPES = ("fp16", "int4")
@@ -62,9 +62,9 @@ def exported(models: Sequence[str], recipes: Sequence[str], target: str, build: 
 
 def _one_tile(model: str, target: str) -> list[str]:
     """Where llama.cpp's own tower, alone on a GPU, sees whole images and no crops of them."""
-    usual = TARGETS[target].layout_for(open_model(model, weights="synthetic").vlm)
-    crops = KINDS[target].layout == "native" != usual
-    return ["--max-tiles", "1"] if crops else []
+    projector = open_model(model, weights="synthetic").vlm.projector
+    crops = projector is not None and projector.overlap is not None
+    return ["--max-tiles", "1"] if crops and KINDS[target].layout == "native" else []
 
 
 def measured(places: Sequence[Path], target: str, device: str, rounds: int, run: Path) -> int:

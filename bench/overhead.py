@@ -1,23 +1,25 @@
 """What measuring costs: our session under our stopwatch against a bare loop on the same file.
 
 `python -m bench.overhead ARTIFACT…` answers the same request in turns (ours, bare, bare, ours, …)
-in one process, so that both meet the same machine. NOT aware of how a runtime works.
+in one process, so that both meet the same machine: a prompt, then decode steps.
+NOT aware of how a runtime works.
 """
 
 import argparse
 import importlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from bench.machine.environment import usable_cpus
-from bench.measure import measure
+from bench.measure import measure, timed
 from bench.record import Options
 from bench.stats import Estimate, grouped_median
 from bench.tasks.latency import request_of
@@ -45,33 +47,66 @@ YARDSTICKS: Mapping[str, Yardstick] = {
 EVENTS = 100_000
 
 
-@dataclass(frozen=True)
-class Overhead:
-    """Seconds of a decode step, a request each: both lists in the order they were taken."""
+Groups = tuple[tuple[float, ...], ...]
 
-    runtime: str
-    ours_s: tuple[float, ...]
-    bare_s: tuple[float, ...]
-    timer_s: float
-    """Of the stopwatch, for one step."""
+
+@dataclass(frozen=True)
+class Turns:
+    """Seconds of the same work by both, a request each, of every opening in the order taken.
+
+    Where a session's memory happens to lie moves its steps by several per cent, so the openings are
+    the independent samples, not the pairs of one.
+    """
+
+    ours_s: Groups
+    bare_s: Groups
 
     @property
     def ratio(self) -> Estimate:
         """Ours over bare, the median of the pairs."""
-        pairs = zip(self.ours_s, self.bare_s, strict=True)
-        found = grouped_median([[ours / bare] for ours, bare in pairs])
+        found = grouped_median(
+            [
+                [ours / bare for ours, bare in zip(*opening, strict=True)]
+                for opening in zip(self.ours_s, self.bare_s, strict=True)
+            ]
+        )
         assert found is not None
         return found
 
     @property
-    def best_ratio(self) -> float:
-        """Ours over bare at their fastest: what is left where other programs disturb both."""
-        return min(self.ours_s) / min(self.bare_s)
+    def medians_s(self) -> tuple[float, float]:
+        """Ours, bare."""
+        ours_s, bare_s = (median(chain.from_iterable(side)) for side in (self.ours_s, self.bare_s))
+        return ours_s, bare_s
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Of a whole prompt, and of a decode step."""
+
+    runtime: str
+    prefill: Turns
+    step: Turns
+    timer_s: float
+    """Of the stopwatch, for one step."""
 
     @property
     def timer_share(self) -> float:
         """Of one of our decode steps."""
-        return self.timer_s / median(self.ours_s)
+        return self.timer_s / self.step.medians_s[0]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request: seconds of its prompt and of a step, and the answer."""
+
+    prefill_s: float
+    step_s: float
+    tokens: tuple[int, ...]
+
+
+Sides = tuple[list[Answered], list[Answered]]
+"""Ours and the bare loop's, of one opening."""
 
 
 def timer_s(events: int = EVENTS, tries: int = 5) -> float:
@@ -95,54 +130,82 @@ def timer_s(events: int = EVENTS, tries: int = 5) -> float:
     return (stamped - min(seconds(plain) for _ in range(tries))) / events
 
 
-def overhead(artifact: Artifact, threads: int, pairs: int, options: Options) -> Overhead:
-    """Both in turns, after one request each that does not count. Raises UserError."""
-    target, vlm = artifact.manifest.target, artifact.manifest.vlm
-    name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(target))
-    module = importlib.import_module(YARDSTICKS[name].module)
-    session = RUNTIMES[name].open_session(artifact, threads=threads)
-    backend = cast(Backend, module.open_backend(artifact, threads))
+def overhead(
+    artifact: Artifact, threads: int, pairs: int, openings: int, options: Options
+) -> Overhead:
+    """At least so many pairs, an equal number in each opening. Raises UserError."""
+    name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(artifact.manifest.target))
+    each = -(-pairs // openings)
+    found = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
+    prefill, step = (
+        _turns(found, seconds) for seconds in (lambda a: a.prefill_s, lambda a: a.step_s)
+    )
+    return Overhead(name, prefill, step, timer_s())
+
+
+def _turns(found: Sequence[Sides], seconds: Callable[[Answered], float]) -> Turns:
+    ours, bare = (
+        tuple(tuple(seconds(answered) for answered in opening[side]) for opening in found)
+        for side in (0, 1)
+    )
+    return Turns(ours, bare)
+
+
+def _opening(
+    artifact: Artifact, name: str, threads: int, pairs: int, options: Options, number: int
+) -> Sides:
+    """Both in turns, after one request each that does not count."""
+    vlm, yardstick = artifact.manifest.vlm, YARDSTICKS[name]
+    module = importlib.import_module(yardstick.module)
+    opens = (
+        lambda: RUNTIMES[name].open_session(artifact, threads=threads),
+        lambda: cast(Backend, module.open_backend(artifact, threads)),
+    )
+    opened: dict[int, Any] = {side: opens[side]() for side in _order(number)}
+    session, backend = opened[0], opened[1]
     request = request_of(vlm, options)
-    if YARDSTICKS[name].chooses:
+    if yardstick.chooses:
         request = replace(request, answer=None, max_tokens=options.decode_tokens)
     turns = (lambda: _ours(session, request), lambda: _bare(backend, request, vlm.stop_token_ids))
-    samples: tuple[list[float], list[float]] = ([], [])
-    answers: set[tuple[int, ...]] = set()
+    answered: Sides = ([], [])
     for pair in range(pairs + 1):
-        for side in (0, 1) if pair % 2 else (1, 0):  # neither is always the one that follows
-            step_s, answer = turns[side]()
-            samples[side].append(step_s)
-            answers.add(answer)
+        for side in _order(pair):
+            answered[side].append(turns[side]())
     session.close()
     backend.close()
-    if len(answers) > 1:
+    if len({found.tokens for side in answered for found in side}) > 1:
         raise UserError(f"{artifact.path}: the bare loop chose other tokens, so it is no yardstick")
-    ours, bare = (tuple(side[1:]) for side in samples)
-    return Overhead(name, ours, bare, timer_s())
+    return answered[0][1:], answered[1][1:]
 
 
-def _ours(session: Session, request: Request) -> tuple[float, tuple[int, ...]]:
-    """Seconds of a step, and the answer."""
+def _order(turn: int) -> tuple[int, int]:
+    """Neither side is always the one that follows."""
+    return (0, 1) if turn % 2 else (1, 0)
+
+
+def _ours(session: Session, request: Request) -> Answered:
     timing = measure(session.generate(request))
     if not timing.token_s:
         raise UserError("the model ends its answer at once; take one with random weights")
-    return sum(timing.token_s) / len(timing.token_s), timing.tokens
+    assert timing.prefill_s is not None
+    step_s = sum(timing.token_s) / len(timing.token_s)
+    return Answered(timing.prefill_s, step_s, timing.tokens)
 
 
-def _bare(
-    backend: Backend, request: Request, stop: tuple[int, ...]
-) -> tuple[float, tuple[int, ...]]:
+def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered:
     """As _ours, from exact prompt ids."""
     ids, forced = np.array(request.ids, np.int64), request.answer
     limit = request.max_tokens if forced is None else len(forced)
-    token = _token(backend.extend(ids, None, 0), forced, 0)
+    logits, prefill_s = timed(lambda: backend.extend(ids, None, 0))
+    token = _token(logits, forced, 0)
     answer = [token]
     start = time.perf_counter()
     while len(answer) < limit and (forced or token not in stop):
         logits = backend.extend(np.array([token], np.int64), None, len(ids) + len(answer) - 1)
         token = _token(logits, forced, len(answer))
         answer.append(token)
-    return (time.perf_counter() - start) / max(1, len(answer) - 1), tuple(answer)
+    step_s = (time.perf_counter() - start) / max(1, len(answer) - 1)
+    return Answered(prefill_s, step_s, tuple(answer))
 
 
 def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
@@ -151,12 +214,19 @@ def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
 
 def line(found: Overhead) -> str:
     """For people."""
-    ratio = found.ratio
+    step = found.step
     return (
-        f"{found.runtime}: decode step {median(found.ours_s) * 1e3:.3f} ms, bare loop "
-        f"{median(found.bare_s) * 1e3:.3f} ms, ratio {ratio.value:.4f} [{ratio.low:.4f}, "
-        f"{ratio.high:.4f}] (median of {ratio.n} pairs; {found.best_ratio:.4f} at their fastest); "
-        f"the timer takes {found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
+        f"{found.runtime}: {_compared('prompt', found.prefill)}; {_compared('decode step', step)} "
+        f"(medians of {step.ratio.n} pairs in {len(step.ours_s)} openings); the timer takes "
+        f"{found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
+    )
+
+
+def _compared(what: str, turns: Turns) -> str:
+    (ours_s, bare_s), ratio = turns.medians_s, turns.ratio
+    return (
+        f"{what} {ours_s * 1e3:.3f} ms, bare loop {bare_s * 1e3:.3f} ms, "
+        f"ratio {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]"
     )
 
 
@@ -164,13 +234,20 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
     parser.add_argument("artifacts", nargs="+", metavar="ARTIFACT")
-    parser.add_argument("--pairs", type=int, default=10, metavar="N")
+    parser.add_argument("--pairs", type=int, default=25, metavar="N")
+    parser.add_argument("--openings", type=int, default=5, metavar="N")
     parser.add_argument("--threads", type=int, default=usable_cpus(), metavar="N")
+    parser.add_argument("--prefill-tokens", type=int, default=512, metavar="N")
     parser.add_argument("--decode-tokens", type=int, default=64, metavar="N")
     given = parser.parse_args()
-    options = Options(prompt="text", decode_tokens=given.decode_tokens)
+    options = Options(
+        prompt="text",
+        prefill_tokens=given.prefill_tokens,
+        decode_tokens=given.decode_tokens,
+    )
     for name in given.artifacts:
-        found = overhead(load_artifact(Path(name)), given.threads, given.pairs, options)
+        artifact = load_artifact(Path(name))
+        found = overhead(artifact, given.threads, given.pairs, given.openings, options)
         sys.stdout.write(line(found) + "\n")
     return 0
 

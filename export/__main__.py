@@ -6,6 +6,7 @@ The only module of the package that reaches for a runtime, for the proof. NOT aw
 import argparse
 import importlib
 import json
+import re
 import signal
 import sys
 import threading
@@ -136,7 +137,7 @@ def add_options(it: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--budget-mb",
-        type=_count,
+        type=_amount,
         metavar="N",
         help="8 bits for the layers that suffer most from 4, as far as N MB allow; needs torch",
     )
@@ -171,6 +172,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    # Digits alone: the recipe is named after it, and that name is a folder's.
+    if not re.fullmatch(r"[0-9]+([.][0-9]+)?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return float(text)
 
 
 def _prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:

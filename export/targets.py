@@ -90,7 +90,7 @@ class Target:
 
     def layout_for(self, vlm: Vlm) -> str:
         """The layout of an export that names none (Family.layout)."""
-        preferred = FAMILIES[vlm.family].layout
+        preferred = FAMILIES[vlm.family].layout if vlm.vision else ""
         return preferred if preferred in self.layouts else self.layouts[0]
 
     def write(self, model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:

@@ -45,6 +45,8 @@ class Runtime:
     """What they are called on PyPI; their versions belong to every measurement."""
     hidden: bool = False
     """True for runtimes that are only used when asked for by name."""
+    ours: bool = True
+    """Whether what it measures is PocketVLM, and not a peer or a test's."""
     cache_value_bytes: int = 4
     """What a key or a value takes in its cache on the CPU."""
     batches: bool = False
@@ -122,6 +124,15 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports=("onnxruntime",),
         distributions=("onnxruntime", "onnxruntime-gpu"),
     ),
+    # The same in less memory, for a load of tower and decoder with every new image.
+    "onnxruntime-lean": Runtime(
+        "runtimes.onnxruntime_lean",
+        targets=("onnx",),
+        devices=("cpu",),
+        imports=("onnxruntime",),
+        distributions=("onnxruntime",),
+        hidden=True,
+    ),
     "llama_cpp": Runtime(
         "runtimes.llama_cpp_",
         targets=("gguf",),
@@ -152,6 +163,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("llama-cpp-python",),
         cache_value_bytes=2,
         hidden=True,
+        ours=False,
     ),
     "onnx_loop": Runtime(
         "runtimes.peers.onnx_loop",
@@ -160,6 +172,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports=("onnxruntime",),
         distributions=("onnxruntime",),
         hidden=True,
+        ours=False,
     ),
     "onnxruntime_no_graphs": Runtime(
         "runtimes.peers.onnxruntime_no_graphs",
@@ -177,8 +190,14 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports=("onnxruntime_genai",),
         distributions=("onnxruntime-genai",),
         hidden=True,
+        ours=False,
     ),
     "fake": Runtime(
-        "runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), batches=True, hidden=True
+        "runtimes.fake",
+        targets=(ANY_TARGET,),
+        devices=("cpu",),
+        batches=True,
+        hidden=True,
+        ours=False,
     ),
 }

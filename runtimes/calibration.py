@@ -4,9 +4,11 @@ The reference answers the questions while sums of x xT are taken of what reaches
 many matrices at a time as a bound of memory allows. NOT aware of bits or formats.
 """
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from runtimes.questions import read_questions
 from runtimes.reference import Scorer
 
 SUMS_BYTES = 1 << 30
+SAME_INPUT = re.compile(r"(?<=attn_)[qkv]$|(?<=ffn_)(gate|up)$")
 KEPT_FACTORS = 4  # query, key and value share one; two threads round at a time
 
 
@@ -121,30 +124,40 @@ class Curvatures:
             self._features = [self._scorer.features(request) for request in self._requests]
         if component(first) != "vision":
             for request, features in zip(self._requests, self._features, strict=True):
-                self._scorer.score(request, features)
+                self._listener.missing = set(self._collected)
+                with suppress(AllHeard):
+                    self._scorer.score(request, features)
 
     def _window(self, first: str) -> list[str]:
         """Matrices of one component, in the order of the network."""
         names = [n.removesuffix(".weight") for n in self._shapes if n.endswith(".weight")]
-        window, size = [first], 0
+        window, sizes = [first], dict[str, int]()
         for name in names[names.index(first) :]:
             shape = self._shapes[f"{name}.weight"]
             if len(shape) != 2 or component(name) != component(first):
                 continue
-            size += 4 * shape[1] ** 2
-            if size > self._sums_bytes:
+            sizes[SAME_INPUT.sub("", name)] = 4 * shape[1] ** 2
+            if sum(sizes.values()) > self._sums_bytes:
                 break
             window.append(name)
         return window
 
 
+class AllHeard(Exception):
+    """Nothing behind this in the network is listened to."""
+
+
 class Listening(Run):
-    """The reference, with sums over positions of x xT [columns, columns] for matrices `names`."""
+    """The reference, with sums over positions of x xT [columns, columns] for matrices `names`.
+
+    Raises AllHeard in place of going on when it has heard the last of those `missing`.
+    """
 
     def __init__(self, parameter: Parameter, names: frozenset[str]) -> None:
         super().__init__(parameter)
         self.names = names
         self.sums: dict[str, Tensor] = {}
+        self.missing: set[str] = set()
 
     def linear(self, x: Tensor, *names: str, bias: bool = False) -> Tensor:
         heard = [name for name in names if name in self.names]
@@ -155,4 +168,7 @@ class Listening(Run):
                 self.sums[heard[0]] += sums
             else:
                 self.sums |= dict.fromkeys(heard, sums)  # one for all: they have the same inputs
+            if self.missing and self.missing <= set(heard):
+                raise AllHeard
+            self.missing.difference_update(heard)
         return super().linear(x, *names, bias=bias)

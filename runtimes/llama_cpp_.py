@@ -4,7 +4,6 @@ Uses the bindings' C functions, not their `Llama` class, which samples and copie
 NOT aware of prompts or clocks.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +66,14 @@ class LlamaBackend:
         vlm = artifact.manifest.vlm
         if "region" not in artifact.manifest.components:
             vlm = replace(vlm, region=None)  # nothing reads the state, whose tap slows every step
-        tower = TOWERS[artifact.manifest.layout]
         file = checked_decoder(artifact)
+        # Graphs first: an int4 tower takes several times its size while it loads.
+        self._tower = _onnx_tower(artifact, threads)
         self._decoder = LlamaDecoder(
             file, vlm, threads, context, cache_bits=cache_bits, device=device
         )
         try:
-            self._tower = tower(artifact, self._decoder.model, threads, device)
+            self._tower = self._tower or _mtmd_tower(artifact, self._decoder.model, threads, device)
             self._heads = _heads(artifact, threads)
         except UserError:
             self._decoder.close()
@@ -131,17 +131,9 @@ def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int, device: Devic
     return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads, device=device)
 
 
-def _onnx_tower(
-    artifact: Artifact, _text_model: Any, threads: int, _device: Device
-) -> Tower | None:
+def _onnx_tower(artifact: Artifact, threads: int) -> Tower | None:
+    if artifact.manifest.layout != ONNX_VISION:
+        return None
     from runtimes.onnxruntime_vision import OnnxTower
 
     return OnnxTower(artifact, threads)
-
-
-TOWERS: Mapping[str, Callable[[Artifact, Any, int, Device], Tower | None]] = {
-    "native": _mtmd_tower,
-    ONNX_VISION: _onnx_tower,
-}
-"""By the artifact's layout: mmproj through mtmd, or the onnx target's graphs; None for models for
-text alone."""

@@ -90,7 +90,8 @@ class LlamaDecoder:
         past: int,
         positions: IntArray | None = None,
     ) -> FloatArray:
-        """Append positions after the first `past` ones; the last one's logits [vocab], copied.
+        """Append positions after the first `past` ones; the last one's logits [vocab], which
+        the next call overwrites.
 
         See runtimes.session.Backend.
         """
@@ -152,7 +153,7 @@ class LlamaDecoder:
 
     def _logits(self) -> FloatArray:
         found = llama.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(found, (self._vocab,)).copy()
+        return np.ctypeslib.as_array(found, (self._vocab,))
 
 
 def _together(vlm: Vlm) -> int:

@@ -26,7 +26,7 @@ def within(
     target: Target,
     recipe: Recipe,
     layout: str,
-    budget_mb: int,
+    budget_mb: float,
     questions: Path | None,
 ) -> Recipe:
     """The recipe with 8 bits where they help most, for an artifact of at most `budget_mb`.

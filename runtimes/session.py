@@ -204,6 +204,7 @@ class GreedySession:
             return last, True
         rows = request.features
         if rows is None:
+            kept.cached = nothing_kept().cached  # a backend may give it up to have room
             rows = yield Encode(key if request.reuse else "", prepared.images)
         kept.features = (key, rows)
         return rows, False
@@ -278,13 +279,13 @@ class GreedySession:
         if cached_key != key:
             return 0
         shared = min(len(cached), len(ids) - 1)
-        differ = np.flatnonzero(cached[:shared] != ids[:shared])
-        past = int(differ[0]) if len(differ) else shared
+        same = cached[:shared] == ids[:shared]
+        past = shared if same.all() else int(same.argmin())
         # An image stays whole: its positions can have one time, by which a cache forgets them.
-        is_image = ids[: past + 1] == self._preparer.image_token_id
-        if not is_image[-2:].all():
+        image = self._preparer.image_token_id
+        if not past or ids[past] != image or ids[past - 1] != image:
             return past
-        text = np.flatnonzero(~is_image)
+        text = np.flatnonzero(ids[:past] != image)
         return int(text[-1]) + 1 if len(text) else 0
 
 

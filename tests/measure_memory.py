@@ -31,7 +31,7 @@ def compared(records: list[Record]) -> Iterator[tuple[str, int, int, int]]:
         tiles = warmups[0].image_tiles or 0
         positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
         work = Workload(tiles, positions, room(model.vlm))
-        predicted = footprint(model, RECIPES[subject.recipe], subject.target, work)
+        predicted = footprint(model, RECIPES[subject.recipe], subject.target, work, subject.layout)
         name = f"{subject.model} {subject.target} {subject.recipe}, {tiles} tiles, {positions}"
         off = predicted.disk_bytes - (subject.disk_bytes or 0)
         yield name, predicted.peak_bytes, max(peaks), off

@@ -115,7 +115,7 @@ class Row:
     @property
     def ours(self) -> bool:
         """Whether the runtime is PocketVLM's, and not a peer's or a test's."""
-        return self.runtime in RUNTIMES and not RUNTIMES[self.runtime].hidden
+        return self.runtime in RUNTIMES and RUNTIMES[self.runtime].ours
 
     @property
     def bits_per_weight(self) -> float | None:

@@ -222,6 +222,7 @@ QWEN2_5_VL = Family(
         tokenizer_pre="qwen2",
         arranged={"v.patch_embd.weight": "by_frame"},
     ),
+    layout="onnx-vision",  # faster than mmproj and exact: docs/quantization.md
     stop_tokens=("<|im_end|>", "<|endoftext|>"),
     spellings=(
         # transformers 5 in memory.

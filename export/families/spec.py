@@ -134,7 +134,7 @@ class Family:
     vocabulary: Vocabulary = SMOLLM2
     """Of a synthetic tokenizer."""
     layout: str = "native"
-    """The best one for this family where a target has it."""
+    """The best one for this family's models with images, where a target has it."""
     clients: Mapping[str, Client] = field(default_factory=dict)
     """By layout of the ONNX target: who runs this family beside our own runtime."""
     image_tokens: tuple[str, ...] = ()

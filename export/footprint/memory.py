@@ -56,7 +56,7 @@ def full_context(vlm: Vlm, image: ImageRecipe | None, context: int) -> Workload:
 # --- ONNX Runtime on the CPU ---------------------------------------------------------------------
 
 ONNX_PROCESS = 98 * MB  # Python, numpy, the library, three graphs
-FOLDING = 5.3
+FOLDING = 4.15
 """An int4 tower becomes int8 while it loads: copies that exist at once, given back afterwards."""
 TOWER_ACTIVATIONS = 4.0
 """Memory of the arena for a tile, in matrices [patches, intermediate] of floats."""
@@ -77,12 +77,10 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
 
     The tokenizer is opened after the graphs, and rotary tables are mapped, so loading has neither.
     """
-    held = dict.fromkeys(COMPONENTS, 0.0)
-    folded, table, largest = 0, 0.0, 0.0
+    held = _onnx_held(vlm, recipe)
+    table, largest = 0.0, 0.0
     for _, shape, part, storage in _matrices(vlm, recipe):
         size = prod(shape)
-        held[part] += size * _onnx_bytes(part, storage)
-        folded += size if part == "vision" and storage.bits == 4 else 0
         table += size * _stored_bytes(storage) if part == "embedding" else 0
         if part == "decoder":
             largest = max(largest, size * storage.bits / 8)
@@ -90,27 +88,45 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
     stored = len(ropes) * min(vlm.text.context, STORED_POSITIONS)
     rotary = stored * vlm.text.rotated * FLOAT_BYTES
     loaded = ONNX_PROCESS + sum(held.values())
-    loading = ONNX_PROCESS + held["vision"] - folded + FOLDING * folded
+    loading = ONNX_PROCESS + _onnx_loading(vlm, recipe)
     text = work.positions - vlm.image_positions(work.tiles)
     answering = TOKENIZER * vlm.text.vocab + rotary + _onnx_activations(vlm, work)
     answering += min(table, LOOK_UP * text)
     return int(max(loading, loaded + largest, loaded + answering))
 
 
+def _onnx_held(vlm: Vlm, recipe: Recipe) -> Mapping[str, float]:
+    """Bytes of the weights of each component once they are loaded."""
+    held = dict.fromkeys(COMPONENTS, 0.0)
+    for _, shape, part, storage in _matrices(vlm, recipe):
+        held[part] += prod(shape) * _onnx_bytes(part, storage)
+    return held
+
+
+def _onnx_loading(vlm: Vlm, recipe: Recipe) -> float:
+    """The most that a tower takes while it loads."""
+    found = 0.0
+    for name, shape, part, storage in _matrices(vlm, recipe):
+        if part == "vision":
+            folded = storage.bits == 4 and _in_tower(vlm, name)
+            factor = FOLDING if folded else _onnx_bytes(part, storage)
+            found += prod(shape) * factor
+    return found
+
+
 def _onnx_activations(vlm: Vlm, work: Workload) -> float:
     """What a session has beside its weights when it has answered and prepares the next image."""
-    tower = _onnx_tower(vlm, work) if work.tiles else 0
+    tower = _onnx_tower(vlm) + ONNX_PREPARING * _pixels(vlm, work) if work.tiles else 0
     cache = work.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
     prompt = DECODER_ACTIVATIONS * work.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
     return tower + cache + prompt + _onnx_scores(vlm.text, work)
 
 
-def _onnx_tower(vlm: Vlm, work: Workload) -> float:
-    """The next image's tiles, and the arenas of the graphs that look at them."""
+def _onnx_tower(vlm: Vlm) -> float:
+    """The arenas of the graphs that look at tiles."""
     tower, projector = vlm.sight
     joined = tower.patches * projector.inner * FLOAT_BYTES
-    activations = TOWER_ACTIVATIONS * _tower_matrix(vlm) + PROJECTION_ACTIVATIONS * joined
-    return ONNX_PREPARING * _pixels(vlm, work) + activations
+    return TOWER_ACTIVATIONS * _tower_matrix(vlm) + PROJECTION_ACTIVATIONS * joined
 
 
 def _onnx_scores(text: Decoder, work: Workload) -> int:
@@ -123,14 +139,21 @@ def _onnx_scores(text: Decoder, work: Workload) -> int:
     return kept * work.positions**2 * FLOAT_BYTES
 
 
+def _in_tower(vlm: Vlm, name: str) -> bool:
+    """Whether a weight of "vision" is in the tower's graph; joined crops' projector has its own."""
+    joins = vlm.projector is not None and vlm.projector.kind == "crops"
+    return not (joins and name.startswith("mm."))
+
+
 def _onnx_bytes(part: str, storage: Storage) -> float:
     """What a weight takes once it is loaded, by component.
 
-    The embedding is read in place, row by row. The tower multiplies int8 in every quantized recipe.
-    MatMulNBits keeps the packed codes and three floats a block: scales as packed, their sums, and
-    the scales of the file. Half precision is widened.
+    The embedding is read in place, row by row; region heads load when a place is asked for. The
+    tower multiplies int8 in every quantized recipe. MatMulNBits keeps the packed codes and three
+    floats a block: scales as packed, their sums, and the scales made of the file's. Half precision
+    is widened.
     """
-    if part == "embedding":
+    if part in ("embedding", "region"):
         return 0
     if not storage.quantized:
         return FLOAT_BYTES
@@ -138,13 +161,14 @@ def _onnx_bytes(part: str, storage: Storage) -> float:
 
 
 def _stored_bytes(storage: Storage) -> float:
-    """What a weight takes in the file, its share of a scale included."""
-    return storage.bits / 8 + (FLOAT_BYTES / storage.block if storage.quantized else 0)
+    """What a weight of the embedding takes in the file, its share of a float16 scale included."""
+    return storage.bits / 8 + (2 / storage.block if storage.quantized else 0)
 
 
 # --- llama.cpp on the CPU ------------------------------------------------------------------------
 
 LLAMA_PROCESS = 84 * MB  # Python, numpy, the libraries
+ONNX_LIBRARY = 32 * MB  # beside llama.cpp's
 LLAMA_LAYER = 0.205 * MB  # nodes and descriptors of the graphs, for each block
 REPACKED = 18 / 32
 """Bytes of a Q4_0 weight. The decoder's matrices, a tied head among them, are kept a second time,
@@ -162,6 +186,7 @@ CACHE_VALUE = 2  # float16
 def llama_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> int:
     """The files, mapped or read, and what is laid out when they load; then the larger of two
     moments: the tower at work, or the next image prepared beside all buffers."""
+    graphs = sum(size for name, size in files.items() if ".onnx" in name)
     repacked = sum(
         prod(shape) * REPACKED
         for _, shape, part, storage in _matrices(vlm, recipe)
@@ -170,14 +195,25 @@ def llama_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> 
     layers = vlm.text.layers + (vlm.vision.layers if vlm.vision else 0)
     cache = work.context * cache_bytes_per_token(vlm, CACHE_VALUE)
     process = LLAMA_PROCESS + TOKENIZER * vlm.text.vocab + layers * LLAMA_LAYER
-    loaded = process + sum(files.values()) + repacked + cache
+    loaded = process + sum(files.values()) - graphs + repacked + cache
     rows = min(MICRO_BATCH, work.positions)
     prompt = PROMPT_ROWS * rows * vlm.text.hidden * FLOAT_BYTES
+    if graphs:
+        return int(_behind_onnx_tower(vlm, recipe, work, loaded + prompt))
     if not work.tiles:
         return int(loaded + prompt)
     pixels, tower = _pixels(vlm, work), _tower_matrix(vlm)
     encoding = LLAMA_HOLDING * pixels + ENCODING * tower
     return int(loaded + max(encoding, LLAMA_PREPARING * pixels + ENCODED * tower + prompt))
+
+
+def _behind_onnx_tower(vlm: Vlm, recipe: Recipe, work: Workload, decoder: float) -> float:
+    """The larger of two moments: the tower loading, before the decoder does; or the next image
+    prepared beside the decoder's buffers and the tower's arena, which stays."""
+    held = _onnx_held(vlm, recipe)
+    loading = LLAMA_PROCESS + ONNX_LIBRARY + _onnx_loading(vlm, recipe)
+    tower = _onnx_tower(vlm) + LLAMA_PREPARING * _pixels(vlm, work) if work.tiles else 0
+    return max(loading, decoder + ONNX_LIBRARY + held["vision"] + held["region"] + tower)
 
 
 MEMORY: Mapping[str, Memory] = {

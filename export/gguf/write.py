@@ -39,6 +39,7 @@ LABELS: Mapping[str, str] = {
 ONNX_VISION = "onnx-vision"
 """The layout whose tower is the onnx target's, its rows fed to the decoder; so are heads of places,
 which read the decoder's state."""
+FOR_OURS = "our runtime alone opens the tower, on a CPU; --layout native is llama.cpp's own mmproj"
 LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
@@ -64,7 +65,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         from export.onnx.write import graphs_beside_decoder, write_graphs
 
         graphs = graphs_beside_decoder(model.vlm)
-        return written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
+        both = written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
+        return replace(both, details={**both.details, "limits": (FOR_OURS,)})
     if model.image is None:
         return written
     return replace(written, details={**written.details, "projector": facts.projector_type})

@@ -33,16 +33,20 @@ def four_bits_searched(values: FloatArray, block: int) -> tuple[Codes, FloatArra
 
     A scale that takes the largest magnitude to one of `REACHES` rounds the block; the codes' own
     least-squares scale replaces it (ggml-quants.c make_qx_quants has the same idea), and the best
-    one is improved once more. 11 % less error than to nearest on normal values.
+    one is improved once more. The codes then get the scale under which a block's product with
+    itself stays: least squares makes every block a little shorter, and errors that all point one
+    way add up where others cancel (Vargaftik et al. 2021, DRIVE, arXiv 2105.08339, has the scale
+    for one bit). 10 % less error than to nearest on normal values.
     """
     blocks = _blocks(values, block)
-    codes, scales = _searched(blocks)
+    codes, scales, explained = _searched(blocks)
+    scales *= np.einsum("rbi,rbi->rb", blocks, blocks) * inverse(explained)
     codes += np.float32(8)
     return codes.astype(np.uint8), scales
 
 
 def block_scales(values: FloatArray) -> FloatArray:
-    """The scales [rows] that `four_bits_searched` gives the one block of each row [rows, block]."""
+    """The least-squares scales [rows] that the same search finds for rows of one block each."""
     return _searched(values[:, None])[1][:, 0]
 
 
@@ -56,6 +60,26 @@ def eight_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
     blocks = np.rint(blocks * inverse(scales))
     blocks += np.float32(128)
     return blocks.astype(np.uint8), scales[..., 0]
+
+
+def row_factors(scales: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+    """Scales [rows, blocks] as factors -127…127 of one scale a row [rows, 1]."""
+    rows = row_scales(scales, 127)[:, None]
+    return np.rint(scales * inverse(rows)).astype(np.int8), rows
+
+
+def eight_bit_factors(values: FloatArray, block: int) -> tuple[Codes, NDArray[np.int8], FloatArray]:
+    """Codes 1…255 [rows, blocks, block], factors 0…127 [rows, blocks] and scales [rows, 1].
+
+    value = (code - 128) * factor * scale. A factor is the least that cuts no value off.
+    """
+    blocks = _blocks(values, block)
+    ideal = np.abs(blocks).max(-1) / np.float32(127)
+    scales = row_scales(ideal, 127)[:, None]
+    factors = np.minimum(np.ceil(ideal * inverse(scales)), np.float32(127))
+    codes = np.rint(blocks * inverse(factors * scales)[..., None])
+    codes += np.float32(128)
+    return codes.astype(np.uint8), factors.astype(np.int8), scales
 
 
 def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
@@ -74,16 +98,16 @@ def four_bit_rows(
     two around its ideal scale that leaves the smaller squared error.
     """
     _, ideal = four_bits(values, block)
-    scales = row_scales(ideal)
+    scales = row_scales(ideal, 15)
     inverses = inverse(scales)
     units = _blocks(values, block) * inverses[:, None, None]
     codes, factors = factored(units, ideal * inverses[:, None])
     return codes, factors, scales
 
 
-def row_scales(ideal: FloatArray) -> FloatArray:
-    """The scale of each row [rows] in which its blocks' ideal scales are at most 15."""
-    return np.abs(ideal).max(-1) / np.float32(15)  # type: ignore[no-any-return]
+def row_scales(ideal: FloatArray, most: int) -> FloatArray:
+    """The scale of each row [rows] in which its blocks' ideal scales are at most `most`."""
+    return np.abs(ideal).max(-1) / np.float32(most)  # type: ignore[no-any-return]
 
 
 def factored(units: FloatArray, wanted: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
@@ -104,8 +128,9 @@ def pairs(codes: Codes) -> Codes:
     return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
 
 
-def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Codes -8…7 as floats, in the shape of `blocks` [rows, blocks, block], and scales."""
+def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Codes -8…7 as floats, in the shape of `blocks` [rows, blocks, block]; scales and squares as
+    `_fitted` has them."""
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)[..., 0]
     units = -inverse(largest)
     best, scales = np.zeros_like(units), np.zeros_like(units)
@@ -116,8 +141,7 @@ def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray]:
         np.copyto(best, explained, where=better)
         np.copyto(scales, fitted, where=better)
     # Once more from the best scale: neither half of such a step adds error (Lloyd 1982).
-    scales, _ = _fitted(blocks, inverse(scales), codes)
-    return codes, scales
+    return codes, *_fitted(blocks, inverse(scales), codes)
 
 
 def _fitted(

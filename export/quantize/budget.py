@@ -6,6 +6,7 @@ NOT aware of how harm or bytes are found.
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from export.errors import UserError
 from export.quantize.recipe import Recipe
@@ -24,14 +25,14 @@ class Layer:
 
 
 def within_budget(
-    recipe: Recipe, layers: tuple[Layer, ...], budget_mb: int, sizes: Callable[[Recipe], int]
+    recipe: Recipe, layers: tuple[Layer, ...], budget_mb: float, sizes: Callable[[Recipe], int]
 ) -> Recipe:
     """The recipe with 8 bits for the layers that lose most a byte, as many as `budget_mb` holds.
 
     `sizes` tells the bytes of a whole artifact. Raises UserError where 4 bits alone are too many.
     """
     ordered = sorted(layers, key=lambda layer: -layer.harm / layer.values)
-    name = f"{recipe.name}-{budget_mb}mb"
+    name = f"{recipe.name}-{budget_mb:g}mb"
 
     def mixed(count: int) -> Recipe:
         return recipe.with_8_bits([layer.pattern for layer in ordered[:count]], name)
@@ -39,8 +40,8 @@ def within_budget(
     least = sizes(recipe)
     if least > budget_mb * MB:
         raise UserError(
-            f"--budget-mb {budget_mb}: {recipe.name} takes {least / MB:.1f} MB with 4 bits "
-            f"in every layer; allow at least {-(-least // MB)}"
+            f"--budget-mb {budget_mb:g}: {recipe.name} takes {least / MB:.2f} MB with 4 bits "
+            f"in every layer; allow at least {ceil(least / MB * 100) / 100:g}"
         )
     counts = range(1, len(ordered) + 1)
     fitting = bisect_right(counts, budget_mb * MB, key=lambda count: sizes(mixed(count)))

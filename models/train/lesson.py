@@ -18,7 +18,7 @@ from models.train.family import Family
 from models.train.moondream_places import STEPS
 from models.train.moondream_regions import Wanted, prompt
 from models.train.packing import NOTHING, Frame, Packer
-from models.train.plan import QUESTIONS
+from models.train.plan import QUESTIONS, WORDS
 from models.train.pool import BOXES, MOST_THINGS, NAMES, NONE, Pool
 
 STATISTICS = ("answers", "right", "labels", "places")
@@ -147,11 +147,13 @@ class Lesson(nn.Module):
     def right(self, pool: Pool, batch: int) -> dict[str, tuple[int, int]]:
         """(right, asked) of each kind of question in a pool that this lesson was made of.
 
-        An answer is right when all its tokens are the most probable ones.
+        An answer is right when all its tokens are the most probable ones. Only pictures that a
+        course asks about in words count.
         """
         right: Counter[str] = Counter()
         asked: Counter[str] = Counter()
-        rows, columns = np.nonzero(pool.asked != NONE)
+        is_asked = np.isin(np.arange(len(pool.kinds)), pool.of_kinds(WORDS))
+        rows, columns = np.nonzero((pool.asked != NONE) & is_asked[:, None])
         for first in range(0, len(rows), batch):
             of = pool.asked[rows[first : first + batch], columns[first : first + batch]]
             pictures = self._on_device(rows[first : first + batch])

@@ -6,7 +6,7 @@ and the pictures beside it. NOT aware of models or of what the questions are use
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -32,20 +32,27 @@ def asked(task: str, count: int) -> Iterator[tuple[Image.Image, str, str]]:
             yield scene.image, one.question, one.answer
 
 
+def write(folder: Path, tasks: Sequence[str], images: int) -> Path:
+    """Pictures and `questions.jsonl` of so many images of each task; the path of the latter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for task in tasks:
+        for image, question, answer in asked(task, images):
+            name = f"{task}-{len(lines)}.png"
+            image.save(folder / name)
+            lines.append(json.dumps({"question": question, "image": name, "answer": answer}))
+    file = folder / "questions.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write questions of the train splits as files.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--task", action="append", required=True, choices=[EASY_VQA, *GENERATORS])
     parser.add_argument("--images", type=int, default=32, help="of each task (default 32)")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for task in arguments.task:
-        for image, question, answer in asked(task, arguments.images):
-            name = f"{task}-{len(lines)}.png"
-            image.save(arguments.folder / name)
-            lines.append(json.dumps({"question": question, "image": name, "answer": answer}))
-    (arguments.folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    write(arguments.folder, arguments.task, arguments.images)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a twin's answers lose when its weights are rounded to few bits.
 
-    python -m models.train.rounded models/tiny-smolvlm-tasks --bits 8 4 3 --tasks grid digits
+    python -m models.train.rounded models/tiny-smolvlm --bits 8 4 3 --tasks grid digits
 
 The reference runtime answers the first test questions with weights as they are and rounded to
 nearest (see rounding). Printed: accuracy, answers lost and won, and how far the distributions are

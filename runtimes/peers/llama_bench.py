@@ -65,7 +65,7 @@ class BareBackend:
         positions: IntArray | None = None,
     ) -> FloatArray:
         if past == 0:
-            llama.llama_memory_clear(self._memory, True)
+            llama.llama_memory_clear(self._memory, False)  # as llama-bench does
         tokens = (ctypes.c_int32 * len(ids))(*ids.tolist())
         if llama.llama_decode(self._context, llama.llama_batch_get_one(tokens, len(ids))):
             raise RuntimeError(f"llama_decode failed at position {past}")

@@ -17,7 +17,7 @@ TWINS = {
     "gemma3": "tiny-gemma3",
     "moondream": "tiny-moondream",
     "qwen2_5_vl": "tiny-qwen2.5-vl",
-    "smolvlm": "tiny-smolvlm-tasks",
+    "smolvlm": "tiny-smolvlm",
 }
 
 

@@ -1,6 +1,7 @@
 """Calibration sees what the matrices see, and what it costs shows in the artifact's proof."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from export.artifact import load_artifact
 from export.errors import UserError
 from export.registry import open_model
 from export.run import Run, resident
+from export.weights import FloatArray, Weights
 from runtimes.calibration import Curvatures, calibrated
 from runtimes.probes import probes
 from runtimes.questions import read_questions
@@ -46,6 +48,27 @@ def test_all_inputs_count_however_many_matrices_are_heard_at_a_time() -> None:
             assert found.factor(name).shape == (inputs.shape[1],) * 2
             sums = found._listener.sums[name].numpy()
             np.testing.assert_allclose(sums, inputs.T @ inputs, rtol=1e-4, atol=1e-3)
+
+
+class Read:
+    """Weights that keep the names of what was read."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights, self.names = weights, set[str]()
+        self.synthetic, self.origin, self.shapes = weights.synthetic, {}, weights.shapes
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
+        self.names.add(name)
+        return self._weights.read(name, start, stop)
+
+
+def test_nothing_is_computed_behind_the_last_matrix_that_is_heard() -> None:
+    weights = Read(MODEL.weights)
+    found = Curvatures(replace(MODEL, weights=weights), ASKED, {}, sums_bytes=1 << 17)
+    assert found.factor("blk.1.attn_q") is not None
+    assert "blk.0.ffn_down.weight" in weights.names
+    assert not any(name.startswith(("blk.2.", "output.")) for name in weights.names)
+    assert found.factor("blk.3.ffn_down") is not None
 
 
 def questions(folder: Path, *lines: object) -> Path:
@@ -107,6 +130,14 @@ def test_calibration_and_a_budget_bring_an_artifact_nearer_to_its_checkpoint(
     assert mixed["recipe"] == "int4-2mb"
     assert plain["bytes"] < mixed["bytes"] <= 2_000_000
     assert mixed["kld"] < plain["kld"]
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "2/..", "1e3", "nan"])
+def test_a_budget_is_a_number_above_zero(budget: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", f"--budget-mb={budget}"])
+    assert stopped.value.code == 2
+    assert f"'{budget}' is not a number above 0" in capsys.readouterr().err
 
 
 def test_rounding_of_recipes_without_four_bits_is_refused(

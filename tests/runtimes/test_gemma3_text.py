@@ -54,7 +54,9 @@ def expected(hf: PreTrainedModel, ids: np.ndarray) -> FloatArray:
 def largest_error(backend: OnnxBackend | TorchBackend, wanted: FloatArray, steps: str) -> float:
     """Of the logits behind each step, as a share of the largest logit."""
     ids = prompt_ids()
-    ends = [(stop, backend.extend(ids[start:stop], None, start)) for start, stop in STEPS[steps]]
+    ends = [
+        (stop, backend.extend(ids[start:stop], None, start).copy()) for start, stop in STEPS[steps]
+    ]
     errors = [np.abs(found - wanted[stop - 1]).max() for stop, found in ends]
     return float(max(errors) / np.abs(wanted).max())
 

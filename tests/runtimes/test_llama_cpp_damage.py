@@ -7,31 +7,51 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_moondream
 from tiny_models import tiny_artifact
 
 from export.artifact import Artifact, digests, save_manifest
 from export.errors import UserError
+from export.model import Model
 from export.registry import open_model
 from runtimes import RUNTIMES
 
 pytest.importorskip("llama_cpp")
 
 ROOT = Path(__file__).parents[2]
+FAMILIES = {"smolvlm": 60, "moondream": 30, "qwen2_5_vl": 30, "gemma3": 30}
+"""Damaged headers of each file."""
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder = tmp_path_factory.mktemp("artifact")
-    made = tiny_artifact(open_model("tiny-smolvlm"), "gguf", "int8", folder)
+def model_of(family: str) -> Model:
+    if family == "moondream":  # its mmproj sees the whole image alone
+        model = tiny_moondream.tiny_moondream("legacy")
+        assert model.image is not None
+        return replace(model, image=model.image.within(1))
+    twins = {"smolvlm": "tiny-smolvlm", "qwen2_5_vl": "tiny-qwen2.5-vl", "gemma3": "tiny-gemma3"}
+    return open_model(twins[family])
+
+
+def saved(model: Model, folder: Path) -> Artifact:
+    made = tiny_artifact(model, "gguf", "int8", folder)
     save_manifest(replace(made.manifest, files=digests(folder)), folder)
     return made
 
 
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return saved(model_of("smolvlm"), tmp_path_factory.mktemp("artifact"))
+
+
 @pytest.mark.parametrize("component", ["decoder", "vision"])
-def test_no_change_of_the_header_ends_the_process(component: str, artifact: Artifact) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_change_of_the_header_ends_the_process(
+    family: str, component: str, tmp_path: Path
+) -> None:
+    artifact = saved(model_of(family), tmp_path)
     program = [sys.executable, str(ROOT / "tests/shared/gguf_fuzz.py"), str(artifact.path)]
     run = subprocess.run(
-        [*program, component, "0", "60"],
+        [*program, component, "0", str(FAMILIES[family])],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,

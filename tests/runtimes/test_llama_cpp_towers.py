@@ -14,7 +14,7 @@ from export.shapes import COMPONENTS
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.image import pixels
-from runtimes.llama_cpp_ import TOWERS, LlamaBackend
+from runtimes.llama_cpp_ import LlamaBackend
 from runtimes.onnxruntime_ import OnnxBackend
 from runtimes.proof import prove
 
@@ -27,8 +27,19 @@ def model_of(case: str) -> Model:
     return open_model(case) if case == "tiny-smolvlm" else tiny_model(hf_model(case))
 
 
-def test_every_layout_has_its_tower() -> None:
-    assert set(TOWERS) == set(TARGETS["gguf"].layouts)
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("tiny-smolvlm", "onnx-vision"),
+        ("tiny-qwen2.5-vl", "onnx-vision"),
+        ("tiny-gemma3", "onnx-vision"),
+        ("tiny-moondream", "onnx-vision"),
+        ("gemma-3-270m", "native"),
+    ],
+)
+def test_an_export_that_names_no_layout_takes_the_faster_tower(name: str, layout: str) -> None:
+    weights = "synthetic" if layout == "native" else None
+    assert TARGETS["gguf"].layout_for(open_model(name, weights=weights).vlm) == layout
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -73,6 +84,7 @@ def test_what_was_written_is_told_by_component(tmp_path: Path) -> None:
     assert sum(share.parameters for share in parts.values()) == total
     assert sum(written.quantization.types.values()) == total
     assert not any(f.tensor.startswith("v.") for f in written.quantization.fallbacks)
+    assert "--layout native" in written.details["limits"][0]
 
 
 def test_a_layout_that_lacks_a_library_says_which_extra_brings_it() -> None:
