@@ -18,7 +18,7 @@ DEMO := results/demo
 LIMIT := 100
 # One model at all sizes; of each further family what shows it at work. MODEL/TARGET-RECIPE, as they
 # are called in build/.
-DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl
+DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 DEMO_RECIPES := $(foreach recipe,fp16 int8 int4,tiny-smolvlm/TARGET-$(recipe)) $(DEMO_FAMILIES:%=%/TARGET-int4)
 DEMO_EXPORTS := $(subst TARGET,onnx,$(DEMO_RECIPES)) $(patsubst %,%-onnx-vision,$(subst TARGET,gguf,$(DEMO_RECIPES)))
 
@@ -39,18 +39,19 @@ clients: ## install what tests run in Node.js; where there is no npm they are sk
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \
 	  { echo "nvcc is not there; install NVIDIA's CUDA toolkit first (docs/cuda.md)" >&2; exit 2; }
-	@$(PY) -m pip uninstall --yes --quiet onnxruntime
+	@$(PY) -m pip uninstall --yes --quiet onnxruntime torch
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt torch
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps \
-	  onnxruntime-gpu torch
-	@CMAKE_ARGS="-DGGML_CUDA=on" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
+	  onnxruntime-gpu
+	@CMAKE_ARGS="-DGGML_CUDA=on $$CMAKE_ARGS" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
 	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(BENCH) list
 
 bench-cuda: $(READY) ## measure real sizes with random weights on a GPU (ARGS="MODEL --target onnx")
 	@$(PY) -m bench.gpu_records $(ARGS)
 
-demo: $(READY) ## export, prove and benchmark bundled models of three families; ends with where the report is
+demo: $(READY) ## export, prove and benchmark bundled models of all four families; ends with where the report is
 	@set -e; for export in $(DEMO_EXPORTS); do \
 	  model=$${export%/*} form=$${export##*/}; recipe=$${form#*-}; \
 	  $(PY) -m export $$model --target $${form%%-*} --recipe $${recipe%%-*}; \

@@ -15,7 +15,7 @@ from export.files import short
 from export.model import Model
 from runtimes.base import Session
 from runtimes.devices import device_of
-from runtimes.nvidia import BUILDS, problem
+from runtimes.nvidia import BUILDS, load_linked, problem
 
 ANY_TARGET = "*"
 GPU_VALUE_BYTES = 2
@@ -45,6 +45,8 @@ class Runtime:
     """What they are called on PyPI; their versions belong to every measurement."""
     hidden: bool = False
     """True for runtimes that are only used when asked for by name."""
+    ours: bool = True
+    """Whether what it measures is PocketVLM, and not a peer or a test's."""
     cache_value_bytes: int = 4
     """What a key or a value takes in its cache on the CPU."""
     batches: bool = False
@@ -93,6 +95,7 @@ class Runtime:
         Raises UserError for one that is there and cannot be loaded, for want of CUDA's own, say.
         """
         for name in self._needed(layout):
+            load_linked(name)
             try:
                 importlib.import_module(name)
             except (ImportError, OSError, RuntimeError) as error:
@@ -120,6 +123,15 @@ RUNTIMES: Mapping[str, Runtime] = {
         layouts={"cuda": ("cuda",)},
         imports=("onnxruntime",),
         distributions=("onnxruntime", "onnxruntime-gpu"),
+    ),
+    # The same in less memory, for a load of tower and decoder with every new image.
+    "onnxruntime-lean": Runtime(
+        "runtimes.onnxruntime_lean",
+        targets=("onnx",),
+        devices=("cpu",),
+        imports=("onnxruntime",),
+        distributions=("onnxruntime",),
+        hidden=True,
     ),
     "llama_cpp": Runtime(
         "runtimes.llama_cpp_",
@@ -151,6 +163,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("llama-cpp-python",),
         cache_value_bytes=2,
         hidden=True,
+        ours=False,
     ),
     "onnx_loop": Runtime(
         "runtimes.peers.onnx_loop",
@@ -159,6 +172,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports=("onnxruntime",),
         distributions=("onnxruntime",),
         hidden=True,
+        ours=False,
     ),
     "onnxruntime_no_graphs": Runtime(
         "runtimes.peers.onnxruntime_no_graphs",
@@ -176,8 +190,14 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports=("onnxruntime_genai",),
         distributions=("onnxruntime-genai",),
         hidden=True,
+        ours=False,
     ),
     "fake": Runtime(
-        "runtimes.fake", targets=(ANY_TARGET,), devices=("cpu",), batches=True, hidden=True
+        "runtimes.fake",
+        targets=(ANY_TARGET,),
+        devices=("cpu",),
+        batches=True,
+        hidden=True,
+        ours=False,
     ),
 }

@@ -4,6 +4,8 @@ NOT aware of prompts or clocks, nor of how a decoder's graph is fed (runtimes/on
 on the CPU, runtimes/onnxruntime_device.py on a GPU).
 """
 
+from functools import cached_property, partial
+
 import numpy as np
 import onnxruntime as ort
 
@@ -58,13 +60,15 @@ class OnnxBackend:
         *,
         device: Device = CPU,
         capture: bool = True,
+        sees: bool = True,
     ) -> None:
+        """Without `sees` the tower is not loaded, and `encode` cannot be called."""
         manifest = artifact.manifest
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
         _check(artifact, device, context)
         self.context = context
-        self._tower = OnnxTower(artifact, threads, device)
+        self._tower = OnnxTower(artifact, threads, device) if sees else None
         # One row is read at a time: on a GPU the table would take memory and save nothing.
         self._embed = open_graph(artifact.path / manifest.components["embedding"][0], 1)
         self._decoder = self._opened_decoder(artifact, threads, device, capture)
@@ -75,22 +79,22 @@ class OnnxBackend:
         self._token = np.zeros((1, 1), np.int64)
         self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
         self._look_up = self._bind_look_up()
-        self._heads = (
-            RegionHeads(artifact, threads, device) if "region" in manifest.components else None
-        )
+        self._open_heads = partial(RegionHeads, artifact, threads, device)
 
     def _opened_decoder(
         self, artifact: Artifact, threads: int, device: Device, capture: bool
     ) -> OnnxDecoder:
         path = artifact.path / artifact.manifest.components["decoder"][0]
         if artifact.manifest.layout != CUDA:
-            return HostDecoder(open_graph(path, threads), self._text, self.context)
+            return HostDecoder(open_graph(path, threads, steps=True), self._text, self.context)
         captured = capture and device.kind == "cuda"
         graph = open_graph(path, threads, device, captured)
         with memory_errors("while the cache was made"):
             return DeviceDecoder(graph, self._text, self.context, device, captured)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """See runtimes.session.Backend."""
+        assert self._tower is not None
         return self._tower.encode(images)
 
     def extend(
@@ -128,8 +132,16 @@ class OnnxBackend:
         return embeds
 
     def close(self) -> None:
-        del self._look_up, self._embed, self._decoder, self._heads
-        self._tower.close()
+        """Free everything."""
+        del self._look_up, self._embed, self._decoder
+        self.__dict__.pop("_heads", None)
+        if self._tower is not None:
+            self._tower.close()
+
+    @cached_property
+    def _heads(self) -> RegionHeads:
+        """Loaded when a place is first asked for."""
+        return self._open_heads()
 
     @property
     def state(self) -> FloatArray:
@@ -138,12 +150,10 @@ class OnnxBackend:
 
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
         """See runtimes.places.Places."""
-        assert self._heads is not None
         return self._heads.embed(head, numbers)
 
     def place_logits(self, head: Head) -> FloatArray:
         """See runtimes.places.Places."""
-        assert self._heads is not None
         return self._heads.logits(head, self._decoder.state)
 
     def _bind_look_up(self) -> ort.IOBinding:

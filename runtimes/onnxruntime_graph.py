@@ -26,23 +26,26 @@ HEAVY = frozenset(
 
 
 def open_graph(
-    path: Path, threads: int, device: Device = CPU, capture: bool = False
+    path: Path, threads: int, device: Device = CPU, capture: bool = False, steps: bool = False
 ) -> ort.InferenceSession:
-    """Load one graph; `capture`: so that steps can be captured as CUDA graphs.
+    """Load one graph; `capture`: so that steps can be captured as CUDA graphs; `steps`: for runs of
+    a few milliseconds one after the other.
 
     Raises UserError for a GPU that ONNX Runtime cannot use or does not use for all of the graph.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Threads of one session must not wait busily while another session has the cores.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not steps:
+        # Threads of one session must not wait busily while another session has the cores. Waking
+        # them for each step of an answer would cost 1 to 2 % of it (docs/measuring.md).
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     # Planned for each new length of the inputs and kept beside what the arena holds already.
     options.enable_mem_pattern = False
     if device.kind == "cuda":
         return _on_gpu(path, options, device, capture)
     session = ort.InferenceSession(path, options, providers=[CPU_PROVIDER])
-    _give_back()
+    give_back()
     return session
 
 
@@ -74,12 +77,12 @@ def _on_gpu(
         raise UserError(
             f"onnxruntime cannot use {path.name} on GPU {device.index}: {_line(error)}"
         ) from error
-    _check_placement(session, path, device)
-    _give_back()
+    check_placement(session, path, device)
+    give_back()
     return session
 
 
-def _check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
+def check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
     """Raises UserError where the CPU would compute in the GPU's place."""
     if session.get_providers()[0] != CUDA_PROVIDER:
         raise UserError(
@@ -104,10 +107,10 @@ def _line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _give_back() -> None:
-    """Return what the C library keeps of the memory that loading freed (glibc only).
+def give_back() -> None:
+    """Return what the C library keeps of the memory that was freed (glibc only).
 
-    Folding the constants of an int4 tower leaves more than three times the tower behind.
+    Folding the constants of an int4 tower leaves more than twice the tower behind.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

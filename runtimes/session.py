@@ -204,6 +204,7 @@ class GreedySession:
             return last, True
         rows = request.features
         if rows is None:
+            kept.cached = nothing_kept().cached  # a backend may give it up to have room
             rows = yield Encode(key if request.reuse else "", prepared.images)
         kept.features = (key, rows)
         return rows, False

@@ -37,7 +37,7 @@ def headline(found: Compared) -> str:
 def worse(found: Compared) -> list[str]:
     """Each regression: by how much, and how sure that is."""
     numbers = [
-        f"{_who(c.subject, c.runtime)}: {c.number} {change(c)}, sure to {sureness(c)}"
+        f"{_who(c.subject, c.runtime)}: {_number(found, c)} {change(c)}, sure to {sureness(c)}"
         for c in found.regressions
     ]
     failing = [(_who(r.case.subject, r.case.runtime), r) for r in found.lost]
@@ -72,7 +72,7 @@ def _numbers(found: Compared) -> list[Block]:
         [
             f"{c.subject.model} {subject_name(c.subject)}",
             c.runtime,
-            c.number + (f" ({request_name(c.options)})" if _several(found) and c.options else ""),
+            _number(found, c),
             *(_value(c, value) for value in (c.base, c.new)),
             change(c),
             f"{c.change.n:,}",
@@ -94,6 +94,12 @@ def _too_few(found: Compared) -> list[Block]:
     return (
         [Text(f"Questions that would show {point} of accuracy: {'; '.join(needs)}.")] if few else []
     )
+
+
+def _number(found: Compared, one: Comparison) -> str:
+    """What was compared; of which request, where there are several."""
+    request = f" ({request_name(one.options)})" if _several(found) and one.options else ""
+    return one.number + request
 
 
 def _several(found: Compared) -> bool:

@@ -172,8 +172,8 @@ class DataFile:
 def _write_columns(
     file: BinaryIO, start: int, tensor: Packed, before: int, array: NDArray[Any]
 ) -> None:
-    """Columns [rows, some] of a tensor [rows, columns], behind `before` bytes of other columns."""
-    rows = tensor.shape[0]
+    """Columns [.., some] of a tensor [.., columns], behind `before` bytes of other columns."""
+    rows = prod(tensor.shape[:-1])
     stride, skipped = tensor.nbytes // rows, before // rows
     for row, part in enumerate(array):
         file.seek(start + row * stride + skipped)

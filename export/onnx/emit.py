@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import onnx_ir as ir
 
 from export.families.geometry import Activation, Decoder, NormKind, Rope, Tower
@@ -75,7 +76,7 @@ class Emit:
             return self._dense(x, names, storage.bits, offset)
         if self._int8_matmul:
             return self._integer(x, names, storage, offset)
-        codes, scales = self._parameters.blocked(names, storage)
+        codes, scales = self._blocked(names, storage)
         attributes = {
             "K": self._parameters.columns(names[0]),
             "N": self._parameters.rows(names),
@@ -246,14 +247,16 @@ class Emit:
     def _rows(self, ids: ir.Value, name: str) -> ir.Value:
         storage = self._parameters.storage(name)
         if storage.quantized:
-            codes, scales = self._parameters.blocked([name], storage, flat=True)
+            codes, scales = self._parameters.in_halves([name], storage, flat=True)
             attributes = {
                 "bits": storage.bits,
                 "block_size": storage.block,
                 "gather_axis": 0,
                 "quantize_axis": 1,
             }
-            return self.node("GatherBlockQuantized", [codes, ids, scales], attributes, MICROSOFT)[0]
+            inputs = [codes, ids, scales]
+            rows = self.node("GatherBlockQuantized", inputs, attributes, MICROSOFT)[0]
+            return self._float(rows, 16)
         table = self._parameters.dense([name], storage.bits, transposed=False)
         return self._float(self.node("Gather", [table, ids])[0], storage.bits)
 
@@ -293,23 +296,39 @@ class Emit:
         are unsigned around 128: with signed ones, x86 without VNNI adds pairs of products in 16
         bits that saturate, and single outputs are wrong by a tenth of the largest.
         """
-        if storage.bits == 8:
-            weight, scales = self._parameters.uint8_columns(names)
-        else:
-            codes, factors, scales = self._parameters.int4_rows(names, storage)
-            # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
-            wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
-            wide = self.node("Mul", [wide, factors])[0]  # [rows, blocks, block]
-            wide = self._reshape(wide, self._parameters.rows(names), -1)
-            columns = self._parameters.columns(names[0])
-            if columns % storage.block:  # the last block was padded with zeros
-                zero, one, end = (self._parameters.integers(n) for n in (0, 1, columns))
-                wide = self.node("Slice", [wide, zero, end, one])[0]
-            middle = self._parameters.bytes(MIDDLE)
-            wide = self.node("BitwiseXor", [wide, middle])[0]  # adds 128 modulo 256
-            weight = self.node("Transpose", [wide], {"perm": [1, 0]})[0]  # [columns, rows]
+        unpacked = storage.bits == 4 and self._parameters.rows(names) % 2 == 0
+        packed = self._unpacked if unpacked else self._parameters.uint8_columns
+        weight, scales = packed(names, storage)
         inputs = [x, weight, scales, self._parameters.bytes(MIDDLE), offset]
         return self.node("DynamicQuantizeMatMul", inputs, None, MICROSOFT)[0]
+
+    def _blocked(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
+        """Codes and float32 scales for MatMulNBits, which are made when a session loads."""
+        if self._parameters.has_half_scales(names):
+            codes, scales = self._parameters.in_halves(names, storage)
+            return codes, self._float(scales, 16)
+        codes, factors, scales = self._parameters.blocked(names, storage)
+        wide = self.node("Cast", [factors], {"to": int(FLOAT)})[0]
+        return codes, self.node("Mul", [wide, scales])[0]
+
+    def _unpacked(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
+        """4-bit weights as `uint8_columns` gives 8-bit ones, by operators that are folded.
+
+        ONNX Runtime keeps what each node makes until it has folded all weights of a graph, so they
+        are as few as can be: codes lie as the product wants them, and none is padded.
+        """
+        codes, factors, scales = self._parameters.int4_columns(names, storage)
+        # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
+        wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]  # [columns, rows]
+        columns = self._parameters.columns(names[0])
+        name = f"blocks_of_{storage.block}.{columns}"
+        places = self._parameters.constant(
+            name, ir.DataType.INT64, (columns,), lambda: np.arange(columns) // storage.block
+        )
+        factors = self.node("Gather", [factors, places])[0]
+        wide = self.node("Mul", [wide, factors])[0]
+        middle = self._parameters.bytes(MIDDLE)
+        return self.node("BitwiseXor", [wide, middle])[0], scales  # adds 128 modulo 256
 
     def _float(self, x: ir.Value, bits: int) -> ir.Value:
         """16-bit weights are stored as such and computed with in float32."""

@@ -7,6 +7,7 @@ weight in this packing".
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -21,12 +22,12 @@ from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.shapes import component
-from export.targets import Quantization, Share
+from export.targets import Fallback, Quantization, Share
 from export.weights import FloatArray, Weights
 
 ROW_VALUES = 1 << 20
 """Values that are read and packed at once: their copies stay in a processor's cache."""
-COLUMN_VALUES = 1 << 24
+COLUMN_VALUES = 1 << 21
 """The same where each row is written in many places: fewer, larger groups."""
 FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOAT16)}
 
@@ -42,6 +43,12 @@ class Ledger:
         self._known: set[str] = set()
         self._sums: dict[str, Counter[str]] = {}
         self._types: Counter[str] = Counter()
+        self._fallbacks: dict[str, Fallback] = {}
+
+    def fell_back(self, names: Sequence[str], asked: str, got: str, reason: str) -> None:
+        """These weights are not kept as their recipe asked."""
+        for name in names:
+            self._fallbacks[name] = Fallback(f"{name}.weight", asked, got, reason)
 
     def add(self, name: str, parameters: int, nbytes: int, kind: str, quantized: bool) -> None:
         sums = self._sums.setdefault(component(name), Counter())
@@ -58,7 +65,7 @@ class Ledger:
             name: Share(s["parameters"], s["quantized_parameters"], s["weight_bytes"])
             for name, s in self._sums.items()
         }
-        return Quantization(shares, dict(self._types), ())
+        return Quantization(shares, dict(self._types), tuple(self._fallbacks.values()))
 
 
 class Parameters:
@@ -80,7 +87,7 @@ class Parameters:
         self._recipe = recipe
         self._data = data
         self._ledger = ledger
-        self._scales = FLOATS[16 if half else 32]
+        self._half = half
         self.values: dict[str, ir.Value] = {}
 
     def storage(self, name: str) -> Storage:
@@ -168,59 +175,92 @@ class Parameters:
 
         return self._put([packed], lambda: self._groups(names, pack, transposed))[0]
 
-    def blocked(
+    def has_half_scales(self, names: Sequence[str]) -> bool:
+        """Whether `in_halves` keeps the weight: a table whose rows are looked up, a tied head among
+        them, and whatever a graph in half precision multiplies."""
+        return self._half or component(f"{names[0]}.weight") == "embedding"
+
+    def in_halves(
         self, names: Sequence[str], storage: Storage, flat: bool = False
     ) -> tuple[ir.Value, ir.Value]:
-        """Codes [rows, blocks, bytes] and float scales [rows, blocks], as MatMulNBits reads.
+        """Codes [rows, blocks, bytes] and float16 scales [rows, blocks].
 
-        `flat` codes [rows, bytes of a row] are what GatherBlockQuantized reads.
+        `flat` codes [rows, bytes of a row] are what GatherBlockQuantized reads, the others what
+        MatMulNBits does.
         """
-        numpy_type, scale_type = self._scales
-        rows, blocks_a_row = self.rows(names), -(-self.columns(names[0]) // storage.block)
-        width = storage.block * storage.bits // 8
-        shape = (rows, blocks_a_row * width) if flat else (rows, blocks_a_row, width)
-        packed = [
-            Packed(_key(names, "codes"), ir.DataType.UINT8, shape),
-            Packed(_key(names, "scales"), scale_type, (rows, blocks_a_row)),
-        ]
-        self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
+        rows, blocks_a_row = self.rows(names), self._blocks_a_row(names, storage)
+        codes = self._codes(names, storage)
+        if flat:
+            codes = replace(codes, shape=(rows, codes.nbytes // rows))
+        scales = Packed(_key(names, "scales"), ir.DataType.FLOAT16, (rows, blocks_a_row))
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
             if storage.bits == 4:
                 codes, scales = self._rounding.four_bits(name, rows, storage)
-                codes = blocks.pairs(codes)
-            else:
-                codes, scales = blocks.eight_bits(rows, storage.block)
-            return [codes, scales.astype(numpy_type, copy=False)]
+                return [blocks.pairs(codes), scales.astype(np.float16)]
+            codes, scales = blocks.eight_bits(rows, storage.block)
+            return [codes, scales.astype(np.float16)]
 
-        codes, scales = self._put(packed, lambda: self._groups(names, pack))
-        return codes, scales
+        self._account(names, [codes, scales], f"int{storage.bits} in blocks of {storage.block}")
+        found = self._put([codes, scales], lambda: self._groups(names, pack))
+        return found[0], found[1]
 
-    def int4_rows(
+    def blocked(
         self, names: Sequence[str], storage: Storage
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """int4 codes [rows, blocks, block], factors [rows, blocks, 1], scales [rows].
-
-        Codes times factors are int8 rows (blocks.four_bit_rows). Factors are stored as the uint8 of
-        the same bits.
-        """
-        block = storage.block
-        rows, blocks_a_row = self.rows(names), -(-self.columns(names[0]) // block)
+        """Codes [rows, blocks, bytes] as MatMulNBits reads them; a block's scale is its int8 factor
+        [rows, blocks] times the float32 scale [rows, 1] of its row."""
+        rows, blocks_a_row = self.rows(names), self._blocks_a_row(names, storage)
         packed = [
-            Packed(_key(names, "codes"), ir.DataType.INT4, (rows, blocks_a_row, block)),
-            Packed(_key(names, "factors"), ir.DataType.UINT8, (rows, blocks_a_row, 1)),
-            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
+            self._codes(names, storage),
+            Packed(_key(names, "factors"), ir.DataType.INT8, (rows, blocks_a_row)),
+            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows, 1)),
         ]
-        self._account(names, packed, f"int4 in blocks of {block}, by rows")
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
-            codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
-            return [blocks.pairs(codes.view(np.uint8) & np.uint8(15)), factors, scales]
+            if storage.bits == 8:
+                return list(blocks.eight_bit_factors(rows, storage.block))
+            codes, scales = self._rounding.four_bits(name, rows, storage)
+            return [blocks.pairs(codes), *blocks.row_factors(scales)]
 
+        self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
         codes, factors, scales = self._put(packed, lambda: self._groups(names, pack))
         return codes, factors, scales
 
-    def uint8_columns(self, names: Sequence[str]) -> tuple[ir.Value, ir.Value]:
+    def _codes(self, names: Sequence[str], storage: Storage) -> Packed:
+        shape = self.rows(names), self._blocks_a_row(names, storage)
+        width = storage.block * storage.bits // 8
+        return Packed(_key(names, "codes"), ir.DataType.UINT8, (*shape, width))
+
+    def _blocks_a_row(self, names: Sequence[str], storage: Storage) -> int:
+        return -(-self.columns(names[0]) // storage.block)
+
+    def int4_columns(
+        self, names: Sequence[str], storage: Storage
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """int4 codes [columns, rows], factors [blocks, rows], float32 scales [rows]; rows are even.
+
+        Codes times factors are int8 (blocks.four_bit_rows). Factors are stored as the uint8 of the
+        same bits.
+        """
+        rows, columns = self.rows(names), self.columns(names[0])
+        blocks_a_row = self._blocks_a_row(names, storage)
+        packed = [
+            Packed(_key(names, "codes"), ir.DataType.INT4, (columns, rows), by_columns=True),
+            Packed(_key(names, "factors"), ir.DataType.UINT8, (blocks_a_row, rows), True),
+            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
+        ]
+        self._account(names, packed, f"int4 in blocks of {storage.block}, by rows")
+
+        def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
+            codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
+            nibbles = codes.view(np.uint8).reshape(len(rows), -1)[:, :columns] & np.uint8(15)
+            return [blocks.pairs(nibbles.T), factors.T, scales]
+
+        codes, factors, scales = self._put(packed, lambda: self._groups(names, pack, True))
+        return codes, factors, scales
+
+    def uint8_columns(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
         """uint8 [columns, rows] around 128 and float32 scales [rows], for DynamicQuantizeMatMul."""
         rows, columns = self.rows(names), self.columns(names[0])
         packed = [
@@ -228,6 +268,8 @@ class Parameters:
             Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
         ]
         self._account(names, packed, "int8 by rows")
+        if storage.bits != 8:
+            self._ledger.fell_back(names, f"int{storage.bits}", "int8", "an odd number of outputs")
 
         def pack(_: str, rows: FloatArray) -> list[NDArray[Any]]:
             codes, scales = blocks.eight_bit_rows(rows)
@@ -254,7 +296,7 @@ class Parameters:
         Two groups are in the making at once: numpy lets other threads work meanwhile.
         """
         most = COLUMN_VALUES if by_columns else ROW_VALUES
-        step = max(1, most // self.columns(names[0]))
+        step = max(2, most // self.columns(names[0]) // 2 * 2)  # two rows may share bytes
         parts = [
             (name, start, min(start + step, self.rows([name])))
             for name in names

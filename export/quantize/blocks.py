@@ -62,6 +62,26 @@ def eight_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
     return blocks.astype(np.uint8), scales[..., 0]
 
 
+def row_factors(scales: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+    """Scales [rows, blocks] as factors -127…127 of one scale a row [rows, 1]."""
+    rows = row_scales(scales, 127)[:, None]
+    return np.rint(scales * inverse(rows)).astype(np.int8), rows
+
+
+def eight_bit_factors(values: FloatArray, block: int) -> tuple[Codes, NDArray[np.int8], FloatArray]:
+    """Codes 1…255 [rows, blocks, block], factors 0…127 [rows, blocks] and scales [rows, 1].
+
+    value = (code - 128) * factor * scale. A factor is the least that cuts no value off.
+    """
+    blocks = _blocks(values, block)
+    ideal = np.abs(blocks).max(-1) / np.float32(127)
+    scales = row_scales(ideal, 127)[:, None]
+    factors = np.minimum(np.ceil(ideal * inverse(scales)), np.float32(127))
+    codes = np.rint(blocks * inverse(factors * scales)[..., None])
+    codes += np.float32(128)
+    return codes.astype(np.uint8), factors.astype(np.int8), scales
+
+
 def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
     """Codes -127…127 [rows, columns] and one scale a row [rows]; value = code * scale."""
     scales = np.abs(values).max(-1, keepdims=True) / np.float32(127)
@@ -78,16 +98,16 @@ def four_bit_rows(
     two around its ideal scale that leaves the smaller squared error.
     """
     _, ideal = four_bits(values, block)
-    scales = row_scales(ideal)
+    scales = row_scales(ideal, 15)
     inverses = inverse(scales)
     units = _blocks(values, block) * inverses[:, None, None]
     codes, factors = factored(units, ideal * inverses[:, None])
     return codes, factors, scales
 
 
-def row_scales(ideal: FloatArray) -> FloatArray:
-    """The scale of each row [rows] in which its blocks' ideal scales are at most 15."""
-    return np.abs(ideal).max(-1) / np.float32(15)  # type: ignore[no-any-return]
+def row_scales(ideal: FloatArray, most: int) -> FloatArray:
+    """The scale of each row [rows] in which its blocks' ideal scales are at most `most`."""
+    return np.abs(ideal).max(-1) / np.float32(most)  # type: ignore[no-any-return]
 
 
 def factored(units: FloatArray, wanted: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.int8]]:

@@ -110,7 +110,6 @@ RECIPES: Mapping[str, Recipe] = {
         (
             *_KEEP,
             Rule("output.weight", Storage(8)),
-            Rule("region.*", Storage(8)),
             Rule("*", Storage(4)),
         ),
     ),

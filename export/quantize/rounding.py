@@ -60,7 +60,7 @@ class Rounding:
         factor = self._factor(name, values)
         if factor is None:
             return blocks.four_bit_rows(values, storage.block)
-        scales = blocks.row_scales(blocks.four_bits(values, storage.block)[1])
+        scales = blocks.row_scales(blocks.four_bits(values, storage.block)[1], 15)
         inverses = blocks.inverse(scales)[:, None]
         factors: list[NDArray[np.int8]] = []
 

@@ -47,3 +47,27 @@ def test_rows_of_eight_bits_are_within_half_a_step() -> None:
 
 def test_two_codes_share_a_byte_low_half_first() -> None:
     assert blocks.pairs(np.array([[1, 2, 15, 0]], np.uint8)).tolist() == [[0x21, 0x0F]]
+
+
+def test_factors_of_a_rows_scale_cost_next_to_nothing() -> None:
+    plain, scales = blocks.four_bits_searched(VALUES, 32)
+    factors, rows = blocks.row_factors(scales)
+    errors = [
+        np.square(back.reshape(VALUES.shape) - VALUES).sum()
+        for back in (
+            (plain - np.float32(8)) * scales[..., None],
+            (plain - np.float32(8)) * (factors * rows)[..., None],
+        )
+    ]
+    assert np.abs(factors.astype(int)).max() == 127
+    assert errors[1] < 1.005 * errors[0]
+
+
+def test_no_value_of_eight_bits_is_cut_off_by_its_factor() -> None:
+    values = VALUES * RNG.uniform(0.001, 1, (48, 3)).astype(np.float32).repeat(32, axis=1)
+    codes, factors, rows = blocks.eight_bit_factors(values, 32)
+    steps = (factors * rows)[..., None]
+    off = np.abs((codes - np.float32(128)) * steps - values.reshape(codes.shape))
+    assert (off <= 0.501 * steps).all()
+    zeros = blocks.eight_bit_factors(np.zeros((2, 32), np.float32), 32)
+    assert [part.tolist() for part in zeros[1:]] == [[[0], [0]], [[0.0], [0.0]]]

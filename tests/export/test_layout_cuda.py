@@ -56,10 +56,16 @@ def types(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def lacking(model: onnx.ModelProto) -> set[str]:
-    """Ops, with version and types, that there is no kernel for."""
+    """Ops, with version and types, that there is no kernel for.
+
+    What follows from weights alone is folded when a session loads, by the CPU's kernels.
+    """
     known, opset = types(model), {x.domain: x.version for x in model.opset_import}
-    found = set()
+    found, constant = set(), {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
+        if constant.issuperset(name for name in node.input if name):
+            constant.update(node.output)
+            continue
         op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         kernel = KERNELS["kernels"].get(op, {"versions": [], "types": []})
         since = 1

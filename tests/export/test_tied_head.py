@@ -28,9 +28,9 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 def table_bytes(model: Model, recipe: str) -> int:
-    """Of [vocab, hidden] weights: bits, and a float32 scale for each block of a quantized row."""
+    """Of [vocab, hidden] weights: bits, and a float16 scale for each block of a quantized row."""
     text, storage = model.vlm.text, RECIPES[recipe].storage("token_embd.weight", (2, 2))
-    scales = 4 * math.ceil(text.hidden / storage.block) if storage.quantized else 0
+    scales = 2 * math.ceil(text.hidden / storage.block) if storage.quantized else 0
     return text.vocab * (text.hidden * storage.bits // 8 + scales)
 
 

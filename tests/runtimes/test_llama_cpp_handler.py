@@ -3,11 +3,9 @@ runtime does."""
 
 import base64
 import io
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -25,19 +23,10 @@ pytest.importorskip("llama_cpp")
 
 
 def smolvlm() -> Model:
-    """The twin as the released models are: images are split, and two line ends are one token.
-
-    mtmd takes both for granted. The token stands in the place of the vocabulary's last one.
-    """
+    """The twin with images split, as the released models split them and mtmd always does."""
     model = open_model("tiny-smolvlm")
     assert isinstance(model.image, Tiles)
-    tokenizer = json.loads(model.files["tokenizer.json"])
-    vocab, merges = tokenizer["model"]["vocab"], tokenizer["model"]["merges"]
-    vocab["ĊĊ"] = vocab.pop("".join(merges.pop()))
-    merges.append(["Ċ", "Ċ"])
-    image = replace(model.image, longest_edge=2 * model.image.tile)
-    files = {**model.files, "tokenizer.json": json.dumps(tokenizer).encode()}
-    return replace(model, image=image, files=files)
+    return replace(model, image=replace(model.image, longest_edge=2 * model.image.tile))
 
 
 # The model, the library's handler, and the edge of an image that mtmd leaves as it is: its limits
@@ -50,18 +39,6 @@ CASES: dict[str, tuple[Callable[[], Model], str, int]] = {
 }
 
 
-def handler(name: str, mmproj: str) -> Any:
-    """A handler of llama-cpp-python's, silent."""
-    from llama_cpp import llama_chat_format
-
-    found = getattr(llama_chat_format, name)(clip_model_path=mmproj, verbose=False)
-    if name == "Qwen25VLChatHandler":
-        # Jinja drops the last line end of a template, and a prompt then ends in
-        # "<|im_start|>assistant". Qwen itself goes on with a line end, the twin never learnt to.
-        found.CHAT_FORMAT += "\n"
-    return found
-
-
 def address(image: Image.Image) -> str:
     stream = io.BytesIO()
     image.save(stream, "PNG")
@@ -72,7 +49,7 @@ def address(image: Image.Image) -> str:
 def test_the_librarys_own_handler_answers_as_our_runtime(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from llama_cpp import Llama
+    from llama_cpp import Llama, llama_chat_format
 
     make, name, edge = CASES[case]
     model, probe = make(), probes(edge)[0]
@@ -86,7 +63,7 @@ def test_the_librarys_own_handler_answers_as_our_runtime(
 
     files = artifact.manifest.components
     decoder, vision = (str(tmp_path / files[part][0]) for part in ("decoder", "vision"))
-    theirs = handler(name, vision)
+    theirs = getattr(llama_chat_format, name)(clip_model_path=vision, verbose=False)
     llama = Llama(decoder, chat_handler=theirs, n_ctx=512, n_threads=1, verbose=False)
     content = [
         {"type": "image_url", "image_url": {"url": address(probe.images[0])}},
