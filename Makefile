@@ -39,11 +39,12 @@ clients: ## install what tests run in Node.js; where there is no npm they are sk
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \
 	  { echo "nvcc is not there; install NVIDIA's CUDA toolkit first (docs/cuda.md)" >&2; exit 2; }
-	@$(PY) -m pip uninstall --yes --quiet onnxruntime
+	@$(PY) -m pip uninstall --yes --quiet onnxruntime torch
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt torch
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps \
-	  onnxruntime-gpu torch
-	@CMAKE_ARGS="-DGGML_CUDA=on" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
+	  onnxruntime-gpu
+	@CMAKE_ARGS="-DGGML_CUDA=on $$CMAKE_ARGS" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
 	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(BENCH) list
 

@@ -2,8 +2,8 @@
 
 `python -m bench.gpu_records smolvlm-256m moondream-2b --target gguf` exports side by side whatever
 is missing, measures a text prompt (beside llama.cpp in a bare loop; at 4 bits without CUDA graphs,
-too) and an image, and writes results/cuda/gguf.jsonl with its report. A folder in memory (--folder
-/dev/shm/…) spares the disk. NOT aware of how anything is
+too) and an image, and writes build/cuda/gguf.jsonl with its report. A folder in memory (--folder
+/dev/shm/…) spares the disk. results/cuda/ has what an H200 said. NOT aware of how anything is
 exported or measured.
 """
 
@@ -96,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--device", default="cuda", metavar="NAME", help="cuda or cuda:N")
     add("--rounds", type=int, default=1, metavar="N", help="processes for each job (default 1)")
     add("--folder", type=Path, default=Path("build"), metavar="DIR", help="of the artifacts")
-    add("-o", "--output", type=Path, metavar="RUN.jsonl", help="default: results/cuda/TARGET.jsonl")
+    add("-o", "--output", type=Path, metavar="RUN.jsonl", help="default: build/cuda/TARGET.jsonl")
     arguments = parser.parse_args(argv)
     models, recipes = arguments.models or MODELS, arguments.recipe or RECIPES
-    run = arguments.output or Path("results/cuda") / f"{arguments.target}.jsonl"
+    run = arguments.output or Path("build/cuda") / f"{arguments.target}.jsonl"
     places = exported(models, recipes, arguments.target, arguments.folder)
     if not places:
         return 2

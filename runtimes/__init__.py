@@ -15,7 +15,7 @@ from export.files import short
 from export.model import Model
 from runtimes.base import Session
 from runtimes.devices import device_of
-from runtimes.nvidia import BUILDS, problem
+from runtimes.nvidia import BUILDS, load_linked, problem
 
 ANY_TARGET = "*"
 GPU_VALUE_BYTES = 2
@@ -95,6 +95,7 @@ class Runtime:
         Raises UserError for one that is there and cannot be loaded, for want of CUDA's own, say.
         """
         for name in self._needed(layout):
+            load_linked(name)
             try:
                 importlib.import_module(name)
             except (ImportError, OSError, RuntimeError) as error:

@@ -13,9 +13,7 @@ from PIL import Image
 from export.families.geometry import Overlap
 from export.families.inputs import Crops
 from runtimes.base import FloatArray
-
-Size = tuple[int, int]
-"""Width and height in pixels, as in Pillow."""
+from runtimes.resize import Size, resize
 
 
 def tiling(size: Size, recipe: Crops) -> tuple[int, int]:
@@ -50,12 +48,12 @@ def cut(image: Image.Image, recipe: Crops, resample: Image.Resampling) -> list[N
     Each [tile, tile, 3]. With one crop, that crop and the whole image are the same pixels.
     """
     tile, window = recipe.tile, recipe.tile - 2 * recipe.margin
-    whole = np.asarray(image.resize((tile, tile), resample))
+    whole = np.asarray(resize(image, (tile, tile), resample))
     rows, cols = tiling(image.size, recipe)
     if rows * cols == 1:
         return [whole]
     size = (cols * window + 2 * recipe.margin, rows * window + 2 * recipe.margin)
-    grid = np.asarray(image.resize(size, resample))
+    grid = np.asarray(resize(image, size, resample))
     corners = [(row * window, col * window) for row in range(rows) for col in range(cols)]
     return [*(grid[y : y + tile, x : x + tile] for y, x in corners), whole]
 

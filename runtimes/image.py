@@ -21,7 +21,7 @@ from export.errors import UserError
 from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
 from runtimes import crops
 from runtimes.base import FloatArray
-from runtimes.crops import Size
+from runtimes.resize import Size, resize
 
 MAX_PIXELS = 178_956_970
 """The size from which Pillow itself calls a file a decompression bomb (716 MB once decoded)."""
@@ -193,7 +193,7 @@ def pixels(image: Image.Image, recipe: ImageRecipe) -> Pixels:
     if isinstance(recipe, Patches):
         return _in_patches(image, recipe)
     if isinstance(recipe, Stretch):
-        whole = image.resize((recipe.size, recipe.size), RESAMPLE[recipe.resample])
+        whole = resize(image, (recipe.size, recipe.size), RESAMPLE[recipe.resample])
         return Pixels(_normalised([np.asarray(whole)], recipe.size, recipe), 1, 1, whole)
     return _tiled(image, recipe)
 
@@ -226,7 +226,7 @@ def nearest_size(size: Size, recipe: Patches) -> Size:
 def _in_patches(image: Image.Image, recipe: Patches) -> Pixels:
     """Rows of channels x frames x patch x patch, the patches of a square one after the other."""
     width, height = nearest_size(image.size, recipe)
-    image = image.resize((width, height), RESAMPLE[recipe.resample])
+    image = resize(image, (width, height), RESAMPLE[recipe.resample])
     values = np.empty((1, 3, height, width), np.float32)
     _normalise(np.asarray(image), values[0], recipe)
     patch, square = recipe.patch, recipe.square
@@ -245,14 +245,14 @@ def _cropped(image: Image.Image, recipe: Crops) -> Pixels:
 
 def _tiled(image: Image.Image, recipe: Tiles) -> Pixels:
     cut, resample, tile = grid(image.size, recipe), RESAMPLE[recipe.resample], recipe.tile
-    image = image.resize(cut.scaled, resample)  # a copy where the size is the same
+    image = resize(image, cut.scaled, resample)
     if cut.resized != cut.scaled:
-        image = image.resize(cut.resized, resample)
+        image = resize(image, cut.resized, resample)
     whole = np.asarray(image)  # [height, width, 3]
     corners = [(row * tile, col * tile) for row in range(cut.rows) for col in range(cut.cols)]
     tiles = [whole[y : y + tile, x : x + tile] for y, x in corners]
     if cut.tiles > 1:
-        tiles.append(np.asarray(image.resize((tile, tile), resample)))
+        tiles.append(np.asarray(resize(image, (tile, tile), resample)))
     return Pixels(_normalised(tiles, tile, recipe), cut.rows, cut.cols, image)
 
 

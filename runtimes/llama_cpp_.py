@@ -4,6 +4,7 @@ Uses the bindings' C functions, not their `Llama` class, which samples and copie
 NOT aware of prompts or clocks.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from export.artifact import Artifact
@@ -63,6 +64,8 @@ class LlamaBackend:
 
         self.context = context
         vlm = artifact.manifest.vlm
+        if "region" not in artifact.manifest.components:
+            vlm = replace(vlm, region=None)  # nothing reads the state, whose tap slows every step
         file = checked_decoder(artifact)
         # Graphs first: an int4 tower takes several times its size while it loads.
         self._tower = _onnx_tower(artifact, threads)

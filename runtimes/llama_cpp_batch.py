@@ -31,18 +31,26 @@ class Span:
 
 
 def spans(
-    ids: IntArray, features: FloatArray | None, image_token_id: int | None, past: int, text: Decoder
+    ids: IntArray,
+    features: FloatArray | None,
+    image_token_id: int | None,
+    past: int,
+    text: Decoder,
+    joined: bool = False,
 ) -> list[Span]:
     """The spans of new `ids` after the first `past` positions; without features all is text.
 
     Image tokens beyond the features are an answer's own. With a `prefix` (Decoder.prefix) the first
-    positions, text among them, are one span.
+    positions, text among them, are one span. `joined`: so are all from the first image's to the
+    last one's, where images see no later position.
     """
     if features is None:  # every decode step: said at once, which spares it 1 % of its time
         return [Span(0, len(ids), rows=False, together=False)]
     is_row = np.zeros(len(ids), bool)
     is_row[np.flatnonzero(ids == image_token_id)[: len(features)]] = True
     together = is_row.copy() if text.image_attention == "bidirectional" else np.zeros_like(is_row)
+    if joined and not together.any():
+        is_row = np.logical_or.accumulate(is_row) & np.logical_or.accumulate(is_row[::-1])[::-1]
     prefix = max(0, text.prefix - past)
     if is_row[:prefix].any():
         is_row[:prefix] = together[:prefix] = True

@@ -51,6 +51,9 @@ class LlamaDecoder:
         self._vlm, self._text = vlm, vlm.text
         self._table = TokenRows(file, vlm.text.embedding_scale)
         self._tap = StateTap(vlm.text) if vlm.region else None
+        # Each span is a call of some milliseconds on a GPU; on a CPU what reads rows of text takes
+        # more memory (5 MB) than time is won.
+        self.joins_tiles = device != CPU
         self._context = None
         self.model = llama.llama_model_load_from_file(
             os.fsencode(file.path), model_settings(device)
@@ -96,7 +99,8 @@ class LlamaDecoder:
             positions = of_text(past, len(ids))
         self._forget(past, int(positions[0, 0]))
         used = 0
-        for span in spans(ids, features, self._vlm.image_token_id, past, self._text):
+        image, joined = self._vlm.image_token_id, self.joins_tiles
+        for span in spans(ids, features, image, past, self._text, joined):
             inputs: IntArray | FloatArray = ids[span.start : span.stop]
             if span.rows:
                 assert features is not None

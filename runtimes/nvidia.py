@@ -6,7 +6,7 @@ Imports no CUDA library. What the driver does not tell is None. NOT aware of ses
 import ctypes
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,6 +32,10 @@ LIBRARIES = (
     "libcufft.so.*", "libcudnn.so.*",
 )  # fmt: skip
 """What ONNX Runtime's CUDA provider links or opens, those first that others need."""
+LINKED: Mapping[str, tuple[str, ...]] = {
+    "llama_cpp": ("libcudart.so.*", "libcublasLt.so.*", "libcublas.so.*"),
+}
+"""library -> what its CUDA build links itself: without it the library is not even imported."""
 MEMORY = re.compile(
     r"out of memory|failed to allocate|ALLOC_FAILED|unable to allocate", re.IGNORECASE
 )
@@ -84,7 +88,7 @@ class State:
 def problem(index: int, library: str) -> str | None:
     """Why `library` cannot compute on the GPU number `index`, or None. Imports no CUDA library."""
     folder = _folder(library)
-    if folder is None or not any(folder.glob(f"{BUILDS[library]}*")):  # some have a version behind
+    if folder is None or not _has_cuda(folder, library):
         return f"{library} is built without CUDA here (make setup-cuda)"
     return missing(index, library, built_with(folder, library), driver())
 
@@ -173,14 +177,21 @@ def state_of(nvml: Any, handle: Any) -> State:
     )
 
 
-def load_libraries() -> None:
+def load_linked(library: str) -> None:
+    """Before it is imported: load what its CUDA build links. Of another build, nothing."""
+    folder = _folder(library)
+    if library in LINKED and folder is not None and _has_cuda(folder, library):
+        load_libraries(LINKED[library])
+
+
+def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
     """Load CUDA's libraries from NVIDIA's wheels, for a library that does not look there itself.
 
     What is not in a wheel is left to the system's loader.
     """
     wheels = find_spec("nvidia")
     places = wheels.submodule_search_locations if wheels else None
-    for name in LIBRARIES:
+    for name in names:
         found = next((file for place in places or () for file in Path(place).rglob(name)), None)
         if found is not None:
             with suppress(OSError):  # the library that needs it says so in its own words
@@ -244,6 +255,10 @@ def _nvml() -> Iterator[Any]:
         yield pynvml
     finally:
         pynvml.nvmlShutdown()
+
+
+def _has_cuda(folder: Path, library: str) -> bool:
+    return any(folder.glob(f"{BUILDS[library]}*"))  # some have a version behind
 
 
 def _folder(library: str) -> Path | None:

@@ -77,12 +77,12 @@ def _on_gpu(
         raise UserError(
             f"onnxruntime cannot use {path.name} on GPU {device.index}: {_line(error)}"
         ) from error
-    _check_placement(session, path, device)
+    check_placement(session, path, device)
     give_back()
     return session
 
 
-def _check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
+def check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
     """Raises UserError where the CPU would compute in the GPU's place."""
     if session.get_providers()[0] != CUDA_PROVIDER:
         raise UserError(

@@ -29,12 +29,13 @@ MARKERS = {"fp32": "D", "fp16": "s", "int8": "o", "int4": "^", None: "*"}
 
 
 STEPS: tuple[tuple[str, str, Callable[[Timing], float | None]], ...] = (
-    (f"prepare ({IMAGE})", GRAY, lambda timing: timing.prepare_s),
-    ("image", ORANGE, lambda timing: timing.image_s),
+    ("prepare", GRAY, lambda timing: timing.prepare_s),
+    (f"image ({IMAGE})", ORANGE, lambda timing: timing.image_s),
     ("prefill", BLUE, lambda timing: timing.prefill_s),
 )
 # Bits of a kind of storage, most first, from dark to light.
 STORAGE = {32: GRAY, 16: PURPLE, 8: BLUE, 6: GREEN, 5: GREEN, 4: ORANGE}
+LEGEND_INCHES, CHARACTER_INCHES = 0.5, 0.07  # a legend's line with its gaps; a character at 9 pt
 WIDE = 6.0  # inches from which two panels stand side by side
 
 
@@ -84,7 +85,8 @@ def first_token(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> 
         left = 0.0
         for title, colour, step in STEPS:
             width = 1e3 * ((row.workload.middle(step) if row.workload else None) or 0.0)
-            axes.barh(place, width, 0.62, left=left, color=colour, label=_once(axes, title))
+            if width:
+                axes.barh(place, width, 0.62, left=left, color=colour, label=_once(axes, title))
             left += width
         whole = _value(row.first_token_s(), 1e3) or left
         # Medians of steps need not add up to the median of the whole.
@@ -103,7 +105,10 @@ def first_token(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> 
 
 
 def memory(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
-    """A line for each row over the phases, from 0, with the budget where it is near."""
+    """A line for each row over the phases, from 0, with the budget where it is near.
+
+    Of a GPU's rows it is the GPU's memory, which their budget is of.
+    """
     _height(canvas, 2.5 + 0.16 * len(own) + 0.2)
     axes = canvas.add_subplot()
     peaks = [[_peak_mb(row, phase) for phase in PHASES] for row in own]
@@ -121,7 +126,7 @@ def memory(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
     axes.set_ylim(0, top)
     axes.grid(axis="y", color=LIGHT, lw=0.6)
     axes.set_axisbelow(True)
-    axes.set_ylabel("peak of the process, MB")
+    axes.set_ylabel(_counted([row.device == "cpu" for row in own]))
     _legend(canvas, columns=3 if canvas.get_figwidth() >= WIDE else 2)
 
 
@@ -231,7 +236,16 @@ def _limit_mb(own: Sequence[Row], budget: Budget | None) -> float | None:
 
 
 def _peak_mb(row: Row, phase: str) -> float | None:
-    return _scaled(row.workload.peak_bytes(phase) if row.workload else None, 1e-6)
+    if row.workload is None:
+        return None
+    counted = row.workload.peak_bytes if row.device == "cpu" else row.workload.device_bytes
+    return _scaled(counted(phase), 1e-6)
+
+
+def _counted(on_cpu: Sequence[bool]) -> str:
+    if all(on_cpu):
+        return "peak of the process, MB"
+    return "peak of the process, or of its GPU memory, MB" if any(on_cpu) else "GPU memory, MB"
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
@@ -254,12 +268,14 @@ def _end_label(axes: "Axes", x: float, y: float, label: str) -> None:
 
 
 def _legend(canvas: "Canvas", columns: int) -> None:
-    """Everything labelled in any panel, once."""
+    """Everything labelled in any panel, once, in as many columns as its longest label allows."""
     found: dict[str, Any] = {}
     for axes in canvas.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     handles, labels = list(found.values()), list(found)
+    widest = LEGEND_INCHES + CHARACTER_INCHES * max(map(len, labels))
+    columns = max(1, min(columns, int(canvas.get_figwidth() / widest)))
     canvas.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)
 
 

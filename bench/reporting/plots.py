@@ -40,7 +40,7 @@ PLOTS: Mapping[str, Plot] = {
     "first-token": Plot(
         "time to the first token", lambda row: row.first_token_s(), panels.first_token
     ),
-    "memory": Plot("peak memory by phase", lambda row: row.peak_bytes, panels.memory),
+    "memory": Plot("peak memory by phase", lambda row: row.counted_bytes, panels.memory),
     "storage": Plot(
         "how the weights are kept",
         lambda row: (row.subject.quantization or {}).get("types"),

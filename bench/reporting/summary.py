@@ -74,10 +74,11 @@ class Workload:
         found: list[int | None] = [getattr(memory, number) for memory in last]
         return max((value for value in found if value is not None), default=None)
 
-    def device_bytes(self) -> int | None:
-        """The most memory of the GPU at the end of any phase."""
+    def device_bytes(self, phase: str | None = None) -> int | None:
+        """The most memory of the GPU at the end of a phase in any round; None is any phase."""
         phases = [memory for record in self.records for memory in record.outcome.memory]
-        return max((m.device_bytes for m in phases if m.device_bytes is not None), default=None)
+        own = [m.device_bytes for m in phases if phase in (None, m.phase)]
+        return max((held for held in own if held is not None), default=None)
 
     def device_sources(self) -> set[str]:
         """Whose figures those are."""

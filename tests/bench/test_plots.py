@@ -53,7 +53,22 @@ def test_axes_say_what_they_are(records: list[Record]) -> None:
     assert "Pareto front" in said["accuracy"]
     assert "640 × 480 pixels" in said["first-token"]
     assert "budget, 170 MB" in said["memory"]
+    assert "peak of the process, MB" in said["memory"]
     assert "2 fell back" in said["storage"]
+
+
+def test_of_a_gpus_rows_its_own_memory_is_drawn(records: list[Record]) -> None:
+    own = records[2]
+    memory = tuple(replace(m, device_bytes=5_000_000_000) for m in own.outcome.memory)
+    on_gpu = replace(
+        own,
+        case=replace(own.case, device="cuda"),
+        outcome=replace(own.outcome, memory=memory, budget_bytes=7 * 10**9),
+    )
+    _, drawn = inline(rows([on_gpu]), "report")
+    shown = drawn["report-tiny-smolvlm-memory.svg"]
+    assert "GPU memory, MB" in shown
+    assert ">5000<" in shown
 
 
 def test_the_whole_is_named_where_it_lies_far_beyond_its_steps(records: list[Record]) -> None:

@@ -1,5 +1,7 @@
 """Devices by name, what stands in a GPU's way, and the reference in a GPU's precision."""
 
+import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from runtimes import RUNTIMES, Runtime
 from runtimes.base import Request
 from runtimes.devices import CPU, Device, device_of
 from runtimes.fidelity import Accumulator
-from runtimes.nvidia import BUILDS, Driver, built_with, memory_errors, missing
+from runtimes.nvidia import BUILDS, Driver, built_with, load_linked, memory_errors, missing
 from runtimes.prepare import preparer_of
 from runtimes.probes import probes
 from runtimes.reference import Scorer, TorchBackend
@@ -78,6 +80,27 @@ def test_a_runtime_that_knows_gpus_says_why_it_cannot_use_one_here() -> None:
             reason = row.unavailable(device="cuda:7")
             assert reason is not None
             assert "\n" not in reason
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("built", "loaded"), [("libggml-cuda.so", True), ("libggml-cpu.so", False)]
+)
+def test_what_a_cuda_build_links_is_found_in_nvidias_wheels(
+    built: str, loaded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels, library = tmp_path / "nvidia" / "cu13" / "lib", tmp_path / "llama_cpp" / "lib"
+    for folder in (wheels, library):
+        folder.mkdir(parents=True)
+    (library / built).touch()
+    (library.parent / "__init__.py").touch()
+    some = next(Path(np.__file__).parent.rglob("_multiarray_umath*.so"))
+    shutil.copy(some, wheels / "libcudart.so.13")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for name in ("llama_cpp", "nvidia"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    load_linked("llama_cpp")
+    assert (str(wheels) in Path("/proc/self/maps").read_text()) == loaded
 
 
 def test_a_library_that_cannot_be_loaded_is_one_line(

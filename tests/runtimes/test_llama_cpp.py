@@ -182,6 +182,12 @@ SPANS = {
         TOGETHER,
         [(0, 1, False, False), (1, 3, True, True), (3, 4, False, False)],
     ),
+    "two images that see ahead": (
+        [9, 2, 9],
+        0,
+        TOGETHER,
+        [(0, 1, True, True), (1, 2, False, False), (2, 3, True, True)],
+    ),
     "a prefix": ([1, 9, 9, 9, 2, 3], 0, PREFIX, [(0, 4, True, True), (4, 6, False, False)]),
     "the rest of a prefix": ([9, 9, 2, 3], 2, PREFIX, [(0, 2, True, True), (2, 4, False, False)]),
     "a place behind the prefix": (
@@ -201,6 +207,30 @@ def test_positions_are_handed_over_in_spans_that_are_computed_alike(case: str) -
     ids, past, text, wanted = SPANS[case]
     features = np.zeros((4, 2), np.float32) if 9 in ids else None
     assert spans(np.array(ids), features, 9, past, text) == [Span(*span) for span in wanted]
+
+
+def test_tiles_and_the_text_between_them_are_one_span_where_they_are_joined() -> None:
+    from runtimes.llama_cpp_batch import Span, spans
+
+    ids, features = np.array([1, 9, 2, 3, 9, 4]), np.zeros((2, 2), np.float32)
+    whole = [Span(0, 1, False, False), Span(1, 5, True, False), Span(5, 6, False, False)]
+    assert spans(ids, features, 9, 0, CAUSAL, joined=True) == whole
+    apart = spans(ids, features, 9, 0, TOGETHER)
+    assert spans(ids, features, 9, 0, TOGETHER, joined=True) == apart
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "int4"])
+def test_joined_tiles_give_the_same_logits(recipe: str, tmp_path: Path) -> None:
+    from runtimes.llama_cpp_decoder import LlamaDecoder
+
+    artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", recipe, tmp_path)
+    file, vlm = checked_decoder(artifact), artifact.manifest.vlm
+    decoder = LlamaDecoder(file, vlm, 1, 256, cache_bits=32)
+    ids = np.array([1, *[IMAGE_TOKEN] * 9, 5, 6, *[IMAGE_TOKEN] * 9, *range(3, 20)])
+    features = np.random.default_rng(0).standard_normal((18, 64), np.float32)
+    wanted = decoder.extend(ids, features, 0)
+    decoder.joins_tiles = True
+    assert error(decoder.extend(ids, features, 0), wanted) <= 1e-5
 
 
 def test_a_recipe_with_smaller_images_is_followed(tmp_path: Path) -> None:

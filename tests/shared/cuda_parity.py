@@ -1,7 +1,7 @@
 """What a GPU answers with the tiny models, beside what the CPU answers: made here, run there.
 
-    python tests/cuda_parity.py make FOLDER     on any machine: exports, and the CPU's answers
-    python tests/cuda_parity.py run FOLDER      on a machine with a GPU
+    python tests/shared/cuda_parity.py make FOLDER    on any machine: exports, and the CPU's answers
+    python tests/shared/cuda_parity.py run FOLDER     on a machine with a GPU
 
 `run` needs no more than numpy, Pillow, tokenizers and onnxruntime-gpu, and this repository in
 PYTHONPATH. It prints a line of JSON a case and exits with 1 if one failed.
