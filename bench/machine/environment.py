@@ -80,7 +80,7 @@ def environment(packages: Iterable[str]) -> Environment:
     cpuinfo = _lines("/proc/cpuinfo")
     flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
     hertz = _text(CPUFREQ / "cpuinfo_max_freq")
-    gpus, version = gpus_of(_said(*NVIDIA) or "")
+    gpus, gpu_driver = gpus_of(_said(*NVIDIA) or "")
     return Environment(
         cpu=cpuinfo.get("model name") or platform.processor() or None,
         cpu_flags=tuple(flag for flag in FLAGS if flag in flags),
@@ -96,7 +96,7 @@ def environment(packages: Iterable[str]) -> Environment:
         packages={name: version for name in sorted(packages) if (version := _version(name))},
         revision=_revision(Path(__file__).parent.parent.parent),
         gpus=gpus or driver().gpus,
-        gpu_driver=version,
+        gpu_driver=gpu_driver,
     )
 
 

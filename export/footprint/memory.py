@@ -56,7 +56,7 @@ def full_context(vlm: Vlm, image: ImageRecipe | None, context: int) -> Workload:
 # --- ONNX Runtime on the CPU ---------------------------------------------------------------------
 
 ONNX_PROCESS = 98 * MB  # Python, numpy, the library, three graphs
-FOLDING = 4.15
+FOLDING = 3.7
 """An int4 tower becomes int8 while it loads: copies that exist at once, given back afterwards."""
 TOWER_ACTIVATIONS = 4.0
 """Memory of the arena for a tile, in matrices [patches, intermediate] of floats."""

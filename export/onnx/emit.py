@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 import onnx_ir as ir
 
 from export.families.geometry import Activation, Decoder, NormKind, Rope, Tower
@@ -24,8 +23,8 @@ from export.weights import FloatArray
 # the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
 ACCURACY_LEVEL = 4
 FLOAT = ir.DataType.FLOAT
-MIDDLE = 128
-"""The code that stands for 0 in 8 unsigned bits."""
+MIDDLE, MIDDLE_OF_4 = 128, 8
+"""The codes that stand for 0 in 8 and in 4 unsigned bits."""
 
 
 class Emit:
@@ -296,7 +295,8 @@ class Emit:
         are unsigned around 128: with signed ones, x86 without VNNI adds pairs of products in 16
         bits that saturate, and single outputs are wrong by a tenth of the largest.
         """
-        unpacked = storage.bits == 4 and self._parameters.rows(names) % 2 == 0
+        odd = any(self._parameters.rows([name]) % 2 for name in names)
+        unpacked = storage.bits == 4 and not odd
         packed = self._unpacked if unpacked else self._parameters.uint8_columns
         weight, scales = packed(names, storage)
         inputs = [x, weight, scales, self._parameters.bytes(MIDDLE), offset]
@@ -315,20 +315,21 @@ class Emit:
         """4-bit weights as `uint8_columns` gives 8-bit ones, by operators that are folded.
 
         ONNX Runtime keeps what each node makes until it has folded all weights of a graph, so they
-        are as few as can be: codes lie as the product wants them, and none is padded.
+        are as few as can be: a product with the identity scales each block and shifts it to 128.
         """
-        codes, factors, scales = self._parameters.int4_columns(names, storage)
-        # Two's complement: products modulo 256 are the same for signed and unsigned bytes.
-        wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]  # [columns, rows]
+        codes, factors, scales, identity = self._parameters.int4_columns(names, storage)
+        wide = self.node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
+        by = self.node("Cast", [factors], {"to": int(FLOAT)})[0]
+        one, middle = self._parameters.scalar(1.0), self._parameters.bytes(MIDDLE)
+        zero, middle_of_4 = (self._parameters.bytes(n) for n in (0, MIDDLE_OF_4))
+        inputs = [identity, one, zero, wide, by, middle_of_4, one, middle]
+        wide = self.node("QLinearMatMul", inputs)[0]  # [blocks, block, rows]
+        wide = self._reshape(wide, -1, self._parameters.rows(names))
         columns = self._parameters.columns(names[0])
-        name = f"blocks_of_{storage.block}.{columns}"
-        places = self._parameters.constant(
-            name, ir.DataType.INT64, (columns,), lambda: np.arange(columns) // storage.block
-        )
-        factors = self.node("Gather", [factors, places])[0]
-        wide = self.node("Mul", [wide, factors])[0]
-        middle = self._parameters.bytes(MIDDLE)
-        return self.node("BitwiseXor", [wide, middle])[0], scales  # adds 128 modulo 256
+        if self._parameters.pads(columns, storage):
+            start, end = (self._parameters.integers(n) for n in (0, columns))
+            wide = self.node("Slice", [wide, start, end])[0]
+        return wide, scales
 
     def _float(self, x: ir.Value, bits: int) -> ir.Value:
         """16-bit weights are stored as such and computed with in float32."""

@@ -88,6 +88,7 @@ class Parameters:
         self._data = data
         self._ledger = ledger
         self._half = half
+        self._identities: dict[int, ir.Value] = {}
         self.values: dict[str, ir.Value] = {}
 
     def storage(self, name: str) -> Storage:
@@ -237,28 +238,38 @@ class Parameters:
 
     def int4_columns(
         self, names: Sequence[str], storage: Storage
-    ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """int4 codes [columns, rows], factors [blocks, rows], float32 scales [rows]; rows are even.
+    ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+        """uint4 codes around 8 [blocks, block, rows], int8 factors [blocks, 1, rows], float32
+        scales [rows], and the uint8 identity [block, block]; rows are even.
 
-        Codes times factors are int8 (blocks.four_bit_rows). Factors are stored as the uint8 of the
-        same bits.
+        Codes times factors are int8 (blocks.four_bit_rows). Blocks are a little shorter than asked
+        where that divides the columns; else the last one is padded.
         """
         rows, columns = self.rows(names), self.columns(names[0])
-        blocks_a_row = self._blocks_a_row(names, storage)
+        storage = replace(storage, block=_dividing(columns, storage.block))
+        count, block = self._blocks_a_row(names, storage), storage.block
         packed = [
-            Packed(_key(names, "codes"), ir.DataType.INT4, (columns, rows), by_columns=True),
-            Packed(_key(names, "factors"), ir.DataType.UINT8, (blocks_a_row, rows), True),
+            Packed(_key(names, "codes"), ir.DataType.UINT4, (count, block, rows), True),
+            Packed(_key(names, "factors"), ir.DataType.INT8, (count, 1, rows), True),
             Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
         ]
-        self._account(names, packed, f"int4 in blocks of {storage.block}, by rows")
+        self._account(names, packed, f"int4 in blocks of {block}, by rows")
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
             codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
-            nibbles = codes.view(np.uint8).reshape(len(rows), -1)[:, :columns] & np.uint8(15)
-            return [blocks.pairs(nibbles.T), factors.T, scales]
+            lines = (codes.view(np.uint8) + np.uint8(8)).reshape(len(rows), -1).T
+            return [blocks.pairs(lines), factors.T, scales]
 
         codes, factors, scales = self._put(packed, lambda: self._groups(names, pack, True))
-        return codes, factors, scales
+        if block not in self._identities:  # named after the weight: no other graph refers to it
+            name, shape = _key(names, "identity"), (block, block)
+            identity = self.constant(name, ir.DataType.UINT8, shape, lambda: np.eye(block))
+            self._identities[block] = identity
+        return codes, factors, scales, self._identities[block]
+
+    def pads(self, columns: int, storage: Storage) -> bool:
+        """Whether `int4_columns` has more than so many columns."""
+        return columns % _dividing(columns, storage.block) > 0
 
     def uint8_columns(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
         """uint8 [columns, rows] around 128 and float32 scales [rows], for DynamicQuantizeMatMul."""
@@ -318,6 +329,12 @@ class Parameters:
         for name, size in sizes.items():
             nbytes = round(size * bytes_per_weight)
             self._ledger.add(f"{name}.weight", size, nbytes, kind, quantized)
+
+
+def _dividing(columns: int, block: int) -> int:
+    """The longest block that divides the columns if it is three quarters of `block` or more."""
+    fitting = (n for n in range(block, block * 3 // 4 - 1, -1) if columns % n == 0)
+    return next(fitting, block)
 
 
 def _key(names: Sequence[str], part: str) -> str:

@@ -1,34 +1,36 @@
 """Trains the four twins of all tasks at the same time on one GPU, each a process of its own.
 
-    python -m models.train.all --pool build/pool --out build/twins --step-seconds 150
+    python -m models.train all --pool build/pool --out build/twins --step-seconds 150
 
-draws the pictures, starts `models.train.pooled` for every family, waits until all of them step,
-and from how fast they do so beside each other tells each a number of steps for that many seconds.
-`--steps smolvlm=4000 …` gives the numbers instead: that is how a result is made again. NOT aware
-of how a step is computed.
+draws the pictures if they are not there, starts `pooled` for every family, waits until all of them
+step, and from how fast they do so beside each other tells each a number of steps for that many
+seconds. `--steps smolvlm=4000 …` gives the numbers instead: that is how a result is made again. NOT
+aware of how a step is computed.
 """
 
 import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 
 FAMILIES = ("smolvlm", "moondream", "qwen2_5_vl", "gemma3")
+PROGRAM = (sys.executable, "-m", "models.train")
 PACE = "pace "
 ASK = "ask"
 LEAST = 200  # steps
 SLACK_S = 3.0  # in which those that were slower to start find their pace
 
 
-def main() -> int:
-    arguments = _parser().parse_args()
+def main(words: Sequence[str]) -> int:
+    arguments = _parser().parse_args(words)
     steps = dict(pair.split("=") for pair in arguments.steps)
     arguments.out.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     if not (arguments.pool / "held-out").exists():
-        draw = [sys.executable, "-m", "models.train.draw", str(arguments.pool)]
+        draw = [*PROGRAM, "draw", str(arguments.pool)]
         subprocess.run(draw, check=True)
         print(f"pictures drawn: {time.monotonic() - begin:.0f} s", flush=True)
     trainings = [Training(name, steps.get(name, ASK), arguments) for name in arguments.families]
@@ -87,7 +89,7 @@ class Training:
 
     def _begun(self) -> "subprocess.Popen[str]":
         way, given = self._ways.pop(0), self._arguments
-        command = [sys.executable, "-m", "models.train.pooled", self.family, "--pace", way]
+        command = [*PROGRAM, "pooled", self.family, "--pace", way]
         command += ["--steps", self._steps, "--pool", str(given.pool), "--device", given.device]
         command += ["--batch", str(given.batch), "--out", str(given.out / self.family)]
         print(" ".join(command), flush=True)
@@ -114,7 +116,7 @@ class Training:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models.train.all", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.train all", description=__doc__)
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
@@ -125,7 +127,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=512)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

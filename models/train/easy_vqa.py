@@ -32,11 +32,6 @@ def examples(split: Split) -> list[Example]:
     return [Example(_read(paths[image_id]), tuple(asked)) for image_id, asked in of_image.items()]
 
 
-def shown(example: Example, rng: np.random.Generator) -> Pixels:
-    """An image as it is trained on."""
-    return augment(example.pixels, rng)
-
-
 def augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Moves the object anywhere in the image and mirrors it; every answer stays true."""
     rows, columns = _extent(object_mask(pixels))

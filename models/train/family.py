@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from models.train.task import Example
-
 # From the model, a Frame, image tokens and what is wanted of them; see moondream_regions.
 RegionLoss = Callable[..., tuple[Tensor, Tensor]]
-PlaceLoss = Callable[[nn.Module, Tensor, list[Example], np.random.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,12 +27,11 @@ class Prompt:
 class Family:
     """One row of FAMILIES.
 
-    `vision(model)` are the modules that turn pixels into image tokens; `image_tokens` maps
-    (batch, 3, size, size) to (batch, grid * grid, width). `hidden` runs the decoder on embeddings
-    (batch, length, width) with an additive mask (1, 1, length, length) and positions
-    (batch, length). `write` stores the hub's set of files. `sees_itself`: an image's tokens, or
-    all that stands before the first question, attend to later ones of them too. `place_loss`: for
-    models that answer with places, from image tokens and what is where in those images.
+    `image_tokens` maps (batch, 3, size, size) to (batch, grid * grid, width). `hidden` runs the
+    decoder on embeddings (batch, length, width) with an additive mask (1, 1, length, length) and
+    positions (batch, length). `write` stores the hub's set of files. `sees_itself`: an image's
+    tokens, or all that stands before the first question, attend to later ones of them too.
+    `region_loss`: for models that answer with places.
     """
 
     prompt: Prompt
@@ -45,12 +40,10 @@ class Family:
     width: int
     tokenizer: Callable[[list[str]], Tokenizer]
     build: Callable[[Tokenizer], nn.Module]
-    vision: Callable[[nn.Module], list[nn.Module]]
     image_tokens: Callable[[nn.Module, Tensor], Tensor]
     embed: Callable[[nn.Module, Tensor], Tensor]
     hidden: Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
     logits: Callable[[nn.Module, Tensor], Tensor]
     write: Callable[[nn.Module, Tokenizer, Path], None]
     sees_itself: Literal["", "image", "prefix"] = ""
-    place_loss: PlaceLoss | None = None
     region_loss: RegionLoss | None = None

@@ -40,11 +40,6 @@ def build(tokenizer: Tokenizer) -> nn.Module:
     return made
 
 
-def vision(model: nn.Module) -> list[nn.Module]:
-    inner = _gemma3(model).model
-    return [inner.vision_tower, inner.multi_modal_projector]
-
-
 def image_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
     """(batch, 3, 64, 64) in [-1, 1] to (batch, 16, width)."""
     inner = _gemma3(model).model
@@ -85,7 +80,6 @@ FAMILY = Family(
     width=files.WIDTH,
     tokenizer=tokenizer,
     build=build,
-    vision=vision,
     image_tokens=image_tokens,
     embed=embed,
     hidden=hidden,

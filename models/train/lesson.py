@@ -15,8 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from models.train import toys
 from models.train.family import Family
-from models.train.moondream_places import STEPS
-from models.train.moondream_regions import Wanted, prompt
+from models.train.moondream_regions import STEPS, Wanted, prompt
 from models.train.packing import NOTHING, Frame, Packer
 from models.train.plan import QUESTIONS, WORDS
 from models.train.pool import BOXES, MOST_THINGS, NAMES, NONE, Pool

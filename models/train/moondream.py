@@ -12,7 +12,6 @@ from export.shapes import shapes
 from models.train import moondream_files as files
 from models.train import moondream_model as parts
 from models.train.family import Family, Prompt
-from models.train.moondream_places import place_loss
 from models.train.moondream_regions import region_loss
 from models.train.tokenizer import train_tokenizer
 
@@ -53,13 +52,11 @@ FAMILY = Family(
     width=files.WIDTH,
     tokenizer=tokenizer,
     build=parts.Moondream,
-    vision=parts.vision,
     image_tokens=parts.image_tokens,
     embed=parts.embed,
     hidden=parts.hidden,
     logits=parts.logits,
     write=write,
     sees_itself="prefix",
-    place_loss=place_loss,
     region_loss=region_loss,
 )

@@ -82,10 +82,6 @@ def _initial(name: str, shape: tuple[int, ...]) -> nn.Parameter:
     return nn.Parameter(torch.ones(shape) if len(shape) == 1 else INITIAL * torch.randn(shape))
 
 
-def vision(model: nn.Module) -> list[nn.Module]:
-    return [of(model).parts["vision"]]
-
-
 def image_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
     """(batch, 3, 64, 64) in [-1, 1] to (batch, 64, width): one crop, which is the whole image."""
     made = of(model)

@@ -1,6 +1,8 @@
-"""The loss over Moondream's region heads for questions that come as tensors of one shape.
+"""What teaches Moondream to answer with places: a loss over its region heads.
 
-Nothing in it depends on values, so a step can be captured. NOT aware of data sets.
+A point is x, y; a box is the x and y of its middle, then width and height. Each is read from the
+state before it and, as its true value, fed back as the next position. Nothing in it depends on
+values, so a step can be captured. NOT aware of data sets.
 """
 
 from dataclasses import dataclass
@@ -12,9 +14,11 @@ from torch.nn.functional import cross_entropy
 from export import network
 from models.train import moondream_files as files
 from models.train.moondream_model import Moondream, embed, logits, of
-from models.train.moondream_places import STEPS, bins_losses
 from models.train.packing import Frame
 from runtimes.places import SMALLEST_LOG2
+
+STEPS = 3  # x, y, size
+BLUR = 1.0  # bins: a neighbour of the right one is nearly right
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,18 @@ def region_loss(
     last = cross_entropy(logits(model, after), torch.full_like(first, stop), reduction="none")
     found = torch.stack([axis.argmax(-1) / axis.shape[-1] for axis in axes], dim=-1)
     return loss + ends.mean() + _mean(last, is_there), found
+
+
+def bins_losses(logits: Tensor, shares: Tensor, last: bool = False) -> Tensor:
+    """(n,), of (n, bins) against a bell around the bin of each share (n,).
+
+    Bin i is i / bins, or i / (bins - 1) where the `last` one is 1.
+    """
+    bins = logits.shape[-1]
+    place = (shares * (bins - 1 if last else bins)).clamp(0, bins - 1)[:, None]
+    bin_ = torch.arange(bins, device=logits.device)
+    bell = torch.softmax(-((bin_ - place) ** 2) / (2 * BLUR**2), dim=-1)
+    return cross_entropy(logits, bell, reduction="none")
 
 
 def _mean(losses: Tensor, counts: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Muon: Keller Jordan, https://kellerjordan.github.io/posts/muon/ . NOT aware of m
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -73,59 +73,7 @@ def split(
     return matrices, others
 
 
-def _turned(rate: Callable[[int], float], start: int, end: int) -> Callable[[int], float]:
-    def turned(step: int) -> float:
-        if step <= start:
-            return rate(step)
-        return rate(start) * max(0, end - step) / (end - start)
-
-    return turned
-
-
 class Optimizer:
-    """Both optimizers at one rate: linear warm-up to `peak`, then linear decay to its `floor`.
-
-    From each of the `turns` (from, to) on it goes another way: linearly to zero at the other step.
-    """
-
-    def __init__(
-        self,
-        named: Iterable[tuple[str, nn.Parameter]],
-        steps: int,
-        peak: float = 1.0,
-        floor: float = 0.0,
-        turns: tuple[tuple[int, int], ...] = (),
-    ) -> None:
-        matrices, others = split(named)
-        self._parameters = matrices + others
-        self._optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, lr=MUON_RATE),
-            torch.optim.AdamW(others, lr=ADAM_RATE, betas=BETAS, weight_decay=0.0),
-        ]
-        warm_up = min(50, steps // 4)
-
-        def slow(step: int) -> float:
-            return peak * min((step + 1) / warm_up, 1 - (1 - floor) * step / steps)
-
-        rate: Callable[[int], float] = slow
-        for start, end in turns:
-            rate = _turned(rate, start, end)
-
-        self._schedules = [
-            torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in self._optimizers
-        ]
-
-    def step(self, loss: Tensor) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-
-
-class SteadyOptimizer:
     """Both optimizers at a rate that is a tensor on the device, so that a step can be captured.
 
     Nothing is allocated or decided by value after the first step.

@@ -4,8 +4,6 @@ Each question sees the prefix and itself, and its positions go on from the prefi
 equals asking one question at a time. NOT aware of tasks or of how a model computes.
 """
 
-from dataclasses import dataclass
-
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -14,14 +12,6 @@ from models.train.family import Family, Prompt
 from models.train.task import Question
 
 NOTHING = -100  # label of a position that is not scored
-
-
-@dataclass(frozen=True)
-class Packed:
-    """One question in rows of ids and labels, padded to `length`."""
-
-    ids: Tensor  # (batch, questions, length)
-    labels: Tensor  # (batch, questions, length), the next id where it belongs to the answer
 
 
 class Packer:
@@ -34,14 +24,6 @@ class Packer:
         self.before = tokenizer.encode(prompt.before_image).ids
         self.after = tokenizer.encode(prompt.after_image).ids
         self.prefix = len(self.before) + image_tokens + len(self.after)
-
-    def pack(self, asked: list[list[Question]]) -> Packed:
-        """Rows of one number of questions each."""
-        rows = [[self.encoded(question) for question in questions] for questions in asked]
-        length = max(len(ids) for row in rows for ids, _ in row)
-        ids = [[ids + [0] * (length - len(ids)) for ids, _ in row] for row in rows]
-        labels = [[known + [NOTHING] * (length - len(known)) for _, known in row] for row in rows]
-        return Packed(torch.tensor(ids), torch.tensor(labels))
 
     def encoded(self, question: Question) -> tuple[list[int], list[int]]:
         """Ids of a question with its answer, and as many labels."""
@@ -100,21 +82,6 @@ class Frame:
         positions = self._positions.expand(batch, -1)
         states = self._family.hidden(model, embeddings, self._mask, positions)
         return states[:, self.prefix : self._total]
-
-
-def scored_logits(
-    family: Family, model: nn.Module, packer: Packer, images: Tensor, packed: Packed
-) -> tuple[Tensor, Tensor]:
-    """Logits (scored, vocabulary) and labels (scored,) of the answers' tokens.
-
-    `images` are image tokens, (batch, grid * grid, width).
-    """
-    batch, questions, length = packed.ids.shape
-    frame = Frame(family, packer, questions, length)
-    hidden = frame.hidden(model, images, family.embed(model, packed.ids.reshape(batch, -1)))
-    labels = packed.labels.reshape(batch, -1)
-    is_scored = labels != NOTHING
-    return family.logits(model, hidden[is_scored]), labels[is_scored]
 
 
 def block_mask(prefix: int, questions: int, length: int, filled: int = 0) -> Tensor:

@@ -69,7 +69,12 @@ def drawn(pool: Pool, recipe: Recipe, seed: int, has_places: bool) -> Plan:
 
 
 def chances(pool: Pool) -> NDArray[np.float64]:
-    """Probability of each of a picture's questions, (N, most): see training.weights."""
+    """Probability of each of a picture's questions, (N, most).
+
+    The rarer the answer among its text's, the higher: drawn evenly, "is there a red shape?" is
+    answered "no" in eight of nine pictures, and so it would be by the model. Kinds of questions
+    have shares by KIND_WEIGHT.
+    """
     kinds = [question.kind for question in pool.questions]
     is_asked = pool.asked != NONE
     counts = np.bincount(pool.asked[is_asked], minlength=len(kinds))

@@ -4,7 +4,7 @@ Every different question is kept once. NOT aware of models, tokenizers or device
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,14 +68,16 @@ class Pool:
 Drawn = tuple[NDArray[np.uint8], NDArray[np.uint8], list[Example]]
 
 
-def pools(counts: Mapping[str, int], workers: int) -> tuple[Pool, Pool]:
-    """What is trained on, and what is held out."""
+def pools(share: float, workers: int) -> tuple[Pool, Pool]:
+    """What is trained on, and what is held out: a share of the pictures of each kind."""
+    counts = {kind: round(share * count) for kind, count in COUNTS.items()}
+    kept = max(1, round(share * HELD_OUT))
     jobs = [
         (kind, first, min(CHUNK, count - first), False)
         for kind, count in counts.items()
         for first in range(0, count, CHUNK)
     ]
-    held_out = [(kind, counts[kind], HELD_OUT, True) for kind in counts]
+    held_out = [(kind, counts[kind], kept, True) for kind in counts]
     with ProcessPoolExecutor(workers) as executor:
         trained = _joined(jobs, executor.map(_drawn, *zip(*jobs, strict=True)))
         return trained, _joined(held_out, executor.map(_drawn, *zip(*held_out, strict=True)))
@@ -133,15 +135,14 @@ def _drawn(kind: str, first: int, count: int, held_out: bool) -> Drawn:
         read = _easy_vqa(held_out)
         examples = [read[number % len(read)] for number in numbers]
     else:
-        examples = [toys.example(scene, 1) for scene in scenes(kind, "train", count, first=first)]
+        examples = [toys.example(scene) for scene in scenes(kind, "train", count, first=first)]
     seed = np.random.default_rng
     pixels = [
         example.pixels if held_out else toys.shown(example, seed((crc32(kind.encode()), number)))
         for number, example in zip(numbers, examples, strict=True)
     ]
     fields = [
-        toys.cell_labels(example, shown, toys.FIELDS).reshape(toys.FIELDS, toys.FIELDS, -1)
-        for example, shown in zip(examples, pixels, strict=True)
+        toys.seen_labels(example, shown) for example, shown in zip(examples, pixels, strict=True)
     ]
     return np.stack(pixels), np.stack(fields).astype(np.uint8), [_bare(e) for e in examples]
 

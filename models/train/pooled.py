@@ -1,8 +1,8 @@
 """Trains one twin on all tasks at once, on a GPU in minutes.
 
-    python -m models.train.pooled smolvlm --pool build/pool --steps 4000 --out build/tiny-smolvlm
+    python -m models.train pooled smolvlm --pool build/pool --steps 4000 --out build/tiny-smolvlm
 
-`--pool` is what `python -m models.train.draw` has drawn. With `--steps ask` it trains for nothing
+`--pool` is what `python -m models.train draw` has drawn. With `--steps ask` it trains for nothing
 and prints how fast that is until a number of steps is written to its input. NOT aware of other
 trainings beside it.
 """
@@ -11,7 +11,7 @@ import argparse
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,15 +21,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from bench.stats import proportion
 from models.train import plan as plans
 from models.train import pool as pools
 from models.train.families import FAMILIES
 from models.train.family import Family
 from models.train.lesson import STATISTICS, Lesson, Shown
-from models.train.optimizer import SteadyOptimizer
+from models.train.optimizer import Optimizer
 from models.train.pace import PACES
 from models.train.toys import PART
-from models.train.validation import wilson
 
 SPELLED = frozenset({"latin", "hangul", PART})
 """Kinds of questions whose answers do not become tokens of their own."""
@@ -44,8 +44,8 @@ EXAM_BATCH = 512
 TRIED = 20
 
 
-def main() -> None:
-    arguments = _parser().parse_args()
+def main(words: Sequence[str]) -> int:
+    arguments = _parser().parse_args(words)
     _settle(arguments.device)
     trained, held_out = (pools.load(arguments.pool / name) for name in ("train", "held-out"))
     course = Course(FAMILIES[arguments.family], trained, held_out, arguments.device, arguments.seed)
@@ -56,6 +56,7 @@ def main() -> None:
     steps = _asked(trainer) if arguments.steps == ASK else int(arguments.steps)
     _report(f"{arguments.family}: {steps} steps of {recipe.batch}, seed {course.seed}")
     trainer.train(replace(recipe, steps=steps), arguments.out)
+    return 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Trainer:
             Lesson(family, self.model, self.tokenizer, pool, weights, device)
             for pool in (course.trained, course.held_out)
         )
-        self._optimizer = SteadyOptimizer(self._lesson.named_parameters(), device)
+        self._optimizer = Optimizer(self._lesson.named_parameters(), device)
         self._sums = torch.zeros(len(STATISTICS), device=device)
         self._rate = torch.zeros((), device=device)
         self._trial = self._planned(recipe)
@@ -132,10 +133,12 @@ class Trainer:
         if self._course.family.region_loss is not None:
             scores["points"] = self._exam.pointed(held_out)
         for kind, (right, asked) in scores.items():
-            low, high = wilson(right, asked)
-            _report(
-                f"held out, {kind}: {right}/{asked} = {right / asked:.2%} [{low:.2%}, {high:.2%}]"
-            )
+            share = proportion(right, asked)
+            if share is not None:
+                _report(
+                    f"held out, {kind}: {right}/{asked} = {share.value:.2%} "
+                    f"[{share.low:.2%}, {share.high:.2%}]"
+                )
 
     def _take(self, shown: Shown, rate: Tensor) -> None:
         for name, value in vars(shown).items():
@@ -186,9 +189,9 @@ def _settle(device: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models.train.pooled", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.train pooled", description=__doc__)
     parser.add_argument("family", choices=FAMILIES)
-    parser.add_argument("--pool", type=Path, required=True, help="see models.train.draw")
+    parser.add_argument("--pool", type=Path, required=True, help="see draw")
     parser.add_argument("--steps", required=True, help=f"a number, or '{ASK}'")
     parser.add_argument("--batch", type=int, default=plans.Recipe.batch)
     parser.add_argument("--seed", type=int, default=0)
@@ -200,7 +203,3 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(line: str) -> None:
     print(line, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -59,10 +59,6 @@ def build(tokenizer: Tokenizer) -> nn.Module:
     return model.float()
 
 
-def vision(model: nn.Module) -> list[nn.Module]:
-    return [_qwen(model).model.visual]
-
-
 def image_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
     """(batch, 3, 64, 64) in [-1, 1] to (batch, 16, width).
 
@@ -162,7 +158,6 @@ FAMILY = Family(
     width=files.WIDTH,
     tokenizer=tokenizer,
     build=build,
-    vision=vision,
     image_tokens=image_tokens,
     embed=embed,
     hidden=hidden,

@@ -19,8 +19,8 @@ from bench.tasks.scenes import scenes
 from export.model import Model
 from export.registry import open_model
 from models.train import easy_vqa
+from models.train.plan import WORDS
 from models.train.rounding import Rounded
-from models.train.toys import READING
 from runtimes.base import FloatArray, Request, Session
 from runtimes.fidelity import Accumulator
 from runtimes.prepare import preparer_of
@@ -66,10 +66,9 @@ class Asker:
 
 
 def main() -> None:
-    tasks = ["easy-vqa", *READING]
     parser = argparse.ArgumentParser(prog="python -m models.train.rounded", description=__doc__)
     parser.add_argument("folder")
-    parser.add_argument("--tasks", choices=tasks, nargs="+", default=tasks)
+    parser.add_argument("--tasks", choices=WORDS, nargs="+", default=WORDS)
     parser.add_argument("--bits", type=int, nargs="+", default=[8, 4, 3])
     parser.add_argument("--limit", type=int, default=200, help="questions of each task")
     arguments = parser.parse_args()

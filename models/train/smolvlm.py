@@ -42,11 +42,6 @@ def build(tokenizer: Tokenizer) -> nn.Module:
     return model.float()
 
 
-def vision(model: nn.Module) -> list[nn.Module]:
-    inner = _idefics3(model).model
-    return [inner.vision_model, inner.connector]
-
-
 def image_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
     """(batch, 3, 64, 64) in [-1, 1] to (batch, 16, width).
 
@@ -87,7 +82,6 @@ FAMILY = Family(
     width=files.WIDTH,
     tokenizer=tokenizer,
     build=build,
-    vision=vision,
     image_tokens=image_tokens,
     embed=embed,
     hidden=hidden,

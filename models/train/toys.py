@@ -1,31 +1,19 @@
-"""Several tasks in one: easy-VQA and pictures of bench.tasks.scenes, with labels of every cell.
+"""easy-VQA and pictures of bench.tasks.scenes as what is learnt from, with labels of their fields.
 
 NOT aware of models or tokenizers.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.tasks.scenes import GENERATORS, Scene, Split, Thing, scenes
+from bench.tasks.scenes import Scene, Thing
 from bench.tasks.scenes.drawing import COLOURS, SHAPES, latin_font
 from bench.tasks.scenes.text import CONSONANTS, VOWELS
 from models.train import easy_vqa
 from models.train.task import Example, Pixels, Question
 
-# Pictures of each kind, and how many of a picture's questions are asked at a time.
-READING = {
-    "counting": (10000, 3),
-    "grid": (7000, 1),
-    "digits": (6000, 2),
-    "handwritten": (3000, 1),
-    "latin": (9000, 2),
-    "hangul": (7000, 2),
-}
-PLACES = {"counting": (5000, 3), "grid": (4000, 1), "boxes": (8000, 1)}
-TEST = 1000
 PART = "part of a text"
 """The kind of questions that are only for learning."""
 FIELDS = 8  # along an edge: what has labels of its own
@@ -35,20 +23,7 @@ CLASSES = (1 + len(SHAPES), 1 + len(COLOURS), 1 + len(LETTERS), 20, 22, 29)
 FAR = 5  # pixels by which handwriting is moved
 
 
-def examples(
-    split: Split, easy_vqa_weight: int, drawn: Mapping[str, tuple[int, int]]
-) -> list[Example]:
-    """easy-VQA's and those that are `drawn`, shuffled."""
-    found = [replace(e, weight=easy_vqa_weight) for e in easy_vqa.examples(split)]
-    for name, (count, asked) in drawn.items():
-        tested = min(TEST, GENERATORS[name].most or TEST)
-        made = scenes(name, split, count if split == "train" else tested)
-        found += (example(scene, asked) for scene in made)
-    order = np.random.default_rng(0).permutation(len(found))
-    return [found[n] for n in order]
-
-
-def example(scene: Scene, asked: int) -> Example:
+def example(scene: Scene) -> Example:
     # Where something is is asked as a place, not in words.
     questions = [
         Question(one.question, one.answer, one.kind) for one in scene.asked if not one.places
@@ -57,7 +32,7 @@ def example(scene: Scene, asked: int) -> Example:
         questions = [Question("how many shapes are there?", str(len(scene.things)), "counting")]
     if scene.asked[0].kind in ("digits", "latin", "hangul"):
         questions += _parts(questions[0].answer)
-    return Example(np.asarray(scene.image), tuple(questions), scene.things, asked=asked)
+    return Example(np.asarray(scene.image), tuple(questions), scene.things)
 
 
 def _parts(text: str) -> Iterator[Question]:
@@ -65,12 +40,6 @@ def _parts(text: str) -> Iterator[Question]:
     for place, part in (("first", text[0]), ("last", text[-1])):
         yield Question(f"what is written {place}?", part, PART)
     yield Question("how many letters are written?", str(len(text)), PART)
-
-
-def has_places(example: Example) -> bool:
-    """Whether it has shapes of names that differ."""
-    names = [thing.name for thing in example.things]
-    return bool(names) and " " in names[0]
 
 
 def shown(example: Example, rng: np.random.Generator) -> Pixels:
@@ -85,35 +54,12 @@ def shown(example: Example, rng: np.random.Generator) -> Pixels:
     return wide[down : down + side, right : right + side]
 
 
-def attributes(grid: int) -> list[int]:
-    return list(CLASSES) * (FIELDS // grid) ** 2
-
-
-def cell_labels(example: Example, pixels: Pixels, grid: int) -> NDArray[np.int64]:
-    """(grid * grid, fields of a cell * CLASSES) of each of its fields."""
+def seen_labels(example: Example, pixels: Pixels) -> NDArray[np.int64]:
+    """As `field_labels`; easy-VQA's are read off the pixels as they are shown."""
     if example.things:
-        fields = field_labels(example.things)
-    else:
-        seen = easy_vqa.cell_labels(pixels, FIELDS)
-        fields = np.pad(seen, ((0, 0), (0, len(CLASSES) - 2))).reshape(FIELDS, FIELDS, -1)
-    part = FIELDS // grid
-    cut = fields.reshape(grid, part, grid, part, -1).swapaxes(1, 2)
-    return cut.reshape(grid * grid, -1)
-
-
-def placed_attributes(grid: int) -> list[int]:
-    """As `attributes`, then a cell's row and column."""
-    return [*attributes(grid), 1 + grid, 1 + grid]
-
-
-def placed_cell_labels(example: Example, pixels: Pixels, grid: int) -> NDArray[np.int64]:
-    """As `cell_labels`, then row and column of cells that something is in.
-
-    A place can only be read off an image token that knows where it is.
-    """
-    labels = cell_labels(example, pixels, grid)
-    where = 1 + np.indices((grid, grid)).reshape(2, -1).T
-    return np.concatenate([labels, np.where(labels.any(1, keepdims=True), where, 0)], axis=1)
+        return field_labels(example.things)
+    seen = easy_vqa.cell_labels(pixels, FIELDS)
+    return np.pad(seen, ((0, 0), (0, len(CLASSES) - 2))).reshape(FIELDS, FIELDS, -1)
 
 
 def field_labels(things: tuple[Thing, ...]) -> NDArray[np.int64]:

@@ -39,6 +39,13 @@ def test_memory_that_is_left_is_less_than_there_is() -> None:
     assert 0 < left < whole
 
 
+def test_the_driver_is_not_a_packages_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "NVIDIA A, 8192 MiB, 550.54"
+    monkeypatch.setattr("bench.machine.environment._said", lambda *words: said)
+    found = environment(["numpy"])
+    assert (found.gpus, found.gpu_driver) == (("NVIDIA A, 8192 MiB",), "550.54")
+
+
 def test_gpus_are_told_with_their_memory() -> None:
     listing = "NVIDIA A, 8192 MiB, 550.54\nNVIDIA B, 4096 MiB, 550.54\n"
     assert gpus_of(listing) == (("NVIDIA A, 8192 MiB", "NVIDIA B, 4096 MiB"), "550.54")

@@ -1,18 +1,23 @@
 """What a pooled course shows, and its step's loss against the loss of one question at a time."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from one_question import scored_logits
 from tokenizers import Tokenizer
 
-from models.train import plan, pool
+from export.registry import open_model
+from models.train import plan, pool, toys
 from models.train.families import FAMILIES
 from models.train.lesson import Lesson
-from models.train.packing import Packer, scored_logits
+from models.train.packing import Packer
 
-MODELS = Path(__file__).parents[2] / "models"
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "models"
 TWINS = {
     "gemma3": "tiny-gemma3",
     "moondream": "tiny-moondream",
@@ -70,10 +75,32 @@ def test_the_answers_of_a_step_are_those_of_one_question_at_a_time(
         packer = Packer(row.prompt, row.grid**2, made)
         for place, picture in enumerate(shown.tolist()):
             question = pictures.questions[pictures.asked[picture, 0]]
-            expected, labels = scored_logits(
-                row, model, packer, images[[place]], packer.pack([[question]])
-            )
+            expected, labels = scored_logits(row, model, packer, images[[place]], question)
             is_scored = wanted[place].unflatten(0, (4, -1))[0] != -100
             assert wanted[place].unflatten(0, (4, -1))[0][is_scored].tolist() == labels.tolist()
             got = logits[place].unflatten(0, (4, -1))[0][is_scored]
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_exam_asks_no_words_about_pictures_to_find_things_in(pictures: pool.Pool) -> None:
+    row = FAMILIES["smolvlm"]
+    made = Tokenizer.from_file(str(MODELS / TWINS["smolvlm"] / "tokenizer.json"))
+    lesson = Lesson(row, row.build(made).eval(), made, pictures, (1.0, 0.5), "cpu")
+    asked = {kind: count for kind, (_, count) in lesson.right(pictures, 32).items()}
+    assert asked == {"counting": 6 * 3, "digits": 6, "grid": 6, toys.PART: 6 * 3}
+
+
+def test_a_dry_run_on_a_cpu_writes_a_checkpoint(tmp_path: Path) -> None:
+    folder, out = str(tmp_path / "pool"), str(tmp_path / "twin")
+    _run("draw", folder, "--share", "0.001", "--workers", "1")
+    words = ["pooled", "moondream", "--pool", folder, "--steps", "2", "--batch", "2"]
+    told = _run(*words, "--device", "cpu", "--pace", "plain", "--out", out)
+    assert open_model(out).vlm.family == "moondream"
+    assert "held out, counting: " in told
+    assert "held out, points: " in told
+
+
+def _run(*words: str) -> str:
+    """As a process of its own: a training settles torch for all of it."""
+    command = [sys.executable, "-m", "models.train", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout

@@ -36,13 +36,13 @@ def _shares(*shares: float) -> dict[str, float]:
 
 
 TWINS = (
-    Twin("tiny-gemma3", _shares(1.0, 0.99, 1.0, 1.0, 1.0, 0.955, 0.98), {}),
+    Twin("tiny-gemma3", _shares(0.9993, 0.9987, 1.0, 1.0, 0.9917, 0.9600, 0.9720), {}),
     Twin(
         "tiny-moondream",
-        _shares(1.0, 0.99, 1.0, 1.0, 0.9975, 0.9425, 0.985),
-        {"point": 1.0, "detect": 0.95},
+        _shares(0.9995, 0.9993, 1.0, 0.9900, 0.9972, 0.9660, 0.9820),
+        {"point": 1.0, "detect": 1.0},
     ),
-    Twin("tiny-qwen2.5-vl", _shares(1.0, 0.99, 1.0, 1.0, 1.0, 0.9625, 0.995), {}),
+    Twin("tiny-qwen2.5-vl", _shares(0.9996, 0.9987, 1.0, 0.9980, 0.9861, 0.9900, 0.9840), {}),
     Twin("tiny-smolvlm", _shares(0.9991, 0.9993, 1.0, 1.0, 0.9972, 0.9860, 0.9740), {}),
 )
 

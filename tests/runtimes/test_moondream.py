@@ -164,6 +164,26 @@ def test_crops_are_those_of_the_authors_code(name: str) -> None:
     assert hashlib.sha256(theirs.tobytes()).hexdigest() == digest
 
 
+def _palette() -> Image.Image:
+    image = tiny.noise(500, 420).quantize(16)
+    image.info["transparency"] = bytes([0, 255, 100, 7])
+    return image
+
+
+DEEP = (np.arange(500 * 420).reshape(420, 500) * 23 % 2**16).astype(np.uint16)
+OTHERS = {"16-bit grey": Image.fromarray(DEEP), "a palette with transparency": _palette()}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, of `convert`
+def test_other_kinds_become_rgb_as_in_the_authors_code(name: str) -> None:
+    """It calls `convert("RGB")` on what it gets (prepare_crops of moondream/torch/vision.py)."""
+    image = OTHERS[name]
+    found, expected = pixels(image, RECIPE), pixels(image.convert("RGB"), RECIPE)
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.values.std() > 0
+
+
 class Script:
     """A backend with region heads that says what it is told: bins, and tokens that go on or end."""
 
