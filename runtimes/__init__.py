@@ -125,7 +125,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("onnxruntime", "onnxruntime-gpu"),
     ),
     # The same in less memory, for a load of tower and decoder with every new image.
-    "onnxruntime-lean": Runtime(
+    "onnxruntime_lean": Runtime(
         "runtimes.onnxruntime_lean",
         targets=("onnx",),
         devices=("cpu",),

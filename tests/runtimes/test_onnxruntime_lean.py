@@ -36,7 +36,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @pytest.fixture
 def sessions(artifact: Artifact) -> Iterator[list[Session]]:
-    names = ("onnxruntime", "onnxruntime-lean")
+    names = ("onnxruntime", "onnxruntime_lean")
     opened = [RUNTIMES[name].open_session(artifact, threads=1) for name in names]
     yield opened
     for session in opened:
