@@ -82,9 +82,12 @@ def test_every_tensor_is_there_in_its_type_with_its_values(
         width = 32 if kind.startswith("Q") else 1
         blocks = np.abs(wanted).reshape(-1, width).max(-1, keepdims=True)
         difference = np.abs(values - wanted).reshape(-1, width)
-        if kind == "Q4_0":  # scales are searched: a block is as near as to nearest, or nearer
+        if kind == "Q4_0":
+            # Codes are searched: the least error with any scale is at most nearest's. The scale
+            # that keeps a block's length then makes of an error's sine its tangent.
             nearest = quants.dequantize(quants.quantize(wanted, Q4_0), Q4_0)
             most = np.square(nearest - wanted).reshape(-1, width).sum(-1)
+            most /= 1 - most / np.square(wanted).reshape(-1, width).sum(-1)
             assert (np.square(difference).sum(-1) <= 1.001 * most).all(), name
             continue
         assert (difference <= ROUNDING[kind] * blocks + 1e-7).all(), name
