@@ -15,6 +15,7 @@ from export.footprint import footprint
 from export.footprint.memory import Workload
 from export.quantize.recipe import RECIPES
 from export.registry import open_model
+from runtimes import RUNTIMES
 from runtimes.session import room
 
 TOLERANCE = 0.05
@@ -25,7 +26,8 @@ def compared(records: list[Record]) -> Iterator[tuple[str, int, int, int]]:
     for found in records:
         subject, warmups = found.case.subject, found.outcome.warmups
         peaks = [phase.peak_bytes or 0 for phase in found.outcome.memory]
-        if not warmups or subject.target is None or subject.recipe is None:
+        is_predicted = not RUNTIMES[found.case.runtime].hidden
+        if not (warmups and is_predicted and subject.target and subject.recipe):
             continue
         model = open_model(subject.model, weights="synthetic" if subject.synthetic else None)
         tiles = warmups[0].image_tiles or 0
