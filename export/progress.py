@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from export.families.spec import Shape
 from export.model import Model
 from export.weights import FloatArray, Weights
+from export.weights.wrapper import Wrapper
 
 STATUS = Path("/proc/self/status")
 WORDS: Mapping[str, str] = {"write": "writing", "prove": "proving"}
@@ -34,30 +33,16 @@ class Stages:
         return self._peaks.get("prove", peak_bytes())
 
 
-class Watched:
+class Watched(Wrapper):
     """Weights that tell how many values are read."""
 
     def __init__(self, weights: Weights, advance: Callable[[int], None]) -> None:
-        self._weights = weights
+        super().__init__(weights)
         self._advance = advance
-
-    @property
-    def synthetic(self) -> bool:
-        """As of the weights behind it; so are the other members."""
-        return self._weights.synthetic
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        """What identifies the values."""
-        return self._weights.origin
-
-    def shapes(self) -> Mapping[str, Shape]:
-        """Every canonical tensor."""
-        return self._weights.shapes()
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a tensor as float32."""
-        values = self._weights.read(name, start, stop)
+        values = self.weights.read(name, start, stop)
         self._advance(values.size)
         return values
 

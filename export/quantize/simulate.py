@@ -3,20 +3,18 @@
 NOT aware of formats or of what is done with the values.
 """
 
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 
-from export.families.spec import Shape
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.weights import FloatArray, Weights
+from export.weights.wrapper import Wrapper
 
 
-class Rounded:
+class Rounded(Wrapper):
     """Weights of which those whose name matches `pattern` are as `recipe` keeps them."""
 
     def __init__(
@@ -26,25 +24,14 @@ class Rounded:
         pattern: str = "*",
         rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
     ) -> None:
-        self._weights = weights
+        super().__init__(weights)
         self._recipe = recipe
         self._pattern = pattern
         self._rounding = rounding
 
-    @property
-    def synthetic(self) -> bool:
-        return self._weights.synthetic
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        return self._weights.origin
-
-    def shapes(self) -> Mapping[str, Shape]:
-        return self._weights.shapes()
-
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """See export.weights.Weights."""
-        values = self._weights.read(name, start, stop)
+        values = self.weights.read(name, start, stop)
         if not fnmatchcase(name, self._pattern):
             return values
         return rounded(

@@ -9,7 +9,6 @@ and by the search, and the reference is asked along its own answers. NOT aware o
 
 import argparse
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import fmean
@@ -19,13 +18,13 @@ import numpy as np
 import torch
 
 from bench.tasks.scenes import GENERATORS
-from export.families.spec import Shape
 from export.model import Model
 from export.quantize.recipe import RECIPES, Method
 from export.quantize.rounding import Rounding
 from export.quantize.simulate import rounded
 from export.registry import open_model
 from export.weights import FloatArray, Weights
+from export.weights.wrapper import Wrapper
 from models.train.questions import EASY_VQA
 from models.train.rounded import Asker, questions
 from runtimes.base import Request
@@ -37,23 +36,12 @@ NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(Wrapper):
     """export.weights.Weights as int4 keeps them in one layout; draw 0 is the stored one."""
 
     weights: Weights
     method: Method
     draw: int
-
-    @property
-    def synthetic(self) -> bool:
-        return self.weights.synthetic
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        return self.weights.origin
-
-    def shapes(self) -> Mapping[str, Shape]:
-        return self.weights.shapes()
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """As Weights.read."""

@@ -4,14 +4,12 @@ A block of neighbouring values of a row shares one scale; the value of largest m
 the lowest code, as in Q4_0. NOT aware of models' families or of what is done with the weights.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from export.families.spec import Shape
 from export.weights import FloatArray, Weights
+from export.weights.wrapper import Wrapper
 
 BLOCK = 32
 # What the recipes keep too: read once an image, or not read by a matrix product.
@@ -19,22 +17,11 @@ KEPT = ("v.patch_embd.", "v.position_embd.", "token_embd.", "region.")
 
 
 @dataclass(frozen=True)
-class Rounded:
+class Rounded(Wrapper):
     """export.weights.Weights whose matrices have `bits` a value."""
 
     weights: Weights
     bits: int
-
-    @property
-    def synthetic(self) -> bool:
-        return self.weights.synthetic
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        return self.weights.origin
-
-    def shapes(self) -> Mapping[str, Shape]:
-        return self.weights.shapes()
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """As Weights.read."""
