@@ -12,6 +12,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 BENCH := $(VENV)/bin/bench
 READY := $(VENV)/.ready
+# GCC leaves out stores to the settings of AMX's tiles, so on CPUs with AMX the first prompt would end
+# llama.cpp with SIGILL (its pull request 26954). Compilers for other CPUs do not know the option.
+NO_AMX := $(shell $(CXX) -mno-amx-int8 -E -x c++ /dev/null >/dev/null 2>&1 && echo -mno-amx-int8)
+LLAMA_FLAGS = CFLAGS="$$CFLAGS $(NO_AMX)" CXXFLAGS="$$CXXFLAGS $(NO_AMX)"
 NAME = $(notdir $(patsubst %/,%,$(MODEL)))
 
 DEMO := results/demo
@@ -44,7 +48,8 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[cuda]'
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps \
 	  onnxruntime-gpu
-	@CMAKE_ARGS="-DGGML_CUDA=on $$CMAKE_ARGS" $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
+	@$(LLAMA_FLAGS) CMAKE_ARGS="-DGGML_CUDA=on $$CMAKE_ARGS" \
+	  $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
 	  --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(BENCH) list
 
@@ -109,7 +114,7 @@ $(READY): pyproject.toml constraints.txt
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
 	  echo "There is no C++ compiler here; llama.cpp needs one, unless pip has kept its wheel." >&2
 	@echo "Installing into $(VENV). The first time compiles llama.cpp: some ten minutes on two cores."
-	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' || \
+	@$(LLAMA_FLAGS) $(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[all,dev]' || \
 	  { echo "set-up failed, see above (llama-cpp-python needs a C++ compiler to build)" >&2; exit 2; }
 	@touch $@
 

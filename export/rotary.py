@@ -39,6 +39,12 @@ def rotary_tables(rope: Rope, positions: int) -> tuple[FloatArray, FloatArray]:
     return np.cos(angle), np.sin(angle)
 
 
+def of_both_halves(cos: FloatArray, sin: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Tables [n, dims / 2] as factors [n, dims] of a head's values and of their partners, which
+    lie half of the dims further on: x cos + partner sin, the sines of the first half negative."""
+    return np.concatenate([cos, cos], axis=-1), np.concatenate([-sin, sin], axis=-1)
+
+
 def frequencies(rope: Rope) -> FloatArray:
     """Angle that each pair turns by from one position to the next: [dims / 2]."""
     exponent = np.arange(0, rope.dims, 2, dtype=np.float32) / np.float32(rope.dims)

@@ -5,7 +5,7 @@ transformers (tests/export/test_run.py).
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from export.families.geometry import Activation, Decoder, NormKind, Rope, Tower
-from export.rotary import by_axes, patch_rope, rotary_tables
+from export.families.geometry import Activation, Decoder, NormKind, Tower
+from export.rotary import by_axes, of_both_halves, patch_rope, rotary_tables
+from export.step import Step
 from export.weights import Weights
 
 Parameter = Callable[[str], Tensor]
@@ -44,15 +45,10 @@ def streaming(weights: Weights) -> Parameter:
 class Run:
     """Ops over torch tensors, with a key-value cache that `cached_attention` appends to.
 
-    `past` is the number of cached positions to keep; `keep` how many of the last positions' logits
-    are wanted (0: all). `images` [past + new] numbers the positions of images from 1, text is 0;
-    only decoders whose images see ahead need it. `positions` [3, new] are the new positions' time,
-    row and column, for decoders with `rope_sections`. `patch_grid`: rows and columns of patches of
-    the image whose patches a rotary tower gets. Everything is on `device`, floats are of `dtype`;
-    RMS norms are computed in float32 whatever that is.
-
-    Of a batch, `pads` [B] are the positions at the start of each sequence that are none, and
-    `images` and `positions` have a row for each sequence, [B, …].
+    `step` says which cached positions are kept and what is new; `keep` how many of the last
+    positions' logits are wanted (0: all). `patch_grid`: rows and columns of patches of the image
+    whose patches a rotary tower gets. Everything is on `device`, floats are of `dtype`; RMS norms
+    are computed in float32 whatever that is.
     """
 
     def __init__(
@@ -62,18 +58,25 @@ class Run:
         self._device = device
         self._dtype = dtype
         self._cache: Cache = {}
-        self.past = 0
+        self.step = Step(device=device, dtype=dtype)
         self.keep = 1
-        self.images: Tensor | None = None
-        self.positions: Tensor | None = None
         self.patch_grid = (0, 0)
-        self.pads: Tensor | None = None
+
+    def begin(
+        self,
+        past: int,
+        images: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
+        pads: NDArray[np.int64] | None = None,
+    ) -> None:
+        """What comes next follows `past` cached positions; see Step."""
+        rows = (None if x is None else self.tensor(x) for x in (images, positions, pads))
+        self.step = Step(past, *rows, self._device, self._dtype)
 
     def keep_sequences(self, numbers: list[int]) -> None:
         """Go on with these sequences of the batch alone, by their places in it so far."""
         self._cache = {n: (key[numbers], value[numbers]) for n, (key, value) in self._cache.items()}
-        self.pads = None if self.pads is None else self.pads[numbers]
-        self.images = None if self.images is None else self.images[numbers]
+        self.step = self.step.of(numbers)
 
     def tensor(self, values: NDArray[Any]) -> Tensor:
         """On the device; floats in its precision."""
@@ -95,9 +98,7 @@ class Run:
             return functional.layer_norm(
                 x, weight.shape, weight, self._parameter(f"{name}.bias"), eps
             )
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps) * weight
-        return normed.to(x.dtype)
+        return functional.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
 
     def add_norm(
         self, x: Tensor, residual: Tensor, name: str, kind: NormKind, eps: float
@@ -162,72 +163,28 @@ class Run:
     def cached_attention(
         self, qkv: Tensor, layer: int, text: Decoder, norms: tuple[str, str] | None = None
     ) -> Tensor:
-        counts = (text.heads, text.kv_heads, text.kv_heads)
-        parts = torch.split(qkv, [n * text.head_dim for n in counts], dim=-1)
-        query, key, value = (_heads(part, n) for part, n in zip(parts, counts, strict=True))
+        turning = text.heads + text.kv_heads
+        heads = _heads(qkv, turning + text.kv_heads)
+        both, value = heads[:, :turning], heads[:, turning:]
         if norms is not None:
-            query = self.norm(query, norms[0], "rms", text.norm_eps)
-            key = self.norm(key, norms[1], "rms", text.norm_eps)
-        cos, sin = self._tables(text, layer, qkv.shape[1])
-        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
-        if self.past:
+            parts = zip((both[:, : text.heads], both[:, text.heads :]), norms, strict=True)
+            both = torch.cat([self.norm(x, name, "rms", text.norm_eps) for x, name in parts], dim=1)
+        both = _rotate(both, *self.step.turns(text, layer, qkv.shape[1]))
+        query, key = both[:, : text.heads], both[:, text.heads :]
+        if past := self.step.past:
             old_key, old_value = self._cache[layer]
-            key = torch.cat([old_key[:, :, : self.past], key], dim=2)
-            value = torch.cat([old_value[:, :, : self.past], value], dim=2)
+            key = torch.cat([old_key[:, :, :past], key], dim=2)
+            value = torch.cat([old_value[:, :, :past], value], dim=2)
         self._cache[layer] = (key, value)
         attended = functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=self._seen(key.shape[2], text, layer),
+            attn_mask=self.step.seen(text, layer, qkv.shape[1]),
             scale=text.attention_scale,
             enable_gqa=text.kv_heads != text.heads,  # few fused kernels take it
         )
         return _merge(attended)
-
-    def _tables(self, text: Decoder, layer: int, new: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the new positions: [new, head_dim / 2], of a batch [B, 1, …]."""
-        rope = text.rope(layer)
-        if text.rope_sections is not None:
-            assert self.positions is not None, "a decoder with rope_sections needs positions"
-            return self._tables_by_axes(rope, text.rope_sections)
-        tables = rotary_tables(rope, self.past + new)
-        if self.pads is None:
-            cos, sin = (table[self.past :] for table in tables)
-        else:
-            places = np.arange(self.past, self.past + new) - self.pads.cpu().numpy()[:, None]
-            cos, sin = (table[places.clip(0)][:, None] for table in tables)  # pads: any position
-        return self.tensor(cos), self.tensor(sin)
-
-    def _tables_by_axes(self, rope: Rope, sections: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        assert self.positions is not None
-        positions = self.positions.cpu().numpy()  # [3, new], of a batch [B, 3, new]
-        tables = rotary_tables(rope, int(positions.max()) + 1)
-        if positions.ndim == 2:
-            cos, sin = (by_axes(table, positions, sections) for table in tables)
-        else:
-            cos, sin = (
-                np.stack([by_axes(table, own, sections) for own in positions])[:, None]
-                for table in tables
-            )
-        return self.tensor(cos), self.tensor(sin)
-
-    def _seen(self, total: int, text: Decoder, layer: int) -> Tensor:
-        """Which positions [total] each new one sees: [new, total], of a batch [B, 1, …]."""
-        keys = torch.arange(total, device=self._device)
-        queries = keys[self.past :, None]
-        seen = keys <= queries
-        if text.sees_ahead and self.images is not None:
-            image = self.images[..., self.past :, None]
-            seen = seen | (image == self.images[..., None, :]) & (image > 0)
-        window = text.window(layer)
-        if window is not None:
-            seen = seen & (keys > queries - window)
-        if self.pads is None:
-            return seen
-        # What is none sees itself: nothing at all would be no number, and spread.
-        seen = seen & (keys >= self.pads[:, None, None]) | (keys == queries)
-        return seen[:, None]
 
     def embed(self, ids: Tensor, name: str, scale: float = 1.0) -> Tensor:
         rows = self._parameter(f"{name}.weight")[ids]
@@ -245,13 +202,14 @@ def _places(grid: tuple[int, int], square: int) -> Tensor:
     return squares.transpose(2, 3).reshape(2, -1)
 
 
-def _patch_tables(places: Tensor, size: int) -> Iterator[NDArray[np.float32]]:
-    """Cosines and sines [N, size / 2] that turn heads of `size` by a patch's row in half of the
+def _patch_tables(places: Tensor, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines and sines [N, size] that turn heads of `size` by a patch's row in half of the
     pairs, by its column in the other."""
     half = size // 2
     sections = (half // 2, half // 2)
-    for table in rotary_tables(patch_rope(size), int(places.max()) + 1):  # [edge, size / 4]
-        yield by_axes(np.tile(table, 2), places.numpy(), sections)
+    tables = rotary_tables(patch_rope(size), int(places.max()) + 1)  # [edge, size / 4]
+    cos, sin = (by_axes(np.tile(table, 2), places.numpy(), sections) for table in tables)
+    return of_both_halves(cos, sin)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -264,6 +222,8 @@ def _merge(x: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = cos.shape[-1]
-    first, second, kept = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, kept], dim=-1)
+    """Heads [B, heads, S, d] whose first dimensions turn by these tables [S, dims]."""
+    dims = cos.shape[-1]
+    turning = x[..., :dims]
+    turned = torch.addcmul(turning * cos, turning.roll(dims // 2, -1), sin)
+    return turned if dims == x.shape[-1] else torch.cat([turned, x[..., dims:]], dim=-1)

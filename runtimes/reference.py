@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from export import network
 from export.model import Model
@@ -102,7 +101,8 @@ class TorchBackend:
         self.context = model.vlm.text.context
         self._images = np.zeros(self.context, np.int64)
         self.state = np.zeros(model.vlm.text.hidden, np.float32)
-        self._batch: list[int] = []  # numbers of the sequences that are cached
+        self._batch: list[int] = []  # numbers of the sequences that are cached, …
+        self._end = 0  # … up to here
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
@@ -150,11 +150,6 @@ class TorchBackend:
     def extend_each(self, steps: dict[int, Extend]) -> dict[int, FloatArray]:
         """See runtimes.session.BatchBackend. Prompts end together: what is shorter begins later."""
         own = [*steps.values()]
-        if own[0].past == 0:
-            self._begin(own)
-        elif len(steps) < len(self._batch):
-            self._ops.keep_sequences([self._batch.index(number) for number in steps])
-        self._batch = [*steps]
         text, length = self._vlm.text, max(len(step.ids) for step in own)
         embeds = np.zeros((len(own), length, text.hidden), np.float32)
         where = np.zeros((len(own), 3, length), np.int64)
@@ -163,23 +158,26 @@ class TorchBackend:
             new[:] = _host(network.embedding(self._ops, text, self._ops.tensor(step.ids)))
             place_features(new, step.ids, step.features, self._vlm.image_token_id)
             place[:, length - len(step.ids) :] = step.positions
-        self._ops.keep, self._ops.positions = 1, self._ops.tensor(where)
+        if own[0].past == 0:
+            self._begin(own, where)
+        else:
+            if len(steps) < len(self._batch):
+                self._ops.keep_sequences([self._batch.index(number) for number in steps])
+            self._ops.step = self._ops.step.after(self._end, self._ops.tensor(where))
+        self._batch, self._end, self._ops.keep = [*steps], self._ops.step.past + length, 1
         logits = network.decoder(self._ops, text, self._ops.tensor(embeds))
-        self._ops.past += length
-        if self._ops.images is not None:  # the next ids are text
-            self._ops.images = functional.pad(self._ops.images, (0, 1))
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
-    def _begin(self, steps: Sequence[Extend]) -> None:
+    def _begin(self, steps: Sequence[Extend], where: IntArray) -> None:
         """A new batch of prompts: how far each begins after the longest, where its images are."""
-        length = max(len(step.ids) for step in steps)
+        length = where.shape[-1]
         token, prefix = self._vlm.image_token_id, self._vlm.text.prefix
         images = np.zeros((len(steps), length), np.int64)
         for row, step in zip(images, steps, strict=True):
             own = row[length - len(step.ids) :]
             number_images(own, step.ids, step.features, 0, token, prefix)
-        self._ops.past, self._ops.images = 0, self._ops.tensor(images)
-        self._ops.pads = self._ops.tensor(np.array([length - len(step.ids) for step in steps]))
+        pads = np.array([length - len(step.ids) for step in steps])
+        self._ops.begin(0, images, where, pads)
 
     @torch.inference_mode()
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
@@ -215,10 +213,9 @@ class TorchBackend:
         embeds = _host(network.embedding(self._ops, text, self._ops.tensor(ids)))
         place_features(embeds, ids, features, image_token_id)
         images = number_images(self._images, ids, features, past, image_token_id, text.prefix)
-        self._ops.past, self._ops.keep, self._ops.pads = past, keep, None
-        self._ops.images = self._ops.tensor(images)
         positions = of_text(past, len(ids)) if positions is None else positions
-        self._ops.positions = self._ops.tensor(np.ascontiguousarray(positions))
+        self._ops.begin(past, images, np.ascontiguousarray(positions))
+        self._ops.keep = keep
         logits, state = network.decoder_and_state(self._ops, text, self._ops.tensor(embeds)[None])
         self.state = _host(state[0, -1])
         return _host(logits[0])

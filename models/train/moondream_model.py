@@ -5,6 +5,7 @@ interpreter, given packed questions' masks and positions. NOT aware of prompts, 
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -15,9 +16,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from export import network
 from export.families.geometry import Decoder
 from export.families.moondream import MOONDREAM
-from export.rotary import rotary_tables
+from export.rotary import of_both_halves, rotary_tables
 from export.run import Run
 from export.shapes import component, shapes
+from export.step import Step, Turns
 from models.train import moondream_files as files
 
 INITIAL = 0.02
@@ -25,25 +27,28 @@ TURNS = ("cos", "sin")
 FREQUENCY = 2.0  # of the Fourier features, which stay as they are drawn
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Given(Step):
+    """A step of packed questions: who sees whom and where is given, for all layers."""
+
+    mask: Tensor
+    angles: Turns
+
+    def seen(self, text: Decoder, layer: int, new: int) -> Tensor:
+        return self.mask
+
+    def turns(self, text: Decoder, layer: int, new: int) -> Turns:
+        return self.angles
+
+
 class Packed(Run):
-    """The reference interpreter for packed questions: who sees whom and where is given."""
-
-    seen = torch.zeros(())
-    places = torch.zeros(())
-    turns = (torch.zeros(()), torch.zeros(()))
-
-    def _seen(self, total: int, text: Decoder, layer: int) -> Tensor:
-        return self.seen
-
-    def _tables(self, text: Decoder, layer: int, new: int) -> tuple[Tensor, Tensor]:
-        cos, sin = self.turns
-        return cos[self.places], sin[self.places]
+    """The reference interpreter without decoding."""
 
     def cached_attention(
         self, qkv: Tensor, layer: int, text: Decoder, norms: tuple[str, str] | None = None
     ) -> Tensor:
         attended = super().cached_attention(qkv, layer, text, norms)
-        self._cache.clear()  # nothing is decoded
+        self._cache.clear()
         return attended
 
 
@@ -62,7 +67,8 @@ class Moondream(nn.Module):
             self._dict(name)[name.replace(".", "/")] = _initial(name, shape)
         self.ops = Packed(self.parameter)
         text = self.vlm.text
-        for name, table in zip(TURNS, rotary_tables(text.rope(0), text.context), strict=True):
+        turns = of_both_halves(*rotary_tables(text.rope(0), text.context))
+        for name, table in zip(TURNS, turns, strict=True):
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
 
     def parameter(self, name: str) -> Tensor:
@@ -103,8 +109,8 @@ def embed(model: nn.Module, ids: Tensor) -> Tensor:
 def hidden(model: nn.Module, embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
     """The decoder's states before the last norm, which is what the region heads read."""
     made = of(model)
-    made.ops.seen, made.ops.places = mask == 0, positions[0]
-    made.ops.turns = (made.get_buffer("cos"), made.get_buffer("sin"))
+    cos, sin = (made.get_buffer(name)[positions[0]] for name in TURNS)
+    made.ops.step = Given(mask=mask == 0, angles=(cos, sin))
     with attention(embeddings):
         return network.decoder_and_state(made.ops, made.vlm.text, embeddings)[1]
 

@@ -65,7 +65,7 @@ class InTorch:
     def logits(self, ids: np.ndarray, numbers: np.ndarray, features: np.ndarray) -> np.ndarray:
         embeds = network.embedding(self.ops, self.vlm.text, torch.from_numpy(ids)).numpy()
         place_features(embeds, ids, features, IMAGE_TOKEN)
-        self.ops.past, self.ops.images = len(numbers) - len(ids), torch.from_numpy(numbers)
+        self.ops.begin(len(numbers) - len(ids), numbers)
         return network.decoder(self.ops, self.vlm.text, torch.from_numpy(embeds)[None])[0].numpy()
 
 

@@ -69,7 +69,7 @@ def test_decoding_in_steps_equals_one_long_prefill() -> None:
     whole = network.decoder(ops, vlm.text, embeds)
     parts = []
     for start, stop in ((0, 20), (20, 21), (21, 40)):
-        ops.past = start
+        ops.begin(start)
         parts.append(network.decoder(ops, vlm.text, embeds[:, start:stop]))
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)
 
