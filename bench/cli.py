@@ -132,7 +132,7 @@ def _options(command: argparse.ArgumentParser) -> None:
     add("--data", metavar="DIR", help=local)
     anew = "encode the image of every question anew, to see what reuse saves"
     add("--no-reuse", dest="reuse", action="store_false", help=anew)
-    at_once = "questions answered at once, by runtimes that can (default 1)"
+    at_once = "questions answered at once, by runtimes that can (default: those of one image)"
     _count(command, "batch", default.batch, at_once)
     asking = _one_of("task with questions", [name for name, task in TASKS.items() if task.asks])
     whose = "whose questions fidelity takes (default: easy-vqa)"

@@ -63,7 +63,7 @@ class Options:
     reuse: bool = True
     """Whether questions of one image share its features and the start of their prompts."""
     batch: int = 1
-    """Questions that are answered at once."""
+    """Questions that are answered at once; 1: those of one image, with `reuse`."""
 
 
 @dataclass(frozen=True)

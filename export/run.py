@@ -69,14 +69,22 @@ class Run:
         positions: NDArray[np.int64] | None = None,
         pads: NDArray[np.int64] | None = None,
     ) -> None:
-        """What comes next follows `past` cached positions; see Step."""
-        rows = (None if x is None else self.tensor(x) for x in (images, positions, pads))
-        self.step = Step(past, *rows, self._device, self._dtype)
+        """What comes next follows `past` cached positions, as `pads` does; see Step."""
+        given = (None if x is None else self.tensor(x) for x in (images, positions, pads))
+        images_, positions_, pads_ = given
+        self.step = Step(past, images_, positions_, pads_, past, self._device, self._dtype)
 
     def keep_sequences(self, numbers: list[int]) -> None:
         """Go on with these sequences of the batch alone, by their places in it so far."""
         self._cache = {n: (key[numbers], value[numbers]) for n, (key, value) in self._cache.items()}
         self.step = self.step.of(numbers)
+
+    def spread(self, sequences: int) -> None:
+        """Go on with as many sequences, which all begin with the cached one."""
+        self._cache = {
+            n: (key.expand(sequences, -1, -1, -1), value.expand(sequences, -1, -1, -1))
+            for n, (key, value) in self._cache.items()
+        }
 
     def tensor(self, values: NDArray[Any]) -> Tensor:
         """On the device; floats in its precision."""

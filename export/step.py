@@ -28,14 +28,15 @@ class Step:
 
     `images` [past + new] numbers the positions of images from 1, text is 0; only decoders whose
     images see ahead need it. `positions` [3, new] are the new positions' time, row and column, for
-    decoders with `rope_sections`. Of a batch, `pads` [B] are the positions at the start of each
-    sequence that are none, and `images` and `positions` have a row for each sequence, [B, …].
+    decoders with `rope_sections`. Of a batch, `images` and `positions` have a row for each
+    sequence, [B, …], and `pads` [B] positions of each are none, behind the first `common` ones.
     """
 
     past: int = 0
     images: Tensor | None = None
     positions: Tensor | None = None
     pads: Tensor | None = None
+    common: int = 0
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     _kept: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
@@ -112,5 +113,6 @@ class Step:
         if self.pads is None:
             return seen
         # What is none sees itself: nothing at all would be no number, and spread.
-        seen = seen & (keys >= self.pads[:, None, None]) | (keys == queries)
+        one = (keys < self.common) | (keys >= self.common + self.pads[:, None, None])
+        seen = seen & one | (keys == queries)
         return seen[:, None]

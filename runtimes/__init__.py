@@ -141,6 +141,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports_for={"onnx-vision": ("onnxruntime",)},
         distributions=("llama-cpp-python", "onnxruntime"),
         cache_value_bytes=2,
+        batches=True,
     ),
     # As llama_cpp, each kernel of a decode step launched on its own: what CUDA graphs bring.
     "llama_cpp_no_graphs": Runtime(
@@ -151,6 +152,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports_for={"onnx-vision": ("onnxruntime",)},
         distributions=("llama-cpp-python", "onnxruntime"),
         cache_value_bytes=2,
+        batches=True,
         variables={"GGML_CUDA_DISABLE_GRAPHS": "1"},
         hidden=True,
     ),

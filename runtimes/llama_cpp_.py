@@ -4,6 +4,7 @@ Uses the bindings' C functions, not their `Llama` class, which samples and copie
 NOT aware of prompts or clocks.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from runtimes.llama_cpp_files import checked_decoder, checked_mmproj
 from runtimes.nvidia import memory_errors
 from runtimes.places import Head
 from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import GreedySession, room
+from runtimes.session import Extend, GreedySession, room
 from runtimes.vision import Tower
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def open_session(
 
 
 class LlamaBackend:
-    """runtimes.session.Backend over llama.cpp. `cache_bits`: 16 (llama.cpp's default) or 32.
+    """runtimes.session.BatchBackend over llama.cpp. `cache_bits`: 16 (llama.cpp's default) or 32.
 
     runtimes.places.Places, too, where the artifact has the onnx target's region heads.
     """
@@ -91,6 +92,14 @@ class LlamaBackend:
         positions: IntArray | None = None,
     ) -> FloatArray:
         return self._decoder.extend(ids, features, past, positions)
+
+    def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
+        """See runtimes.session.BatchBackend."""
+        return [self.encode(own) for own in images]
+
+    def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
+        """See runtimes.session.BatchBackend."""
+        return self._decoder.extend_each(steps, common)
 
     @property
     def state(self) -> FloatArray:

@@ -72,8 +72,9 @@ class Batch:
         self._positions = np.zeros(axes * size, np.int32)
         self._wanted = np.zeros(size, np.int8)
         self._counts = np.ones(size, np.int32)  # each position belongs to one sequence, …
-        self._sequence = np.zeros(1, np.int32)  # … which is number 0
-        self._sequences = np.full(size, self._sequence.ctypes.data, np.uintp)
+        self._numbers = np.zeros(size, np.int32)  # … with this number
+        places = np.arange(size, dtype=np.uintp)
+        self._sequences = self._numbers.ctypes.data + self._numbers.itemsize * places
         self._rows: FloatArray | None = None
         self._c = _empty_batch()
         self._c.pos = self._positions.ctypes.data_as(INT32)
@@ -82,13 +83,23 @@ class Batch:
         self._c.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
         self._token = self._tokens.ctypes.data_as(INT32)
 
-    def filled(self, inputs: IntArray | FloatArray, where: IntArray, ends: bool) -> Any:
-        """The batch with ids [n] or rows [n, hidden] at positions [3, n]; `ends` asks for the last
-        one's logits."""
+    def filled(
+        self,
+        inputs: IntArray | FloatArray,
+        where: IntArray,
+        wanted: bool | IntArray,
+        sequences: int | IntArray = 0,
+    ) -> Any:
+        """The batch with ids [n] or rows [n, hidden] at positions [3, n], of one sequence or of one
+        each [n]; `wanted` asks for logits: the last one's, or those of some [n]."""
         count = len(inputs)
         self._c.n_tokens = count
+        self._numbers[:count] = sequences
         self._wanted[:count] = 0
-        self._wanted[count - 1] = ends
+        if isinstance(wanted, bool):
+            self._wanted[count - 1] = wanted
+        else:
+            self._wanted[:count] = wanted
         if inputs.ndim == 1:
             self._positions[:count] = where[0]
             self._tokens[:count] = inputs

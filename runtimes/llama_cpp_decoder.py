@@ -1,4 +1,4 @@
-"""The text model of a GGUF artifact over llama.cpp's C functions, one sequence at a time.
+"""The text model of a GGUF artifact over llama.cpp's C functions: one answer, or several in step.
 
 NOT aware of images (it takes their features as rows), prompts or clocks.
 """
@@ -22,9 +22,11 @@ from runtimes.llama_cpp_rows import TokenRows
 from runtimes.llama_cpp_state import StateTap
 from runtimes.nvidia import expect_memory
 from runtimes.positions import of_text
+from runtimes.session import Extend
 
 LOADING = "while the model was loaded"
 BATCH, MICRO_BATCH = 2048, 512  # positions handed over, and computed at once: llama.cpp's defaults
+NO_ROOM = 1  # as llama_decode says it
 CACHE_TYPES: Mapping[int, int] = {16: llama.GGML_TYPE_F16, 32: llama.GGML_TYPE_F32}
 
 
@@ -54,7 +56,10 @@ class LlamaDecoder:
         # Each span is a call of some milliseconds on a GPU; on a CPU what reads rows of text takes
         # more memory (5 MB) than time is won.
         self.joins_tiles = device != CPU
-        self._context = None
+        self._context: Any = None
+        self._memory: Any = None
+        self._length = 0
+        self._sequences: dict[int, int] = {}  # of answers in step: by their numbers
         self.model = llama.llama_model_load_from_file(
             os.fsencode(file.path), model_settings(device)
         )
@@ -66,15 +71,13 @@ class LlamaDecoder:
         settings.n_batch = max(settings.n_batch, settings.n_ubatch)
         if self._tap:
             settings.cb_eval = self._tap.callback
-        self._context = llama.llama_init_from_model(self.model, settings)
-        if not self._context:
+        self._settings = settings
+        if not self._opened(sequences=1):
             self.close()
             raise UserError(
                 f"{file.path}: no memory for a context of {context}; ask for a smaller one"
             )
-        self._memory = llama.llama_get_memory(self._context)
         self._vocab = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self.model))
-        self._length = 0
         self._batch = Batch(settings.n_batch, AXES if self._text.rope_sections else 1)
 
     @property
@@ -97,16 +100,61 @@ class LlamaDecoder:
         """
         if positions is None or self._text.rope_sections is None:
             positions = of_text(past, len(ids))
+        if self._sequences:  # of answers in step, which have ended
+            self._clear()
         self._forget(past, int(positions[0, 0]))
-        used = 0
-        image, joined = self._vlm.image_token_id, self.joins_tiles
-        for span in spans(ids, features, image, past, self._text, joined):
-            inputs: IntArray | FloatArray = ids[span.start : span.stop]
-            if span.rows:
-                assert features is not None
-                inputs, used = self._rows(ids[span.start : span.stop], features, used)
-            self._append(span, inputs, positions[:, span.start : span.stop], len(ids))
-        return self._logits()
+        return self._extended(ids, features, past, positions)
+
+    def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
+        """See runtimes.session.BatchBackend; raises UserError where the cache has no room for all.
+
+        A common beginning is cached once, for all of them. The first time, the context is opened
+        anew, with room for the logits of so many.
+        """
+        if next(iter(steps.values())).past == 0:
+            steps = self._begun(steps, common if common >= self._text.prefix else 0)
+            if any(step.features is not None for step in steps.values()):
+                return {n: self._beside(n, step) for n, step in steps.items()}
+        return dict(zip(steps, self._texts(steps), strict=True))
+
+    def _begun(self, steps: dict[int, Extend], common: int) -> dict[int, Extend]:
+        """What is left of the prompts when their common beginning is cached."""
+        if len(steps) > self._settings.n_seq_max and not self._opened(len(steps)):
+            if not self._opened(sequences=1):
+                raise RuntimeError("llama.cpp has no memory for its context any more")
+            raise UserError(f"no memory for {len(steps)} answers at once; ask fewer at once")
+        self._clear()
+        self._sequences = {number: place for place, number in enumerate(steps)}
+        if not common:
+            return steps
+        ids, features, _, positions = next(iter(steps.values()))
+        self._extended(ids[:common], features, 0, self._where(0, positions)[:, :common])
+        for sequence in range(1, len(steps)):
+            llama.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+        seen = np.count_nonzero(ids[:common] == self._vlm.image_token_id)
+        return {n: _behind(step, common, int(seen)) for n, step in steps.items()}
+
+    def _beside(self, number: int, step: Extend) -> FloatArray:
+        """A prompt's last logits, of one of the sequences."""
+        where = self._where(step.past, step.positions)
+        sequence = self._sequences[number]
+        return self._extended(step.ids, step.features, step.past, where, sequence).copy()
+
+    def _texts(self, steps: dict[int, Extend]) -> list[FloatArray]:
+        """The last logits of each sequence's text."""
+        own = [*steps.values()]
+        counts = [len(step.ids) for step in own]
+        ids = np.concatenate([step.ids for step in own])
+        where = np.concatenate([self._where(s.past, s.positions) for s in own], axis=1)
+        sequences = np.repeat([self._sequences[number] for number in steps], counts)
+        ends = np.zeros(len(ids), np.int64)
+        ends[np.cumsum(counts) - 1] = 1
+        found = []
+        for start in range(0, len(ids), self._batch.size):
+            part = slice(start, start + self._batch.size)
+            self._decode(self._batch.filled(ids[part], where[:, part], ends[part], sequences[part]))
+            found += [self._logits(place).copy() for place in np.flatnonzero(ends[part]).tolist()]
+        return found
 
     def close(self) -> None:
         """Free the context and the model."""
@@ -115,6 +163,46 @@ class LlamaDecoder:
         if self.model:
             llama.llama_model_free(self.model)
         self._context = self.model = None
+
+    def _opened(self, sequences: int) -> bool:
+        """Open the context, or open it anew, for so many answers in step; False: no memory."""
+        if self._context:
+            llama.llama_free(self._context)
+        self._settings.n_seq_max = self._settings.n_outputs_max = sequences
+        self._context = llama.llama_init_from_model(self.model, self._settings)
+        if not self._context:
+            return False
+        self._memory = llama.llama_get_memory(self._context)
+        self._length, self._sequences = 0, {}
+        return True
+
+    def _clear(self) -> None:
+        llama.llama_memory_clear(self._memory, False)
+        self._length, self._sequences = 0, {}
+
+    def _where(self, past: int, positions: IntArray) -> IntArray:
+        """Positions [3, n] behind the first `past` ones, as the decoder counts them."""
+        return positions if self._text.rope_sections else of_text(past, positions.shape[1])
+
+    def _extended(
+        self,
+        ids: IntArray,
+        features: FloatArray | None,
+        past: int,
+        positions: IntArray,
+        sequence: int = 0,
+    ) -> FloatArray:
+        """As `extend`, of a sequence whose cache ends there."""
+        used = 0
+        image, joined = self._vlm.image_token_id, self.joins_tiles
+        for span in spans(ids, features, image, past, self._text, joined):
+            inputs: IntArray | FloatArray = ids[span.start : span.stop]
+            if span.rows:
+                assert features is not None
+                inputs, used = self._rows(ids[span.start : span.stop], features, used)
+            where = positions[:, span.start : span.stop]
+            self._append(span, inputs, where, len(ids), sequence)
+        return self._logits()
 
     def _forget(self, past: int, position: int) -> None:
         """Keep the first `past` cached positions; the next one is at `position`."""
@@ -133,7 +221,12 @@ class LlamaDecoder:
         return rows, used + len(own)
 
     def _append(
-        self, span: Span, inputs: IntArray | FloatArray, where: IntArray, length: int
+        self,
+        span: Span,
+        inputs: IntArray | FloatArray,
+        where: IntArray,
+        length: int,
+        sequence: int,
     ) -> None:
         """A span's token ids [n] or embeddings [n, hidden] at `where` [3, n]."""
         if span.together:
@@ -141,18 +234,26 @@ class LlamaDecoder:
         for start in range(0, len(inputs), self._batch.size):
             part = slice(start, start + self._batch.size)
             ends = span.stop == length and part.stop >= len(inputs)
-            batch = self._batch.filled(inputs[part], where[:, part], ends)
-            status = llama.llama_decode(self._context, batch)
-            if status:
-                raise RuntimeError(
-                    f"llama_decode returned {status} at position {self._length}: {complaints()}"
-                )
-            self._length += batch.n_tokens
+            self._decode(self._batch.filled(inputs[part], where[:, part], ends, sequence))
         if span.together:
             llama.llama_set_causal_attn(self._context, True)
 
-    def _logits(self) -> FloatArray:
-        found = llama.llama_get_logits_ith(self._context, -1)
+    def _decode(self, batch: Any) -> None:
+        status = llama.llama_decode(self._context, batch)
+        if status == NO_ROOM and self._sequences:
+            raise UserError(
+                f"no room for {len(self._sequences)} answers at once in a context of "
+                f"{self._settings.n_ctx}; ask fewer at once"
+            )
+        if status:
+            raise RuntimeError(
+                f"llama_decode returned {status} at position {self._length}: {complaints()}"
+            )
+        self._length += batch.n_tokens
+
+    def _logits(self, place: int = -1) -> FloatArray:
+        """Behind a position of the last batch."""
+        found = llama.llama_get_logits_ith(self._context, place)
         return np.ctypeslib.as_array(found, (self._vocab,))
 
 
@@ -163,11 +264,19 @@ def _together(vlm: Vlm) -> int:
     return max(vlm.text.prefix, vlm.tokens_per_tile if bidirectional else 0)
 
 
+def _behind(step: Extend, common: int, seen: int) -> Extend:
+    """Without the first `common` positions, which have `seen` rows of features."""
+    features = None if step.features is None else step.features[seen:]
+    if features is not None and not len(features):
+        features = None
+    return Extend(step.ids[common:], features, common, step.positions[:, common:])
+
+
 def _context_settings(threads: int, context: int, cache_bits: int, batch: int) -> Any:
     settings = llama.llama_context_default_params()
     settings.n_ctx = context
     settings.n_batch, settings.n_ubatch = batch, min(MICRO_BATCH, batch)
-    settings.n_outputs_max = 1  # only the last position's logits are ever asked for
+    settings.kv_unified = True  # sequences share a beginning; of one alone it is the same
     settings.n_threads = settings.n_threads_batch = threads
     settings.type_k = settings.type_v = CACHE_TYPES[cache_bits]
     if cache_bits == 32:

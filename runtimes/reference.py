@@ -147,9 +147,15 @@ class TorchBackend:
         return [np.concatenate([next(rows) for _ in own]) for own in images]
 
     @torch.inference_mode()
-    def extend_each(self, steps: dict[int, Extend]) -> dict[int, FloatArray]:
-        """See runtimes.session.BatchBackend. Prompts end together: what is shorter begins later."""
+    def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
+        """See runtimes.session.BatchBackend.
+
+        Prompts end together: of what they have not in common, the shorter begins later.
+        """
         own = [*steps.values()]
+        common = common if common >= self._vlm.text.prefix else 0  # those see each other
+        if own[0].past == 0:
+            own = self._begun(own, common)
         text, length = self._vlm.text, max(len(step.ids) for step in own)
         embeds = np.zeros((len(own), length, text.hidden), np.float32)
         where = np.zeros((len(own), 3, length), np.int64)
@@ -158,7 +164,7 @@ class TorchBackend:
             new[:] = _host(network.embedding(self._ops, text, self._ops.tensor(step.ids)))
             place_features(new, step.ids, step.features, self._vlm.image_token_id)
             place[:, length - len(step.ids) :] = step.positions
-        if own[0].past == 0:
+        if own[0].past == common:
             self._begin(own, where)
         else:
             if len(steps) < len(self._batch):
@@ -168,16 +174,36 @@ class TorchBackend:
         logits = network.decoder(self._ops, text, self._ops.tensor(embeds))
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
+    def _begun(self, steps: Sequence[Extend], common: int) -> list[Extend]:
+        """What is left of the prompts when their `common` beginning is cached for all of them."""
+        if not common:
+            return [*steps]
+        ids, features, _, positions = steps[0]
+        self.extend_all(ids[:common], features, 0, positions[:, :common], keep=1)
+        self._ops.spread(len(steps))
+        seen = int(np.count_nonzero(ids[:common] == self._vlm.image_token_id))
+        return [
+            Extend(
+                step.ids[common:],
+                None if step.features is None else step.features[seen:],
+                common,
+                step.positions[:, common:],
+            )
+            for step in steps
+        ]
+
     def _begin(self, steps: Sequence[Extend], where: IntArray) -> None:
         """A new batch of prompts: how far each begins after the longest, where its images are."""
-        length = where.shape[-1]
+        past, length = steps[0].past, where.shape[-1]
         token, prefix = self._vlm.image_token_id, self._vlm.text.prefix
-        images = np.zeros((len(steps), length), np.int64)
+        images = np.zeros((len(steps), past + length), np.int64)
+        images[:, :past] = self._images[:past]
         for row, step in zip(images, steps, strict=True):
-            own = row[length - len(step.ids) :]
+            own = row[past + length - len(step.ids) :]
             number_images(own, step.ids, step.features, 0, token, prefix)
+            own[own > 0] += past  # not the numbers of images before
         pads = np.array([length - len(step.ids) for step in steps])
-        self._ops.begin(0, images, where, pads)
+        self._ops.begin(past, images, where, pads)
 
     @torch.inference_mode()
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:

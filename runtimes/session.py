@@ -84,9 +84,12 @@ class BatchBackend(Backend, Protocol):
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> Sequence[FloatArray]:
         """Features of each one's images, as `encode`."""
 
-    def extend_each(self, steps: dict[int, Extend]) -> dict[int, FloatArray]:
+    def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
         """As `extend`, of the sequences with these numbers: all begin at once, with `past` 0, then
-        go on by one id each; one that is left out has ended."""
+        go on by one id each; one that is left out has ended.
+
+        Where they begin, their first `common` positions are alike, images included; later it is 0.
+        """
 
 
 @dataclass
@@ -146,14 +149,16 @@ class GreedySession:
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
         """Answer several requests at once: the events of each, with its number.
 
-        Equal images are encoded once; no prompt is reused. Its backend is a BatchBackend. Raises
-        UserError as `generate`, and for tasks that answer with places.
+        Equal images are encoded once, and what all prompts begin with is computed once; nothing of
+        an earlier prompt is reused. Its backend is a BatchBackend. Raises UserError as `generate`,
+        and for tasks that answer with places.
         """
         from runtimes.batch import together
 
         self._kept.cached = nothing_kept().cached  # the cache is the batch's now
         answers = [self._answer(request, nothing_kept()) for request in requests]
-        return together(answers, cast(BatchBackend, self._backend))
+        backend = cast(BatchBackend, self._backend)
+        return together(answers, backend, self._preparer.image_token_id)
 
     def _done(self, step: Encode | Extend) -> FloatArray | Logits:
         if isinstance(step, Extend):
@@ -278,15 +283,21 @@ class GreedySession:
         cached_key, cached = kept.cached
         if cached_key != key:
             return 0
-        shared = min(len(cached), len(ids) - 1)
-        same = cached[:shared] == ids[:shared]
-        past = shared if same.all() else int(same.argmin())
-        # An image stays whole: its positions can have one time, by which a cache forgets them.
-        image = self._preparer.image_token_id
-        if not past or ids[past] != image or ids[past - 1] != image:
-            return past
-        text = np.flatnonzero(ids[:past] != image)
-        return int(text[-1]) + 1 if len(text) else 0
+        return alike(cached, ids, self._preparer.image_token_id)
+
+
+def alike(before: IntArray, ids: IntArray, image_token_id: int | None) -> int:
+    """How many first `ids`, not all, are those before; of an image's tokens all or none.
+
+    An image stays whole, as its positions can have one time, by which a cache forgets them.
+    """
+    shared = min(len(before), len(ids) - 1)
+    same = before[:shared] == ids[:shared]
+    past = shared if same.all() else int(same.argmin())
+    if not past or ids[past] != image_token_id or ids[past - 1] != image_token_id:
+        return past
+    text = np.flatnonzero(ids[:past] != image_token_id)
+    return int(text[-1]) + 1 if len(text) else 0
 
 
 def number_images(

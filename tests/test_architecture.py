@@ -18,7 +18,12 @@ BY_NAME = {"export/__main__.py"}
 # heavy library -> how the names of modules start that may import it at their top: each wraps it,
 # and is itself only imported by name, at the last moment
 WRAPPERS = {
-    "torch": {"export/run.py", "runtimes/calibration.py", "runtimes/reference.py"},
+    "torch": {
+        "export/run.py",
+        "export/step.py",
+        "runtimes/calibration.py",
+        "runtimes/reference.py",
+    },
     "transformers": set[str](),
     "onnx": {"export/onnx/"},
     "onnx_ir": {"export/onnx/"},

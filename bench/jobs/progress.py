@@ -59,8 +59,8 @@ class Showing:
         if not self._ended or not rest:
             return ""
         seconds, unknown = left(self._ended, rest)
-        behind = f", then {' and '.join(unknown)}" if unknown else ""
-        return f", about {_duration(seconds)} left{behind}"
+        known = [f"about {_duration(seconds)} left"] if seconds else []
+        return ", ".join(["", *known, *_behind(unknown)])
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
@@ -80,6 +80,15 @@ def left(ended: Ended, rest: Sequence[Case]) -> tuple[float, list[str]]:
     expected = [(case, _expected_s(ended, case)) for case in rest]
     unknown = list(dict.fromkeys(case.task for case, seconds in expected if seconds is None))
     return sum(seconds or 0.0 for _, seconds in expected), unknown
+
+
+def _behind(tasks: Sequence[str]) -> list[str]:
+    """What comes after what can be foreseen."""
+    if not tasks:
+        return []
+    first, *others = tasks
+    more = f" and {others[0]}" if len(others) == 1 else f" and {len(others)} more tasks"
+    return [f"then {first}{more if others else ''}"]
 
 
 def _expected_s(ended: Ended, case: Case) -> float | None:

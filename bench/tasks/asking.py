@@ -1,11 +1,11 @@
 """Puts a deck's questions to a session and scores the answers, item by item.
 
 Questions about one image follow each other, so its features and the common start of the prompts are
-reused. What was answered is written down at once, and a bad item is kept with its reason. NOT aware
-of where questions come from.
+reused; runtimes that can, answer them at once. What was answered is written down at once, and a bad
+item is kept with its reason. NOT aware of where questions come from.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -21,9 +21,11 @@ from bench.tasks import Context
 from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
 from export.errors import UserError
 from export.families.inputs import Templates
+from runtimes import RUNTIMES
 from runtimes.base import BatchSession, Event, Request
 
 STEPS = 50  # how often progress is told
+OF_ONE_IMAGE = 16  # questions that are asked at once
 
 
 @dataclass(frozen=True)
@@ -63,25 +65,46 @@ def ask(context: Context, deck: Deck, how: How) -> Outcome:
 
 def _ask(context: Context, deck: Deck, how: How, places: Sequence[int]) -> None:
     asker, journal, step = _Asker(context, how), context.journal, max(1, len(places) // STEPS)
-    waiting: list[Question] = []
+    fits, waiting = _fits(context), list[Question]()
     for n, place in enumerate(places):
         if n % step == 0:
             context.tell(f"question {n + 1:,} of {len(places):,}")
         try:
             question = deck.question(place)
-            if question.id not in journal.known:
-                waiting.append(question)
         except Unusable as bad:
             if bad.id not in journal.known:
+                _add(asker, journal, waiting)
                 journal.add(BadItem(bad.id, str(bad)))
-        if len(waiting) == context.case.options.batch:
+            continue
+        if question.id in journal.known:
+            continue
+        if waiting and not fits(waiting, question):
             _add(asker, journal, waiting)
-            waiting = []
+        waiting.append(question)
     _add(asker, journal, waiting)
 
 
-def _add(asker: "_Asker", journal: Journal, questions: Sequence[Question]) -> None:
-    """Ask them: at once where that is possible, else one by one."""
+def _fits(context: Context) -> Callable[[Sequence[Question], Question], bool]:
+    """Whether a question is asked together with those that wait: as many as were chosen, or, where
+    that is one and the runtime can, those of the same images."""
+    options = context.case.options
+    if options.batch > 1:
+        return lambda waiting, _: len(waiting) < options.batch
+    if not options.reuse or not RUNTIMES[context.case.runtime].batches:
+        return lambda *_: False
+    return lambda waiting, question: (
+        len(waiting) < OF_ONE_IMAGE and _keys(question) == _keys(waiting[0]) != []
+    )
+
+
+def _keys(question: Question) -> list[str]:
+    return [picture.key for picture in question.pictures]
+
+
+def _add(asker: "_Asker", journal: Journal, waiting: list[Question]) -> None:
+    """Ask those that wait: at once where that is possible, else one by one."""
+    questions = [*waiting]
+    waiting.clear()
     try:
         answered = asker.at_once(questions) if len(questions) > 1 else None
     except UserError:  # of one of them: alone it says which
@@ -161,7 +184,7 @@ class _Asker:
 
     def _request(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> Request:
         reuse, most = self._context.case.options.reuse, self._how.max_tokens
-        key = " ".join(picture.key for picture in question.pictures)
+        key = " ".join(_keys(question))
         request = Request(turn.text, images, max_tokens=most, reuse=reuse, images_key=key)
         if question.model_task in self._tasks:
             request = replace(request, question=question.subject, task=question.model_task)

@@ -139,8 +139,9 @@ def _local(place: Place, folder: Path) -> list[Part]:
 
 
 def _parquet(file: Path) -> Part:
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
 
+    disable_progress_bars()  # it takes no time
     try:
         found = Dataset.from_parquet(str(file))
     except Exception as error:  # datasets wraps whatever went wrong below it

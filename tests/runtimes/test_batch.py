@@ -61,6 +61,29 @@ def at_once(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
     return found
 
 
+def of_one_image(tokens: int = 6) -> list[Request]:
+    """Several questions, as long as they are, and one of them twice."""
+    images = probes(64)[0].images
+    asked = (*QUESTIONS, QUESTIONS[1])
+    return [Request(q, images, max_tokens=tokens, arrays=True) for q in asked]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_what_prompts_have_in_common_is_computed_once(name: str) -> None:
+    session, backend = opened(name)
+    asked, lengths = of_one_image(), []
+    backend.extend_all = lambda ids, *rest, **keep: (  # type: ignore[method-assign]
+        lengths.append(len(ids)) or TorchBackend.extend_all(backend, ids, *rest, **keep)
+    )
+    batched = at_once(session, asked)
+    assert lengths[0] > 16  # the image's tokens and what is before them
+    assert backend.encoded == len(lengths) == 1
+    for alone, found in zip(one_by_one(session, asked), batched, strict=True):
+        assert [token for token, _ in found] == [token for token, _ in alone]
+        for (_, expected), (_, logits) in zip(alone, found, strict=True):
+            assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("name", TWINS)
 def test_a_batch_gives_the_same_tokens_and_in_float32_the_same_logits(name: str) -> None:
     session, backend = opened(name)

@@ -1,0 +1,102 @@
+"""Several answers of llama.cpp in step are the answers one by one, and leave nothing behind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import tiny_artifact
+
+from export.artifact import Artifact
+from export.errors import UserError
+from export.registry import open_model
+from runtimes.base import FloatArray, Request
+from runtimes.llama_cpp_ import LlamaBackend
+from runtimes.prepare import preparer_of
+from runtimes.probes import probes
+from runtimes.session import GreedySession
+
+pytest.importorskip("llama_cpp")
+
+TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl", "tiny-moondream")
+QUESTIONS = ("what color is the shape?", "is there a circle?", "how many shapes are there in it?")
+# Of the largest logit: a row alone and rows together are summed in another order, and what of it is
+# kept in the cache is rounded to 16 bits.
+CLOSE = 1e-2
+
+
+@pytest.fixture(params=TWINS)
+def artifact(request: pytest.FixtureRequest, tmp_path: Path) -> Artifact:
+    model = open_model(request.param)
+    # Sixteen bits and the tower whose rows do not depend on their neighbours.
+    made = tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision")
+    (tmp_path / "tokenizer.json").write_bytes(model.files["tokenizer.json"])
+    return made
+
+
+def opened(artifact: Artifact, context: int = 512) -> GreedySession:
+    backend = LlamaBackend(artifact, 1, context)
+    stop = artifact.manifest.vlm.stop_token_ids
+    return GreedySession(backend, preparer_of(artifact), stop)
+
+
+def of_one_image() -> list[Request]:
+    """Several questions, as long as they are, and one of them twice."""
+    images = probes(64)[0].images
+    asked = (*QUESTIONS, QUESTIONS[1])
+    return [Request(q, images, max_tokens=6, arrays=True) for q in asked]
+
+
+def of_several() -> list[Request]:
+    """Two images, one of them asked about twice, and a question without any."""
+    shape, chart = (probes(64)[n].images for n in (0, 3))
+    pairs = zip(QUESTIONS, (shape, chart, shape), strict=True)
+    asked = [Request(q, images, max_tokens=5, arrays=True) for q, images in pairs]
+    return [*asked, Request(QUESTIONS[0], max_tokens=3, arrays=True)]
+
+
+Answer = list[tuple[int, FloatArray]]
+
+
+def one_by_one(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
+    return [
+        [(e.token, e.logits) for e in session.generate(request) if e.token is not None]
+        for request in asked
+    ]
+
+
+def at_once(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
+    found: list[Answer] = [[] for _ in asked]
+    for number, event in session.generate_each(asked):
+        if event.token is not None:
+            found[number].append((event.token, event.logits))
+    return found
+
+
+@pytest.mark.parametrize("asked", [of_one_image(), of_several()], ids=["one image", "several"])
+def test_answers_in_step_are_those_one_by_one(artifact: Artifact, asked: list[Request]) -> None:
+    session = opened(artifact)
+    before = one_by_one(session, asked)
+    for alone, together in zip(before, at_once(session, asked), strict=True):
+        assert [token for token, _ in together] == [token for token, _ in alone]
+        for (_, expected), (_, logits) in zip(alone, together, strict=True):
+            assert np.abs(logits - expected).max() < CLOSE * np.abs(expected).max()
+    after = one_by_one(session, asked)
+    for first, again in zip(before, after, strict=True):
+        assert [token for token, _ in again] == [token for token, _ in first]
+        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(first, again, strict=True))
+    session.close()
+
+
+def test_more_answers_than_the_cache_has_room_for_are_refused(tmp_path: Path) -> None:
+    model = open_model("tiny-smolvlm")
+    made = tiny_artifact(model, "gguf", "int4", tmp_path, "onnx-vision")
+    (tmp_path / "tokenizer.json").write_bytes(model.files["tokenizer.json"])
+    session = opened(made, context=64)
+    few, many = of_one_image()[:1], of_several() * 4
+    expected = one_by_one(session, few)
+    with pytest.raises(UserError, match=r"no room for 16 answers at once in a context of \d+"):
+        at_once(session, many)
+    found = one_by_one(session, few)
+    assert [[t for t, _ in one] for one in found] == [[t for t, _ in one] for one in expected]
+    session.close()
