@@ -131,8 +131,8 @@ class LlamaDecoder:
         self._extended(ids[:common], features, 0, self._where(0, positions)[:, :common])
         for sequence in range(1, len(steps)):
             llama.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
-        seen = np.count_nonzero(ids[:common] == self._vlm.image_token_id)
-        return {n: _behind(step, common, int(seen)) for n, step in steps.items()}
+        image = self._vlm.image_token_id
+        return {number: step.behind(common, image) for number, step in steps.items()}
 
     def _beside(self, number: int, step: Extend) -> FloatArray:
         """A prompt's last logits, of one of the sequences."""
@@ -262,14 +262,6 @@ def _together(vlm: Vlm) -> int:
     (GGML_ASSERT in llama_context::decode)."""
     bidirectional = vlm.vision is not None and vlm.text.image_attention == "bidirectional"
     return max(vlm.text.prefix, vlm.tokens_per_tile if bidirectional else 0)
-
-
-def _behind(step: Extend, common: int, seen: int) -> Extend:
-    """Without the first `common` positions, which have `seen` rows of features."""
-    features = None if step.features is None else step.features[seen:]
-    if features is not None and not len(features):
-        features = None
-    return Extend(step.ids[common:], features, common, step.positions[:, common:])
 
 
 def _context_settings(threads: int, context: int, cache_bits: int, batch: int) -> Any:

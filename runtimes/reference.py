@@ -181,16 +181,7 @@ class TorchBackend:
         ids, features, _, positions = steps[0]
         self.extend_all(ids[:common], features, 0, positions[:, :common], keep=1)
         self._ops.spread(len(steps))
-        seen = int(np.count_nonzero(ids[:common] == self._vlm.image_token_id))
-        return [
-            Extend(
-                step.ids[common:],
-                None if step.features is None else step.features[seen:],
-                common,
-                step.positions[:, common:],
-            )
-            for step in steps
-        ]
+        return [step.behind(common, self._vlm.image_token_id) for step in steps]
 
     def _begin(self, steps: Sequence[Extend], where: IntArray) -> None:
         """A new batch of prompts: how far each begins after the longest, where its images are."""

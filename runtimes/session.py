@@ -69,6 +69,14 @@ class Extend(NamedTuple):
     past: int
     positions: IntArray
 
+    def behind(self, common: int, image_token_id: int | None) -> "Extend":
+        """What is left of a prompt when its first `common` positions are cached."""
+        features = self.features
+        if features is not None:
+            features = features[np.count_nonzero(self.ids[:common] == image_token_id) :]
+            features = features if len(features) else None
+        return Extend(self.ids[common:], features, common, self.positions[:, common:])
+
     @property
     def told(self) -> str:
         return "while decoding" if self.past and len(self.ids) == 1 else "in the prefill"

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from answering import QUESTIONS, TWINS, at_once, of_one_image, one_by_one
 
 from export.registry import open_model
 from export.run import Run, resident
@@ -14,9 +15,6 @@ from runtimes.prepare import Pixels, preparer_of
 from runtimes.probes import probes
 from runtimes.reference import TorchBackend
 from runtimes.session import GreedySession
-
-TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl", "tiny-moondream")
-QUESTIONS = ("what color is the shape?", "is there a circle?", "how many shapes are there in it?")
 
 
 class Counting(TorchBackend):
@@ -41,31 +39,6 @@ def requests(tokens: int = 6) -> list[Request]:
     pairs = zip((*QUESTIONS, QUESTIONS[2]), (shape, text, chart, shape), strict=True)
     asked = [Request(q, images, max_tokens=tokens, arrays=True) for q, images in pairs]
     return [*asked, Request(QUESTIONS[0], max_tokens=3, arrays=True)]
-
-
-Answer = list[tuple[int, FloatArray]]
-
-
-def one_by_one(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
-    return [
-        [(e.token, e.logits) for e in session.generate(request) if e.token is not None]
-        for request in asked
-    ]
-
-
-def at_once(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
-    found: list[Answer] = [[] for _ in asked]
-    for number, event in session.generate_each(asked):
-        if event.token is not None:
-            found[number].append((event.token, event.logits))
-    return found
-
-
-def of_one_image(tokens: int = 6) -> list[Request]:
-    """Several questions, as long as they are, and one of them twice."""
-    images = probes(64)[0].images
-    asked = (*QUESTIONS, QUESTIONS[1])
-    return [Request(q, images, max_tokens=tokens, arrays=True) for q in asked]
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -1,16 +1,16 @@
 """Several answers of llama.cpp in step are the answers one by one, and leave nothing behind."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from answering import QUESTIONS, TWINS, at_once, of_one_image, one_by_one
 from tiny_models import tiny_artifact
 
 from export.artifact import Artifact
 from export.errors import UserError
 from export.registry import open_model
-from runtimes.base import FloatArray, Request
+from runtimes.base import Request
 from runtimes.llama_cpp_ import LlamaBackend
 from runtimes.prepare import preparer_of
 from runtimes.probes import probes
@@ -18,8 +18,6 @@ from runtimes.session import GreedySession
 
 pytest.importorskip("llama_cpp")
 
-TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl", "tiny-moondream")
-QUESTIONS = ("what color is the shape?", "is there a circle?", "how many shapes are there in it?")
 # Of the largest logit: a row alone and rows together are summed in another order, and what of it is
 # kept in the cache is rounded to 16 bits.
 CLOSE = 1e-2
@@ -40,37 +38,12 @@ def opened(artifact: Artifact, context: int = 512) -> GreedySession:
     return GreedySession(backend, preparer_of(artifact), stop)
 
 
-def of_one_image() -> list[Request]:
-    """Several questions, as long as they are, and one of them twice."""
-    images = probes(64)[0].images
-    asked = (*QUESTIONS, QUESTIONS[1])
-    return [Request(q, images, max_tokens=6, arrays=True) for q in asked]
-
-
 def of_several() -> list[Request]:
     """Two images, one of them asked about twice, and a question without any."""
     shape, chart = (probes(64)[n].images for n in (0, 3))
     pairs = zip(QUESTIONS, (shape, chart, shape), strict=True)
     asked = [Request(q, images, max_tokens=5, arrays=True) for q, images in pairs]
     return [*asked, Request(QUESTIONS[0], max_tokens=3, arrays=True)]
-
-
-Answer = list[tuple[int, FloatArray]]
-
-
-def one_by_one(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
-    return [
-        [(e.token, e.logits) for e in session.generate(request) if e.token is not None]
-        for request in asked
-    ]
-
-
-def at_once(session: GreedySession, asked: Sequence[Request]) -> list[Answer]:
-    found: list[Answer] = [[] for _ in asked]
-    for number, event in session.generate_each(asked):
-        if event.token is not None:
-            found[number].append((event.token, event.logits))
-    return found
 
 
 @pytest.mark.parametrize("asked", [of_one_image(), of_several()], ids=["one image", "several"])
