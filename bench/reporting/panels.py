@@ -146,7 +146,7 @@ def storage(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None
         _end_label(axes, 100, place, f"{fell} fell back" if fell else "as asked")
     axes.set_xlim(0, 124 if canvas.get_figwidth() >= WIDE else 138)
     axes.set_xticks(range(0, 101, 25))
-    axes.set_xlabel("parameters, %; at the end: tensors that fell back")
+    axes.set_xlabel("share of parameters, %")
     _legend(canvas, columns=5)
 
 

@@ -12,6 +12,8 @@ from bench.machine.profiles import PROFILES
 from bench.reporting.summary import Row
 
 SURE = 0.05
+AS_FAST = 1.1
+"""Times of a request up to this multiple of the shortest are not worth memory."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,16 @@ def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
 
 
 def choose(own: Sequence[Row], budget: Budget | None) -> Choice:
-    """The fastest of the accurate ones that fit; none where accuracy was not measured."""
+    """Of the accurate ones that fit, the least memory among the fastest; none without accuracy."""
     scored = any(row.accuracy for row in own)
     known = {place: point for place, row in enumerate(own) if (point := _point(row, scored))}
     places = tuple(known)
     ahead = tuple(places[n] for n in front([known[place] for place in places]))
     fitting = tuple(p for p in places if budget is None or budget.holds(own[p]))
     accurate = _accurate(own, fitting)
-    chosen = min(accurate, key=lambda place: known[place][1], default=None)
+    limit_s = AS_FAST * min((known[place][1] for place in accurate), default=0.0)
+    fast = [place for place in accurate if known[place][1] <= limit_s]
+    chosen = min(fast, key=lambda place: known[place][2], default=None)
     return Choice(places, ahead, fitting, accurate, chosen)
 
 

@@ -42,7 +42,7 @@ PLOTS: Mapping[str, Plot] = {
     ),
     "memory": Plot("peak memory by phase", lambda row: row.counted_bytes, panels.memory),
     "storage": Plot(
-        "how the weights are kept",
+        "how the weights are kept, and how many tensors fell back",
         lambda row: (row.subject.quantization or {}).get("types"),
         panels.storage,
     ),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from bench.record import Record
 from bench.reporting import format as text
 from bench.reporting.document import Block, Text
-from bench.reporting.pareto import Budget, Choice, choose
+from bench.reporting.pareto import AS_FAST, Budget, Choice, choose
 from bench.reporting.summary import Row, machines, names, subject_name
 from bench.stats import Estimate
 
@@ -65,8 +65,8 @@ def _recommended(own: Sequence[Row], found: Choice, budget: Budget | None, score
         return f"**Nothing fits {within}**: the smallest peak is {_least(own, found)}."
     rule = (
         f"{'of those that stay ' + within + ' and' if budget else 'of those that'} are not shown "
-        "to be less accurate than the best of them (McNemar's test at 5 %), the one that answers "
-        "a request fastest"
+        "to be less accurate than the best of them (McNemar's test at 5 %) and answer a request "
+        f"within {100 * AS_FAST - 100:.0f} % of the fastest one's time, the one with the lowest peak"
     )
     ask = "" if budget else " `--budget-mb` or `--profile` sets a limit of memory."
     return f"**Take {labels[found.chosen]}**: {rule}.{_as_fast(own, found)}{ask}"
@@ -147,21 +147,21 @@ def _accuracy(own: Sequence[Row]) -> str:
         return ""
     low = min(scored, key=lambda pair: pair[1].value)
     high = max(scored, key=lambda pair: pair[1].value)
+    least, most = text.percent(low[1].value), text.percent(high[1].value)
     if len(scored) == 1:
-        (row, share), percent = low, text.percent(low[1].value)
-        return f"{_name(row)} answers {percent} of {share.n:,} {row.main_task} questions correctly."
-    if low[1].value == high[1].value:
+        row, share = low
+        return f"{_name(row)} answers {least} of {share.n:,} {row.main_task} questions correctly."
+    if least == most:
         return (
-            f"All answer {text.percent(low[1].value)} of the {low[0].main_task} questions asked "
-            "correctly: "
+            f"All answer {least} of the {low[0].main_task} questions asked correctly: "
             "these questions do not tell them apart."
         )
     verdict = (
         "their 95 % intervals overlap" if _overlap(low[1], high[1]) else "more than chance explains"
     )
     return (
-        f"Accuracy on {low[0].main_task} lies between {text.percent(low[1].value)} "
-        f"({_name(low[0])}) and {text.percent(high[1].value)} ({_name(high[0])}); {verdict}."
+        f"Accuracy on {low[0].main_task} lies between {least} "
+        f"({_name(low[0])}) and {most} ({_name(high[0])}); {verdict}."
     )
 
 

@@ -49,6 +49,19 @@ def test_the_fastest_that_fits_is_chosen_and_never_a_checkpoint(
     assert (found.fitting, found.chosen) == (fitting, chosen)
 
 
+@pytest.mark.parametrize(("slower", "expected"), [(1.09, "int4"), (1.11, "int8")])
+def test_of_times_that_are_as_good_as_equal_the_least_memory_is_chosen(
+    records: list[Record], slower: float, expected: str
+) -> None:
+    def timed(r: Record) -> Record:
+        scale = slower if r.case.subject.recipe == "int4" else 1.0
+        timings = tuple(replace(t, total_s=scale) for t in r.outcome.timings)
+        return replace(r, outcome=replace(r.outcome, timings=timings))
+
+    shown = [row for row in rows([timed(r) for r in records]) if not row.subject.synthetic]
+    assert shown[choose(shown, None).chosen or 0].subject.recipe == expected
+
+
 def test_what_is_shown_to_be_less_accurate_is_not_chosen(records: list[Record]) -> None:
     def wrong(r: Record) -> Record:
         items = tuple(replace(item, correct=False) for item in r.outcome.items)
