@@ -14,6 +14,7 @@ from bench.machine.profiles import PROFILES
 from bench.record import Options
 from bench.tasks import TASKS
 from bench.tasks.deck import shard_of
+from export.arguments import Parser, above_zero, whole
 from export.errors import UserError, unknown
 from export.quantize.recipe import KNOWN, RECIPES
 from export.registry import WeightsKind
@@ -56,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and flags; choices are the keys of the tables."""
-    whole = argparse.ArgumentParser(
-        prog="bench", description="Measure artifacts and report what was found."
-    )
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    top = Parser(prog="bench", description="Measure artifacts and report what was found.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _list(commands.add_parser("list", help="what can be measured here, and what cannot, and why"))
     _run(commands.add_parser("run", help="measure artifacts or models, append records to a file"))
     _report(commands.add_parser("report", help="turn records into markdown, a page and figures"))
@@ -67,13 +66,13 @@ def parser() -> argparse.ArgumentParser:
     _check(commands.add_parser("check", help="footprints beside their baseline; 1 if one grew"))
     _footprint(commands.add_parser("footprint", help="bytes and memory of exports not yet made"))
     _ask(commands.add_parser("ask", help="ask an artifact about an image and see the timings"))
-    return whole
+    return top
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """argparse takes an optional question only before the options; here it may come behind them."""
-    whole = parser()
-    arguments, left = whole.parse_known_args(argv)
+    top = parser()
+    arguments, left = top.parse_known_args(argv)
     if (
         len(left) == 1
         and not left[0].startswith("-")
@@ -81,7 +80,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     ):
         arguments.question = left.pop()
     if left:
-        whole.error(f"unrecognized arguments: {' '.join(left)}")
+        top.error(f"unrecognized arguments: {' '.join(left)}")
     return arguments
 
 
@@ -109,7 +108,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     _count(command, "rounds", 3, "processes for each latency job (default 3)")
     _count(command, "limit", None, "questions asked (default: all; fidelity: 100)")
     _count(command, "threads", None, "default: all usable CPUs")
-    add("--timeout", type=_above_zero, default=3600, metavar="S", help="of one job (default 3600)")
+    add("--timeout", type=above_zero, default=3600, metavar="S", help="of one job (default 3600)")
     add("--offline", action="store_true", help="models of the hub from the cache alone")
     add("-o", "--output", metavar="RUN.jsonl", help="default: results/runs/<time>.jsonl")
     add("--resume", action="store_true", help="leave out what the file of -o has already")
@@ -140,7 +139,7 @@ def _options(command: argparse.ArgumentParser) -> None:
 
 
 def _count(command: argparse.ArgumentParser, flag: str, default: int | None, what: str) -> None:
-    command.add_argument(f"--{flag}", type=_positive, default=default, metavar="N", help=what)
+    command.add_argument(f"--{flag}", type=whole, default=default, metavar="N", help=what)
 
 
 def _report(command: argparse.ArgumentParser) -> None:
@@ -151,7 +150,7 @@ def _report(command: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="REPORT.md", help=beside)
     budget = command.add_mutually_exclusive_group()
     limit = "recommend what stays within so many MB (10^6 bytes)"
-    budget.add_argument("--budget-mb", type=_positive, metavar="N", help=limit)
+    budget.add_argument("--budget-mb", type=whole, metavar="N", help=limit)
     device = f"recommend what fits a device: {', '.join(PROFILES)}"
     check = _one_of("profile", PROFILES)
     budget.add_argument("--profile", type=check, metavar="NAME", help=device)
@@ -165,7 +164,7 @@ def _compare(command: argparse.ArgumentParser) -> None:
     far = "of time, memory and size; less counts as the same (default 5)"
     add("--tolerance", type=_share, default=5.0, metavar="PERCENT", help=far)
     asked = "difference of accuracy asked about, in points; less counts as the same (default 1)"
-    add("--points", type=_above_zero, default=1.0, metavar="P", help=asked)
+    add("--points", type=above_zero, default=1.0, metavar="P", help=asked)
     add("--json", action="store_true", help="as one JSON object")
 
 
@@ -227,13 +226,6 @@ def _one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
     return check
 
 
-def _positive(word: str) -> int:
-    value = int(word)
-    if value < 1:
-        raise ValueError
-    return value
-
-
 def _shard(word: str) -> str:
     try:
         shard_of(word)
@@ -243,9 +235,12 @@ def _shard(word: str) -> str:
 
 
 def _share(word: str) -> float:
-    value = float(word)
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < 100:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 0 to below 100")
     return value
 
 
@@ -258,10 +253,3 @@ def _device(text: str) -> str:
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def _above_zero(word: str) -> float:
-    value = float(word)
-    if not value > 0:
-        raise ValueError
-    return value

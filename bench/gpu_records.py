@@ -7,7 +7,6 @@ too) and an image, and writes build/cuda/gguf.jsonl with its report. A folder in
 exported or measured.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from bench.cli import main as bench
+from export.arguments import Parser, whole
 from export.artifact import MANIFEST
 from export.registry import open_model
 from export.targets import folder_name
@@ -88,13 +88,13 @@ def measured(places: Sequence[Path], target: str, device: str, rounds: int, run:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export, measure, report."""
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu_records", description=__doc__)
+    parser = Parser(prog="python -m bench.gpu_records", description=__doc__)
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help=f"default: {', '.join(MODELS)}")
     add("--target", choices=KINDS, default="gguf", help="default: gguf")
     add("--recipe", action="append", choices=RECIPES, help="repeatable; default: both")
     add("--device", default="cuda", metavar="NAME", help="cuda or cuda:N")
-    add("--rounds", type=int, default=1, metavar="N", help="processes for each job (default 1)")
+    add("--rounds", type=whole, default=1, metavar="N", help="processes for each job (default 1)")
     add("--folder", type=Path, default=Path("build"), metavar="DIR", help="of the artifacts")
     add("-o", "--output", type=Path, metavar="RUN.jsonl", help="default: build/cuda/TARGET.jsonl")
     arguments = parser.parse_args(argv)

@@ -5,7 +5,6 @@ in one process, so that both meet the same machine: a prompt, then decode steps.
 NOT aware of how a runtime works.
 """
 
-import argparse
 import importlib
 import sys
 import time
@@ -23,6 +22,7 @@ from bench.measure import measure, timed
 from bench.record import Options
 from bench.stats import Estimate, grouped_median
 from bench.tasks.latency import request_of
+from export.arguments import Parser, whole
 from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes import RUNTIMES
@@ -232,13 +232,13 @@ def _compared(what: str, turns: Turns) -> str:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
+    parser = Parser(prog="python -m bench.overhead", description=__doc__)
     parser.add_argument("artifacts", nargs="+", metavar="ARTIFACT")
-    parser.add_argument("--pairs", type=int, default=25, metavar="N")
-    parser.add_argument("--openings", type=int, default=5, metavar="N")
-    parser.add_argument("--threads", type=int, default=usable_cpus(), metavar="N")
-    parser.add_argument("--prefill-tokens", type=int, default=512, metavar="N")
-    parser.add_argument("--decode-tokens", type=int, default=64, metavar="N")
+    parser.add_argument("--pairs", type=whole, default=25, metavar="N")
+    parser.add_argument("--openings", type=whole, default=5, metavar="N")
+    parser.add_argument("--threads", type=whole, default=usable_cpus(), metavar="N")
+    parser.add_argument("--prefill-tokens", type=whole, default=512, metavar="N")
+    parser.add_argument("--decode-tokens", type=whole, default=64, metavar="N")
     given = parser.parse_args()
     options = Options(
         prompt="text",

@@ -5,7 +5,6 @@ own model builder (it makes no vision tower for these families). llama.cpp needs
 hidden runtime llama_bench runs our GGUF files in a bare loop. NOT aware of measuring.
 """
 
-import argparse
 import math
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import tempfile
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from export.arguments import Parser
 from export.build import Order, build
 from export.errors import UserError
 from export.families import FAMILIES
@@ -95,7 +95,7 @@ def _write_decoder_checkpoint(model: Model, folder: Path) -> None:
 
 def main() -> int:
     """Build the peers of one model."""
-    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
+    parser = Parser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("model", help="a name of models.yaml or a checkpoint's folder")
     parser.add_argument("--weights", choices=("hub", "synthetic"), default=None)
     parser.add_argument("--recipe", choices=("fp32", "int4"), default="int4")

@@ -6,7 +6,6 @@ The only module of the package that reaches for a runtime, for the proof. NOT aw
 import argparse
 import importlib
 import json
-import re
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from export.arguments import Parser, above_zero, whole
 from export.artifact import Artifact
 from export.build import Order, ProofFailed, Prove, build
 from export.errors import UserError
@@ -95,7 +95,7 @@ def default_out(model: Model, order: Order) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    it = argparse.ArgumentParser(
+    it = Parser(
         prog="python -m export", description="Export a vision-language model, proven and described."
     )
     it.add_argument("model", metavar="MODEL|DIR", help="name in models.yaml, or checkpoint folder")
@@ -117,7 +117,7 @@ def add_options(it: argparse.ArgumentParser) -> None:
     )
     it.add_argument(
         "--max-tiles",
-        type=_count,
+        type=whole,
         metavar="N",
         help="cut an image into at most N tiles, the overview included (1: never cut)",
     )
@@ -137,7 +137,7 @@ def add_options(it: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--budget-mb",
-        type=_amount,
+        type=above_zero,
         metavar="N",
         help="8 bits for the layers that suffer most from 4, as far as N MB allow; needs torch",
     )
@@ -166,19 +166,6 @@ def _rounded(model: Model, args: argparse.Namespace, layout: str) -> tuple[Model
         model = importlib.import_module("runtimes.calibration").calibrated(model, questions)
         recipe = replace(recipe, name=f"{recipe.name}-{CALIBRATED}")
     return model, recipe
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
-    return int(text)
-
-
-def _amount(text: str) -> float:
-    # Digits alone: the recipe is named after it, and that name is a folder's.
-    if not re.fullmatch(r"[0-9]+([.][0-9]+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return float(text)
 
 
 def _prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:

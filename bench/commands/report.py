@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench import record
 from bench.record import Damage, Record
+from bench.reporting.format import count
 from bench.reporting.html import page
 from bench.reporting.pareto import Budget, profile_budget
 from bench.reporting.readme import block, filled
@@ -58,7 +59,7 @@ def _write(
         beside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from error
-    sys.stderr.write(f"{len(records)} records, report in {output} and {beside}\n")
+    sys.stderr.write(f"{count(len(records), 'record')}, report in {output} and {beside}\n")
 
 
 def _fill(readme: Path, records: list[Record], budget: Budget | None) -> None:

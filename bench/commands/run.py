@@ -207,7 +207,7 @@ def _rest(console: Console, planned: Plan, output: Path) -> Plan:
         _print(console, str(damage))
     rest = remaining(planned, records)
     done = len(planned.jobs) - len(rest.jobs)
-    _print(console, f"{done} of them are in {output} already, {len(rest.jobs)} are left")
+    _print(console, f"{done} of them are in {output} already, {len(rest.jobs)} left")
     return rest
 
 

@@ -23,9 +23,10 @@ def warning(records: Sequence[Record]) -> str:
     disturbed = sum(bool(record.noise) for record in done)
     if not disturbed:
         return ""
+    several = f"{disturbed:,} of the {len(done):,} measured jobs"
     return (
-        f"{disturbed} of the {text.count(len(done), 'measured job')} ran disturbed, so their "
-        f'figures are less sure than they look: see "{TITLE}".'
+        f"{'The only measured job' if len(done) == 1 else several} ran disturbed, so figures are "
+        f'less sure than they look: see "{TITLE}".'
     )
 
 

@@ -66,7 +66,7 @@ def _recommended(own: Sequence[Row], found: Choice, budget: Budget | None, score
     rule = (
         f"{'of those that stay ' + within + ' and' if budget else 'of those that'} are not shown "
         "to be less accurate than the best of them (McNemar's test at 5 %) and answer a request "
-        f"within {100 * AS_FAST - 100:.0f} % of the fastest one's time, the one with the lowest peak"
+        f"within {100 * AS_FAST - 100:.0f} % of the fastest's time, the one with the lowest peak"
     )
     ask = "" if budget else " `--budget-mb` or `--profile` sets a limit of memory."
     return f"**Take {labels[found.chosen]}**: {rule}.{_as_fast(own, found)}{ask}"
