@@ -139,9 +139,10 @@ def _local(place: Place, folder: Path) -> list[Part]:
 
 
 def _parquet(file: Path) -> Part:
-    from datasets import Dataset, disable_progress_bars
+    from datasets import Dataset, disable_progress_bars, logging
 
     disable_progress_bars()  # it takes no time
+    logging.set_verbosity(logging.CRITICAL)  # what goes wrong is told below
     try:
         found = Dataset.from_parquet(str(file))
     except Exception as error:  # datasets wraps whatever went wrong below it
