@@ -76,14 +76,17 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
     while the tower's arena, the prompt's and the cache are still there.
 
     The tokenizer is opened after the graphs, and rotary tables are mapped, so loading has neither.
+    While the decoder loads, its largest matrix is also mapped, and scales made of the file's exist
+    a second time, in the graph that is folded.
     """
     held = _onnx_held(vlm, recipe)
-    table, largest = 0.0, 0.0
+    table, largest, scales = 0.0, 0.0, 0.0
     for _, shape, part, storage in _matrices(vlm, recipe):
         size = prod(shape)
         table += size * _stored_bytes(storage) if part == "embedding" else 0
         if part == "decoder":
             largest = max(largest, size * storage.bits / 8)
+            scales += FLOAT_BYTES * size / storage.block if storage.quantized else 0
     ropes = {vlm.text.rope(layer) for layer in range(vlm.text.layers)}
     stored = len(ropes) * min(vlm.text.context, STORED_POSITIONS)
     rotary = stored * vlm.text.rotated * FLOAT_BYTES
@@ -92,7 +95,7 @@ def onnx_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> i
     text = work.positions - vlm.image_positions(work.tiles)
     answering = TOKENIZER * vlm.text.vocab + rotary + _onnx_activations(vlm, work)
     answering += min(table, LOOK_UP * text)
-    return int(max(loading, loaded + largest, loaded + answering))
+    return int(max(loading, loaded + largest + scales, loaded + answering))
 
 
 def _onnx_held(vlm: Vlm, recipe: Recipe) -> Mapping[str, float]:
