@@ -89,8 +89,13 @@ def plan(sources: Sequence[Source], choices: Choices) -> Plan:
 
 
 def _cases(sources: Sequence[Source], choices: Choices) -> Iterator[tuple[Case, Source]]:
-    """The product; runtimes that were not asked for only where they open the source."""
-    for task, (name, profile), source in product(choices.tasks, choices.profiles.items(), sources):
+    """The product; runtimes that were not asked for only where they open the source.
+
+    What is named twice, as an artifact and by its model, is one subject.
+    """
+    subjects = [source.subject for source in sources]
+    once = [source for n, source in enumerate(sources) if source.subject not in subjects[:n]]
+    for task, (name, profile), source in product(choices.tasks, choices.profiles.items(), once):
         for runtime, row in choices.runtimes.items():
             if choices.asked_runtimes or row.opens(source.subject.target):
                 threads = min(choices.threads, profile.threads) if profile else choices.threads

@@ -117,12 +117,15 @@ def _failed(records: Sequence[Record], model: str, synthetic: bool) -> list[Reco
 
 
 def _left_out(title: str, records: Sequence[Record]) -> list[Block]:
-    lines = []
+    """A line for each reason, with the artifacts and the runtimes that share it."""
+    subjects: dict[tuple[str, ...], dict[str, None]] = {}
     for record in records:
-        case = record.case
-        line = [_full_name(case.subject), case.runtime, case.task, record.reason or text.ABSENT]
-        if line not in lines:
-            lines.append(line)
+        case, reason = record.case, record.reason or text.ABSENT
+        subjects.setdefault((case.runtime, case.task, reason), {})[_full_name(case.subject)] = None
+    runtimes: dict[tuple[str, ...], list[str]] = {}
+    for (runtime, *why), names in subjects.items():
+        runtimes.setdefault((text.listed(list(names)), *why), []).append(runtime)
+    lines = [[what, text.listed(found), *why] for (what, *why), found in runtimes.items()]
     table = Table(["what", "runtime", "task", "reason"], lines, left=4)
     return section(title, [table] if lines else [], level=2)
 

@@ -44,6 +44,11 @@ def test_repeated_tasks_are_interleaved_by_rounds_and_come_first() -> None:
     assert found == rounds + once
 
 
+def test_what_is_named_twice_is_measured_once() -> None:
+    again = replace(ONNX, location="elsewhere/onnx-int4")
+    assert plan([ONNX, GGUF, again], choices()).jobs == plan([ONNX, GGUF], choices()).jobs
+
+
 SKIPS = [
     (ONNX, {"runtimes": {"x": ABSENT}}, "no_such_library is not installed"),
     (GGUF, {"runtimes": {"x": ABSENT}, "asked_runtimes": True}, "it opens onnx, and this is gguf"),

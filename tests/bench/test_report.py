@@ -88,6 +88,21 @@ def test_noise_is_told_first_and_put_together_with_its_jobs(records: list[Record
     ]
 
 
+def test_jobs_left_out_for_one_reason_are_one_line(records: list[Record]) -> None:
+    own = [r for r in records[:6] if r.case.round == 0]
+    left = [
+        replace(r, case=replace(r.case, runtime=runtime), status="skipped", reason="it may not")
+        for r in own
+        for runtime in ("one", "two")
+    ]
+    (line,) = (line for line in report([*records, *left]).splitlines() if "it may not" in line)
+    assert [cell.strip() for cell in line.split("|")[1:4]] == [
+        "tiny-smolvlm checkpoint, tiny-smolvlm onnx int8 and tiny-smolvlm onnx int4",
+        "one and two",
+        "latency",
+    ]
+
+
 def test_a_profile_says_whether_it_fits_with_the_peak(records: list[Record]) -> None:
     held = [
         replace(
