@@ -178,6 +178,25 @@ def mean_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
     return Change(found.value, found.low, found.high, found.n, True, spread)
 
 
+def graded_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
+    """Difference of means of scores between 0 and 1, paired one by one, with a bootstrap interval.
+
+    Two more items, one better and one worse by the root of one half, are drawn too: of right and
+    wrong answers that makes the variance of `share_change`, and equal scores of few items still
+    leave room for a difference.
+    """
+    if len(base) != len(new) or not base:
+        return None
+    differences = [after - before for before, after in zip(base, new, strict=True)]
+    half = math.sqrt(0.5)
+    found = mean([*differences, half, -half])
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    spread, n = (found.high - found.low) / (2 * _normal()), len(differences)
+    return Change(sum(differences) / n, found.low, found.high, n, True, spread)
+
+
 def _log_medians(groups: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     medians = [middle for group in groups if (middle := median(group))]
     return np.log(np.asarray(medians, np.float64))

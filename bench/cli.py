@@ -125,7 +125,9 @@ def _options(command: argparse.ArgumentParser) -> None:
     _count(command, "prefill-tokens", default.prefill_tokens, "length of latency's text prompts")
     _count(command, "decode-tokens", default.decode_tokens, "length of latency's answers")
     _count(command, "repeats", default.repeats, "latency requests of a process after its warm-up")
-    add("--seed", type=int, default=default.seed, metavar="N", help="of samples and made pictures")
+    add(
+        "--seed", type=_seed, default=default.seed, metavar="N", help="of samples and made pictures"
+    )
     add("--shard", type=_shard, metavar="I/N", help="ask the I-th of N parts; reports merge them")
     local = "of public tasks: a folder with their parquet or jsonl files (default: the hub)"
     add("--data", metavar="DIR", help=local)
@@ -224,6 +226,12 @@ def _one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
         return word
 
     return check
+
+
+def _seed(word: str) -> int:
+    if not (word.isascii() and word.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number from 0 on")
+    return int(word)
 
 
 def _shard(word: str) -> str:

@@ -10,10 +10,11 @@ from typing import Literal
 from bench.changes import Change, exact, interleaved, mcnemar, mean_change, power, ratio
 from bench.measure import Timing
 from bench.record import Options, Record, Subject
-from bench.reporting.answers import paired, score_change
+from bench.reporting.answers import comparable, paired, score_change
 from bench.reporting.machines import hardware_differences, software_differences
 from bench.reporting.scores import Scores
 from bench.reporting.summary import Row, Workload, machines, rows
+from bench.tasks import TASKS
 from export.errors import UserError
 
 Verdict = Literal["worse", "better", "same", "undecided"]
@@ -52,6 +53,8 @@ class Compared:
 
     comparisons: tuple[Comparison, ...]
     lost: tuple[Record, ...]
+    apart: tuple[tuple[Subject, str, str], ...]
+    """Subject, runtime, and what of it was measured but cannot be paired."""
     only_base: tuple[Row, ...]
     only_new: tuple[Row, ...]
     software: tuple[str, ...]
@@ -88,6 +91,11 @@ def compare(
     return Compared(
         tuple(comparisons),
         tuple(lost),
+        tuple(
+            (after[key].subject, after[key].runtime, what)
+            for key in shared
+            for what in _apart(before[key], after[key])
+        ),
         tuple(row for key, row in before.items() if key not in after),
         tuple(row for key, row in after.items() if key not in before),
         tuple(software_differences(base[-1].environment, new[-1].environment)),
@@ -182,13 +190,34 @@ def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
     shared = [
         (before, after)
         for before in base.scores
-        if (after := new.of_task(before.task)) and before.scorer() == after.scorer()
+        if (after := new.of_task(before.task)) and comparable(before, after)
     ]
     several = len({scores.task for row in (base, new) for scores in row.scores}) > 1
     return [
         _accuracy(new, f"accuracy, {before.task}" if several else "accuracy", before, after, points)
         for before, after in shared
     ]
+
+
+def _apart(base: Row, new: Row) -> list[str]:
+    """What only one run has, or both have of unlike requests or questions."""
+    options = [{workload.options for workload in row.workloads} for row in (base, new)]
+    found = ["time and memory, of other requests"] if options[0] ^ options[1] else []
+    for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
+        before, after = base.of_task(task), new.of_task(task)
+        if before is None or after is None:
+            found.append(f"accuracy on {task}, in {'new' if before is None else 'base'} alone")
+        elif not comparable(before, after):
+            found.append(f"accuracy on {task}, of other questions or scored otherwise")
+        elif not paired(before, after)[0]:
+            found.append(f"accuracy on {task}, without a question in common")
+    if base.fidelity is None and new.fidelity is None:
+        return found
+    if base.fidelity is None or new.fidelity is None:
+        found.append(f"KLD, in {'new' if base.fidelity is None else 'base'} alone")
+    elif base.fidelity.case.options != new.fidelity.case.options:
+        found.append("KLD, of other questions")
+    return found
 
 
 def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -> Comparison | None:
@@ -246,13 +275,15 @@ def _last_rows(records: Sequence[Record]) -> dict[Key, Row]:
 
 
 def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
-    """Failed jobs of the new run whose task was done in the base run."""
+    """Failed jobs of the new run whose task was done in the base run, and not again in the new."""
     found: dict[tuple[Key, str], Record] = {}
     for record in new:
         case = record.case
         key = _key(case.subject, case.runtime, case.device, case.threads, case.profile)
         if record.status == "failed" and key in before and case.task in _tasks(before[key]):
             found.setdefault((key, case.task), record)
+        elif record.status == "ok" and (case.task not in TASKS or not TASKS[case.task].repeated):
+            found.pop((key, case.task), None)  # tried again, it went well
     return list(found.values())
 
 

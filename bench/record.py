@@ -252,15 +252,20 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
-    """The records of some runs, in order, beside the lines that are none. Raises UserError."""
+    """The records of some runs, in order, beside the lines that are none. Raises UserError.
+
+    A record that two files have, or one file has twice, is one record.
+    """
     records: list[Record] = []
+    seen: set[bytes] = set()
     damages: list[Damage] = []
     for path in paths:
         for number, line in enumerate(_lines(path), start=1):
-            if not line.strip():
+            if not line.strip() or line in seen:
                 continue
             try:
                 records.append(parse(line))
+                seen.add(line)
             except (ValueError, UserError) as error:
                 damages.append(Damage(path.name, number, str(error)))
     return records, damages

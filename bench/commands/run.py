@@ -123,6 +123,8 @@ def _expect_sense(arguments: argparse.Namespace) -> None:
         raise UserError("--threads and --device contradict: a device profile sets the threads")
     if arguments.resume and arguments.output is None:
         raise UserError("--resume continues a file: name it by -o RUN.jsonl")
+    if arguments.output is not None and Path(arguments.output).is_dir():
+        raise UserError(f"{arguments.output}: a folder; name a file by -o RUN.jsonl")
 
 
 def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, output: Path) -> int:

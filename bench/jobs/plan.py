@@ -145,6 +145,8 @@ def _unseen(source: Source, task: Task, options: Options) -> str | None:
 
 
 def _alone(case: Case, task: Task, choices: Choices) -> str | None:
+    if task.needs_reference and case.options.shard is not None:
+        return "its figures cannot be put together from parts; leave --shard out"
     if task.asks and case.options.batch > 1 and not choices.runtimes[case.runtime].batches:
         able = ", ".join(name for name, row in RUNTIMES.items() if row.batches and not row.hidden)
         return f"it answers one question at a time; --batch is for {able}"

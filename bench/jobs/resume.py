@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 from bench.jobs.plan import Plan
 from bench.record import Case, Record
+from bench.tasks import concerning
 
 
 def remaining(planned: Plan, records: Iterable[Record]) -> Plan:
@@ -28,4 +29,4 @@ def key(case: Case) -> str:
     An artifact is its sha256; what else its manifest says (a proof's figures) does not count.
     """
     subject = replace(case.subject, proof=None, quantization=None)
-    return json.dumps(asdict(replace(case, subject=subject)), sort_keys=True)
+    return json.dumps(asdict(replace(concerning(case), subject=subject)), sort_keys=True)

@@ -6,7 +6,7 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.changes import Change, mcnemar, mean_change, power, share_change
+from bench.changes import Change, graded_change, mcnemar, power, share_change
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
 from bench.reporting.scores import Scores
@@ -65,7 +65,7 @@ def compared(own: Sequence[Row]) -> list[Block]:
     for task, rows in _tasks(own).items():
         base_row, base_name, base = min(rows, key=lambda scored: coarseness(scored[0]))
         for row, name, one in rows:
-            if row is base_row or one.scorer() != base.scorer():
+            if row is base_row or not comparable(base, one):
                 continue
             pair = _pair(base, one)
             if pair:
@@ -99,6 +99,11 @@ def bad(own: Sequence[Row]) -> list[Block]:
     return [Table(header, lines[:SHOWN_BAD], left=4), *rest]
 
 
+def comparable(base: Scores, new: Scores) -> bool:
+    """Whether equal ids are the same questions, scored in the same way."""
+    return base.scorer() == new.scorer() and base.sources() == new.sources()
+
+
 def paired(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
     """Both sides' scores of the items that both have, in one order."""
     before, after = base.values(), new.values()
@@ -109,7 +114,7 @@ def paired(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
 def score_change(base: Scores, new: Scores) -> Change | None:
     """Of the mean score on shared items; of graded ones by bootstrap."""
     if any(item.score is not None for item in (*base.items, *new.items)):
-        return mean_change(*paired(base, new))
+        return graded_change(*paired(base, new))
     pair = mcnemar(base.correct(), new.correct())
     return share_change(pair) if pair else None
 

@@ -40,7 +40,11 @@ def fidelity(own: Sequence[Row]) -> list[Block]:
         *("equal greedy answers", "answers"),
     ]
     references = text.listed(list(dict.fromkeys(a.reference for _, _, a, _ in compared)))
-    explained = f"KL(reference || artifact) in nats after the same tokens; reference: {references}."
+    sources = text.listed(list(dict.fromkeys(a.source for _, _, a, _ in compared if a.source)))
+    explained = (
+        f"KL(reference || artifact) in nats after the same tokens; reference: {references}"
+        f"{f'; questions of {sources}' if sources else ''}."
+    )
     whole: list[Block] = [Text(explained), Table(header, lines, left=2)]
     return [*whole, *_halves([(row, name, agreement) for row, name, agreement, _ in compared])]
 

@@ -5,6 +5,7 @@ NOT aware of records.
 
 from collections.abc import Sequence
 from functools import singledispatch
+from urllib.parse import quote
 
 from bench.reporting import format as text
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text
@@ -47,4 +48,4 @@ def _(block: Code) -> str:
 
 @_block.register
 def _(block: Picture) -> str:
-    return f"![{block.caption}]({block.file})"
+    return f"![{block.caption}]({quote(block.file)})"

@@ -3,6 +3,7 @@
 Artifacts are named by where `python -m export` puts them, checkpoints by their model's name.
 """
 
+import shlex
 from collections.abc import Sequence
 
 from bench.record import Options, Record, Subject
@@ -42,7 +43,7 @@ def _subjects(records: Sequence[Record]) -> list[Subject]:
 
 
 def _export(subject: Subject) -> str:
-    words = ["python -m export", subject.model, "--target", str(subject.target)]
+    words = ["python -m export", shlex.quote(subject.model), "--target", str(subject.target)]
     if subject.target not in TARGETS:  # what a peer makes of the model
         words = ["python -m bench.peers", subject.model]
     words += arguments(str(subject.recipe))
@@ -55,7 +56,7 @@ def _run(records: Sequence[Record], options: Options, profile: str | None) -> st
     """A profile brings its own threads."""
     cases = [record.case for record in records]
     places = dict.fromkeys(place(case.subject) for case in cases)
-    words = ["bench run", *places]
+    words = ["bench run", *map(shlex.quote, places)]
     for flag, values, table in (
         ("--runtime", {case.runtime for case in cases}, RUNTIMES),
         ("--task", {case.task for case in cases}, TASKS),

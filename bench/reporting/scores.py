@@ -21,9 +21,14 @@ class Scores:
     evaluations: tuple[Evaluation, ...]
     shards: tuple[str, ...]
 
+    @property
+    def graded(self) -> bool:
+        """Whether its scores are grades between 0 and 1."""
+        return any(item.score is not None for item in self.items)
+
     def share(self) -> Estimate | None:
         """The mean score: a proportion of right answers, or (bootstrapped) of graded ones."""
-        if any(item.score is not None for item in self.items):
+        if self.graded:
             return mean([item.value for item in self.items])
         return proportion(sum(item.correct for item in self.items), len(self.items))
 
@@ -40,6 +45,10 @@ class Scores:
         found = [(e.scorer, e.scorer_version) for e in self.evaluations]
         return found[0] if found else None
 
+    def sources(self) -> frozenset[str]:
+        """Where the questions come from: items of equal ids are the same ones only there."""
+        return frozenset(evaluation.source for evaluation in self.evaluations)
+
     def items_per_s(self) -> float | None:
         asked = sum(e.asked for e in self.evaluations)
         seconds = sum(e.asked_s for e in self.evaluations)
@@ -49,16 +58,16 @@ class Scores:
 def scores_by_task(records: Sequence[Record]) -> tuple[Scores, ...]:
     """Of each task the most items, the last of equal ones. Shards of one sample belong together."""
     group = [record for record in records if record.outcome.items]
-    samples: dict[tuple[str, Options], dict[str | None, Record]] = {}
+    # A whole sample and its shards are not added up.
+    samples: dict[tuple[str, Options, bool], dict[str | None, Record]] = {}
     for record in group:
         options = record.case.options
-        key = (record.case.task, replace(options, shard=None))
+        key = (record.case.task, replace(options, shard=None), options.shard is None)
         shards = samples.setdefault(key, {})
-        if (options.shard is None) != (None in shards):
-            shards.clear()  # a whole sample and its shards are not added up: the last counts
+        shards.pop(options.shard, None)  # asked again, it is the last one
         shards[options.shard] = record
     found: dict[str, Scores] = {}
-    for (task, options), shards in samples.items():
+    for (task, options, _), shards in samples.items():
         merged = _merged(task, options, list(shards.values()))
         if task not in found or len(merged.items) >= len(found[task].items):
             found[task] = merged

@@ -13,6 +13,7 @@ from bench.measure import Timing
 from bench.record import Agreement, Case, Options, Record, Subject, Work
 from bench.reporting.scores import Scores, scores_by_task
 from bench.stats import Estimate, grouped_median, mean, median, percentile, proportion
+from bench.tasks import concerning
 from runtimes import RUNTIMES
 
 
@@ -162,6 +163,11 @@ class Row:
         """The scores that summaries show."""
         return self.of_task(self.main_task)
 
+    @property
+    def graded(self) -> bool:
+        """Whether the main task's scores are grades, not right and wrong."""
+        return self.accuracy is not None and self.accuracy.graded
+
     def of_task(self, task: str | None) -> Scores | None:
         return next((scores for scores in self.scores if scores.task == task), None)
 
@@ -224,6 +230,7 @@ def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
 def rows(records: Sequence[Record]) -> tuple[Row, ...]:
     """One row for each subject, runtime, device, threads, profile and machine with a result."""
     order = [_key(environment) for environment in machines(records)]
+    records = [replace(record, case=concerning(record.case)) for record in records]
     groups: dict[str, list[Record]] = {}
     homes: dict[str, str] = {}
     for record in records:

@@ -223,13 +223,18 @@ def _number(timing: Timing, name: str) -> float | None:
 def _legend(own: Sequence[Row], budget: Budget | None) -> str:
     parts = [
         _latency(own),
-        _counts(f"Accuracy: the share of right answers to {_task(own)}", own, Row.accuracy_share),
+        _counts(f"Accuracy: {_scored_as(own)} {_task(own)}", own, Row.accuracy_share),
         _counts("KLD: mean divergence from the reference's next-token distributions", own, Row.kld),
         "Brackets are 95 % intervals, a dash is what was not measured, MB are 10^6 bytes. "
         "Peak memory is that of the whole process, its interpreter and libraries included.",
         _fitting(own, budget),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _scored_as(own: Sequence[Row]) -> str:
+    graded = any(row.graded for row in own)
+    return "the mean score on" if graded else "the share of right answers to"
 
 
 def _task(own: Sequence[Row]) -> str:

@@ -19,6 +19,8 @@ def verdict(found: Compared) -> list[Block]:
     blocks: list[Block] = [Heading(1, title), Text(headline(found))]
     blocks += [Bullets(worse(found))] if found.regressed else []
     blocks += section("Number by number", _numbers(found), level=2)
+    apart = [f"{_who(subject, runtime)}: {what}" for subject, runtime, what in found.apart]
+    blocks += section("Not compared", [Bullets(apart)] if apart else [], level=2)
     for title, rows in (("Only in base", found.only_base), ("Only in new", found.only_new)):
         names = [_of(row) for row in rows]
         blocks += section(title, [Bullets(names)] if names else [], level=2)
@@ -29,9 +31,10 @@ def verdict(found: Compared) -> list[Block]:
 def headline(found: Compared) -> str:
     """One sentence: how many numbers got worse, and how many could not be told."""
     counts = {name: sum(c.verdict == name for c in found.comparisons) for name in MARKS}
-    parts = [f"{n} {name}" for name, n in counts.items() if n]
+    parts = [f"{n} {name}" for name, n in counts.items() if n] or ["none compared"]
     lost = f"; {text.count(len(found.lost), 'job')} now failing" if found.lost else ""
-    return f"Of {text.count(len(found.comparisons), 'number')}: {text.listed(parts)}{lost}."
+    left = f"; {len(found.apart)} left out, see below" if found.apart else ""
+    return f"Of {text.count(len(found.comparisons), 'number')}: {text.listed(parts)}{lost}{left}."
 
 
 def worse(found: Compared) -> list[str]:

@@ -150,18 +150,16 @@ def _accuracy(own: Sequence[Row]) -> str:
     least, most = text.percent(low[1].value), text.percent(high[1].value)
     if len(scored) == 1:
         row, share = low
-        return f"{_name(row)} answers {least} of {share.n:,} {row.main_task} questions correctly."
+        number = "a mean score of" if row.graded else "an accuracy of"
+        return f"{_name(row)} has {number} {least} on {share.n:,} {row.main_task} questions."
     if least == most:
         return (
-            f"All answer {least} of the {low[0].main_task} questions asked correctly: "
-            "these questions do not tell them apart."
+            f"All have {least} on the {low[0].main_task} questions asked: these do not tell them "
+            "apart."
         )
-    verdict = (
-        "their 95 % intervals overlap" if _overlap(low[1], high[1]) else "more than chance explains"
-    )
     return (
-        f"Accuracy on {low[0].main_task} lies between {least} "
-        f"({_name(low[0])}) and {most} ({_name(high[0])}); {verdict}."
+        f"Accuracy on {low[0].main_task} lies between {least} ({_name(low[0])}) and {most} "
+        f'({_name(high[0])}); what of that is more than chance is under "Accuracy side by side".'
     )
 
 

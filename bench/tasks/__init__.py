@@ -5,7 +5,7 @@ NOT aware of runtimes, reports or of how a process is started.
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -55,6 +55,11 @@ class Task:
     public: bool = False
     """Its data comes from the hub or from --data; its module offers `check`."""
 
+    def concerning(self, options: Options) -> Options:
+        """The options that this task reads, with the others as they are by default."""
+        read = LATENCY if self.repeated else ASKED if self.asks else FIDELITY
+        return Options(**{name: getattr(options, name) for name in read})
+
     def told(self, name: str) -> str:
         """What it measures; of a public data set as its file says."""
         if not self.public:
@@ -77,6 +82,18 @@ class Task:
         """Do it. Raises UserError for what the user can mend."""
         function = importlib.import_module(self.module).run
         return cast(Outcome, function(context))
+
+
+# What each kind of task reads of its options.
+LATENCY = ("prompt", "prefill_tokens", "decode_tokens", "repeats", "max_tiles")
+ASKED = ("max_tiles", "limit", "seed", "shard", "data", "reuse", "batch")
+FIDELITY = ("max_tiles", "limit", "seed", "data", "prompts")
+
+
+def concerning(case: Case) -> Case:
+    """The case with the options that its task reads: others do not tell two jobs apart."""
+    task = TASKS.get(case.task)
+    return replace(case, options=task.concerning(case.options)) if task else case
 
 
 GENERATED: Mapping[str, str] = {

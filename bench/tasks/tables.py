@@ -45,6 +45,8 @@ class Part:
     columns: frozenset[str]
     folder: Path | None
     """Where image files lie that its rows name; None where they hold their images."""
+    numbers: Sequence[int] | None = None
+    """Each row's number in the file, from 1, where lines between them are empty."""
 
 
 class Table:
@@ -86,7 +88,8 @@ class Table:
     def where(self, number: int, column: str | None = None) -> str:
         """File and row (from 1), for errors."""
         part, place = self._at(number)
-        return f"{part.name}, row {place + 1}{f', column {column!r}' if column else ''}"
+        row = part.numbers[place] if part.numbers else place + 1
+        return f"{part.name}, row {row}{f', column {column!r}' if column else ''}"
 
     def image(self, number: int, column: str) -> Image.Image:
         """Raises UserError, with file, row and column, for an image that cannot be read."""
@@ -162,13 +165,14 @@ def _undecoded(name: str, found: Any, folder: Path | None) -> Part:
 
 def _jsonl(file: Path) -> Part:
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    rows = [_parsed(line) for line in lines if line.strip()]
+    numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
+    rows = [_parsed(lines[number - 1]) for number in numbers]
     whole = [frozenset(row) for row in rows if row is not None]
     # A column that only some rows lack is their own fault; one that all lack is the file's.
-    return Part(str(file), rows, frozenset().union(*whole), file.parent)
+    return Part(str(file), rows, frozenset().union(*whole), file.parent, numbers)
 
 
 def _parsed(line: str) -> Row | None:

@@ -68,9 +68,11 @@ def test_a_repeated_shard_counts_once_and_a_whole_sample_is_not_added() -> None:
     (row,) = rows([scored(SMALL, whole[:5], shard="1/2"), scored(SMALL, whole[:5], shard="1/2")])
     assert row.accuracy is not None
     assert len(row.accuracy.items) == 5
-    (row,) = rows([scored(SMALL, whole[:5], shard="1/2"), scored(SMALL, whole)])
-    assert row.accuracy is not None
-    assert len(row.accuracy.items) == 10
+    pair = [scored(SMALL, whole[:5], shard="1/2"), scored(SMALL, whole)]
+    for both in (pair, pair[::-1]):
+        (row,) = rows(both)
+        assert row.accuracy is not None
+        assert len(row.accuracy.items) == 10
 
 
 def test_graded_scores_are_means_with_a_bootstrap_interval() -> None:
@@ -140,12 +142,26 @@ def test_pairs_are_compared_and_a_small_n_is_said() -> None:
     assert found.endswith(f" | {Power(200, 7 / 202).needed(0.01):,}")
 
 
-def test_scores_of_other_scorer_versions_are_not_compared() -> None:
+@pytest.mark.parametrize("changed", [{"scorer_version": 2}, {"source": "made, seed 1"}])
+def test_scores_of_other_questions_or_scorer_versions_are_not_compared(
+    changed: dict[str, object],
+) -> None:
     base = scored(BASE, items([True] * 30))
-    newer = scored(SMALL, items([False] * 30), scorer_version=2)
+    newer = scored(SMALL, items([False] * 30), **changed)
     assert answers.compared(rows([base, newer])) == []
     found = compare([scored(SMALL, items([True] * 30))], [newer])
     assert [one.number for one in found.comparisons if "accuracy" in one.number] == []
+    ((*_, why),) = found.apart
+    assert why == "accuracy on easy-vqa, of other questions or scored otherwise"
+
+
+def test_equal_grades_of_few_items_are_not_sure_to_be_the_same() -> None:
+    few, many = ([Item(str(n), "a", True, 0.9) for n in range(count)] for count in (3, 20_000))
+    verdicts = [
+        next(one.verdict for one in compare([made], [made]).comparisons if one.number == "accuracy")
+        for made in (scored(SMALL, own, "docvqa", scorer="anls") for own in (few, many))
+    ]
+    assert verdicts == ["undecided", "same"]
 
 
 def test_graded_scores_are_compared_item_by_item() -> None:

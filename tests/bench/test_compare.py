@@ -48,6 +48,26 @@ def test_a_run_compared_with_itself_is_the_same() -> None:
     assert not found.regressed
 
 
+def test_what_cannot_be_paired_is_told_and_the_rest_is_compared() -> None:
+    def limited(r: Record) -> Record:
+        return replace(r, case=replace(r.case, options=replace(r.case.options, limit=20)))
+
+    found = compare(_run(), [limited(r) for r in _later(_run())], tolerance=0.2)
+    assert {"first token", "peak memory", "accuracy"} <= _verdicts(found).keys()
+    assert [why for *_, why in found.apart] == ["KLD, of other questions"]
+    told = markdown(verdict(found))
+    assert "; 1 left out, see below." in told
+    assert "- tiny-smolvlm onnx int8 on onnxruntime: KLD, of other questions" in told
+    assert not compare(_run(), _later(_run()), tolerance=0.2).apart
+
+
+def test_a_job_that_failed_and_then_went_well_is_not_lost() -> None:
+    ended = _later(_run())
+    failed = replace(ended[-2], status="failed", reason="killed by SIGKILL")
+    assert not compare(_run(), [failed, *ended], tolerance=0.2).lost
+    assert compare(_run(), [*ended[:-2], failed], tolerance=0.2).lost
+
+
 @pytest.mark.parametrize(
     ("changes", "number", "expected"),
     [

@@ -68,6 +68,11 @@ SKIPS = [
         "its model takes no images",
     ),
     (
+        ONNX,
+        {"tasks": {"fidelity": TASKS["fidelity"]}, "options": Options(shard="1/2")},
+        "cannot be put together from parts",
+    ),
+    (
         CHECKPOINT,
         {
             "tasks": {"fidelity": TASKS["fidelity"]},

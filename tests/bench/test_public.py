@@ -183,6 +183,15 @@ def test_a_bad_row_is_named_and_spoils_no_other(what: str, jsonl: Write) -> None
     assert [found.question(n).turns[0].gold.answers for n in (0, 2)] == [("14",)] * 2
 
 
+def test_rows_are_lines_whatever_a_question_holds(jsonl: Write) -> None:
+    odd = json.dumps(row(question="How\u2028many\x85?"), ensure_ascii=False)
+    found = opened("chartqa", jsonl(["", odd, "", row(answer=14)]))
+    assert len(found.pictures) == 2
+    assert "How\u2028many" in found.question(0).turns[0].text
+    with pytest.raises(Unusable, match="row 4, column 'answer'"):
+        found.question(1)
+
+
 IMAGES = {
     "a lost file": ("gone.png", "no such file"),
     "no image": ("rows.jsonl", "not an image"),

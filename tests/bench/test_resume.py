@@ -38,6 +38,13 @@ def test_a_skip_is_told_once() -> None:
     assert remaining(plan(skips=[skip]), [done(0)]).skips == ()
 
 
+def test_options_of_other_tasks_make_no_other_job() -> None:
+    timed, asked = case(), replace(case(), task="easy-vqa")
+    assert key(timed) == key(replace(timed, options=replace(timed.options, limit=5, shard="1/2")))
+    assert key(asked) == key(replace(asked, options=replace(asked.options, repeats=9)))
+    assert key(asked) != key(replace(asked, options=replace(asked.options, limit=5)))
+
+
 CHANGES = {
     "an artifact that was exported again": {"subject": replace(SUBJECT, sha256="0" * 64)},
     "other options": {"options": Options(decode_tokens=5)},
