@@ -142,6 +142,8 @@ class Agreement:
     decoder: Fidelity | None = None
     source: str = ""
     """Where the prompts come from."""
+    bad: tuple[BadItem, ...] = ()
+    """Questions that could not be asked."""
 
 
 @dataclass(frozen=True)

@@ -85,11 +85,13 @@ def compared(own: Sequence[Row]) -> list[Block]:
 def bad(own: Sequence[Row]) -> list[Block]:
     """Items that were neither asked nor scored, with their reasons; the same ones told once."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for row, name, one in _scored(own):
-        for item in one.bad:
-            found.setdefault((one.task, item.id, item.reason), []).append(
-                f"{name} on {row.runtime}"
-            )
+    for row, name in zip(own, names(own), strict=True):
+        of_task = {one.task: one.bad for one in row.scores}
+        of_task["fidelity"] = row.agreement.bad if row.agreement else ()
+        for task, bad_ones in of_task.items():
+            for item in bad_ones:
+                who = found.setdefault((task, item.id, item.reason), [])
+                who.append(f"{name} on {row.runtime}")
     lines = [[task, id_, reason, _who(own, who)] for (task, id_, reason), who in found.items()]
     if not lines:
         return []

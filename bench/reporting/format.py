@@ -111,8 +111,10 @@ def plain(value: object) -> str:
 
 
 def _share(estimate: Estimate | None) -> str:
-    if estimate is None or estimate.low is None or estimate.high is None:
+    if estimate is None:
         return ABSENT
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.1f} %"
     return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.record import Agreement, Outcome
+from bench.record import Agreement, BadItem, Outcome
 from bench.tasks import Context
 from bench.tasks.deck import Unusable, chosen
 from bench.tasks.decks import deck_of
@@ -32,19 +32,28 @@ def run(context: Context) -> Outcome:
     deck = deck_of(options.prompts, options)
     places = chosen(deck.pictures, options.limit or DEFAULT_LIMIT, options.seed, options.shard)
 
+    bad: list[BadItem] = []
+
     def requests() -> Iterator[Request]:
         for n, place in enumerate(places):
             context.tell(f"comparing prompt {n + 1:,} of {len(places):,}")
             try:
                 question = deck.question(place)
                 images = tuple(picture.open() for picture in question.pictures)
-            except Unusable as bad:
-                raise UserError(f"fidelity needs whole data: {bad}") from bad
+            except Unusable as unusable:
+                bad.append(BadItem(unusable.id, str(unusable)))
+                continue
+            except UserError as unreadable:
+                bad.append(BadItem(question.id, str(unreadable)))
+                continue
             yield Request(question.turns[0].text, images, max_tokens=MAX_TOKENS, arrays=True)
 
     agreement = compare(name, reference, context.session, requests())
     reference.close()
-    return Outcome(agreement=replace(agreement, source=deck.source))
+    if not agreement.items:
+        first = bad[0].reason if bad else "there are none"
+        raise UserError(f"none of {len(places):,} questions can be asked; the first: {first}")
+    return Outcome(agreement=replace(agreement, source=deck.source, bad=tuple(bad)))
 
 
 def compare(

@@ -173,10 +173,12 @@ class _Reader:
         if not names:
             return ()
         if len(names) > 1:
-            found = tuple(str(row[name]) for name in names if _present(row.get(name)))
-            if len(found) < 2:
-                raise _Wrong(names[len(found)], "an option", row.get(names[len(found)]))
-            return found
+            # The letters are the columns' names, so only the last ones may be without an option.
+            there = [name for name in names if _present(row.get(name))]
+            empty = next((name for name in names if name not in there), None)
+            if empty is not None and (len(there) < 2 or names.index(empty) < len(there)):
+                raise _Wrong(empty, "an option", row.get(empty))
+            return tuple(str(row[name]) for name in there)
         value = _listed(row.get(names[0]))
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise _Wrong(names[0], "a list of texts", value)
@@ -187,11 +189,16 @@ class _Reader:
         value = row.get(column)
         if options:
             return (_letter(value, options, column),)
-        found = _listed(value)
+        # Of MMMU alone a text may be a list; elsewhere brackets are what is to be read.
+        found = _listed(value) if self._task.scorer == "mmmu" else value
         texts = [_answer(one) for one in (found if isinstance(found, list) else [found])]
         whole = tuple(text for text in texts if text is not None)
         if not whole or len(whole) < len(texts):
             raise _Wrong(column, "a text, or a list of texts", value)
+        if self._task.scorer == "yes-no":
+            whole = tuple(text.strip().lower() for text in whole)
+            if not set(whole) <= {"yes", "no"}:
+                raise _Wrong(column, "yes or no", value)
         return whole
 
 

@@ -192,6 +192,24 @@ def test_rows_are_lines_whatever_a_question_holds(jsonl: Write) -> None:
         found.question(1)
 
 
+def test_brackets_are_text_and_yes_and_no_are_all_there_is(parquet: Write, jsonl: Write) -> None:
+    found = opened("chartqa", jsonl([row(answer="[0.57, 0.62]")]))
+    assert found.question(0).turns[0].gold.answers == ("[0.57, 0.62]",)
+    (pope, *_) = ROWS["pope"]
+    column = public_tasks()["pope"].columns.answers
+    found = opened("pope", parquet([{**pope, column: said} for said in ("Yes", "maybe")]))
+    assert found.question(0).turns[0].gold.answers == ("yes",)
+    with pytest.raises(Unusable, match="expected yes or no, found 'maybe'"):
+        found.question(1)
+
+
+def test_an_option_that_is_missing_before_others_shifts_no_letter(parquet: Write) -> None:
+    (bench, *_) = ROWS["mmbench"]
+    found = opened("mmbench", parquet([{**bench, "B": "nan", "answer": "C"}], split="dev"))
+    with pytest.raises(Unusable, match="column 'B': expected an option"):
+        found.question(0)
+
+
 IMAGES = {
     "a lost file": ("gone.png", "no such file"),
     "no image": ("rows.jsonl", "not an image"),
