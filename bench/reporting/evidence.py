@@ -45,6 +45,9 @@ def fidelity(own: Sequence[Row]) -> list[Block]:
         f"KL(reference || artifact) in nats after the same tokens; reference: {references}"
         f"{f'; questions of {sources}' if sources else ''}."
     )
+    others = sum(row.fidelity_samples - 1 for row, *_ in compared)
+    if others:
+        explained += f" {text.count(others, 'smaller or earlier sample')} of the runs left out."
     whole: list[Block] = [Text(explained), Table(header, lines, left=2)]
     return [*whole, *_halves([(row, name, agreement) for row, name, agreement, _ in compared])]
 

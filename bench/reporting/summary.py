@@ -108,6 +108,8 @@ class Row:
     scores: tuple[Scores, ...]
     fidelity: Record | None
     main_task: str | None = None
+    fidelity_samples: int = 0
+    """Of how many the one in `fidelity` is the largest."""
 
     @property
     def workload(self) -> Workload | None:
@@ -295,6 +297,7 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
         workloads=_workloads([record for record in group if record.outcome.timings]),
         scores=scores_by_task(group),
         fidelity=_largest(group, _compared),
+        fidelity_samples=len({r.case.options for r in group if _compared(r)}),
     )
 
 

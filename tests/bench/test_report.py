@@ -103,6 +103,18 @@ def test_jobs_left_out_for_one_reason_are_one_line(records: list[Record]) -> Non
     ]
 
 
+def test_of_several_samples_of_fidelity_the_report_says_which_it_shows(
+    records: list[Record],
+) -> None:
+    own = next(r for r in records if r.outcome.agreement is not None)
+    assert own.outcome.agreement is not None
+    shown = replace(own.outcome.agreement, source="made, seed 3")
+    named = replace(own, outcome=replace(own.outcome, agreement=shown))
+    other = replace(named, case=replace(own.case, options=Options(prompts="counting")))
+    assert "questions of made, seed 3." in report([named])
+    assert "1 smaller or earlier sample of the runs left out." in report([other, named])
+
+
 def test_a_profile_says_whether_it_fits_with_the_peak(records: list[Record]) -> None:
     held = [
         replace(
