@@ -167,15 +167,7 @@ def power(base: Sequence[float], new: Sequence[float]) -> Power:
 
 def mean_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
     """Difference of means of samples paired one by one, with a bootstrap interval."""
-    if len(base) != len(new):
-        return None
-    found = mean([after - before for before, after in zip(base, new, strict=True)])
-    if found is None:
-        return None
-    if found.low is None or found.high is None:
-        return Change(found.value, None, None, found.n, True)
-    spread = (found.high - found.low) / (2 * _normal())
-    return Change(found.value, found.low, found.high, found.n, True, spread)
+    return _mean_change(base, new, ())
 
 
 def graded_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
@@ -185,16 +177,22 @@ def graded_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
     wrong answers that makes the variance of `share_change`, and equal scores of few items still
     leave room for a difference.
     """
-    if len(base) != len(new) or not base:
+    half = math.sqrt(0.5)
+    return _mean_change(base, new, (half, -half))
+
+
+def _mean_change(
+    base: Sequence[float], new: Sequence[float], more: Sequence[float]
+) -> Change | None:
+    """The mean of the differences; `more` ones are drawn beside them for the interval."""
+    if len(base) != len(new) or not len(base):
         return None
     differences = [after - before for before, after in zip(base, new, strict=True)]
-    half = math.sqrt(0.5)
-    found = mean([*differences, half, -half])
-    assert found is not None
-    assert found.low is not None
-    assert found.high is not None
-    spread, n = (found.high - found.low) / (2 * _normal()), len(differences)
-    return Change(sum(differences) / n, found.low, found.high, n, True, spread)
+    value, n, found = float(np.mean(differences)), len(differences), mean([*differences, *more])
+    if found is None or found.low is None or found.high is None:
+        return Change(value, None, None, n, True)
+    spread = (found.high - found.low) / (2 * _normal())
+    return Change(value, found.low, found.high, n, True, spread)
 
 
 def _log_medians(groups: Sequence[Sequence[float]]) -> NDArray[np.float64]:

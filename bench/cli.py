@@ -128,7 +128,8 @@ def _options(command: argparse.ArgumentParser) -> None:
     add(
         "--seed", type=_seed, default=default.seed, metavar="N", help="of samples and made pictures"
     )
-    add("--shard", type=_shard, metavar="I/N", help="ask the I-th of N parts; reports merge them")
+    parts = "ask the I-th of N parts, which reports merge (fidelity is asked whole)"
+    add("--shard", type=_shard, metavar="I/N", help=parts)
     local = "of public tasks: a folder with their parquet or jsonl files (default: the hub)"
     add("--data", metavar="DIR", help=local)
     anew = "encode the image of every question anew, to see what reuse saves"

@@ -227,8 +227,7 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -
         return None
     verdict, sure = decide(change, -1, points)
     pair = mcnemar(base.correct(), new.correct())
-    graded = any(item.score is not None for item in base.items)
-    if verdict in ("worse", "better") and not graded and pair is not None and pair.p > SURE:
+    if verdict in ("worse", "better") and not base.graded and pair is not None and pair.p > SURE:
         verdict = "undecided"  # the exact test has the last word where questions are few
     share, new_share = (sum(values) / len(values) for values in (before, after))
     place = (row.subject, row.runtime, number, None)

@@ -115,7 +115,7 @@ def paired(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
 
 def score_change(base: Scores, new: Scores) -> Change | None:
     """Of the mean score on shared items; of graded ones by bootstrap."""
-    if any(item.score is not None for item in (*base.items, *new.items)):
+    if base.graded or new.graded:
         return graded_change(*paired(base, new))
     pair = mcnemar(base.correct(), new.correct())
     return share_change(pair) if pair else None
@@ -133,14 +133,13 @@ def _pair(base: Scores, one: Scores) -> _Pair | None:
     change, pair = score_change(base, one), mcnemar(base.correct(), one.correct())
     if change is None or pair is None:
         return None
-    graded = any(item.score is not None for item in one.items)
     asked = power(*paired(base, one))
     needed = asked.needed(ASKED_ABOUT)
     cells = (
         _points(change),
-        *(text.ABSENT if graded else str(n) for n in (pair.only_first, pair.only_second)),
+        *(text.ABSENT if one.graded else str(n) for n in (pair.only_first, pair.only_second)),
         f"{pair.n:,}",
-        text.ABSENT if graded else text.significant(pair.p, 2),
+        text.ABSENT if one.graded else text.significant(pair.p, 2),
         f"{100 * asked.visible():.1f}",
         f"{needed:,}",
     )
