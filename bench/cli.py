@@ -15,9 +15,9 @@ from bench.record import Options
 from bench.tasks import TASKS
 from bench.tasks.deck import shard_of
 from export.arguments import Parser, above_zero, whole
+from export.checkpoint.registry import WeightsKind
 from export.errors import UserError, unknown
 from export.quantize.recipe import KNOWN, RECIPES
-from export.registry import WeightsKind
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.devices import device_of

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from bench.machine.profiles import PROFILES
 from bench.reporting.format import megabytes, significant, table
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.footprint import footprint
 from export.footprint.memory import MEMORY, full_context
 from export.model import Model
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
 from export.targets import TARGETS
-from runtimes.session import room
+from runtimes.session.loop import room
 
 
 @dataclass(frozen=True)

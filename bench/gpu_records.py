@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.cli import main as bench
 from export.arguments import Parser, whole
 from export.artifact import MANIFEST
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 from export.targets import folder_name
 
 MODELS = ("smolvlm-256m", "moondream-2b", "qwen2.5-vl-3b", "gemma-3-4b")

@@ -17,17 +17,17 @@ from typing import Any, cast
 
 import numpy as np
 
+from bench.analysis.stats import Estimate, grouped_median
 from bench.machine.environment import usable_cpus
 from bench.measure import measure, timed
 from bench.record import Options
-from bench.stats import Estimate, grouped_median
 from bench.tasks.latency import request_of
 from export.arguments import Parser, whole
 from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes import RUNTIMES
 from runtimes.base import Event, Logits, Request, Session
-from runtimes.session import Backend
+from runtimes.session.loop import Backend
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from export.arguments import Parser
 from export.build import Order, build
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.families import FAMILIES
 from export.families.geometry import Decoder
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe
-from export.registry import open_model
 from export.shapes import component
 from export.targets import Quantization, Share, Target, Written
 

@@ -17,8 +17,8 @@ from bench.measure import Timing
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
-from runtimes.fidelity import Features, Fidelity
 from runtimes.nvidia import State
+from runtimes.proof.fidelity import Features, Fidelity
 
 SCHEMA = 1
 
@@ -207,7 +207,7 @@ class Record:
     cpu_s: float | None = None
     """CPU time of the job's process, of user and system."""
     noise: tuple[str, ...] = ()
-    """What disturbed the measurement, a sentence each (bench/machine/noise.py)."""
+    """What disturbed the measurement, a sentence each (bench/analysis/noise.py)."""
 
 
 @dataclass(frozen=True)

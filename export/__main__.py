@@ -20,11 +20,11 @@ from typing import Any
 from export.arguments import Parser, above_zero, whole
 from export.artifact import Artifact
 from export.build import Order, ProofFailed, Prove, build
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.model import Model
 from export.progress import Stages, peak_bytes, showing
 from export.quantize.recipe import CALIBRATED, KNOWN, METHODS, Recipe
-from export.registry import open_model
 from export.summary import lines, summary
 from export.targets import TARGETS, Target, folder_name
 
@@ -160,16 +160,16 @@ def _rounded(model: Model, args: argparse.Namespace, layout: str) -> tuple[Model
         recipe = recipe.rounded(args.rounding)
     questions = args.calibrate if args.calibrate != Path() else None
     if args.budget_mb:
-        within = importlib.import_module("runtimes.sensitivity").within
+        within = importlib.import_module("runtimes.calibrate.sensitivity").within
         recipe = within(model, TARGETS[args.target], recipe, layout, args.budget_mb, questions)
     if args.calibrate:
-        model = importlib.import_module("runtimes.calibration").calibrated(model, questions)
+        model = importlib.import_module("runtimes.calibrate.hessian").calibrated(model, questions)
         recipe = replace(recipe, name=f"{recipe.name}-{CALIBRATED}")
     return model, recipe
 
 
 def _prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:
-    prove: Prove = importlib.import_module("runtimes.proof").prove
+    prove: Prove = importlib.import_module("runtimes.proof.ladder").prove
     return prove(model, artifact)
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from export import check
+from export.checkpoint import check
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.families.geometry import Vlm

@@ -1,9 +1,9 @@
 """The operations a network is written in. NOT aware of torch, ONNX or any weights' values.
 
 A network (export/network.py) is a plain function over `Ops[T]`; an interpreter decides what a `T`
-is: a torch tensor (export/run.py), a node output of an ONNX graph (export/onnx/emit.py) or a bare
-shape (export/count.py). The operations are as coarse as the fused kernels that runtimes have, so
-that each interpreter can pick its best one. Weights are named, never passed: the interpreter
+is: a torch tensor (export/torch/run.py), a node output of an ONNX graph (export/onnx/emit.py) or a
+bare shape (export/count.py). The operations are as coarse as the fused kernels that runtimes have,
+so that each interpreter can pick its best one. Weights are named, never passed: the interpreter
 knows where they come from. Shapes in comments: B batch, S new positions, T tiles, N patches,
 H hidden.
 """

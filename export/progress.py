@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.model import Model
-from export.weights import FloatArray, Weights
-from export.weights.wrapper import Wrapper
+from export.weights import FloatArray, Weights, Wrapper
 
 STATUS = Path("/proc/self/status")
 WORDS: Mapping[str, str] = {"write": "writing", "prove": "proving"}

@@ -117,7 +117,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         batches=True,
     ),
     "onnxruntime": Runtime(
-        "runtimes.onnxruntime_",
+        "runtimes.onnxruntime.session",
         targets=("onnx",),
         devices=("cpu", "cuda"),
         layouts={"cuda": ("cuda",)},
@@ -126,7 +126,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     # The same in less memory, for a load of tower and decoder with every new image.
     "onnxruntime_lean": Runtime(
-        "runtimes.onnxruntime_lean",
+        "runtimes.onnxruntime.lean",
         targets=("onnx",),
         devices=("cpu",),
         imports=("onnxruntime",),
@@ -134,7 +134,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         hidden=True,
     ),
     "llama_cpp": Runtime(
-        "runtimes.llama_cpp_",
+        "runtimes.llama_cpp.session",
         targets=("gguf",),
         devices=("cpu", "cuda"),
         imports=("llama_cpp",),
@@ -145,7 +145,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     # As llama_cpp, each kernel of a decode step launched on its own: what CUDA graphs bring.
     "llama_cpp_no_graphs": Runtime(
-        "runtimes.llama_cpp_",
+        "runtimes.llama_cpp.session",
         targets=("gguf",),
         devices=("cuda",),
         imports=("llama_cpp",),

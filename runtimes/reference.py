@@ -13,14 +13,14 @@ import torch
 
 from export import network
 from export.model import Model
-from export.run import Parameter, Run, resident, streaming
+from export.torch.run import Parameter, Run, resident, streaming
 from runtimes.base import FloatArray, IntArray, Place, Request, Session
-from runtimes.crops import joined
 from runtimes.devices import device_of
-from runtimes.places import Head
-from runtimes.positions import following, of_text, positions
-from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import Extend, GreedySession, number_images, place_features
+from runtimes.prepare.crops import joined
+from runtimes.prepare.request import Pixels, preparer_of
+from runtimes.session.loop import Extend, GreedySession, number_images, place_features
+from runtimes.session.positions import following, of_text, positions
+from runtimes.session.regions import Head
 
 RESIDENT_BYTES = 2**30
 TILES = 32  # that go through the tower at once
@@ -91,7 +91,7 @@ class Scorer:
 
 
 class TorchBackend:
-    """runtimes.session.BatchBackend over export.run."""
+    """runtimes.session.loop.BatchBackend over export.torch.run."""
 
     def __init__(
         self, model: Model, parameter: Parameter, interpreter: Callable[[Parameter], Run] = Run
@@ -133,7 +133,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
-        """See runtimes.session.BatchBackend: tiles of all images go through the tower together."""
+        """See BatchBackend: tiles of all images go through the tower together."""
         whole = [image for own in images for image in own]
         if not whole or whole[0].cells is not None:
             return [self.encode(own) for own in images]
@@ -148,7 +148,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """See runtimes.session.BatchBackend.
+        """See runtimes.session.loop.BatchBackend.
 
         Prompts end together: of what they have not in common, the shorter begins later.
         """
@@ -198,12 +198,12 @@ class TorchBackend:
 
     @torch.inference_mode()
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
-        """See runtimes.places.Places."""
+        """See runtimes.session.regions.Places."""
         return _host(network.place_embedding(self._ops, head, self._ops.tensor(numbers)))
 
     @torch.inference_mode()
     def place_logits(self, head: Head) -> FloatArray:
-        """See runtimes.places.Places."""
+        """See runtimes.session.regions.Places."""
         return _host(network.place_logits(self._ops, head, self._ops.tensor(self.state)[None])[0])
 
     def extend(

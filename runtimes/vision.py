@@ -7,7 +7,7 @@ NOT aware of libraries, prompts or caches.
 from typing import Protocol
 
 from runtimes.base import FloatArray
-from runtimes.image import Pixels
+from runtimes.prepare.image import Pixels
 
 
 class Tower(Protocol):

@@ -11,12 +11,12 @@ from pathlib import Path
 from bench import record
 from bench.record import Record
 from bench.reporting.format import change, megabytes, table
+from export.checkpoint.registry import open_model
 from export.footprint import footprint
 from export.footprint.memory import Workload
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
 from runtimes import RUNTIMES
-from runtimes.session import room
+from runtimes.session.loop import room
 
 TOLERANCE = 0.05
 

@@ -14,7 +14,7 @@ from export.artifact import Artifact
 from export.errors import UserError
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Place, Request
-from runtimes.prepare import load_image
+from runtimes.prepare.request import load_image
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in the next token
 

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench import check, peaks, record
-from bench.check import Difference
+from bench import record
+from bench.analysis import baselines, peaks
+from bench.analysis.baselines import Difference
 from bench.footprint import predict
 from bench.reporting.format import count
+from export.checkpoint.registry import list_models
 from export.errors import UserError
-from export.registry import list_models
 
 
 def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -> int:
@@ -27,15 +28,15 @@ def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -
         return 0
     failing = sum(difference.fails for difference in found)
     if found:
-        sys.stdout.write(check.markdown(found) + "\n\n")
-    told = f"{count(failing, 'quantity', 'quantities')} grew or new; {check.ACCEPT}"
+        sys.stdout.write(baselines.markdown(found) + "\n\n")
+    told = f"{count(failing, 'quantity', 'quantities')} grew or new; {baselines.ACCEPT}"
     sys.stdout.write(f"{told if failing else 'nothing grew'}\n")
     return 1 if failing else 0
 
 
 def _predicted(path: Path, update: bool, models: Iterable[str]) -> list[Difference]:
     """Every export of the models, from their configurations alone."""
-    before = None if update else check.load(path)
+    before = None if update else baselines.load(path)
     gc.disable()  # beside hundreds of graphs and vocabularies it takes a third of the time
     try:
         rows, refusals = predict(models)
@@ -44,11 +45,11 @@ def _predicted(path: Path, update: bool, models: Iterable[str]) -> list[Differen
         gc.enable()
     for line in refusals:
         sys.stderr.write(f"left out: {line}\n")
-    now = check.accepted(rows)
+    now = baselines.accepted(rows)
     if before is not None:
         sys.stdout.write(f"{len(now)} exports predicted\n")
-        return check.differences(before, now)
-    check.save(path, now)
+        return baselines.differences(before, now)
+    baselines.save(path, now)
     sys.stdout.write(f"{len(now)} footprints accepted in {path}\n")
     return []
 

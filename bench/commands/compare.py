@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import record
-from bench.compare import Compared, compare
+from bench.analysis.compare import Compared, compare
 from bench.reporting.markdown import markdown
 from bench.reporting.verdict import verdict
 from export.errors import UserError

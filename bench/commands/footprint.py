@@ -6,9 +6,9 @@ import sys
 from dataclasses import asdict
 
 from bench.footprint import markdown, predict
+from export.checkpoint.registry import list_models
 from export.errors import UserError
 from export.quantize.recipe import RECIPES
-from export.registry import list_models
 from export.targets import TARGETS
 
 KEYS = ("model", "target", "recipe", "disk_bytes", "kv_bytes_per_token", "peak_bytes", "fits")

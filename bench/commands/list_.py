@@ -15,8 +15,8 @@ from rich.table import Table
 from bench.machine.profiles import PROFILES, Profile
 from bench.reporting.format import megabytes
 from bench.tasks import TASKS
+from export.checkpoint.registry import list_models
 from export.quantize.recipe import KNOWN
-from export.registry import list_models
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 from bench import record
+from bench.analysis.pareto import Budget, profile_budget
+from bench.analysis.rows import rows
 from bench.record import Damage, Record
 from bench.reporting.format import count
 from bench.reporting.html import page
-from bench.reporting.pareto import Budget, profile_budget
 from bench.reporting.readme import block, filled
 from bench.reporting.report import document, report
-from bench.reporting.summary import rows
 from export.errors import UserError
 
 

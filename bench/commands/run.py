@@ -27,9 +27,9 @@ from bench.machine.gpu_ceilings import GpuCeilings
 from bench.machine.profiles import profile_of
 from bench.record import Options, append, read
 from bench.tasks import TASKS
+from export.checkpoint.registry import list_models
 from export.decode import decode
 from export.errors import UserError
-from export.registry import list_models
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.devices import device_of

@@ -17,9 +17,9 @@ from bench.jobs.processes import variables
 from bench.jobs.subjects import Source, checkpoint, source
 from bench.machine.environment import usable_cpus
 from export.artifact import MANIFEST, load_artifact
+from export.checkpoint.registry import WeightsKind, open_model
 from export.errors import UserError
 from export.model import Model
-from export.registry import WeightsKind, open_model
 from export.targets import TARGETS, folder_name
 
 GRACE_S = 5.0  # for taking back what is half written

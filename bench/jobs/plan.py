@@ -11,7 +11,7 @@ from bench.jobs.subjects import Source
 from bench.machine.profiles import PROFILES, Profile, row_of
 from bench.record import Case, Options
 from bench.tasks import Task
-from export.registry import WeightsKind
+from export.checkpoint.registry import WeightsKind
 from runtimes import RUNTIMES, Runtime
 
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.analysis.noise import noise
 from bench.jobs.child import Bounds, Ending, attend
 from bench.jobs.launch import command
 from bench.jobs.limits import Group, Limits, choose_cpus, memory_group
 from bench.jobs.plan import Job, Skip
 from bench.machine.environment import Environment, load
 from bench.machine.memory import PhaseMemory
-from bench.machine.noise import noise
 from bench.machine.profiles import PROFILES
 from bench.measure import timed
 from bench.record import SCHEMA, Outcome, Record

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from bench.analysis.rows import subject_name
 from bench.record import Case, Record
-from bench.reporting.summary import subject_name
 from bench.tasks import TASKS
 
 # How much alike two jobs are, most first: that far, they are expected to take equally long.

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bench.record import Subject
 from export.artifact import MANIFEST, Artifact, load_artifact
+from export.checkpoint.registry import WeightsKind, open_model
 from export.errors import UserError
 from export.families.geometry import Vlm
 from export.families.inputs import PromptRecipe
 from export.model import Model
-from export.registry import WeightsKind, open_model
-from runtimes.prepare import Preparer
+from runtimes.prepare.request import Preparer
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.jobs import cache
-from bench.jobs.journal import Journal
 from bench.jobs.plan import Job
 from bench.jobs.subjects import load, weight_files, within_tiles
 from bench.jobs.work import work_of
@@ -21,6 +20,7 @@ from bench.machine.memory import Phases
 from bench.measure import Timing, timed
 from bench.record import Outcome, Work
 from bench.tasks import TASKS, Context
+from bench.tasks.journal import Journal
 from export.artifact import Artifact
 from export.count import FLOAT_BYTES
 from export.decode import decode

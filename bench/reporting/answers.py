@@ -6,11 +6,11 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.changes import Change, graded_change, mcnemar, power, share_change
+from bench.analysis.paired import Change, graded_change, mcnemar, power, share_change
+from bench.analysis.rows import Row, coarseness, names
+from bench.analysis.scores import Scores
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.scores import Scores
-from bench.reporting.summary import Row, coarseness, names
 from bench.scorers import yes_no
 
 ASKED_ABOUT = 0.01

@@ -6,10 +6,10 @@ Pure. NOT aware of how a disturbance is found; nothing is left out for it.
 import re
 from collections.abc import Sequence
 
+from bench.analysis.rows import subject_name
 from bench.record import Record
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table
-from bench.reporting.summary import subject_name
 from bench.tasks import TASKS
 
 TITLE = "What disturbed the measurement"

@@ -6,14 +6,14 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.changes import Change, interleaved, ratio
+from bench.analysis.paired import Change, interleaved, ratio
+from bench.analysis.rows import Row, coarseness, names
+from bench.analysis.stats import median, proportion
 from bench.measure import Timing
 from bench.record import Agreement
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.summary import Row, coarseness, names
-from bench.stats import median, proportion
-from runtimes.fidelity import Features
+from runtimes.proof.fidelity import Features
 
 
 def fidelity(own: Sequence[Row]) -> list[Block]:

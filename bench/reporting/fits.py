@@ -5,12 +5,12 @@ NOT aware of how a job was held to a budget.
 
 from collections.abc import Sequence
 
+from bench.analysis.pareto import Budget, profile_budget
+from bench.analysis.rows import Row, names, subject_name
 from bench.machine.profiles import PROFILES
 from bench.record import Record
 from bench.reporting import format as text
 from bench.reporting.document import Block, Bullets, Table, Text
-from bench.reporting.pareto import Budget, profile_budget
-from bench.reporting.summary import Row, names, subject_name
 
 
 def fits(own: Sequence[Row], failed: Sequence[Record]) -> list[Block]:

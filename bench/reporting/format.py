@@ -5,7 +5,7 @@ NOT aware of records.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.stats import Estimate
+from bench.analysis.stats import Estimate
 
 ABSENT = "–"
 

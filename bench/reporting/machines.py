@@ -5,11 +5,11 @@ NOT aware of what was measured on them.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bench.analysis.rows import machines
 from bench.machine.environment import Environment
 from bench.record import Record
 from bench.reporting import format as text
 from bench.reporting.document import Block, Heading, Table
-from bench.reporting.summary import machines
 from runtimes.nvidia import State
 
 # What makes a machine another one. Packages, Python and our own revision are what is compared.

@@ -5,10 +5,10 @@ NOT aware of why one is taken, which the model's own section tells.
 
 from collections.abc import Sequence
 
+from bench.analysis.pareto import Budget, choose
+from bench.analysis.rows import Row, names
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.pareto import Budget, choose
-from bench.reporting.summary import Row, names
 
 HEADER = (
     *("model", "take", "runtime", "size on disk", "peak memory", "first token, ms"),

@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.pareto import Budget, front
+from bench.analysis.rows import Row, names
+from bench.analysis.stats import Estimate
 from bench.machine.memory import PHASES
 from bench.measure import Timing
 from bench.reporting.format import significant
-from bench.reporting.pareto import Budget, front
-from bench.reporting.summary import Row, names
 from bench.reporting.tables import IMAGE, PHASE_TITLES
-from bench.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

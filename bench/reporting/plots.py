@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.pareto import Budget
+from bench.analysis.rows import Row, by_model
 from bench.reporting import panels
-from bench.reporting.pareto import Budget
 from bench.reporting.report import Figure
-from bench.reporting.summary import Row, by_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

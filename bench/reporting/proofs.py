@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.analysis.rows import Row
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
 from bench.reporting.evidence import artifacts
-from bench.reporting.summary import Row
 
 Proof = Mapping[str, Any]
 SKIPPED = "skipped"

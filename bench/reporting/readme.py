@@ -5,13 +5,13 @@ Pure. NOT aware of files.
 
 from collections.abc import Sequence
 
+from bench.analysis.pareto import Budget
+from bench.analysis.rows import by_model, machines, rows
 from bench.record import Record
 from bench.reporting import tables
 from bench.reporting.document import Block, Heading, Text
 from bench.reporting.machines import short_name
 from bench.reporting.markdown import markdown
-from bench.reporting.pareto import Budget
-from bench.reporting.summary import by_model, machines, rows
 from export.errors import UserError
 
 START = "<!-- results: bench report results/runs/*.jsonl --readme README.md -->"

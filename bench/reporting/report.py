@@ -6,6 +6,8 @@ NOT aware of how anything was measured, nor of files: figures are names given to
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.analysis.pareto import Budget
+from bench.analysis.rows import Row, by_model, rows, subject_name
 from bench.record import Damage, Record, Subject
 from bench.reporting import answers, evidence, tables
 from bench.reporting import format as text
@@ -15,11 +17,9 @@ from bench.reporting.fits import fits
 from bench.reporting.machines import machines_section
 from bench.reporting.markdown import markdown
 from bench.reporting.overview import overview
-from bench.reporting.pareto import Budget
 from bench.reporting.proofs import proofs
 from bench.reporting.reproduce import commands, sums
 from bench.reporting.roofline import roofline
-from bench.reporting.summary import Row, by_model, rows, subject_name
 from bench.reporting.words import choice, findings, opening
 
 SYNTHETIC = (

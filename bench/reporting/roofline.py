@@ -7,12 +7,12 @@ ceilings were found.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.analysis.rows import Row, names
 from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.summary import Row, names
 from export.quantize.recipe import base
 
 # Recipes whose matrix products run on 8-bit integers; the others' run on float32.

@@ -5,14 +5,14 @@ NOT aware of how a report is put together.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bench.analysis.pareto import Budget, in_a_profile, smallest_profile
+from bench.analysis.rows import Row, Workload, names
+from bench.analysis.stats import Estimate, mad, median, outliers
 from bench.machine.memory import PHASES
 from bench.measure import Timing
 from bench.record import Options
 from bench.reporting import format as text
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.pareto import Budget, in_a_profile, smallest_profile
-from bench.reporting.summary import Row, Workload, names
-from bench.stats import Estimate, mad, median, outliers
 from bench.tasks.latency import IMAGE_SIZE
 
 PHASE_TITLES: Mapping[str, str] = {

@@ -3,11 +3,11 @@
 NOT aware of how it was decided.
 """
 
-from bench.compare import KLD_TOLERANCE_NATS, Compared, Comparison
+from bench.analysis.compare import KLD_TOLERANCE_NATS, Compared, Comparison
+from bench.analysis.rows import Row, subject_name
 from bench.record import Subject
 from bench.reporting import format as text
 from bench.reporting.document import Block, Bullets, Heading, Table, Text, section
-from bench.reporting.summary import Row, subject_name
 from bench.reporting.tables import request_name
 
 MARKS = {"worse": "**worse**", "better": "better", "same": "same", "undecided": "undecided"}

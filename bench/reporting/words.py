@@ -5,12 +5,12 @@ Every sentence needs its data; without it the sentence is left out.
 
 from collections.abc import Callable, Sequence
 
+from bench.analysis.pareto import AS_FAST, Budget, Choice, choose
+from bench.analysis.rows import Row, machines, names, subject_name
+from bench.analysis.stats import Estimate
 from bench.record import Record
 from bench.reporting import format as text
 from bench.reporting.document import Block, Text
-from bench.reporting.pareto import AS_FAST, Budget, Choice, choose
-from bench.reporting.summary import Row, machines, names, subject_name
-from bench.stats import Estimate
 
 Number = Callable[[Row], float | None]
 

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from bench.jobs.journal import Journal
 from bench.machine.memory import Phases
 from bench.record import Case, Options, Outcome
+from bench.tasks.journal import Journal
 from export.artifact import Artifact
 from export.model import Model
 from runtimes.base import Session

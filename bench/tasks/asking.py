@@ -11,7 +11,6 @@ from typing import cast
 
 from PIL import Image
 
-from bench.jobs.journal import Journal
 from bench.jobs.subjects import detokenizer, prompt_of
 from bench.measure import timed
 from bench.record import BadItem, Evaluation, Item, Outcome
@@ -19,6 +18,7 @@ from bench.scorers import SCORERS
 from bench.scorers.places import written
 from bench.tasks import Context
 from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
+from bench.tasks.journal import Journal
 from export.errors import UserError
 from export.families.inputs import Templates
 from runtimes import RUNTIMES

@@ -7,7 +7,7 @@ from bench.scorers import Gold
 from bench.tasks import Context
 from bench.tasks.asking import How, ask
 from bench.tasks.deck import Deck, Picture, Question, Turn
-from runtimes.prepare import load_image
+from runtimes.prepare.request import load_image
 
 HOW = How(prompt="{question}", max_tokens=8, scorer="exact")
 

@@ -18,7 +18,7 @@ from bench.tasks.deck import Unusable, chosen
 from bench.tasks.decks import deck_of
 from export.errors import UserError
 from runtimes.base import FloatArray, Request, Session
-from runtimes.fidelity import Accumulator, FeatureAccumulator, surprise
+from runtimes.proof.fidelity import Accumulator, FeatureAccumulator, surprise
 
 DEFAULT_LIMIT = 100
 MAX_TOKENS = 8

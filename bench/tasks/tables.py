@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from export.errors import UserError
-from runtimes.image import load_image, load_image_bytes
+from runtimes.prepare.image import load_image, load_image_bytes
 
 Row = Mapping[str, Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 from gguf import Keys, TokenType
 from tokenizers import Tokenizer
 
+from export.checkpoint.tokenizer import SPACE
 from export.errors import UserError
 from export.families.geometry import Vlm
 from export.families.spec import Gguf
 from export.gguf.metadata import Value
-from export.tokenizer import SPACE
 
 Json = Mapping[str, Any]
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"

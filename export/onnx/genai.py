@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from export.checkpoint.registry import CONFIG, GENERATION
 from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
 from export.families.spec import Client
 from export.files import parse_json
 from export.model import Model
 from export.onnx.layouts import layout_of
-from export.registry import CONFIG, GENERATION
 from export.rotary import STORED_POSITIONS
 
 GENAI_CONFIG, VISION_PROCESSOR = "genai_config.json", "vision_processor.json"

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from export.checkpoint.registry import CONFIG, GENERATION, PREPROCESSOR, PROCESSOR
 from export.families.geometry import Vlm
 from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
 from export.families.spec import Client
 from export.files import parse_json
 from export.model import Model
-from export.registry import CONFIG, GENERATION, PREPROCESSOR, PROCESSOR
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from export.checkpoint.synthetic import Synthetic
 from export.families.geometry import Vlm
 from export.model import Model
 from export.onnx.client_files import client_files, limits
@@ -20,7 +21,6 @@ from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
 from export.targets import Written
-from export.weights.synthetic import Synthetic
 
 __all__ = ["files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 

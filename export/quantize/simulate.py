@@ -10,8 +10,7 @@ import numpy as np
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
-from export.weights import FloatArray, Weights
-from export.weights.wrapper import Wrapper
+from export.weights import FloatArray, Weights, Wrapper
 
 
 class Rounded(Wrapper):

@@ -18,18 +18,17 @@ import numpy as np
 import torch
 
 from bench.tasks.scenes import GENERATORS
+from export.checkpoint.registry import open_model
 from export.model import Model
 from export.quantize.recipe import RECIPES, Method
 from export.quantize.rounding import Rounding
 from export.quantize.simulate import rounded
-from export.registry import open_model
-from export.weights import FloatArray, Weights
-from export.weights.wrapper import Wrapper
+from export.weights import FloatArray, Weights, Wrapper
 from models.train.questions import EASY_VQA
 from models.train.rounded import Asker, questions
 from runtimes.base import Request
-from runtimes.calibration import small
-from runtimes.fidelity import divergence
+from runtimes.calibrate.hessian import small
+from runtimes.proof.fidelity import divergence
 from runtimes.reference import Scorer, open_session
 
 NORMAL_95 = 1.96
@@ -37,7 +36,7 @@ NORMAL_95 = 1.96
 
 @dataclass(frozen=True)
 class Drawn(Wrapper):
-    """export.weights.Weights as int4 keeps them in one layout; draw 0 is the stored one."""
+    """Weights as int4 keeps them in one layout; draw 0 is the stored one."""
 
     weights: Weights
     method: Method

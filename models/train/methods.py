@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.changes import Paired, mcnemar, share_change
-from bench.stats import proportion
+from bench.analysis.paired import Paired, mcnemar, share_change
+from bench.analysis.stats import proportion
 from bench.tasks.scenes import GENERATORS
 from export.__main__ import main as export
 from export.artifact import Artifact, load_artifact
+from export.checkpoint.registry import open_model
 from export.model import Model
-from export.registry import open_model
 from models.train.questions import EASY_VQA, write
 from models.train.rounded import Asked, Asker, questions
 from runtimes import RUNTIMES
 from runtimes.base import FloatArray
-from runtimes.fidelity import divergence
+from runtimes.proof.fidelity import divergence
 from runtimes.reference import open_session
 
 MODELS = Path(__file__).parents[1]

@@ -17,9 +17,9 @@ from export import network
 from export.families.geometry import Decoder
 from export.families.moondream import MOONDREAM
 from export.rotary import of_both_halves, rotary_tables
-from export.run import Run
 from export.shapes import component, shapes
-from export.step import Step, Turns
+from export.torch.run import Run
+from export.torch.step import Step, Turns
 from models.train import moondream_files as files
 
 INITIAL = 0.02

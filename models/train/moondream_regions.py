@@ -15,7 +15,7 @@ from export import network
 from models.train import moondream_files as files
 from models.train.moondream_model import Moondream, embed, logits, of
 from models.train.packing import Frame
-from runtimes.places import SMALLEST_LOG2
+from runtimes.session.regions import SMALLEST_LOG2
 
 STEPS = 3  # x, y, size
 BLUR = 1.0  # bins: a neighbour of the right one is nearly right

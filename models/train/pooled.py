@@ -21,7 +21,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from bench.stats import proportion
+from bench.analysis.stats import proportion
 from models.train import plan as plans
 from models.train import pool as pools
 from models.train.families import FAMILIES

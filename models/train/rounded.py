@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image
 
 from bench.tasks.scenes import scenes
+from export.checkpoint.registry import open_model
 from export.model import Model
-from export.registry import open_model
 from models.train import easy_vqa
 from models.train.plan import WORDS
 from models.train.rounding import Rounded
 from runtimes.base import FloatArray, Request, Session
-from runtimes.fidelity import Accumulator
-from runtimes.prepare import preparer_of
+from runtimes.prepare.request import preparer_of
+from runtimes.proof.fidelity import Accumulator
 from runtimes.reference import open_session
 
 MAX_TOKENS = 16

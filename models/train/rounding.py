@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.weights import FloatArray, Weights
-from export.weights.wrapper import Wrapper
+from export.weights import FloatArray, Weights, Wrapper
 
 BLOCK = 32
 # What the recipes keep too: read once an image, or not read by a matrix product.

@@ -11,8 +11,8 @@ import numpy as np
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
-from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import GreedySession
+from runtimes.prepare.request import Pixels, preparer_of
+from runtimes.session.loop import GreedySession
 
 CONTEXT = 2048
 
@@ -23,7 +23,7 @@ def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Se
 
 
 class GenaiBackend:
-    """runtimes.session.Backend over onnxruntime_genai.Generator."""
+    """runtimes.session.loop.Backend over onnxruntime_genai.Generator."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         import onnxruntime_genai as og

@@ -13,11 +13,11 @@ from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.devices import CPU, Device, device_of
-from runtimes.llama_cpp_devices import model_settings
-from runtimes.llama_cpp_log import complaints, silence
+from runtimes.llama_cpp.devices import model_settings
+from runtimes.llama_cpp.log import complaints, silence
 from runtimes.nvidia import expect_memory
-from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import Backend, GreedySession
+from runtimes.prepare.request import Pixels, preparer_of
+from runtimes.session.loop import Backend, GreedySession
 
 CONTEXT = 2048
 
@@ -36,7 +36,7 @@ def open_backend(artifact: Artifact, threads: int, device: Device = CPU) -> Back
 
 
 class BareBackend:
-    """runtimes.session.Backend that only decodes."""
+    """runtimes.session.loop.Backend that only decodes."""
 
     def __init__(self, path: str, threads: int, vocab: int, device: Device) -> None:
         silence()

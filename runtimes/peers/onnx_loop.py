@@ -11,8 +11,8 @@ from export.artifact import Artifact
 from export.errors import UserError
 from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray, Session
-from runtimes.prepare import Pixels, preparer_of
-from runtimes.session import Backend, GreedySession, room
+from runtimes.prepare.request import Pixels, preparer_of
+from runtimes.session.loop import Backend, GreedySession, room
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
@@ -26,7 +26,7 @@ def open_backend(artifact: Artifact, threads: int) -> Backend:
 
 
 class BareLoop:
-    """runtimes.session.Backend that only decodes."""
+    """runtimes.session.loop.Backend that only decodes."""
 
     def __init__(self, artifact: Artifact, threads: int) -> None:
         options = ort.SessionOptions()

@@ -15,7 +15,7 @@ from bench.measure import Timing
 from bench.record import Agreement, Case, Item, Options, Outcome, Record, Subject
 from export.families.geometry import Decoder, Projector, Tower, Vlm
 from export.families.inputs import Prompt, Tiles
-from runtimes.fidelity import Fidelity
+from runtimes.proof.fidelity import Fidelity
 
 WORDS = ("<end>", "yes", "no", "red", "blue", "circle")
 IMAGE_TOKEN_ID = 15

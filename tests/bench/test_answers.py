@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.changes import Power, power
-from bench.compare import compare
+from bench.analysis.compare import compare
+from bench.analysis.paired import Power, power
+from bench.analysis.rows import rows
 from bench.record import BadItem, Evaluation, Item, Options, Outcome, Record
 from bench.reporting import answers
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.summary import rows
 from tests.bench.made import record, subject
 
 BASE, SMALL = subject(None, 3.3), subject("int4", 1.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind, ttest_rel
 
-from bench.changes import (
+from bench.analysis.paired import (
     Change,
     Paired,
     exact,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.check import Accepted, differences, load, markdown, save
+from bench.analysis.baselines import Accepted, differences, load, markdown, save
 from bench.cli import main, parser
 from bench.commands.check import run
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench.changes import Change
+from bench.analysis.compare import Compared, compare, decide
+from bench.analysis.paired import Change
 from bench.cli import main
-from bench.compare import Compared, compare, decide
 from bench.record import Record, append
 from bench.reporting.markdown import markdown
 from bench.reporting.verdict import verdict

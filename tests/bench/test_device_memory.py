@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bench.analysis.noise import noise
 from bench.machine.device_memory import DeviceMemory
-from bench.machine.noise import noise
 from bench.record import Outcome
 from runtimes.nvidia import Memory, State, memory_of, state_of
 from tests.bench.made import record, subject

@@ -10,7 +10,7 @@ import pytest
 
 from bench.cli import main
 from bench.machine.profiles import PROFILES
-from export.registry import list_models
+from export.checkpoint.registry import list_models
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "onnxruntime", "llama_cpp", "matplotlib", "scipy")

@@ -5,12 +5,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from bench.analysis.rows import rows
 from bench.record import Record
 from bench.reporting.document import Bullets, Code, Heading, Picture, Table, Text
 from bench.reporting.html import drawing, inline, page
 from bench.reporting.plots import inline as draw
 from bench.reporting.report import document
-from bench.reporting.summary import rows
 
 GOLDEN = Path(__file__).parent / "golden" / "report.html"
 VOID = {"meta", "br", "path", "use", "rect", "circle"}

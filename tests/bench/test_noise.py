@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from bench.analysis.noise import noise
 from bench.machine.environment import Load
-from bench.machine.noise import noise
 from bench.record import Outcome, Record
 from tests.bench.made import record, subject, timing
 

@@ -7,7 +7,7 @@ from tiny_models import tiny_artifact
 
 from bench.overhead import Overhead, Turns, line, overhead, timer_s
 from bench.record import Options
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 
 
 def test_stamping_an_event_takes_microseconds() -> None:

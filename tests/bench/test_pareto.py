@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from bench.analysis.pareto import Budget, choose, front, profile_budget, smallest_profile
+from bench.analysis.rows import Row, rows
 from bench.machine.profiles import PROFILES
 from bench.record import Record
-from bench.reporting.pareto import Budget, choose, front, profile_budget, smallest_profile
 from bench.reporting.report import report
-from bench.reporting.summary import Row, rows
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.analysis.peaks import Peaks, differences, load, measured, save, updated
 from bench.cli import PEAKS, main, parser
 from bench.commands.check import run
 from bench.machine.memory import reset_peak
-from bench.peaks import Peaks, differences, load, measured, save, updated
 from bench.record import Record, append, read
 from export.__main__ import main as export
 

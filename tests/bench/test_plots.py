@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+from bench.analysis.pareto import Budget
+from bench.analysis.rows import rows
 from bench.record import Record
-from bench.reporting.pareto import Budget
 from bench.reporting.plots import PLOTS, draw, inline
-from bench.reporting.summary import rows
 
 
 def test_each_model_gets_the_figures_it_has_data_for(tmp_path: Path, records: list[Record]) -> None:

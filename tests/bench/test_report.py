@@ -4,10 +4,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from bench.analysis.rows import names, rows
 from bench.record import Damage, Options, Outcome, Record
 from bench.reporting.report import Figure, report
 from bench.reporting.reproduce import flags
-from bench.reporting.summary import names, rows
 from tests.bench.made import phases
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from bench.analysis.rows import rows
 from bench.machine.ceilings import Ceilings
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.record import Record, Work
 from bench.reporting.document import Text
 from bench.reporting.roofline import reached, roofline
-from bench.reporting.summary import rows
 
 WORK = Work(
     image_flops=8_200_000, prefill_flops=5_125_000, decode_flops=None, decode_bytes=2_000_000

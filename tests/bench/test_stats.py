@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from bench.stats import (
+from bench.analysis.stats import (
     Estimate,
     grouped_median,
     mad,

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from bench.analysis.rows import rows
 from bench.record import Record
 from bench.reporting.reproduce import commands
-from bench.reporting.summary import rows
 from tests.bench.made import latency, subject
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from bench.cli import parser
-from bench.jobs.journal import Journal
 from bench.jobs.plan import Job
 from bench.jobs.processes import run_job
 from bench.jobs.subjects import source
@@ -20,6 +19,7 @@ from bench.tasks import TASKS, easy_vqa, generated
 from bench.tasks.deck import QUESTIONS_PER_IMAGE, chosen, sample
 from bench.tasks.decks import deck_of
 from bench.tasks.fidelity import compare
+from bench.tasks.journal import Journal
 from bench.tasks.latency import ids, image
 from bench.tasks.scenes import GENERATORS
 from export.errors import UserError

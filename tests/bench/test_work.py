@@ -56,7 +56,7 @@ def test_what_a_request_did_not_do_is_none(make_artifact: MakeArtifact) -> None:
 
 
 def test_the_reference_keeps_everything_as_float32() -> None:
-    from export.registry import open_model
+    from export.checkpoint.registry import open_model
 
     model = open_model(str(Path(__file__).parents[2] / "models" / "tiny-smolvlm"))
     size = decoder_bytes(model)

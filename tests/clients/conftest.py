@@ -14,9 +14,9 @@ from PIL import Image
 
 from export.artifact import Artifact
 from export.build import Order, build
+from export.checkpoint.registry import open_model
 from export.model import Model
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.base import Request

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from clients.conftest import HERE, Export, expect_genai, expect_node
-from export.registry import open_model
-from runtimes.probes import probes
+from export.checkpoint.registry import open_model
+from runtimes.proof.probes import probes
 
 PAGE = (HERE.parents[1] / "docs" / "clients.md").read_text(encoding="utf-8")
 RUNS: dict[str, tuple[str, Callable[[], None], list[str]]] = {

@@ -11,11 +11,11 @@ from PIL import Image
 
 from clients.conftest import Export, changed, expect_genai, greedy
 from export.artifact import Artifact
+from export.checkpoint.registry import open_model
 from export.model import Model
-from export.registry import open_model
 from runtimes.base import Request
-from runtimes.prepare import preparer_of
-from runtimes.probes import probes
+from runtimes.prepare.request import preparer_of
+from runtimes.proof.probes import probes
 
 # Pictures in the size that each tower sees; what stands for a picture before its processor.
 EDGES = {"tiny-gemma3": 64, "tiny-qwen2.5-vl": 112}

@@ -10,11 +10,11 @@ from PIL import Image
 
 from clients.conftest import Export, greedy, node
 from export.artifact import Artifact
+from export.checkpoint.registry import open_model
 from export.model import Model
-from export.registry import open_model
 from runtimes.base import Request
-from runtimes.prepare import preparer_of
-from runtimes.probes import probes
+from runtimes.prepare.request import preparer_of
+from runtimes.proof.probes import probes
 
 # Pictures in the size that each tower sees, so that no client has to resize them.
 EDGES = {"tiny-smolvlm": 64, "tiny-gemma3": 64, "tiny-qwen2.5-vl": 112}

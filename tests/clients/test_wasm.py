@@ -9,7 +9,7 @@ import pytest
 
 from clients.conftest import Export, node
 from export.artifact import Artifact
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 
 MODELS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
 SIZES = {"batch_size": 1, "num_images": 2, "num_tiles": 2, "num_patches": 64}

@@ -13,14 +13,14 @@ import pytest
 
 from bench.jobs.subjects import within_tiles
 from export.artifact import Artifact, load_artifact
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.model import Model
-from export.registry import open_model
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
-from runtimes.fidelity import Accumulator, Fidelity
 from runtimes.nvidia import driver, memory
-from runtimes.probes import Probe, probes
+from runtimes.proof.fidelity import Accumulator, Fidelity
+from runtimes.proof.probes import Probe, probes
 
 torch = pytest.importorskip("torch")
 pytestmark = [
@@ -203,7 +203,7 @@ def full() -> Iterator[None]:
 @NEEDS_LLAMA
 @pytest.mark.usefixtures("full")
 def test_memory_that_runs_out_in_load_is_said(artifacts: dict[str, Artifact]) -> None:
-    from runtimes.llama_cpp_ import open_session
+    from runtimes.llama_cpp.session import open_session
 
     with pytest.raises(UserError) as error:
         open_session(artifacts[TWINS[0]], threads=4, device="cuda", context=2**24)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families.smolvlm import SMOLVLM
 from export.shapes import shapes
-from export.tokenizer import synthetic_tokenizer
 from export.weights import FloatArray
 
 VOCAB, IMAGE_TOKEN = 400, 398

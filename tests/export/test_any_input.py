@@ -17,8 +17,8 @@ from random_checkpoint import save
 from tiny_configs import CONFIGS, PREPROCESSORS
 
 from export.__main__ import main
-from export.registry import open_model
-from runtimes.prepare import preparer_of
+from export.checkpoint.registry import open_model
+from runtimes.prepare.request import preparer_of
 
 SEEDS = range(int(os.environ.get("POCKET_VLM_SEEDS", "8")))
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.registry import open_model
 from tests.export.checkpoints import (
     CONFIG,
     PREPROCESSOR,

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from tiny_models import CASES, GEMMA3_CASES, hf_model, tiny_model
 
+from export.checkpoint.registry import open_model
 from export.footprint import Footprint, footprint
 from export.footprint.memory import MEMORY, Workload, full_context
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
-from export.registry import open_model
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.session import room
+from runtimes.session.loop import room
 
 ONE_IMAGE = Workload(tiles=1, positions=64, context=128)
 # What no recipe of the table does: other blocks, and one product over weights of different bits.

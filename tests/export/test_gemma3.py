@@ -16,8 +16,8 @@ from export import network
 from export.artifact import Artifact
 from export.count import decoder_counts, vision_counts
 from export.model import Model
-from export.run import Run, resident
-from runtimes.session import number_images, place_features
+from export.torch.run import Run, resident
+from runtimes.session.loop import number_images, place_features
 
 # Images between text, and words behind them: longer than every tiny window of attention.
 PROMPTS = {

@@ -14,10 +14,10 @@ from gguf import GGUFReader, GGUFValueType
 from llama_cpp_tools import Converter, converter_source, quantize
 from sentencepiece_model import sentencepiece_model
 
+from export.checkpoint.registry import data_root, open_model
 from export.families import FAMILIES
 from export.model import Model
 from export.quantize.recipe import RECIPES
-from export.registry import data_root, open_model
 from export.targets import TARGETS
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")

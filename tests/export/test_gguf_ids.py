@@ -15,14 +15,14 @@ from real_tokenizers import REAL, codegen
 from texts import texts
 from tokenizers import Tokenizer, pre_tokenizers
 
+from export.checkpoint.registry import open_model
 from export.families.spec import Gguf
 from export.gguf.file import PlannedFile, write_file
 from export.gguf.metadata import decoder, facts_of
 from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
 from export.quantize.rounding import Rounding
-from export.registry import open_model
-from runtimes.llama_cpp_log import silence
+from runtimes.llama_cpp.log import silence
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
 LEAST, MOST_TOKENS = 1000, 400

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from gguf import GGUFReader
 
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.model import Model
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
 from export.targets import TARGETS
 
 

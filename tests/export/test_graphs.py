@@ -11,8 +11,8 @@ from random_checkpoint import save
 from tiny_configs import CONFIGS, PREPROCESSORS
 
 from export.__main__ import main
+from export.checkpoint.registry import open_model
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
 from export.targets import TARGETS
 
 # Casts that a graph may have: of a stored weight, or of the output of a node.

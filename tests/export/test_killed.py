@@ -13,8 +13,8 @@ import pytest
 
 from export.__main__ import main
 from export.artifact import load_artifact, new_folder
+from export.checkpoint.registry import data_root
 from export.errors import UserError
-from export.registry import data_root
 from tests.export.checkpoints import make
 from tests.export.test_main import SLOW
 

@@ -15,11 +15,11 @@ from onnx import TensorProto
 from tiny_models import tiny_artifact
 
 from export.artifact import Artifact
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 from runtimes.base import Request
-from runtimes.fidelity import Accumulator
-from runtimes.onnxruntime_ import open_session
-from runtimes.probes import probes
+from runtimes.onnxruntime.session import open_session
+from runtimes.proof.fidelity import Accumulator
+from runtimes.proof.probes import probes
 from runtimes.reference import Scorer
 
 MODELS = ("tiny-smolvlm", "tiny-moondream", "tiny-qwen2.5-vl", "tiny-gemma3")

@@ -15,17 +15,17 @@ from tiny_moondream import tiny_moondream
 
 from export.__main__ import main
 from export.artifact import Artifact, load_artifact
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.model import Model
 from export.onnx.graph import graphs_of
 from export.onnx.layouts import LAYOUTS, layout_of
 from export.onnx.write import write_graphs
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.base import Request
-from runtimes.probes import probes
+from runtimes.proof.probes import probes
 
 MODELS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
 CLIENTS = [

@@ -16,16 +16,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from export import network
+from export.checkpoint.registry import open_model
 from export.count import decoder_counts, vision_counts
 from export.errors import UserError
 from export.model import Model
 from export.onnx.write import sizes
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
-from export.run import Run, resident
 from export.shapes import shapes
+from export.torch.run import Run, resident
 from runtimes.base import Request, Session
-from runtimes.onnxruntime_ import open_session
+from runtimes.onnxruntime.session import open_session
 from runtimes.reference import open_session as open_reference
 
 RELATIVE = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1, "int4": 0.8}

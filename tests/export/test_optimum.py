@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from export.artifact import load_artifact
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 
 pytest.importorskip("optimum.commands")
 hatchling = pytest.importorskip("hatchling.build")

@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 
 from export.model import Model
 from runtimes.base import FloatArray, IntArray
-from runtimes.image import Pixels, pixels
-from runtimes.onnxruntime_ import OnnxBackend
-from runtimes.positions import positions
+from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.prepare.image import Pixels, pixels
 from runtimes.reference import TorchBackend, resident
-from runtimes.session import Backend
+from runtimes.session.loop import Backend
+from runtimes.session.positions import positions
 
 CASES = list(QWEN_CASES)
 SIZES = {

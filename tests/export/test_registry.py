@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.checkpoint.registry import Entry, data_root, list_models, open_model
 from export.errors import UserError
-from export.registry import Entry, data_root, list_models, open_model
 from tests.export.checkpoints import CONFIG, PREPROCESSOR, make, save_json
 
 PARAMETERS = {  # computed from transformers' classes, see docs of the models
@@ -168,7 +168,7 @@ def test_random_weights_in_the_shape_of_a_folder_need_none_of_its_weights(tmp_pa
 def test_opening_a_model_imports_no_framework(tmp_path: Path) -> None:
     folder = make(tmp_path / "m")
     code = (
-        "import sys; from export.registry import open_model; "
+        "import sys; from export.checkpoint.registry import open_model; "
         "open_model(sys.argv[1]); open_model('smolvlm-256m', weights='synthetic'); "
         "print([m for m in ('torch', 'transformers', 'onnx', 'onnx_ir', 'onnxruntime', 'gguf', "
         "'llama_cpp', 'huggingface_hub', 'rich') if m in sys.modules])"

@@ -12,7 +12,7 @@ from export import network
 from export.count import decoder_counts, vision_counts
 from export.families import family_of
 from export.families.geometry import Vlm
-from export.run import Run, resident, streaming
+from export.torch.run import Run, resident, streaming
 
 # Image tokens between text: none, one tile, three tiles of two images.
 PROMPTS = {"no image": (0,), "one tile": (1,), "two images": (2, 1)}

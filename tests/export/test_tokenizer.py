@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.errors import UserError
 from export.families.geometry import Decoder, Projector, Tower, Vlm
 from export.families.smolvlm import SMOLVLM
 from export.families.spec import SMOLLM2
-from export.tokenizer import synthetic_tokenizer
 
 TOWER = Tower(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")
 TEXT = Decoder(1, 32, 64, 2, 2, 16, 49280, 2048, 1e4, 1e-5, "silu", tied=False)
@@ -66,7 +66,7 @@ def test_special_tokens_have_the_ids_of_the_real_model(geometry, ids):
     ("geometry", "expected"), [((49280, 49190), 1127), ((49155, 49153), 1127 + 16 * 8 + 4)]
 )
 def test_a_cut_image_takes_as_many_ids_as_in_the_real_model(geometry, expected):
-    from runtimes.prompt import image_text
+    from runtimes.prepare.prompt import image_text
 
     prompt = SMOLVLM.prompt(VLM, {})
     encoding = tokenizer(*geometry).encode(image_text(prompt, 4, 4, 64))

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.checkpoint.folder import Checkpoint
+from export.checkpoint.safetensors import open_folder, read_rows
+from export.checkpoint.synthetic import CHUNK_VALUES, Synthetic
 from export.families import family_of
 from export.families.smolvlm import SMOLVLM
 from export.files import read_json
 from export.shapes import shapes
-from export.weights.checkpoint import Checkpoint
-from export.weights.safetensors import open_folder, read_rows
-from export.weights.synthetic import CHUNK_VALUES, Synthetic
 from tests.export.checkpoints import CONFIG, changed, make, save_shards, save_tensors, tensors
 
 VLM = SMOLVLM.read(CONFIG)

@@ -7,8 +7,8 @@ import httpx2
 import pytest
 from huggingface_hub import errors
 
+from export.checkpoint.hub import fetch
 from export.errors import UserError
-from export.weights.hub import fetch
 
 REFUSED = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface.co"))
 REFUSALS: dict[str, tuple[Exception, str]] = {

@@ -9,7 +9,7 @@ from one_question import scored_logits
 from PIL import Image
 from tokenizers import Tokenizer
 
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 from models.train import moondream
 from models.train.moondream_model import Moondream, image_tokens
 from models.train.packing import Packer

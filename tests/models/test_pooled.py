@@ -10,7 +10,7 @@ import torch
 from one_question import scored_logits
 from tokenizers import Tokenizer
 
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 from models.train import plan, pool, toys
 from models.train.families import FAMILIES
 from models.train.lesson import Lesson

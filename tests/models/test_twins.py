@@ -11,11 +11,11 @@ from tiny_models import tiny_artifact
 
 from bench.scorers.places import iou, within
 from bench.tasks.scenes import scenes
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 from models.train.plan import WORDS
 from models.train.rounded import Asker, questions
-from runtimes import onnxruntime_
 from runtimes.base import Request, Session
+from runtimes.onnxruntime.session import open_session as open_onnxruntime
 
 ITEMS = 200
 MARGIN = 0.05  # by which 200 items may lie below the card's share: over two standard errors
@@ -54,7 +54,7 @@ def opened(
     """A twin, and its float32 ONNX artifact."""
     model = open_model(request.param.name)
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path_factory.mktemp("twin"))
-    session = onnxruntime_.open_session(artifact, threads=1)
+    session = open_onnxruntime(artifact, threads=1)
     yield request.param, Asker(model, session), session
     session.close()
 

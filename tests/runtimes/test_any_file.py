@@ -18,7 +18,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from export.families.inputs import ImageRecipe, Patches, Stretch, Tiles
-from runtimes.image import load_image, pixels
+from runtimes.prepare.image import load_image, pixels
 
 HALF = (0.5, 0.5, 0.5)
 

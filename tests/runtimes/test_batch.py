@@ -8,13 +8,13 @@ import pytest
 import torch
 from answering import QUESTIONS, TWINS, at_once, of_one_image, one_by_one
 
-from export.registry import open_model
-from export.run import Run, resident
+from export.checkpoint.registry import open_model
+from export.torch.run import Run, resident
 from runtimes.base import FloatArray, Request
-from runtimes.prepare import Pixels, preparer_of
-from runtimes.probes import probes
+from runtimes.prepare.request import Pixels, preparer_of
+from runtimes.proof.probes import probes
 from runtimes.reference import TorchBackend
-from runtimes.session import GreedySession
+from runtimes.session.loop import GreedySession
 
 
 class Counting(TorchBackend):

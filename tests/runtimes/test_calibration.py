@@ -10,13 +10,13 @@ from PIL import Image
 
 from export.__main__ import main
 from export.artifact import load_artifact
+from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.registry import open_model
-from export.run import Run, resident
+from export.torch.run import Run, resident
 from export.weights import FloatArray, Weights
-from runtimes.calibration import Curvatures, calibrated
-from runtimes.probes import probes
-from runtimes.questions import read_questions
+from runtimes.calibrate.hessian import Curvatures, calibrated
+from runtimes.calibrate.questions import read_questions
+from runtimes.proof.probes import probes
 
 MODEL = open_model("tiny-smolvlm")
 ASKED = probes(64)[:2]

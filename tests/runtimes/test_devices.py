@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.registry import open_model
-from export.run import Run, resident
+from export.torch.run import Run, resident
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Request
 from runtimes.devices import CPU, Device, device_of
-from runtimes.fidelity import Accumulator
 from runtimes.nvidia import BUILDS, Driver, built_with, load_linked, memory_errors, missing
-from runtimes.prepare import preparer_of
-from runtimes.probes import probes
+from runtimes.prepare.request import preparer_of
+from runtimes.proof.fidelity import Accumulator
+from runtimes.proof.probes import probes
 from runtimes.reference import Scorer, TorchBackend
-from runtimes.session import GreedySession
+from runtimes.session.loop import GreedySession
 
 TWO = Driver(cuda_major=12, gpus=("A", "B"))
 

@@ -16,7 +16,7 @@ from transformers_inputs import greedy_of, logits_of
 from export.model import Model
 from runtimes import RUNTIMES
 from runtimes.base import FloatArray, Request, Session
-from runtimes.prepare import preparer_of
+from runtimes.prepare.request import preparer_of
 
 RELATIVE = 1e-4
 Change = Callable[[Model], Model]

@@ -15,7 +15,7 @@ from torch.nn import functional
 from bench.tasks.fidelity import compare
 from runtimes import RUNTIMES
 from runtimes.base import Event, FloatArray, Request
-from runtimes.fidelity import Accumulator, FeatureAccumulator, surprise
+from runtimes.proof.fidelity import Accumulator, FeatureAccumulator, surprise
 
 TOKENS, VOCAB = 1200, 97
 

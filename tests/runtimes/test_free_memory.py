@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tiny_models import hf_model, tiny_artifact, tiny_model
 
-from runtimes.free_memory import free_bytes, proof_bytes, too_little
-from runtimes.proof import prove
+from runtimes.proof.ladder import prove
+from runtimes.proof.memory import free_bytes, proof_bytes, too_little
 
 MEMINFO = "MemTotal:  1000 kB\nMemAvailable:    600 kB\n"
 

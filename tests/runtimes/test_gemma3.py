@@ -19,22 +19,22 @@ from tiny_models import (
 from transformers import AutoTokenizer, Gemma3Processor, PreTrainedModel
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
-from export import check
 from export.__main__ import main
 from export.artifact import load_artifact
+from export.checkpoint import check
+from export.checkpoint.registry import open_model, read_numbers
 from export.errors import UserError
 from export.families.gemma3 import GEMMA3
 from export.families.geometry import Vlm
 from export.families.inputs import Stretch
 from export.model import Model
-from export.registry import open_model, read_numbers
 from runtimes import RUNTIMES
 from runtimes.base import IntArray, Request, Session
-from runtimes.image import pixels, rgb
-from runtimes.onnxruntime_ import open_session
-from runtimes.prepare import Preparer
-from runtimes.proof import prove
-from runtimes.session import number_images
+from runtimes.onnxruntime.session import open_session
+from runtimes.prepare.image import pixels, rgb
+from runtimes.prepare.request import Preparer
+from runtimes.proof.ladder import prove
+from runtimes.session.loop import number_images
 
 CASE = "five local layers to a global one"
 CHAT = (  # of google/gemma-3-4b-it, without system turns and their prefix

@@ -12,18 +12,18 @@ from tiny_models import GEMMA3_TEXT_CASES, FromTorch, hf_model, tiny_artifact, t
 from transformers import AutoTokenizer, PreTrainedModel
 
 from bench.cli import main as bench
-from export import check
 from export.__main__ import main
 from export.artifact import load_artifact
+from export.checkpoint import check
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.families.geometry import Projector
 from export.footprint.memory import full_context
 from export.model import Model
-from export.registry import open_model
 from runtimes import RUNTIMES
 from runtimes.base import FloatArray, Request, Session
-from runtimes.onnxruntime_ import OnnxBackend
-from runtimes.prepare import preparer_of
+from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.prepare.request import preparer_of
 from runtimes.reference import TorchBackend
 
 RELATIVE = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1, "int4": 0.8}

@@ -21,9 +21,9 @@ from export.model import Model
 from export.quantize.recipe import RECIPES
 from runtimes import RUNTIMES
 from runtimes.base import Event, Request, Session
-from runtimes.image import Pixels, pixels
-from runtimes.llama_cpp_ import LlamaBackend
-from runtimes.llama_cpp_files import checked_decoder
+from runtimes.llama_cpp.files import checked_decoder
+from runtimes.llama_cpp.session import LlamaBackend
+from runtimes.prepare.image import Pixels, pixels
 
 pytest.importorskip("llama_cpp")
 
@@ -143,7 +143,7 @@ def test_a_prefix_of_the_cache_is_kept_and_the_rest_forgotten(tmp_path: Path) ->
 
 
 def test_prompts_longer_than_a_batch_give_the_same_logits(tmp_path: Path) -> None:
-    from runtimes.llama_cpp_decoder import LlamaDecoder
+    from runtimes.llama_cpp.decoder import LlamaDecoder
 
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "fp32", tmp_path)
     file, vlm = checked_decoder(artifact), artifact.manifest.vlm
@@ -202,7 +202,7 @@ SPANS = {
 
 @pytest.mark.parametrize("case", SPANS)
 def test_positions_are_handed_over_in_spans_that_are_computed_alike(case: str) -> None:
-    from runtimes.llama_cpp_batch import Span, spans
+    from runtimes.llama_cpp.batch import Span, spans
 
     ids, past, text, wanted = SPANS[case]
     features = np.zeros((4, 2), np.float32) if 9 in ids else None
@@ -210,7 +210,7 @@ def test_positions_are_handed_over_in_spans_that_are_computed_alike(case: str) -
 
 
 def test_tiles_and_the_text_between_them_are_one_span_where_they_are_joined() -> None:
-    from runtimes.llama_cpp_batch import Span, spans
+    from runtimes.llama_cpp.batch import Span, spans
 
     ids, features = np.array([1, 9, 2, 3, 9, 4]), np.zeros((2, 2), np.float32)
     whole = [Span(0, 1, False, False), Span(1, 5, True, False), Span(5, 6, False, False)]
@@ -221,7 +221,7 @@ def test_tiles_and_the_text_between_them_are_one_span_where_they_are_joined() ->
 
 @pytest.mark.parametrize("recipe", ["fp32", "int4"])
 def test_joined_tiles_give_the_same_logits(recipe: str, tmp_path: Path) -> None:
-    from runtimes.llama_cpp_decoder import LlamaDecoder
+    from runtimes.llama_cpp.decoder import LlamaDecoder
 
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", recipe, tmp_path)
     file, vlm = checked_decoder(artifact), artifact.manifest.vlm

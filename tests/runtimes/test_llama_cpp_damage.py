@@ -11,9 +11,9 @@ import tiny_moondream
 from tiny_models import tiny_artifact
 
 from export.artifact import Artifact, digests, save_manifest
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.model import Model
-from export.registry import open_model
 from runtimes import RUNTIMES
 
 pytest.importorskip("llama_cpp")

@@ -10,8 +10,8 @@ from llama_cpp import llama_cpp as llama  # behind the check that it is there
 
 from export.errors import UserError
 from runtimes.devices import CPU, Device
-from runtimes.llama_cpp_devices import gpu, model_settings
-from runtimes.llama_cpp_log import complaints, silence
+from runtimes.llama_cpp.devices import gpu, model_settings
+from runtimes.llama_cpp.log import complaints, silence
 
 
 def test_on_the_cpu_it_is_given_no_device_at_all() -> None:

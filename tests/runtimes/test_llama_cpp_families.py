@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from tiny_models import tiny_artifact
 
-from export.registry import open_model
+from export.checkpoint.registry import open_model
 from runtimes.base import Request
-from runtimes.llama_cpp_ import LlamaBackend
-from runtimes.prepare import preparer_of
-from runtimes.probes import probes
-from runtimes.proof import prove
-from runtimes.session import GreedySession
+from runtimes.llama_cpp.session import LlamaBackend
+from runtimes.prepare.request import preparer_of
+from runtimes.proof.ladder import prove
+from runtimes.proof.probes import probes
+from runtimes.session.loop import GreedySession
 
 pytest.importorskip("llama_cpp")
 

@@ -12,12 +12,12 @@ from PIL import Image
 from tiny_models import tiny_artifact
 from tokenizers import Tokenizer
 
+from export.checkpoint.registry import open_model
 from export.families.inputs import Tiles
 from export.model import Model
-from export.registry import open_model
 from runtimes.base import Request
-from runtimes.llama_cpp_ import open_session
-from runtimes.probes import probes
+from runtimes.llama_cpp.session import open_session
+from runtimes.proof.probes import probes
 
 pytest.importorskip("llama_cpp")
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny_models import QWEN_CASES, hf_model, tiny_artifact, tiny_model
 
+from export.checkpoint.registry import open_model
 from export.model import Model
-from export.registry import open_model
 from runtimes import RUNTIMES
 from runtimes.base import FloatArray, Request, Session
-from runtimes.fidelity import Accumulator
+from runtimes.proof.fidelity import Accumulator
 
 pytest.importorskip("llama_cpp")
 

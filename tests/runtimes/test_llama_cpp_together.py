@@ -8,13 +8,13 @@ from answering import QUESTIONS, TWINS, at_once, of_one_image, one_by_one
 from tiny_models import tiny_artifact
 
 from export.artifact import Artifact
+from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.registry import open_model
 from runtimes.base import Request
-from runtimes.llama_cpp_ import LlamaBackend
-from runtimes.prepare import preparer_of
-from runtimes.probes import probes
-from runtimes.session import GreedySession
+from runtimes.llama_cpp.session import LlamaBackend
+from runtimes.prepare.request import preparer_of
+from runtimes.proof.probes import probes
+from runtimes.session.loop import GreedySession
 
 pytest.importorskip("llama_cpp")
 

@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 from tiny_models import hf_model, tiny_artifact, tiny_model
 
+from export.checkpoint.registry import open_model
 from export.model import Model
 from export.quantize.recipe import RECIPES
-from export.registry import open_model
 from export.shapes import COMPONENTS
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.image import pixels
-from runtimes.llama_cpp_ import LlamaBackend
-from runtimes.onnxruntime_ import OnnxBackend
-from runtimes.proof import prove
+from runtimes.llama_cpp.session import LlamaBackend
+from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.prepare.image import pixels
+from runtimes.proof.ladder import prove
 
 pytest.importorskip("llama_cpp")
 

@@ -21,13 +21,14 @@ from export.errors import UserError
 from export.families.geometry import Overlap
 from export.families.moondream import MOONDREAM
 from export.model import Model
-from runtimes import onnxruntime_, reference
+from runtimes import reference
 from runtimes.base import Event, FloatArray, IntArray, Place, Request, Session
-from runtimes.crops import joined, tiling
-from runtimes.image import load_image, pixels
-from runtimes.places import Head, places
-from runtimes.prepare import preparer_of
-from runtimes.proof import prove
+from runtimes.onnxruntime.session import open_session as open_onnxruntime
+from runtimes.prepare.crops import joined, tiling
+from runtimes.prepare.image import load_image, pixels
+from runtimes.prepare.request import preparer_of
+from runtimes.proof.ladder import prove
+from runtimes.session.regions import Head, places
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ROWS, VOCAB = slice(None, None, 81), slice(7, None, 400)  # as tests/golden/make_moondream.py keeps
@@ -43,7 +44,7 @@ def in_torch(model: Model, artifact: Artifact, most: int) -> Session:
 
 def in_onnx(model: Model, artifact: Artifact, most: int) -> Session:
     manifest = replace(artifact.manifest, image=model.image.within(most + 1))
-    return onnxruntime_.open_session(replace(artifact, manifest=manifest), threads=1)
+    return open_onnxruntime(replace(artifact, manifest=manifest), threads=1)
 
 
 SESSIONS: Mapping[str, Open] = {"torch": in_torch, "onnx": in_onnx}

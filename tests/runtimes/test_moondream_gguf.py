@@ -18,9 +18,10 @@ from export.errors import UserError
 from export.model import Model
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
-from runtimes import llama_cpp_, reference
+from runtimes import reference
 from runtimes.base import Request, Session
-from runtimes.proof import prove
+from runtimes.llama_cpp.session import open_session
+from runtimes.proof.ladder import prove
 
 pytest.importorskip("llama_cpp")
 
@@ -41,7 +42,7 @@ def artifact(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 
 @pytest.fixture(scope="module")
 def session(artifact: Artifact) -> Iterator[Session]:
-    opened = llama_cpp_.open_session(artifact, threads=1)
+    opened = open_session(artifact, threads=1)
     yield opened
     opened.close()
 
@@ -104,7 +105,7 @@ def test_mmproj_refuses_crops_and_places(model: Model, tmp_path: Path) -> None:
     written = TARGETS["gguf"].write(whole, RECIPES["fp16"], tmp_path, "native")
     left_out = {f.tensor for f in written.quantization.fallbacks if f.got == "nothing"}
     assert left_out == {name for name in model.weights.shapes() if name.startswith("region.")}
-    opened = llama_cpp_.open_session(tiny_artifact(whole, "gguf", "fp16", tmp_path), threads=1)
+    opened = open_session(tiny_artifact(whole, "gguf", "fp16", tmp_path), threads=1)
     with pytest.raises(UserError, match="no region heads"):
         list(opened.generate(replace(tiny.REQUESTS["point"], images=(IMAGES["1x1"],))))
     opened.close()

@@ -8,11 +8,11 @@ import pytest
 from tiny_models import tiny_artifact
 
 from export.artifact import Artifact
+from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.registry import open_model
 from runtimes.devices import Device
-from runtimes.onnxruntime_ import OnnxBackend
-from runtimes.onnxruntime_graph import CPU_PROVIDER, CUDA_PROVIDER, check_placement, open_graph
+from runtimes.onnxruntime.graph import CPU_PROVIDER, CUDA_PROVIDER, check_placement, open_graph
+from runtimes.onnxruntime.session import OnnxBackend
 
 GPU = Device("cuda", 1)
 FILE = Path("decoder.onnx")

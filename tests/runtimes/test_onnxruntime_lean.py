@@ -10,10 +10,10 @@ from tiny_models import tiny_artifact
 from export.artifact import Artifact
 from runtimes import RUNTIMES
 from runtimes.base import Event, Request, Session
-from runtimes.onnxruntime_ import OnnxBackend
-from runtimes.onnxruntime_lean import LeanBackend
-from runtimes.onnxruntime_vision import OnnxTower
-from runtimes.prepare import preparer_of
+from runtimes.onnxruntime.lean import LeanBackend
+from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.onnxruntime.tower import OnnxTower
+from runtimes.prepare.request import preparer_of
 
 FIRST, SECOND = tiny.noise(60, 40), tiny.noise(40, 60)
 ASKED = [

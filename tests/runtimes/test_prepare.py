@@ -8,12 +8,12 @@ from PIL import Image
 from transformers import AutoTokenizer, Idefics3Processor
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
+from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.errors import UserError
 from export.families.geometry import Decoder, Projector, Tower, Vlm
 from export.families.smolvlm import SMOLVLM
-from export.tokenizer import synthetic_tokenizer
 from runtimes.base import Request
-from runtimes.prepare import Preparer
+from runtimes.prepare.request import Preparer
 
 TOWER = Tower(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")
 TEXT = Decoder(1, 32, 64, 2, 2, 16, 416, 2048, 1e4, 1e-5, "silu", tied=False)

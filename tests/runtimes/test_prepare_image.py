@@ -17,7 +17,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import (
 
 from export.errors import UserError
 from export.families.inputs import Tiles
-from runtimes.image import MAX_PIXELS, Pixels, grid, load_image, pixels, rgb
+from runtimes.prepare.image import MAX_PIXELS, Pixels, grid, load_image, pixels, rgb
 
 HALF = (0.5, 0.5, 0.5)
 TILES = Tiles(tile=32, longest_edge=128, split=True, mean=HALF, std=HALF, rescale=1 / 255)

@@ -10,7 +10,7 @@ from tiny_models import IMAGE_TOKEN, hf_model, tiny_artifact, tiny_model
 from export.artifact import Artifact
 from export.model import Model
 from runtimes.base import Request
-from runtimes.proof import prove
+from runtimes.proof.ladder import prove
 from runtimes.reference import Scorer
 
 

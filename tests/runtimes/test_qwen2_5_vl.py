@@ -21,14 +21,14 @@ from transformers_inputs import greedy_of
 
 from export.__main__ import main
 from export.artifact import load_artifact
+from export.checkpoint.registry import open_model, read_numbers
 from export.errors import UserError
 from export.families.inputs import Patches
 from export.families.qwen2_5_vl import QWEN2_5_VL
-from export.registry import open_model, read_numbers
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
-from runtimes.image import nearest_size, pixels, rgb
-from runtimes.prepare import preparer_of
+from runtimes.prepare.image import nearest_size, pixels, rgb
+from runtimes.prepare.request import preparer_of
 
 CASE = "windows of 2 x 2 squares"
 TWIN = Path(__file__).parents[2] / "models" / "tiny-qwen2.5-vl"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtimes import resize as module
-from runtimes.resize import resize
+from runtimes.prepare import resize as module
+from runtimes.prepare.resize import resize
 
 # Both ways in width and in height: Pillow begins with columns where that is less work.
 SIZES = [

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from runtimes.base import FloatArray, Request
-from runtimes.probes import probes
-from runtimes.session import GreedySession
+from runtimes.proof.probes import probes
+from runtimes.session.loop import GreedySession
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl", "tiny-moondream")
 QUESTIONS = ("what color is the shape?", "is there a circle?", "how many shapes are there in it?")

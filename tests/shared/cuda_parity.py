@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from export.artifact import load_artifact
 from runtimes.base import Request, Session
-from runtimes.fidelity import Accumulator
-from runtimes.onnxruntime_ import open_session
-from runtimes.probes import probes
+from runtimes.onnxruntime.session import open_session
+from runtimes.proof.fidelity import Accumulator
+from runtimes.proof.probes import probes
 
 MODELS = ("tiny-smolvlm", "tiny-moondream", "tiny-qwen2.5-vl", "tiny-gemma3")
 RECIPES = ("fp16", "int8", "int4")

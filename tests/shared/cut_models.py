@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from export.checkpoint.registry import data_root
+from export.checkpoint.synthetic import Synthetic
+from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families import family_of
 from export.families.spec import Source
-from export.registry import data_root
-from export.tokenizer import synthetic_tokenizer
 from export.weights import FloatArray, Weights
-from export.weights.synthetic import Synthetic
 
 VOCAB, IMAGE_TOKEN = 640, 638
 Json = dict[str, Any]

@@ -19,8 +19,8 @@ from PIL import Image
 from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes.base import Request
-from runtimes.llama_cpp_ import open_session
-from runtimes.llama_cpp_files import read_header
+from runtimes.llama_cpp.files import read_header
+from runtimes.llama_cpp.session import open_session
 
 OPENED, REFUSED, RAISED = 0, 10, 11
 SECONDS = 20

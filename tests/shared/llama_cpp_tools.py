@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from llama_cpp import llama_cpp as llama
 
-from runtimes.llama_cpp_log import silence
+from runtimes.llama_cpp.log import silence
 
 PACKAGE = "llama-cpp-python"
 WANTED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")

@@ -13,14 +13,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from export import check
+from export.checkpoint import check
+from export.checkpoint.registry import data_root, list_models
+from export.checkpoint.synthetic import Synthetic
+from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families import family_of
 from export.families.geometry import Vlm
 from export.families.spec import Family, Shape, Source
-from export.registry import data_root, list_models
-from export.tokenizer import synthetic_tokenizer
 from export.weights import Weights
-from export.weights.synthetic import Synthetic
 
 ROW_VALUES = 1 << 22
 SHARD_BYTES = 4 << 30

@@ -20,15 +20,15 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
-from export import check
 from export.artifact import SCHEMA, Artifact, Manifest
+from export.checkpoint import check
+from export.checkpoint.folder import values
+from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families import family_of
 from export.model import Model
 from export.quantize.recipe import RECIPES
 from export.shapes import shapes
 from export.targets import TARGETS
-from export.tokenizer import synthetic_tokenizer
-from export.weights.checkpoint import values
 
 VOCAB, IMAGE_TOKEN = 400, 398
 CLASSES: Mapping[str, Any] = {

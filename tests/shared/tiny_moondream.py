@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families.geometry import Vlm
 from export.families.moondream import MOONDREAM
 from export.model import Model
 from export.shapes import shapes
-from export.tokenizer import synthetic_tokenizer
 from runtimes.base import Request
 
 TEXT = {"dim": 128, "ff_dim": 96, "n_layers": 3, "n_heads": 2, "n_kv_heads": 2}
@@ -47,7 +47,7 @@ def config(tokenizer: str) -> dict[str, Any]:
 
 
 class Seeded:
-    """export.weights.Weights that follow from names and shapes alone: uniform values, of deviation
+    """Weights that follow from names and shapes alone: uniform values, of deviation
     1 / sqrt(fan in) in matrices."""
 
     synthetic = False

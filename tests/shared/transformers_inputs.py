@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from export.families.geometry import Vlm
 from runtimes.base import FloatArray, IntArray
-from runtimes.image import Pixels
+from runtimes.prepare.image import Pixels
 
 Inputs = dict[str, torch.Tensor]
 Images = tuple[Pixels, ...]

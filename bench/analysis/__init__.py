@@ -1,0 +1,1 @@
+"""From records to rows, statistics and comparisons: pure functions that reports show."""

@@ -1,0 +1,179 @@
+"""The footprint gate: what is predicted now beside what was accepted, and what became of it.
+
+Its measured half is bench.analysis.peaks. NOT aware of how footprints are predicted or where the
+result is shown.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from bench.footprint import Row
+from bench.reporting.format import ABSENT, change, significant, table
+from export.decode import Mismatch, decode
+from export.errors import UserError
+from export.files import parse_json
+
+T = TypeVar("T")
+SCHEMA = 1
+ACCEPT = "`bench check --update` accepts what is so now"
+
+# quantity -> share by which it may grow. All are computed, none is measured, so nothing is noise.
+TOLERANCES: Mapping[str, float] = {
+    "disk_bytes": 0.0,
+    "kv_bytes_per_token": 0.0,
+    "peak_bytes": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """One row of the baseline."""
+
+    model: str
+    target: str
+    recipe: str
+    disk_bytes: int
+    kv_bytes_per_token: int
+    peak_bytes: int
+    files: Mapping[str, int]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.model, self.target, self.recipe
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One quantity that is not as accepted. A row that is new or gone has one for each quantity."""
+
+    export: str
+    quantity: str
+    before: int | None
+    after: int | None
+    tolerance: float
+    """Share by which it may grow."""
+    files: tuple[str, ...] = ()
+    """Those whose bytes changed."""
+
+    @property
+    def verdict(self) -> Literal["new", "gone", "grew", "grew, tolerated", "shrank"]:
+        if self.before is None:
+            return "new"
+        if self.after is None:
+            return "gone"
+        if self.after < self.before:
+            return "shrank"
+        limit = self.before * (1 + self.tolerance)
+        return "grew" if self.after > limit else "grew, tolerated"
+
+    @property
+    def fails(self) -> bool:
+        """Growth does, and so does what nobody has accepted yet."""
+        return self.verdict in ("new", "grew")
+
+
+def accepted(rows: Iterable[Row]) -> list[Accepted]:
+    """What a baseline keeps of predicted rows; profiles are not part of it."""
+    return [
+        Accepted(
+            model=row.model,
+            target=row.target,
+            recipe=row.recipe,
+            disk_bytes=row.disk_bytes,
+            kv_bytes_per_token=row.kv_bytes_per_token,
+            peak_bytes=row.peak_bytes,
+            files=dict(sorted(row.files.items())),
+        )
+        for row in rows
+    ]
+
+
+def differences(before: Sequence[Accepted], after: Sequence[Accepted]) -> list[Difference]:
+    """Everything that is not as accepted, in the order of the rows; what is gone comes last."""
+    old, new = ({row.key: row for row in rows} for rows in (before, after))
+    found = []
+    for key in dict.fromkeys((*new, *old)):
+        was, now = old.get(key), new.get(key)
+        for quantity, tolerance in TOLERANCES.items():
+            size, then = (getattr(row, quantity, None) for row in (now, was))
+            if size != then:
+                files = _changed(was, now) if quantity == "disk_bytes" else ()
+                found.append(Difference(" ".join(key), quantity, then, size, tolerance, files))
+    return found
+
+
+def markdown(found: Iterable[Difference]) -> str:
+    """A table of the differences, those that fail first."""
+    rows = [
+        (
+            d.export,
+            d.quantity,
+            d.verdict,
+            ", ".join(d.files),
+            *(ABSENT if value is None else f"{value:,}" for value in (d.before, d.after)),
+            _change(d),
+        )
+        for d in sorted(found, key=lambda d: not d.fails)
+    ]
+    header = ("export", "quantity", "verdict", "in", "accepted", "now", "change")
+    return table(header, rows, left=4)
+
+
+def load(path: Path) -> list[Accepted]:
+    """The baseline. Raises UserError where it is missing or is none."""
+
+    def rows(content: Mapping[str, Any]) -> list[Accepted]:
+        return [decode(Accepted, row) for row in content.get("rows", ())]
+
+    return load_baseline(path, ACCEPT, rows)
+
+
+def save(path: Path, rows: Sequence[Accepted]) -> None:
+    """The baseline with these rows. Raises UserError."""
+    save_baseline(path, [asdict(row) for row in rows])
+
+
+def load_baseline(path: Path, remedy: str, read: Callable[[Mapping[str, Any]], T]) -> T:
+    """What `read` makes of a baseline's content but its schema. Raises UserError."""
+    try:
+        content = dict(parse_json(path.read_bytes(), "it"))
+        schema = content.pop("schema", None)
+        if type(schema) is int and schema > SCHEMA:
+            remedy = "update PocketVLM"
+        if schema != SCHEMA:
+            raise Mismatch(f"has schema {schema}, expected {SCHEMA}")
+        return read(content)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no baseline; {remedy}") from None
+    except (OSError, UserError, Mismatch) as error:
+        raise UserError(f"{path}: cannot be used ({error}); {remedy}") from None
+
+
+def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object) -> None:
+    """A row a line, so that a change is seen where it is. Raises UserError."""
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    head = "".join(f"{json.dumps(key)}: {json.dumps(value)}, " for key, value in more.items())
+    text = f'{{"schema": {SCHEMA}, {head}"rows": [\n{lines}\n]}}\n'
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _changed(was: Accepted | None, now: Accepted | None) -> tuple[str, ...]:
+    """Files of both rows with other bytes, and those that only one has."""
+    if was is None or now is None:
+        return ()
+    names = dict.fromkeys((*now.files, *was.files))
+    return tuple(name for name in names if was.files.get(name) != now.files.get(name))
+
+
+def _change(d: Difference) -> str:
+    if d.before is None or d.after is None:
+        return ABSENT
+    share = d.after / d.before - 1
+    return change(share) if abs(share) >= 0.0005 else f"{significant(1e6 * share)} ppm"

@@ -1,0 +1,301 @@
+"""Two runs of one machine against each other: what got worse, by intervals, never by means.
+
+NOT aware of text or files.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.analysis.paired import Change, exact, interleaved, mcnemar, mean_change, power, ratio
+from bench.analysis.rows import Row, Workload, machines, rows
+from bench.analysis.scores import Scores
+from bench.measure import Timing
+from bench.record import Options, Record, Subject
+from bench.reporting.answers import comparable, paired, score_change
+from bench.reporting.machines import hardware_differences, software_differences
+from bench.tasks import TASKS
+from export.errors import UserError
+
+Verdict = Literal["worse", "better", "same", "undecided"]
+TOLERANCE = 0.05
+ACCURACY_TOLERANCE = 0.01
+KLD_TOLERANCE_NATS = 0.001
+SURE = 0.05
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number of one subject. `sure` is the verdict's probability, None where it is counted.
+
+    `worse_sign` is +1 where more is worse. Numbers in their own unit: seconds, bytes, nats, shares.
+    """
+
+    subject: Subject
+    runtime: str
+    number: str
+    options: Options | None
+    base: float
+    new: float
+    change: Change
+    relative: bool
+    worse_sign: int
+    verdict: Verdict
+    sure: float | None
+    needed: int | None = None
+    """Questions that would show the difference asked about, where there were fewer."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Everything found. `lost` was measured in base and fails in new: a regression as well."""
+
+    comparisons: tuple[Comparison, ...]
+    lost: tuple[Record, ...]
+    apart: tuple[tuple[Subject, str, str], ...]
+    """Subject, runtime, and what of it was measured but cannot be paired."""
+    only_base: tuple[Row, ...]
+    only_new: tuple[Row, ...]
+    software: tuple[str, ...]
+    tolerance: float
+    points: float
+    """The difference of accuracy that was asked about, as a share."""
+
+    @property
+    def regressions(self) -> tuple[Comparison, ...]:
+        return tuple(found for found in self.comparisons if found.verdict == "worse")
+
+    @property
+    def regressed(self) -> bool:
+        return bool(self.regressions or self.lost)
+
+
+def compare(
+    base: Sequence[Record],
+    new: Sequence[Record],
+    tolerance: float = TOLERANCE,
+    points: float = ACCURACY_TOLERANCE,
+) -> Compared:
+    """Pair the rows of both runs. Raises UserError for other machines, or nothing in common."""
+    _check_machines(base, new)
+    before, after = _last_rows(base), _last_rows(new)
+    shared = [key for key in before if key in after]
+    lost = _lost(before, new)
+    if not shared and not lost:
+        raise UserError(
+            "nothing is measured in both runs; compare runs of the same models, recipes and "
+            "runtimes"
+        )
+    comparisons = [c for key in shared for c in _row(before[key], after[key], tolerance, points)]
+    return Compared(
+        tuple(comparisons),
+        tuple(lost),
+        tuple(
+            (after[key].subject, after[key].runtime, what)
+            for key in shared
+            for what in _apart(before[key], after[key])
+        ),
+        tuple(row for key, row in before.items() if key not in after),
+        tuple(row for key, row in after.items() if key not in before),
+        tuple(software_differences(base[-1].environment, new[-1].environment)),
+        tolerance,
+        points,
+    )
+
+
+def decide(change: Change, worse_sign: int, tolerance: float) -> tuple[Verdict, float | None]:
+    """A verdict needs the whole interval beyond the tolerance, or within it.
+
+    The probability is the verdict's; of `undecided` it is that of being worse.
+    """
+    worse = change.beyond(worse_sign * tolerance, worse_sign)
+    better = change.beyond(-worse_sign * tolerance, -worse_sign)
+    if change.low is None or change.high is None or worse is None or better is None:
+        return "undecided", None
+    mildest, gravest = sorted((worse_sign * change.low, worse_sign * change.high))
+    if mildest > tolerance:
+        return "worse", worse
+    if gravest < -tolerance:
+        return "better", better
+    if mildest >= -tolerance and gravest <= tolerance:
+        return "same", 1 - worse - better
+    return "undecided", worse
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A number of each request and the sign of getting worse."""
+
+    of: Callable[[Timing], float | None]
+    worse_sign: int
+
+
+LATENCIES: Mapping[str, _Measure] = {
+    "first token": _Measure(lambda timing: timing.first_token_s, 1),
+    "decode rate": _Measure(lambda timing: timing.decode_tokens_per_s, -1),
+    "whole request": _Measure(lambda timing: timing.total_s, 1),
+}
+
+
+def _row(base: Row, new: Row, tolerance: float, points: float) -> list[Comparison]:
+    """Every number that both rows have."""
+    found: list[Comparison | None] = []
+    workloads = {workload.options: workload for workload in new.workloads}
+    for before in base.workloads:
+        after = workloads.get(before.options)
+        if after is not None:
+            found += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
+            found.append(_memory(new, before, after, tolerance))
+    found += [_size(base, new, tolerance), *_accuracies(base, new, points), _kld(base, new)]
+    return [comparison for comparison in found if comparison is not None]
+
+
+def _latency(
+    row: Row, name: str, before: Workload, after: Workload, tolerance: float
+) -> Comparison | None:
+    measure = LATENCIES[name]
+    base, new = before.middle(measure.of), after.middle(measure.of)
+    paired = interleaved(before.started(), after.started())
+    change = ratio(before.rounds(measure.of), after.rounds(measure.of), paired)
+    if base is None or new is None or change is None:
+        return None
+    verdict, sure = decide(change, measure.worse_sign, tolerance)
+    place = (row.subject, row.runtime, name, before.options)
+    return Comparison(*place, base, new, change, True, measure.worse_sign, verdict, sure)
+
+
+def _memory(row: Row, before: Workload, after: Workload, tolerance: float) -> Comparison | None:
+    base, new = before.peaks(), after.peaks()
+    change = ratio([[peak] for peak in base], [[peak] for peak in new], paired=False)
+    if change is None:
+        return None
+    verdict, sure = decide(change, 1, tolerance)
+    place = (row.subject, row.runtime, "peak memory", before.options)
+    return Comparison(*place, max(base), max(new), change, True, 1, verdict, sure)
+
+
+def _size(base: Row, new: Row, tolerance: float) -> Comparison | None:
+    before, after = base.subject.disk_bytes, new.subject.disk_bytes
+    if not before or not after:
+        return None
+    change = exact(before, after)
+    verdict, _ = decide(change, 1, tolerance)
+    place = (new.subject, new.runtime, "size on disk", None)
+    return Comparison(*place, before, after, change, True, 1, verdict, None)
+
+
+def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
+    """Of each task on the questions that both were asked, scored in the same way."""
+    shared = [
+        (before, after)
+        for before in base.scores
+        if (after := new.of_task(before.task)) and comparable(before, after)
+    ]
+    several = len({scores.task for row in (base, new) for scores in row.scores}) > 1
+    return [
+        _accuracy(new, f"accuracy, {before.task}" if several else "accuracy", before, after, points)
+        for before, after in shared
+    ]
+
+
+def _apart(base: Row, new: Row) -> list[str]:
+    """What only one run has, or both have of unlike requests or questions."""
+    options = [{workload.options for workload in row.workloads} for row in (base, new)]
+    found = ["time and memory, of other requests"] if options[0] ^ options[1] else []
+    for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
+        before, after = base.of_task(task), new.of_task(task)
+        if before is None or after is None:
+            found.append(f"accuracy on {task}, in {'new' if before is None else 'base'} alone")
+        elif not comparable(before, after):
+            found.append(f"accuracy on {task}, of other questions or scored otherwise")
+        elif not paired(before, after)[0]:
+            found.append(f"accuracy on {task}, without a question in common")
+    if base.fidelity is None and new.fidelity is None:
+        return found
+    if base.fidelity is None or new.fidelity is None:
+        found.append(f"KLD, in {'new' if base.fidelity is None else 'base'} alone")
+    elif base.fidelity.case.options != new.fidelity.case.options:
+        found.append("KLD, of other questions")
+    return found
+
+
+def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -> Comparison | None:
+    before, after = paired(base, new)
+    change = score_change(base, new)
+    if change is None:
+        return None
+    verdict, sure = decide(change, -1, points)
+    pair = mcnemar(base.correct(), new.correct())
+    if verdict in ("worse", "better") and not base.graded and pair is not None and pair.p > SURE:
+        verdict = "undecided"  # the exact test has the last word where questions are few
+    share, new_share = (sum(values) / len(values) for values in (before, after))
+    place = (row.subject, row.runtime, number, None)
+    asked = power(before, after)
+    enough = asked.needed(points)
+    needed = enough if enough > asked.n else None
+    return Comparison(*place, share, new_share, change, False, -1, verdict, sure, needed)
+
+
+def _kld(base: Row, new: Row) -> Comparison | None:
+    """Token by token, where both were compared with one reference on the same questions."""
+    if base.fidelity is None or new.fidelity is None or not (base.agreement and new.agreement):
+        return None
+    if base.fidelity.case.options != new.fidelity.case.options:
+        return None
+    before, after = base.kld(), new.kld()
+    change = mean_change(base.agreement.token_kld, new.agreement.token_kld)
+    if change is None or before is None or after is None:
+        return None
+    verdict, sure = decide(change, 1, KLD_TOLERANCE_NATS)
+    place = (new.subject, new.runtime, "KLD", None)
+    return Comparison(*place, before.value, after.value, change, False, 1, verdict, sure)
+
+
+def _check_machines(base: Sequence[Record], new: Sequence[Record]) -> None:
+    """Raises UserError where any two records are of different machines."""
+    for name, records in (("the base run", base), ("the new run", new)):
+        if not records:
+            raise UserError(f"{name} has no records; `bench run -o RUN.jsonl` writes them")
+        for other in machines(records):
+            found = hardware_differences(records[0].environment, other)
+            if found:
+                raise UserError(f"{name} is of more than one machine ({'; '.join(found)})")
+    found = hardware_differences(base[0].environment, new[0].environment)
+    if found:
+        raise UserError(
+            f"these runs are of different machines ({'; '.join(found)}); measure both on one"
+        )
+
+
+def _last_rows(records: Sequence[Record]) -> dict[Key, Row]:
+    """By what stays equal between two versions; of several in one run, the last counts."""
+    return {_key(row.subject, row.runtime, *_held(row)): row for row in rows(records)}
+
+
+def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
+    """Failed jobs of the new run whose task was done in the base run, and not again in the new."""
+    found: dict[tuple[Key, str], Record] = {}
+    for record in new:
+        case = record.case
+        key = _key(case.subject, case.runtime, case.device, case.threads, case.profile)
+        if record.status == "failed" and key in before and case.task in _tasks(before[key]):
+            found.setdefault((key, case.task), record)
+        elif record.status == "ok" and (case.task not in TASKS or not TASKS[case.task].repeated):
+            found.pop((key, case.task), None)  # tried again, it went well
+    return list(found.values())
+
+
+def _tasks(row: Row) -> set[str]:
+    latencies = [record for workload in row.workloads for record in workload.records]
+    found = [*latencies, *([row.fidelity] if row.fidelity else [])]
+    return {record.case.task for record in found} | {scores.task for scores in row.scores}
+
+
+def _held(row: Row) -> tuple[str, int, str | None]:
+    return row.device, row.threads, row.profile
+
+
+def _key(subject: Subject, runtime: str, device: str, threads: int, profile: str | None) -> Key:
+    what = (subject.model, subject.synthetic, subject.target, subject.recipe, subject.layout)
+    return (*what, runtime, device, threads, profile)

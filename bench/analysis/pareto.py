@@ -1,0 +1,125 @@
+"""Which subject to take: the front of those that nothing beats, and one choice under a budget.
+
+NOT aware of text. A checkpoint or a peer's runtime is what artifacts are compared with, never a
+choice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.analysis.paired import mcnemar
+from bench.analysis.rows import Row
+from bench.machine.profiles import PROFILES
+
+SURE = 0.05
+AS_FAST = 1.1
+"""Times of a request up to this multiple of the shortest are not worth memory."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory of one process; `runtimes` and `device` are what there is, None for any."""
+
+    name: str
+    memory_bytes: int
+    runtimes: tuple[str, ...] | None = None
+    device: str | None = None
+
+    def holds(self, row: Row) -> bool | None:
+        """Whether the measured peak stays within; None where it is not known."""
+        if not self.has(row):
+            return False
+        peak = row.counted_bytes
+        return None if peak is None else peak <= self.memory_bytes
+
+    def has(self, row: Row) -> bool:
+        """Whether the row's runtime and device exist there."""
+        known_runtime = self.runtimes is None or row.runtime in self.runtimes
+        return known_runtime and self.device in (None, row.device)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`front` and `fitting` are places in the rows given; `chosen` is one of `fitting`."""
+
+    candidates: tuple[int, ...]
+    front: tuple[int, ...]
+    fitting: tuple[int, ...]
+    accurate: tuple[int, ...]
+    """Those of `fitting` that are not shown to be less accurate than the best of them."""
+    chosen: int | None
+
+
+def profile_budget(name: str) -> Budget:
+    """The budget of a device profile."""
+    profile = PROFILES[name]
+    return Budget(name, profile.memory_bytes, profile.runtimes, profile.device)
+
+
+def smallest_profile(row: Row) -> str | None:
+    """The profile with the least memory that holds the row's peak; None where none does."""
+    budgets = sorted((profile_budget(name) for name in PROFILES), key=lambda b: b.memory_bytes)
+    return next((budget.name for budget in budgets if budget.holds(row)), None)
+
+
+def in_a_profile(row: Row) -> bool:
+    """Whether any profile has the row's runtime and device, and its memory was measured."""
+    return row.counted_bytes is not None and any(profile_budget(n).has(row) for n in PROFILES)
+
+
+def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """Places of points that no other one beats: less is better in each number (Pareto's front)."""
+    return tuple(
+        place
+        for place, point in enumerate(points)
+        if not any(_beats(other, point) for other in points)
+    )
+
+
+def choose(own: Sequence[Row], budget: Budget | None) -> Choice:
+    """Of the accurate ones that fit, the least memory among the fastest; none without accuracy."""
+    scored = any(row.accuracy for row in own)
+    known = {place: point for place, row in enumerate(own) if (point := _point(row, scored))}
+    places = tuple(known)
+    ahead = tuple(places[n] for n in front([known[place] for place in places]))
+    fitting = tuple(p for p in places if budget is None or budget.holds(own[p]))
+    accurate = _accurate(own, fitting)
+    limit_s = AS_FAST * min((known[place][1] for place in accurate), default=0.0)
+    fast = [place for place in accurate if known[place][1] <= limit_s]
+    chosen = min(fast, key=lambda place: known[place][2], default=None)
+    return Choice(places, ahead, fitting, accurate, chosen)
+
+
+def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
+    """(share of wrong answers, seconds of a request, bytes); the first where it is `scored`.
+
+    None where it is no choice, or one of them is not known.
+    """
+    total, share = row.total_s(), row.accuracy_share()
+    if row.subject.target is None or not row.ours:
+        return None
+    if total is None or row.counted_bytes is None:
+        return None
+    if scored and share is None:
+        return None
+    return (1 - share.value if share else 0.0, total.value, float(row.counted_bytes))
+
+
+def _accurate(own: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:
+    scored = [place for place in fitting if own[place].accuracy]
+    if not scored:
+        return ()
+    best = max(scored, key=lambda place: sum(own[place].correct().values()))
+    right = own[best].correct()
+    return tuple(place for place in scored if not _worse(right, own[place].correct()))
+
+
+def _worse(best: Mapping[str, bool], other: Mapping[str, bool]) -> bool:
+    """Shown to be worse on the questions both were asked; unlike questions show nothing."""
+    pair = mcnemar(best, other)
+    return pair is not None and pair.p < SURE and pair.only_first > pair.only_second
+
+
+def _beats(other: Sequence[float], point: Sequence[float]) -> bool:
+    no_worse = all(a <= b for a, b in zip(other, point, strict=True))
+    return no_worse and tuple(other) != tuple(point)

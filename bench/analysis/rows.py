@@ -1,0 +1,330 @@
+"""From records to rows: what is known of one subject on one runtime, threads and machine.
+
+Records of different machines, software or lengths are never pooled. NOT aware of text or plots.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from bench.analysis.scores import Scores, scores_by_task
+from bench.analysis.stats import Estimate, grouped_median, mean, median, percentile, proportion
+from bench.machine.environment import Environment
+from bench.measure import Timing
+from bench.record import Agreement, Case, Options, Record, Subject, Work
+from bench.tasks import concerning
+from runtimes import RUNTIMES
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Latency records with equal lengths: one for each round, so each from its own process."""
+
+    options: Options
+    records: tuple[Record, ...]
+
+    def over(self, number: Callable[[Timing], float | None]) -> Estimate | None:
+        """Median of a number of each request, drawn by processes (see stats.grouped_median)."""
+        return grouped_median(self.rounds(number))
+
+    def rounds(self, number: Callable[[Timing], float | None]) -> list[list[float]]:
+        """A number of each request, process by process."""
+        groups = [[number(t) for t in record.outcome.timings] for record in self.records]
+        return [[s for s in group if s is not None] for group in groups]
+
+    def middle(self, number: Callable[[Timing], float | None]) -> float | None:
+        """The median of a number of each request."""
+        return median([sample for group in self.rounds(number) for sample in group])
+
+    def started(self) -> list[str]:
+        """When each process started."""
+        return [record.started_at for record in self.records]
+
+    def load_s(self) -> float | None:
+        return _median([record.outcome.load_s for record in self.records])
+
+    def cold_load_s(self) -> float | None:
+        """Loading when none of the files' pages are in memory."""
+        return _median([record.outcome.cold_load_s for record in self.records])
+
+    @property
+    def work(self) -> Work | None:
+        return next((r.outcome.work for r in self.records if r.outcome.work), None)
+
+    def token_s(self, percent: float) -> float | None:
+        """A percentile of all intervals between tokens."""
+        timings = [timing for record in self.records for timing in record.outcome.timings]
+        return percentile([s for timing in timings for s in timing.token_s], percent)
+
+    def peak_bytes(self, phase: str) -> int | None:
+        """The highest peak of a phase in any round."""
+        phases = [memory for record in self.records for memory in record.outcome.memory]
+        peaks = [m.peak_bytes for m in phases if m.phase == phase and m.peak_bytes is not None]
+        return max(peaks, default=None)
+
+    def peaks(self) -> list[int]:
+        """The highest peak of each process that knows it."""
+        peaks = [[m.peak_bytes for m in r.outcome.memory] for r in self.records]
+        known = [[peak for peak in own if peak is not None] for own in peaks]
+        return [max(own) for own in known if own]
+
+    def last_bytes(self, number: str) -> int | None:
+        """The highest `private_bytes` or `file_bytes` at the end of the last phase."""
+        last = [record.outcome.memory[-1] for record in self.records if record.outcome.memory]
+        found: list[int | None] = [getattr(memory, number) for memory in last]
+        return max((value for value in found if value is not None), default=None)
+
+    def device_bytes(self, phase: str | None = None) -> int | None:
+        """The most memory of the GPU at the end of a phase in any round; None is any phase."""
+        phases = [memory for record in self.records for memory in record.outcome.memory]
+        own = [m.device_bytes for m in phases if phase in (None, m.phase)]
+        return max((held for held in own if held is not None), default=None)
+
+    def device_sources(self) -> set[str]:
+        """Whose figures those are."""
+        phases = [memory for record in self.records for memory in record.outcome.memory]
+        return {m.device_source for m in phases if m.device_source is not None}
+
+    def highest_peak_bytes(self) -> int | None:
+        """The highest peak of the process."""
+        return max(self.peaks(), default=None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject on one runtime. The first workload is the one that summaries show.
+
+    So is `main_task` of the scores, the same in all rows of a model.
+    """
+
+    subject: Subject
+    runtime: str
+    device: str
+    threads: int
+    profile: str | None
+    machine: int
+    workloads: tuple[Workload, ...]
+    scores: tuple[Scores, ...]
+    fidelity: Record | None
+    main_task: str | None = None
+    fidelity_samples: int = 0
+    """Of how many the one in `fidelity` is the largest."""
+
+    @property
+    def workload(self) -> Workload | None:
+        return self.workloads[0] if self.workloads else None
+
+    @property
+    def ours(self) -> bool:
+        """Whether the runtime is PocketVLM's, and not a peer's or a test's."""
+        return self.runtime in RUNTIMES and RUNTIMES[self.runtime].ours
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        bits = (self.subject.quantization or {}).get("bits_per_weight")
+        return float(bits) if isinstance(bits, int | float) else None
+
+    @property
+    def agreement(self) -> Agreement | None:
+        return self.fidelity.outcome.agreement if self.fidelity else None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether every measured process stayed within its profile's memory."""
+        found = [record.outcome.fits for record in self.workload.records] if self.workload else []
+        return None if not found or None in found else all(found)
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """Of its profile."""
+        records = self.workload.records if self.workload else ()
+        return next((b for r in records if (b := r.outcome.budget_bytes) is not None), None)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        return self.workload.highest_peak_bytes() if self.workload else None
+
+    @property
+    def device_bytes(self) -> int | None:
+        return self.workload.device_bytes() if self.workload else None
+
+    @property
+    def counted_bytes(self) -> int | None:
+        """What a device's budget counts: memory of the GPU where that is used, else the peak."""
+        return self.peak_bytes if self.device == "cpu" else self.device_bytes
+
+    @property
+    def held_by(self) -> str | None:
+        """What kept it to its profile's memory."""
+        records = self.workload.records if self.workload else ()
+        return next((r.outcome.held_by for r in records if r.outcome.held_by), None)
+
+    @property
+    def accuracy(self) -> Scores | None:
+        """The scores that summaries show."""
+        return self.of_task(self.main_task)
+
+    @property
+    def graded(self) -> bool:
+        """Whether the main task's scores are grades, not right and wrong."""
+        return self.accuracy is not None and self.accuracy.graded
+
+    def of_task(self, task: str | None) -> Scores | None:
+        return next((scores for scores in self.scores if scores.task == task), None)
+
+    def correct(self) -> Mapping[str, bool]:
+        """Whether each question of the main task was answered rightly."""
+        return self.accuracy.correct() if self.accuracy else {}
+
+    def total_s(self) -> Estimate | None:
+        return self.workload.over(lambda t: t.total_s) if self.workload else None
+
+    def first_token_s(self) -> Estimate | None:
+        return self.workload.over(lambda t: t.first_token_s) if self.workload else None
+
+    def decode_tokens_per_s(self) -> Estimate | None:
+        return self.workload.over(lambda t: t.decode_tokens_per_s) if self.workload else None
+
+    def accuracy_share(self) -> Estimate | None:
+        return self.accuracy.share() if self.accuracy else None
+
+    def kld(self) -> Estimate | None:
+        return mean(self.agreement.token_kld) if self.agreement else None
+
+    def top1(self) -> Estimate | None:
+        fidelity = self.agreement.fidelity if self.agreement else None
+        return proportion(round(fidelity.top1 * fidelity.n), fidelity.n) if fidelity else None
+
+
+def by_model(shown: Sequence[Row]) -> list[list[Row]]:
+    """Rows of one model together, random weights apart, in order of appearance."""
+    groups: dict[tuple[str, bool], list[Row]] = {}
+    for row in shown:
+        groups.setdefault((row.subject.model, row.subject.synthetic), []).append(row)
+    return list(groups.values())
+
+
+def coarseness(row: Row) -> tuple[bool, float]:
+    """Checkpoints first, then artifacts by falling bits per weight."""
+    return row.subject.target is not None, -(row.bits_per_weight or 0.0)
+
+
+def subject_name(subject: Subject) -> str:
+    """What was exported, in two or three words; `checkpoint` where nothing was."""
+    if subject.target is None:
+        return "checkpoint"
+    layout = f" {subject.layout}" if subject.layout not in (None, "native") else ""
+    return f"{subject.target} {subject.recipe}{layout}"
+
+
+def names(shown: Sequence[Row]) -> list[str]:
+    """A name for each row, with its sha256, threads or machine where those tell rows apart."""
+    return [", ".join(_name_parts(row, shown)) for row in shown]
+
+
+def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
+    """The different environments, in order of appearance."""
+    found = {_key(record.environment): record.environment for record in records}
+    return tuple(found.values())
+
+
+def rows(records: Sequence[Record]) -> tuple[Row, ...]:
+    """One row for each subject, runtime, device, threads, profile and machine with a result."""
+    order = [_key(environment) for environment in machines(records)]
+    records = [replace(record, case=concerning(record.case)) for record in records]
+    groups: dict[str, list[Record]] = {}
+    homes: dict[str, str] = {}
+    for record in records:
+        if record.status == "ok":
+            case = record.case
+            place = order.index(_key(record.environment))
+            held = (case.runtime, case.device, case.threads, case.profile, place)
+            key = _key((asdict(case.subject), *held))
+            if case.options.shard is not None:
+                key = homes.setdefault(_sample(case), key)
+            groups.setdefault(key, []).append(record)
+    return _alike([_row(group, order) for group in groups.values()])
+
+
+def _sample(case: Case) -> str:
+    """The same for all shards of one sample: they belong together wherever they were asked."""
+    options = replace(case.options, shard=None)
+    return _key((asdict(case.subject), case.runtime, case.device, case.task, asdict(options)))
+
+
+def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, with the request first that most rows of their model answered (an image among
+    equals) and the task that most have (the first of equals), so that a summary puts the same
+    side by side."""
+    alike: dict[int, Row] = {}
+    for group in by_model(found):
+        asked = Counter(workload.options for row in group for workload in row.workloads)
+        tasks = Counter(scores.task for row in group for scores in row.scores)
+        main = max(tasks, key=lambda task: tasks[task], default=None)
+        for row in group:
+            ordered = sorted(row.workloads, key=lambda workload: -asked[workload.options])
+            alike[id(row)] = replace(row, workloads=tuple(ordered), main_task=main)
+    return tuple(alike[id(row)] for row in found)
+
+
+def _name_parts(row: Row, shown: Sequence[Row]) -> list[str]:
+    name = subject_name(row.subject)
+    same = [r for r in shown if subject_name(r.subject) == name and r.runtime == row.runtime]
+    parts = [name]
+    if row.subject.sha256 and len({r.subject.sha256 for r in same}) > 1:
+        parts.append(row.subject.sha256[:7])
+    if len({r.device for r in same}) > 1:
+        parts.append(row.device)
+    if len({r.profile for r in same}) > 1:
+        parts.append(row.profile or "no profile")
+    if len({(r.profile, r.threads) for r in same}) > len({r.profile for r in same}):
+        parts.append(f"{row.threads} threads")
+    if len({r.machine for r in same}) > 1:
+        parts.append(f"machine {row.machine + 1}")
+    return parts
+
+
+def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
+    first = group[0]
+    return Row(
+        subject=first.case.subject,
+        runtime=first.case.runtime,
+        device=first.case.device,
+        profile=first.case.profile,
+        threads=first.case.threads,
+        machine=order.index(_key(first.environment)),
+        workloads=_workloads([record for record in group if record.outcome.timings]),
+        scores=scores_by_task(group),
+        fidelity=_largest(group, _compared),
+        fidelity_samples=len({r.case.options for r in group if _compared(r)}),
+    )
+
+
+def _workloads(group: Sequence[Record]) -> tuple[Workload, ...]:
+    found: dict[Options, list[Record]] = {}
+    for record in group:
+        found.setdefault(record.case.options, []).append(record)
+    workloads = [Workload(options, tuple(records)) for options, records in found.items()]
+    return tuple(sorted(workloads, key=lambda workload: workload.options.prompt != "image"))
+
+
+def _largest(group: Sequence[Record], size: Callable[[Record], int]) -> Record | None:
+    """The record with most items, the last of equal ones."""
+    with_items = [record for record in group if size(record)]
+    return max(reversed(with_items), key=size, default=None)
+
+
+def _median(numbers: Sequence[float | None]) -> float | None:
+    return median([number for number in numbers if number is not None])
+
+
+def _compared(record: Record) -> int:
+    return record.outcome.agreement.items if record.outcome.agreement else 0
+
+
+def _key(value: object) -> str:
+    """Equal for equal values. Ceilings, measured anew in each run, tell no machines apart."""
+    if isinstance(value, Environment):
+        value = asdict(value.unmeasured())
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,101 @@
+"""Weights of a Hugging Face checkpoint folder. NOT aware of how its tensors are used."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.checkpoint import check
+from export.checkpoint.safetensors import Stored, expect_readable, open_folder, read_rows
+from export.families.geometry import Vlm
+from export.families.spec import Family, Shape, Source, Transform
+from export.files import sha256_of
+from export.shapes import shapes
+from export.weights import FloatArray
+
+
+def _add_one(values: FloatArray) -> FloatArray:
+    values += 1
+    return values
+
+
+def _transpose(values: FloatArray) -> FloatArray:
+    return np.ascontiguousarray(values.T)
+
+
+TRANSFORMS: Mapping[Transform, Callable[[FloatArray], FloatArray]] = {
+    "": lambda values: values,
+    "add_one": _add_one,
+    "transpose": _transpose,
+}
+
+
+def values(
+    source: Source,
+    shape: Shape,
+    read: Callable[[int, int | None], FloatArray],
+    start: int = 0,
+    stop: int | None = None,
+) -> FloatArray:
+    """Rows [start, stop) of a canonical tensor; `read` gives a range of the stored one's rows."""
+    if source.transform == "transpose" or source.stored is not None:  # its rows are not ours
+        return TRANSFORMS[source.transform](read(0, None)).reshape(shape)[start:stop]
+    first, last, _ = slice(start, stop).indices(shape[0])
+    before = source.part[0] * shape[0]
+    return TRANSFORMS[source.transform](read(before + first, before + max(first, last)))
+
+
+class Checkpoint:
+    """The canonical tensors of a folder, checked against its numbers when it is opened.
+
+    `origin` is what identifies the values, where that is known (hub id and revision); else it is
+    the SHA-256 of the weight files, computed when it is asked for: about a second a gigabyte.
+    Raises UserError where files are not sound or tensors and numbers do not fit, both ways.
+    """
+
+    synthetic = False
+
+    def __init__(
+        self, folder: Path, family: Family, vlm: Vlm, origin: Mapping[str, Any] | None = None
+    ) -> None:
+        self._shapes = shapes(vlm)
+        self._sources = family.sources(vlm)
+        self._stored = check.spelled(open_folder(folder), family.spellings, str(folder))
+        self._known_origin = origin
+        found = {name: stored.shape for name, stored in self._stored.items()}
+        check.tensors(self._shapes, self._sources, found, family.ignored, str(folder))
+        for name in self._shapes:
+            expect_readable(*self._stored_of(name))
+
+    @cached_property
+    def origin(self) -> Mapping[str, Any]:
+        """Hub id and revision, or {"files": {name: {"bytes", "sha256"}}}."""
+        if self._known_origin is not None:
+            return self._known_origin
+        paths = sorted({stored.path for stored in self._stored.values()})
+        return {
+            "files": {
+                path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+                for path in paths
+            }
+        }
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Every canonical tensor."""
+        return self._shapes
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
+        """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
+        source = self._sources[name]
+
+        def rows(first: int, last: int | None) -> FloatArray:
+            return read_rows(*self._stored_of(name), first, last)
+
+        return values(source, self._shapes[name], rows, start, stop)
+
+    def _stored_of(self, canonical: str) -> tuple[str, Stored]:
+        """The checkpoint's tensor behind a canonical one, by its name there."""
+        stored = check.source_of(self._sources, canonical)
+        return stored, self._stored[stored]

@@ -1,0 +1,1 @@
+"""What rounding needs to know of a model's inputs."""

@@ -1,0 +1,1 @@
+"""GGUF artifacts on llama.cpp."""

@@ -1,0 +1,160 @@
+"""The vision tower of a GGUF artifact through llama.cpp's multimodal library (mtmd).
+
+mtmd prepares images itself, each family's in its own way. An image that has the size which it would
+be given stays as it is, so the tower sees the very pixels that the artifact's recipe made.
+NOT aware of prompts or of the text model's arithmetic.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from llama_cpp import mtmd_cpp as mtmd
+from numpy.typing import NDArray
+
+from export.errors import UserError
+from export.families.geometry import Vlm
+from export.families.inputs import ImageRecipe, Patches
+from runtimes.base import FloatArray
+from runtimes.devices import CPU, Device
+from runtimes.llama_cpp.devices import gpu
+from runtimes.llama_cpp.files import Mmproj
+from runtimes.llama_cpp.log import complaints
+from runtimes.nvidia import expect_memory
+from runtimes.prepare.image import Pixels
+
+Bytes = NDArray[np.uint8]
+
+
+class MtmdTower:
+    """runtimes.vision.Tower through mtmd.
+
+    Tiles go in strips: for idefics3 mtmd scales the longest edge to the file's preproc_image_size,
+    cuts tiles row by row and adds a scaled overview (mtmd-image.cpp), so an image of exactly that
+    width and one tile's height is only cut apart. Images that are not cut go one by one.
+    """
+
+    def __init__(
+        self,
+        file: Mmproj,
+        text_model: Any,
+        vlm: Vlm,
+        image: ImageRecipe,
+        threads: int,
+        *,
+        device: Device = CPU,
+    ) -> None:
+        """Raises UserError for a file it cannot load, and for a GPU it does not see."""
+        self._tokens, self._hidden = vlm.tokens_per_tile, vlm.text.hidden
+        self._image, self._columns = image, file.columns
+        settings = _settings(image, threads, gpu(device))
+        self._context = mtmd.mtmd_init_from_file(os.fsencode(file.path), text_model, settings)
+        if not self._context:
+            expect_memory(complaints(), "while the vision tower was loaded")
+            raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        encoded = self._whole if self._columns is None else self._in_strips
+        return np.concatenate([encoded(image) for image in images])
+
+    def close(self) -> None:
+        if self._context:
+            mtmd.mtmd_free(self._context)
+        self._context = None
+
+    def _whole(self, image: Pixels) -> FloatArray:
+        """Features [tokens, hidden] of an image that mtmd takes in one piece."""
+        if image.cells is None:
+            pixels, tokens = _rgb(image.values[0], self._image), self._tokens
+        else:
+            pixels, tokens = np.asarray(image.rgb), image.cells[0] * image.cells[1]
+        features = np.empty((1, tokens, self._hidden), np.float32)
+        with self._chunks(pixels) as chunks:
+            self._expect(chunks, 1, tokens)
+            self._encode(chunks, features)
+        found: FloatArray = features[0]
+        return found
+
+    def _in_strips(self, image: Pixels) -> FloatArray:
+        """Normalised tiles [n, 3, tile, tile] -> features [n * tokens, hidden]."""
+        assert self._columns is not None
+        values, size = image.values, image.values.shape[-1]
+        features = np.empty((len(values), self._tokens, self._hidden), np.float32)
+        for start in range(0, len(values), self._columns):
+            tiles = values[start : start + self._columns]
+            strip = np.zeros((size, self._columns, size, 3), np.uint8)
+            for n, tile in enumerate(tiles):  # one at a time: what it takes on the way stays small
+                strip[:, n] = _rgb(tile, self._image)
+            with self._chunks(strip.reshape(size, -1, 3)) as chunks:
+                self._expect(chunks, self._columns + 1, self._tokens)
+                # Row by row; behind the tiles come empty ones, and the overview that mtmd adds.
+                self._encode(chunks, features[start : start + self._columns])
+        return features.reshape(-1, self._hidden)
+
+    def _encode(self, chunks: list[Any], features: FloatArray) -> None:
+        """The first chunks into `features` [n, tokens, hidden]."""
+        for chunk, rows in zip(chunks, features, strict=False):
+            if mtmd.mtmd_encode_chunk(self._context, chunk):
+                raise RuntimeError(f"mtmd_encode_chunk failed: {complaints()}")
+            found = mtmd.mtmd_get_output_embd(self._context)
+            rows[:] = np.ctypeslib.as_array(found, rows.shape)
+
+    @contextmanager
+    def _chunks(self, pixels: Bytes) -> Iterator[list[Any]]:
+        """What mtmd cuts an image [height, width, 3] into, in its order."""
+        pixels = np.ascontiguousarray(pixels)
+        chunks = mtmd.mtmd_input_chunks_init()
+        data = pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        bitmap = mtmd.mtmd_bitmap_init(pixels.shape[1], pixels.shape[0], data)
+        try:
+            marker = mtmd.mtmd_default_marker()
+            text = mtmd.mtmd_input_text(marker, len(marker), False, False)
+            bitmaps = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
+            if mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), bitmaps, 1):
+                raise RuntimeError("mtmd_tokenize failed")
+            yield _image_chunks(chunks)
+        finally:
+            mtmd.mtmd_bitmap_free(bitmap)
+            mtmd.mtmd_input_chunks_free(chunks)
+
+    def _expect(self, chunks: list[Any], count: int, tokens: int) -> None:
+        sizes = {mtmd.mtmd_input_chunk_get_n_tokens(chunk) for chunk in chunks}
+        if len(chunks) != count or sizes != {tokens}:
+            raise UserError(
+                f"mtmd made {len(chunks)} tiles of {sorted(sizes)} tokens from an image, expected "
+                f"{count} of {tokens}; this llama-cpp-python cuts images differently, install the "
+                f"version of constraints.txt"
+            )
+
+
+def _settings(image: ImageRecipe, threads: int, handle: int | None) -> Any:
+    settings = mtmd.mtmd_context_params_default()
+    settings.use_gpu, settings.device = handle is not None, handle
+    settings.print_timings = False
+    settings.n_threads = threads
+    if isinstance(image, Patches):  # mtmd's own limits are narrower than the checkpoint's
+        token = (image.patch * image.square) ** 2
+        settings.image_min_tokens = max(1, image.min_pixels // token)
+        settings.image_max_tokens = image.most_pixels // token
+    return settings
+
+
+def _image_chunks(chunks: Any) -> list[Any]:
+    found = [
+        mtmd.mtmd_input_chunks_get(chunks, n) for n in range(mtmd.mtmd_input_chunks_size(chunks))
+    ]
+    return [
+        chunk
+        for chunk in found
+        if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE
+    ]
+
+
+def _rgb(values: FloatArray, image: ImageRecipe) -> Bytes:
+    """A normalised tile [3, h, w] back to the pixels [h, w, 3] that it came from, exactly."""
+    mean, std = (np.array(part, np.float32)[:, None, None] for part in (image.mean, image.std))
+    levels: FloatArray = np.rint((values * std + mean) / np.float32(image.rescale))
+    return levels.astype(np.uint8).transpose(1, 2, 0)

@@ -1,0 +1,1 @@
+"""ONNX artifacts on ONNX Runtime."""

@@ -1,0 +1,82 @@
+"""The decoder's graph of layouts for the CPU: past and present are one buffer, bound once.
+
+Past and present are the same OrtValue of the full context, so a step copies no cache
+(GroupQueryAttention appends in place). NOT aware of prompts, of images' features or of GPUs.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from export.families.geometry import Decoder
+from runtimes.base import FloatArray, IntArray, Logits
+from runtimes.onnxruntime.graph import inputs_of
+
+
+class OnnxDecoder(Protocol):
+    """A decoder's graph with its cache."""
+
+    @property
+    def state(self) -> FloatArray:
+        """[hidden]: see runtimes.session.regions.Places."""
+
+    def extend(
+        self, embeds: FloatArray, past: int, numbers: IntArray, positions: IntArray
+    ) -> Logits:
+        """The last position's logits [vocab] behind `embeds` [1, n, width] at `past`.
+
+        `numbers` [past + n] are those of session.number_images, `positions` [3, n] of
+        runtimes.session.positions; graphs take what their model needs.
+        """
+
+
+class HostDecoder:
+    """OnnxDecoder in the host's memory."""
+
+    def __init__(self, graph: ort.InferenceSession, text: Decoder, context: int) -> None:
+        self._graph, self._takes = graph, inputs_of(graph)
+        self._mask = np.ones((1, context), np.int64)
+        self._binding = graph.io_binding()
+        self._cache = self._bind_cache(text, context)
+        if "num_logits_to_keep" in self._takes:
+            self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
+        # Bound once, as the cache is: asking the binding for its outputs wraps every one of them.
+        self._logits = np.zeros((1, 1, text.vocab), np.float32)
+        self._last: FloatArray = self._logits[0, 0]
+        self._bound = self._bind_output("logits", self._logits)
+        self.state = np.zeros(text.hidden, np.float32)
+        if "state" in {output.name for output in graph.get_outputs()}:
+            self._bound_state = self._bind_output("state", self.state[None, None])
+
+    def extend(
+        self, embeds: FloatArray, past: int, numbers: IntArray, positions: IntArray
+    ) -> Logits:
+        """See OnnxDecoder."""
+        binding = self._binding
+        binding.bind_cpu_input("inputs_embeds", embeds)
+        binding.bind_cpu_input("attention_mask", self._mask[:, : past + embeds.shape[1]])
+        if "image_numbers" in self._takes:
+            binding.bind_cpu_input("image_numbers", numbers[None])
+        if "position_ids" in self._takes:
+            binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
+        self._graph.run_with_iobinding(binding)
+        return self._last
+
+    def _bind_output(self, name: str, values: FloatArray) -> ort.OrtValue:
+        bound = ort.OrtValue.ortvalue_from_numpy(values)
+        self._binding.bind_ortvalue_output(name, bound)
+        return bound
+
+    def _bind_cache(self, text: Decoder, context: int) -> list[ort.OrtValue]:
+        """One buffer a layer and kind, bound as past and as present."""
+        shape = (1, text.kv_heads, context, text.head_dim)
+        cache = []
+        for i in range(text.layers):
+            for kind in ("key", "value"):
+                # Not cleared: pages that no position reaches never become memory.
+                buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")
+                self._binding.bind_ortvalue_input(f"past_key_values.{i}.{kind}", buffer)
+                self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
+                cache.append(buffer)
+        return cache

@@ -1,0 +1,159 @@
+"""The decoder's graph of layout cuda, with its inputs, cache and logits on a device.
+
+A step writes a row of embeddings and a few numbers into buffers that stay where they are, and reads
+the chosen token: so it can be captured as a CUDA graph. Works on the CPU as well, to be tested.
+NOT aware of prompts or of images' features.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from export.families.geometry import Decoder
+from runtimes.base import FloatArray, IntArray, Logits
+from runtimes.devices import Device
+from runtimes.onnxruntime.graph import inputs_of
+
+STRIDE = 256
+"""A step attends to a multiple of so many positions, where attention is told who sees whom."""
+NOT_CAPTURED = "-1"
+
+
+class DeviceLogits:
+    """Logits [vocab] that stay on the device until they are asked for; until the next step."""
+
+    def __init__(self, logits: ort.OrtValue, token: ort.OrtValue) -> None:
+        self._logits, self._token = logits, token
+
+    def argmax(self) -> int:
+        """The token with the largest logit, as the graph found it."""
+        return int(self._token.numpy()[0, 0])
+
+    def copy(self) -> FloatArray:
+        """Their values on the host."""
+        values: FloatArray = self._logits.numpy()[0, 0].copy()  # on the CPU, a view
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.copy()
+
+
+class DeviceDecoder:
+    """runtimes.onnxruntime.decoder.OnnxDecoder whose arrays are on `device`.
+
+    `capture`: the graph was loaded so that steps can be captured.
+    """
+
+    def __init__(
+        self,
+        graph: ort.InferenceSession,
+        text: Decoder,
+        context: int,
+        device: Device,
+        capture: bool = False,
+    ) -> None:
+        self._graph, self._context, self._device = graph, context, device
+        self._takes, self._capture = inputs_of(graph), capture
+        shape = (1, text.kv_heads, context, text.head_dim)
+        # Cleared: what is behind the valid positions is multiplied by 0, and must be finite.
+        self._cache = {
+            f"{i}.{kind}": self._zeros(shape, np.float16)
+            for i in range(text.layers)
+            for kind in ("key", "value")
+        }
+        self._outputs = {
+            "logits": self._zeros((1, 1, text.vocab), np.float32),
+            "token": self._zeros((1, 1), np.int64),
+        }
+        if "state" in {output.name for output in graph.get_outputs()}:
+            self._outputs["state"] = self._zeros((1, 1, text.hidden), np.float32)
+        self._steps: dict[int, ort.IOBinding] = {}
+        self._fed = {
+            "inputs_embeds": self._zeros((1, 1, text.hidden), np.float32),
+            "seqlens_k": self._zeros((1,), np.int32),
+        }
+        if "cache_positions" in self._takes:
+            self._fed["cache_positions"] = self._zeros((1,), np.int64)
+        if "position_ids" in self._takes:
+            self._fed["position_ids"] = self._zeros((3, 1, 1), np.int64)
+
+    @property
+    def state(self) -> FloatArray:
+        """See OnnxDecoder."""
+        values: FloatArray = self._outputs["state"].numpy()[0, 0]
+        return values
+
+    def extend(
+        self, embeds: FloatArray, past: int, numbers: IntArray, positions: IntArray
+    ) -> Logits:
+        """See OnnxDecoder."""
+        fed = self._inputs(embeds, past, positions)
+        if past and embeds.shape[1] == 1:
+            self._step(fed, past)
+        else:
+            self._prefill(fed, numbers)
+        return DeviceLogits(self._outputs["logits"], self._outputs["token"])
+
+    def _inputs(
+        self, embeds: FloatArray, past: int, positions: IntArray
+    ) -> dict[str, NDArray[Any]]:
+        """What differs from one position to the next."""
+        total = past + embeds.shape[1]
+        found: dict[str, NDArray[Any]] = {
+            "inputs_embeds": embeds,
+            "seqlens_k": np.array([total - 1], np.int32),
+            "cache_positions": np.arange(past, total),
+            "position_ids": np.ascontiguousarray(positions[:, None]),
+        }
+        return {name: values for name, values in found.items() if name in self._takes}
+
+    def _prefill(self, fed: dict[str, NDArray[Any]], numbers: IntArray) -> None:
+        binding = self._graph.io_binding()
+        self._bind(binding)
+        total = np.array([len(numbers)], np.int32)
+        for name, values in {**fed, "total_sequence_length": total}.items():
+            binding.bind_cpu_input(name, values)
+        if "image_numbers" in self._takes:
+            binding.bind_cpu_input("image_numbers", numbers[None])
+        self._run(binding, NOT_CAPTURED)
+
+    def _step(self, fed: dict[str, NDArray[Any]], past: int) -> None:
+        for name, values in fed.items():
+            self._fed[name].update_inplace(values)
+        total = self._context
+        if "image_numbers" in self._takes:
+            total = min(total, past // STRIDE * STRIDE + STRIDE)
+        self._run(self._bound_step(total), str(total))
+
+    def _bound_step(self, total: int) -> ort.IOBinding:
+        """A step's inputs and outputs, which stay where they are, for so many positions."""
+        if total not in self._steps:
+            binding = self._graph.io_binding()
+            self._bind(binding)
+            for name, value in self._fed.items():
+                binding.bind_ortvalue_input(name, value)
+            binding.bind_cpu_input("total_sequence_length", np.array([total], np.int32))
+            if "image_numbers" in self._takes:  # a new position is text: it sees what is before it
+                numbers = self._zeros((1, total), np.int64)
+                binding.bind_ortvalue_input("image_numbers", numbers)
+            self._steps[total] = binding
+        return self._steps[total]
+
+    def _run(self, binding: ort.IOBinding, graph_id: str) -> None:
+        options = ort.RunOptions()
+        if self._capture:
+            options.add_run_config_entry("gpu_graph_id", graph_id)
+        self._graph.run_with_iobinding(binding, options)
+
+    def _bind(self, binding: ort.IOBinding) -> None:
+        for name, buffer in self._cache.items():
+            binding.bind_ortvalue_input(f"past_key_values.{name}", buffer)
+            binding.bind_ortvalue_output(f"present.{name}", buffer)
+        for name, value in self._outputs.items():
+            binding.bind_ortvalue_output(name, value)
+
+    def _zeros(self, shape: tuple[int, ...], dtype: type[np.generic]) -> ort.OrtValue:
+        values = np.zeros(shape, dtype)  # on the CPU, the buffer itself
+        return ort.OrtValue.ortvalue_from_numpy(values, self._device.kind, self._device.index)

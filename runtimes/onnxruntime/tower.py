@@ -1,0 +1,73 @@
+"""The vision graphs of an artifact in ONNX Runtime, for whichever decoder takes their features.
+
+NOT aware of prompts or of decoders.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.artifact import Artifact
+from runtimes.base import FloatArray
+from runtimes.devices import CPU, Device
+from runtimes.onnxruntime.graph import inputs_of, open_graph
+from runtimes.prepare.crops import joined
+from runtimes.prepare.request import Pixels
+
+PARTS = ("vision", "projection")
+"""The components of an artifact (Manifest.components) that are its tower."""
+
+
+class OnnxTower:
+    """runtimes.vision.Tower over an artifact's ONNX graphs."""
+
+    def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
+        manifest = artifact.manifest
+        self._vlm = manifest.vlm
+        self._graphs = {
+            part: open_graph(artifact.path / files[0], threads, device)
+            for part, files in manifest.components.items()
+            if part in PARTS
+        }
+        graphs = self._graphs.values()
+        self._padded = any("pixel_attention_mask" in inputs_of(graph) for graph in graphs)
+
+    def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """Tile by tile: no slower than all at once on a CPU, and a small part of the memory.
+
+        Of layouts whose features are marked (export.onnx.layouts), the marks are left out.
+        """
+        features = [self._encoded(image) for image in images]
+        rows = [feature.reshape(-1, feature.shape[-1]) for feature in features]
+        return np.concatenate([row[:, : self._vlm.text.hidden] for row in rows])
+
+    def _encoded(self, image: Pixels) -> FloatArray:
+        tower, projector = self._vlm.sight
+        vision = self._graphs["vision"]
+        if image.cells is not None:
+            rows, cols = (edge * tower.square for edge in image.cells)
+            sizes = np.array([[1, rows, cols]])
+            whole: FloatArray = vision.run(
+                None, {"pixel_values": image.values, "image_grid_thw": sizes}
+            )[0]
+            return whole
+        tiles = (vision.run(None, self._fed(tile[None]))[0] for tile in image.values)
+        overlap = projector.overlap
+        if overlap is None:
+            found: FloatArray = np.concatenate(list(tiles))
+            return found
+        patches = (tile[0] for tile in tiles)
+        both = joined(patches, image.rows, image.cols, tower.side, overlap)
+        features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
+        return features
+
+    def _fed(self, tiles: FloatArray) -> dict[str, NDArray[Any]]:
+        """Tiles [T, C, h, w] as the graph takes them; of a padded batch, as its one sample."""
+        if not self._padded:
+            return {"pixel_values": tiles}
+        there = np.ones((1, len(tiles), *tiles.shape[2:]), np.bool_)
+        return {"pixel_values": tiles[None], "pixel_attention_mask": there}
+
+    def close(self) -> None:
+        self._graphs.clear()

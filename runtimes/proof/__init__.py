@@ -1,0 +1,1 @@
+"""Artifacts held against their checkpoints."""

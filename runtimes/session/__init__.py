@@ -1,0 +1,1 @@
+"""The generation loop and what it needs of a backend."""
