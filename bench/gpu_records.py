@@ -62,8 +62,8 @@ def exported(models: Sequence[str], recipes: Sequence[str], target: str, build: 
 
 def _one_tile(model: str, target: str) -> list[str]:
     """Where llama.cpp's own tower, alone on a GPU, sees whole images and no crops of them."""
-    projector = open_model(model, weights="synthetic").vlm.projector
-    crops = projector is not None and projector.overlap is not None
+    vision = open_model(model, weights="synthetic").vlm.vision
+    crops = vision is not None and vision.crops is not None
     return ["--max-tiles", "1"] if crops and KINDS[target].layout == "native" else []
 
 

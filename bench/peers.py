@@ -17,10 +17,10 @@ from export.build import Order, build
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.geometry import Decoder
 from export.model import Model
+from export.modeling.decoder import Decoder
+from export.modeling.vlm import component
 from export.quantize.recipe import RECIPES, Recipe
-from export.shapes import component
 from export.targets import Quantization, Share, Target, Written
 
 GENAI = Target("bench.peers:write_genai", ("native",))
@@ -49,7 +49,7 @@ def _decoder_names(model: Model) -> dict[str, str]:
     """Canonical text tensors -> names in a LlamaForCausalLM checkpoint."""
     sources = FAMILIES[model.vlm.family].sources(model.vlm)
     return {
-        name: source.names[0].replace("model.text_model.", "model.")
+        name: source.name.replace("model.text_model.", "model.")
         for name, source in sources.items()
         if component(name) != "vision"
     }

@@ -19,9 +19,10 @@ from typing import Any
 from export.checkpoint import check
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.families.geometry import Vlm
-from export.families.inputs import ImageRecipe, PromptRecipe
 from export.files import few, inside, parse_json, read_file, sha256_of
+from export.images import ImageRecipe
+from export.modeling.vlm import Vlm
+from export.prompts import PromptRecipe
 
 MANIFEST = "artifact.json"
 SCHEMA = 1

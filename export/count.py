@@ -1,16 +1,17 @@
 """The counting interpreter: floating-point operations and cache bytes, from shapes alone.
 
-NOT aware of weights, formats or time. A tensor is its shape. Products count two operations per
-multiply-add; norms, activations and additions are left out (under 1 % of the products).
+NOT aware of weights, formats or time. A tensor is its shape. A multiply-add counts as two
+operations; norms, activations and additions are left out (under 1 % of the products).
 """
 
 from dataclasses import dataclass
 from math import prod
+from typing import assert_never
 
-from export import network
-from export.families.geometry import Activation, Decoder, NormKind, Tower, Vlm
-from export.families.spec import Shape
-from export.shapes import shapes
+from export.modeling.ops import Activation, Heads, NormKind, PatchOrder, TileGrid
+from export.modeling.tensors import Shape
+from export.modeling.vision import ImageVision, TileVision
+from export.modeling.vlm import Vlm, shapes
 
 FLOAT_BYTES = 4
 
@@ -24,7 +25,7 @@ class Counts:
 
 
 class Count:
-    """Ops over shapes; `past` cached positions, `keep` positions whose logits are wanted."""
+    """Ops over shapes; `past` cached positions, logits of the last `keep` new ones."""
 
     def __init__(self, vlm: Vlm, past: int = 0, keep: int = 1) -> None:
         self._shapes = shapes(vlm)
@@ -58,38 +59,50 @@ class Count:
     def gated(self, x: Shape, kind: Activation) -> Shape:
         return (*x[:-1], x[-1] // 2)
 
-    def patches(self, pixels: Shape, vision: Tower) -> Shape:
-        if vision.positions == "rotary":
-            return self._made((1, *pixels))
-        return self._made((pixels[0], vision.patches, prod(pixels[1:]) // vision.patches))
+    def patches(self, pixels: Shape, channels: int, image_size: int, patch_size: int) -> Shape:
+        patches = (image_size // patch_size) ** 2
+        return self._made((pixels[0], patches, prod(pixels[1:]) // patches))
+
+    def unsqueeze(self, x: Shape) -> Shape:
+        return self._made((1, *x))
 
     def add_parameter(self, x: Shape, name: str) -> Shape:
         return x
 
-    def pixel_shuffle(self, x: Shape, vision: Tower, scale: int) -> Shape:
+    def pixel_shuffle(self, x: Shape, grid: TileGrid, scale: int) -> Shape:
         return (x[0], x[1] // scale**2, x[2] * scale**2)
 
-    def average_pool(self, x: Shape, vision: Tower, scale: int) -> Shape:
+    def average_pool(self, x: Shape, grid: TileGrid, scale: int) -> Shape:
         return (x[0], x[1] // scale**2, x[2])
 
-    def merge_squares(self, x: Shape, vision: Tower) -> Shape:
-        return (x[0], x[1] // vision.square**2, x[2] * vision.square**2)
+    def merge_patches(self, x: Shape, order: PatchOrder) -> Shape:
+        return (x[0], x[1] // order.merge_size**2, x[2] * order.merge_size**2)
 
-    def patch_attention(self, q: Shape, k: Shape, v: Shape, vision: Tower, layer: int) -> Shape:
+    def tile_attention(self, q: Shape, k: Shape, v: Shape, heads: int) -> Shape:
+        return self._attended(q, q[1], heads)
+
+    def image_attention(
+        self, q: Shape, k: Shape, v: Shape, order: PatchOrder, windowed: bool
+    ) -> Shape:
+        seen = q[1]
+        if windowed and order.window is not None:
+            seen = min(seen, order.window**2)  # whole windows
+        return self._attended(q, seen, order.heads)
+
+    def _attended(self, q: Shape, seen: int, heads: int) -> Shape:
+        """Attention of each patch over `seen` ones."""
         tiles, patches, hidden = q
-        reach = vision.reach(layer)
-        seen = patches if reach is None else min(patches, reach**2)  # whole windows
         self.flops += 4 * tiles * patches * seen * hidden
-        self._made((tiles, vision.heads, patches, seen))
+        self._made((tiles, heads, patches, seen))
         return q
 
     def cached_attention(
-        self, qkv: Shape, layer: int, text: Decoder, norms: tuple[str, str] | None = None
+        self, qkv: Shape, layer: int, heads: Heads, norms: tuple[str, str] | None = None
     ) -> Shape:
         batch, new, _ = qkv
-        width = text.heads * text.head_dim
-        window = text.window(layer) or self._past + new
-        # A position sees itself and those before it; an image's later ones are left out.
+        width = heads.heads * heads.head_dim
+        window = heads.window or self._past + new
+        # A position sees itself and those before it; later ones of its image are left out.
         seen = sum(min(self._past + i + 1, window) for i in range(new))
         self.flops += 4 * batch * seen * width
         return self._made((batch, new, width))
@@ -97,7 +110,7 @@ class Count:
     def embed(self, ids: Shape, name: str, scale: float = 1.0) -> Shape:
         return self._made((*ids, self._shapes[f"{name}.weight"][1]))
 
-    def wanted(self, x: Shape) -> Shape:
+    def last_tokens(self, x: Shape) -> Shape:
         return (x[0], min(self._keep, x[1]), x[2])
 
     def _made(self, shape: Shape) -> Shape:
@@ -106,26 +119,29 @@ class Count:
 
 
 def vision_counts(vlm: Vlm, tiles: int) -> Counts:
-    """Encoding `tiles` tiles; where tiles are joined, those of one image (a rotary tower: images of
-    `image_size`)."""
-    (v, projector), ops = vlm.sight, Count(vlm)
-    if v.positions == "rotary":
-        network.vision(ops, vlm, (v.patches, v.patch_values))
-        return Counts(tiles * ops.flops, ops.widest)
-    network.vision(ops, vlm, (tiles, v.channels, v.image_size, v.image_size))
-    if projector.kind == "crops" and tiles:
-        network.joined_projection(ops, (1, v.patches, 2 * v.hidden))
-    return Counts(ops.flops, ops.widest)
+    """Encoding `tiles` tiles: where crops are joined, those of one image; where images have any
+    size, so many example images."""
+    vision, ops = vlm.require_vision(), Count(vlm)
+    match vision:
+        case ImageVision(tower=tower):
+            vision.forward(ops, (tower.patches, tower.patch_values))
+            return Counts(tiles * ops.flops, ops.widest)
+        case TileVision(tower=tower):
+            vision.forward(ops, (tiles, tower.channels, tower.image_size, tower.image_size))
+            if vision.crops and tiles:
+                vision.crops.join(ops, (1, tower.patches, 2 * tower.hidden))
+            return Counts(ops.flops, ops.widest)
+        case _:
+            assert_never(vision)
 
 
 def decoder_counts(vlm: Vlm, new: int, past: int = 0) -> Counts:
     """Computing `new` positions after `past` cached ones, with the last one's logits."""
     ops = Count(vlm, past)
-    network.decoder(ops, vlm.text, (1, new, vlm.text.hidden))
+    vlm.text.forward(ops, (1, new, vlm.text.hidden))
     return Counts(ops.flops, ops.widest)
 
 
 def cache_bytes_per_token(vlm: Vlm, value_bytes: int = FLOAT_BYTES) -> int:
-    """Bytes of keys and values that one position adds."""
-    text = vlm.text
-    return 2 * text.layers * text.kv_heads * text.head_dim * value_bytes
+    """Bytes that one more position adds to what the layers keep."""
+    return value_bytes * sum(state.values_per_token for state in vlm.text.states)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.families.geometry import Vlm
-from export.families.inputs import ImageRecipe, PromptRecipe
+from export.images import ImageRecipe
+from export.modeling.vlm import Vlm
+from export.prompts import PromptRecipe
 from export.quantize.rounding import Curvature
 from export.weights import Weights
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from export.arrays import FloatArray
 from export.model import Model
-from export.weights import FloatArray, Weights, Wrapper
+from export.weights import Weights, Wrapper
 
 STATUS = Path("/proc/self/status")
 WORDS: Mapping[str, str] = {"write": "writing", "prove": "proving"}

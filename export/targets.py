@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES
-from export.families.geometry import Vlm
 from export.model import Model
+from export.modeling.vlm import Vlm
 from export.quantize.recipe import Recipe
 
 

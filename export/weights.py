@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from export.families.spec import Shape
-
-FloatArray = NDArray[np.float32]
+from export.arrays import FloatArray
+from export.modeling.tensors import Shape
 
 
 class Weights(Protocol):
@@ -23,7 +19,7 @@ class Weights(Protocol):
         """What identifies the values: hub id, revision, files, seed (JSON values, no paths)."""
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Every canonical tensor; equal to `export.shapes.shapes(vlm)` (checked on opening)."""
+        """Every canonical tensor: `export.modeling.vlm.shapes(vlm)`, checked on opening."""
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a tensor as float32, C-contiguous; transforms applied."""

@@ -5,18 +5,20 @@ Slow on purpose: what is exact and simple is what others are held against.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from export import network
 from export.model import Model
-from export.torch.run import Parameter, Run, resident, streaming
+from export.modeling.vision import ImageVision
+from export.torch.attention import GrowingState
+from export.torch.run import Observer, Parameter, Run, resident, streaming
 from runtimes.base import FloatArray, IntArray, Place, Request, Session
 from runtimes.devices import device_of
-from runtimes.prepare.crops import joined
+from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.loop import Extend, GreedySession, number_images, place_features
 from runtimes.session.positions import following, of_text, positions
@@ -43,7 +45,7 @@ def open_session(
     name = device if where.kind == "cpu" else f"cuda:{where.index}"
     dtype = dtype or (torch.float32 if where.kind == "cpu" else torch.bfloat16)
     hold = parameter or resident(model.weights, name, dtype)
-    backend = TorchBackend(model, hold, partial(Run, device=name, dtype=dtype))
+    backend = TorchBackend(model, hold, device=name, dtype=dtype)
     return GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)
 
 
@@ -54,10 +56,11 @@ class Scorer:
     proof needs no more memory than the export before it.
     """
 
-    def __init__(self, model: Model, interpreter: Callable[[Parameter], Run] = Run) -> None:
+    def __init__(self, model: Model, observe: Observer | None = None) -> None:
+        """`observe` sees the inputs of all linear maps."""
         size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
         hold = resident if size <= RESIDENT_BYTES else streaming
-        self._backend = TorchBackend(model, hold(model.weights), interpreter)
+        self._backend = TorchBackend(model, hold(model.weights), observe=observe)
         self._preparer = preparer_of(model)
         self._session = GreedySession(self._backend, self._preparer, model.vlm.stop_token_ids)
 
@@ -82,7 +85,7 @@ class Scorer:
     def score(self, request: Request, features: FloatArray | None) -> FloatArray:
         """The logits [answer, vocab] behind each token of the request's answer."""
         prepared, answer = self._preparer(request), request.answer or ()
-        cells = [image.cells for image in prepared.images if image.cells is not None]
+        cells = [image.token_grid for image in prepared.images if image.token_grid is not None]
         places = positions(prepared.ids, self._preparer.image_token_id, cells)
         behind = following(places, len(answer) - 1)
         ids = np.concatenate([prepared.ids, np.array(answer[:-1], np.int64)])
@@ -91,13 +94,21 @@ class Scorer:
 
 
 class TorchBackend:
-    """runtimes.session.loop.BatchBackend over export.torch.run."""
+    """BatchBackend (session/loop.py) over the reference interpreter, a `Run` for each pass."""
 
     def __init__(
-        self, model: Model, parameter: Parameter, interpreter: Callable[[Parameter], Run] = Run
+        self,
+        model: Model,
+        parameter: Parameter,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        observe: Observer | None = None,
     ) -> None:
         self._vlm = model.vlm
-        self._ops = interpreter(parameter)
+        self._run = partial(Run, parameter, device=device, dtype=dtype, observe=observe)
+        self._ops = self._run()
+        self._state = GrowingState(device=device, dtype=dtype)
         self.context = model.vlm.text.context
         self._images = np.zeros(self.context, np.int64)
         self.state = np.zeros(model.vlm.text.hidden, np.float32)
@@ -110,38 +121,34 @@ class TorchBackend:
 
     def _encoded(self, image: Pixels) -> FloatArray:
         """Features of one image [tokens, hidden]."""
-        tower, projector = self._vlm.sight
-        if image.cells is not None:
-            rows, cols = (edge * tower.square for edge in image.cells)
-            self._ops.patch_grid = rows, cols
-        if projector.overlap is None:
-            features = network.vision(self._ops, self._vlm, self._ops.tensor(image.values))
-            return self._joined(image, _host(features))
-        crops = (self._ops.tensor(crop[None]) for crop in image.values)
-        patches = (_host(network.vision(self._ops, self._vlm, crop)[0]) for crop in crops)
-        return self._joined(image, patches)
+        vision, ops = self._vlm.require_vision(), self._ops
+        if isinstance(vision, ImageVision):
+            assert image.token_grid is not None, "images of any size have a grid of tokens"
+            ops = self._run(patch_grid=vision.tower.patch_grid(image.token_grid))
+        if vision.crops is None:
+            return self._joined(image, _host(vision.forward(ops, ops.tensor(image.values))))
+        crops = (ops.tensor(crop[None]) for crop in image.values)
+        return self._joined(image, (_host(vision.forward(ops, crop)[0]) for crop in crops))
 
     def _joined(self, image: Pixels, seen: Iterable[FloatArray]) -> FloatArray:
         """Features of one image [tokens, hidden] from what the tower made of each tile or crop."""
-        tower, projector = self._vlm.sight
-        if projector.overlap is None:
+        vision = self._vlm.require_vision()
+        if vision.crops is None:
             return np.concatenate([*seen])
-        both = joined(seen, image.rows, image.cols, tower.side, projector.overlap)
-        found = network.joined_projection(self._ops, self._ops.tensor(both)[None])
-        tokens: FloatArray = _host(found[0])
-        return tokens
+        side, margin = vision.tower.side, vision.crops.margin
+        both = stitched(seen, image.rows, image.cols, side, margin)
+        return _host(vision.crops.join(self._ops, self._ops.tensor(both)[None])[0])
 
     @torch.inference_mode()
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
         """See BatchBackend: tiles of all images go through the tower together."""
         whole = [image for own in images for image in own]
-        if not whole or whole[0].cells is not None:
+        if not whole or whole[0].token_grid is not None:
             return [self.encode(own) for own in images]
         tiles = np.concatenate([image.values for image in whole])
         parts = (tiles[n : n + TILES] for n in range(0, len(tiles), TILES))
-        seen = np.concatenate(
-            [_host(network.vision(self._ops, self._vlm, self._ops.tensor(part))) for part in parts]
-        )
+        vision, ops = self._vlm.require_vision(), self._ops
+        seen = np.concatenate([_host(vision.forward(ops, ops.tensor(part))) for part in parts])
         ends = np.cumsum([image.tiles for image in whole])
         rows = map(self._joined, whole, np.split(seen, ends[:-1]))
         return [np.concatenate([next(rows) for _ in own]) for own in images]
@@ -161,17 +168,17 @@ class TorchBackend:
         where = np.zeros((len(own), 3, length), np.int64)
         for row, place, step in zip(embeds, where, own, strict=True):
             new = row[length - len(step.ids) :]
-            new[:] = _host(network.embedding(self._ops, text, self._ops.tensor(step.ids)))
+            new[:] = _host(text.embed(self._ops, self._ops.tensor(step.ids)))
             place_features(new, step.ids, step.features, self._vlm.image_token_id)
             place[:, length - len(step.ids) :] = step.positions
         if own[0].past == common:
             self._begin(own, where)
         else:
             if len(steps) < len(self._batch):
-                self._ops.keep_sequences([self._batch.index(number) for number in steps])
-            self._ops.step = self._ops.step.after(self._end, self._ops.tensor(where))
-        self._batch, self._end, self._ops.keep = [*steps], self._ops.step.past + length, 1
-        logits = network.decoder(self._ops, text, self._ops.tensor(embeds))
+                self._state = self._state.select([self._batch.index(n) for n in steps])
+            self._state = self._state.next_token(self._end, self._ops.tensor(where))
+        self._batch, self._end = [*steps], self._state.past + length
+        logits, _ = text.forward(self._run(state=self._state), self._ops.tensor(embeds))
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
     def _begun(self, steps: Sequence[Extend], common: int) -> list[Extend]:
@@ -180,7 +187,7 @@ class TorchBackend:
             return [*steps]
         ids, features, _, positions = steps[0]
         self.extend_all(ids[:common], features, 0, positions[:, :common], keep=1)
-        self._ops.spread(len(steps))
+        self._state.cache.expand(len(steps))
         return [step.behind(common, self._vlm.image_token_id) for step in steps]
 
     def _begin(self, steps: Sequence[Extend], where: IntArray) -> None:
@@ -194,17 +201,39 @@ class TorchBackend:
             number_images(own, step.ids, step.features, 0, token, prefix)
             own[own > 0] += past  # not the numbers of images before
         pads = np.array([length - len(step.ids) for step in steps])
-        self._ops.begin(past, images, where, pads)
+        self._begin_pass(past, images, where, 1, pads)
+
+    def _begin_pass(
+        self,
+        past: int,
+        image_ids: IntArray,
+        positions: IntArray,
+        keep: int,
+        pads: IntArray | None = None,
+    ) -> None:
+        """What comes next follows `past` cached positions; see GrowingState."""
+        self._state = replace(
+            self._state,
+            past=past,
+            image_ids=self._ops.tensor(image_ids),
+            positions=self._ops.tensor(np.ascontiguousarray(positions)),
+            pads=None if pads is None else self._ops.tensor(pads),
+            common=past,
+            keep=keep,
+        )
 
     @torch.inference_mode()
     def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
         """See runtimes.session.regions.Places."""
-        return _host(network.place_embedding(self._ops, head, self._ops.tensor(numbers)))
+        assert self._vlm.region is not None
+        return _host(self._vlm.region.embed(self._ops, head, self._ops.tensor(numbers)))
 
     @torch.inference_mode()
     def place_logits(self, head: Head) -> FloatArray:
         """See runtimes.session.regions.Places."""
-        return _host(network.place_logits(self._ops, head, self._ops.tensor(self.state)[None])[0])
+        assert self._vlm.region is not None
+        state = self._ops.tensor(self.state)[None]
+        return _host(self._vlm.region.logits(self._ops, head, state)[0])
 
     def extend(
         self,
@@ -227,18 +256,21 @@ class TorchBackend:
     ) -> FloatArray:
         """As extend, with the logits of the last `keep` positions: [keep, vocab]."""
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
-        embeds = _host(network.embedding(self._ops, text, self._ops.tensor(ids)))
+        embeds = _host(text.embed(self._ops, self._ops.tensor(ids)))
         place_features(embeds, ids, features, image_token_id)
         images = number_images(self._images, ids, features, past, image_token_id, text.prefix)
         positions = of_text(past, len(ids)) if positions is None else positions
-        self._ops.begin(past, images, np.ascontiguousarray(positions))
-        self._ops.keep = keep
-        logits, state = network.decoder_and_state(self._ops, text, self._ops.tensor(embeds)[None])
+        self._begin_pass(past, images, positions, keep)
+        ops = self._run(state=self._state)
+        logits, state = text.forward(ops, ops.tensor(embeds)[None])
         self.state = _host(state[0, -1])
         return _host(logits[0])
 
     def close(self) -> None:
-        self._ops = Run(lambda name: torch.empty(0))
+        """Drop the weights and the cache."""
+        self._run = partial(Run, lambda name: torch.empty(0))
+        self._ops = self._run()
+        self._state.cache.clear()
 
 
 def _host(x: torch.Tensor) -> FloatArray:

@@ -6,8 +6,8 @@ NOT aware of libraries, prompts or caches.
 
 from typing import Protocol
 
+from export.images.pixels import Pixels
 from runtimes.base import FloatArray
-from runtimes.prepare.image import Pixels
 
 
 class Tower(Protocol):

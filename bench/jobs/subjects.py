@@ -13,9 +13,9 @@ from bench.record import Subject
 from export.artifact import MANIFEST, Artifact, load_artifact
 from export.checkpoint.registry import WeightsKind, open_model
 from export.errors import UserError
-from export.families.geometry import Vlm
-from export.families.inputs import PromptRecipe
 from export.model import Model
+from export.modeling.vlm import Vlm
+from export.prompts import PromptRecipe
 from runtimes.prepare.request import Preparer
 
 

@@ -10,9 +10,8 @@ from bench.measure import Timing
 from bench.record import Work
 from export.artifact import Artifact
 from export.count import FLOAT_BYTES, cache_bytes_per_token, decoder_counts, vision_counts
-from export.families.geometry import Vlm
 from export.model import Model
-from export.shapes import component, shapes
+from export.modeling.vlm import Vlm, component, shapes
 
 
 def work_of(

@@ -20,7 +20,7 @@ from bench.tasks import Context
 from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
 from bench.tasks.journal import Journal
 from export.errors import UserError
-from export.families.inputs import Templates
+from export.prompts import Templates
 from runtimes import RUNTIMES
 from runtimes.base import BatchSession, Event, Request
 

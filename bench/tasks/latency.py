@@ -12,7 +12,7 @@ from bench.jobs.subjects import vlm
 from bench.measure import Stopwatch, measure
 from bench.record import Options, Outcome
 from bench.tasks import Context
-from export.families.geometry import Vlm
+from export.modeling.vlm import Vlm
 from runtimes.base import Request
 
 IMAGE_SIZE = (640, 480)  # a small photo; families scale it to what they take

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.checkpoint import check
 from export.checkpoint.safetensors import Stored, expect_readable, open_folder, read_rows
-from export.families.geometry import Vlm
-from export.families.spec import Family, Shape, Source, Transform
+from export.families.spec import Family, Source, Transform
 from export.files import sha256_of
-from export.shapes import shapes
-from export.weights import FloatArray
+from export.modeling.tensors import Shape
+from export.modeling.vlm import Vlm, shapes
 
 
 def _add_one(values: FloatArray) -> FloatArray:
@@ -26,7 +26,6 @@ def _transpose(values: FloatArray) -> FloatArray:
 
 
 TRANSFORMS: Mapping[Transform, Callable[[FloatArray], FloatArray]] = {
-    "": lambda values: values,
     "add_one": _add_one,
     "transpose": _transpose,
 }
@@ -41,10 +40,14 @@ def values(
 ) -> FloatArray:
     """Rows [start, stop) of a canonical tensor; `read` gives a range of the stored one's rows."""
     if source.transform == "transpose" or source.stored is not None:  # its rows are not ours
-        return TRANSFORMS[source.transform](read(0, None)).reshape(shape)[start:stop]
+        return _transformed(source, read(0, None)).reshape(shape)[start:stop]
     first, last, _ = slice(start, stop).indices(shape[0])
     before = source.part[0] * shape[0]
-    return TRANSFORMS[source.transform](read(before + first, before + max(first, last)))
+    return _transformed(source, read(before + first, before + max(first, last)))
+
+
+def _transformed(source: Source, values: FloatArray) -> FloatArray:
+    return values if source.transform is None else TRANSFORMS[source.transform](values)
 
 
 class Checkpoint:
@@ -62,7 +65,7 @@ class Checkpoint:
     ) -> None:
         self._shapes = shapes(vlm)
         self._sources = family.sources(vlm)
-        self._stored = check.spelled(open_folder(folder), family.spellings, str(folder))
+        self._stored = check.renamed(open_folder(folder), family.prefixes, str(folder))
         self._known_origin = origin
         found = {name: stored.shape for name, stored in self._stored.items()}
         check.tensors(self._shapes, self._sources, found, family.ignored, str(folder))
@@ -97,5 +100,5 @@ class Checkpoint:
 
     def _stored_of(self, canonical: str) -> tuple[str, Stored]:
         """The checkpoint's tensor behind a canonical one, by its name there."""
-        stored = check.source_of(self._sources, canonical)
+        stored = self._sources[canonical].name
         return stored, self._stored[stored]

@@ -3,8 +3,7 @@
 NOT aware of targets, recipes or runtimes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +16,12 @@ from export.checkpoint.tokens import Tokens
 from export.decode import Mismatch, decode
 from export.errors import UserError, unknown
 from export.families import family_of
-from export.families.geometry import Vlm
-from export.families.inputs import ImageRecipe
-from export.families.spec import Family, Json
+from export.families.section import Json, Section
+from export.families.spec import Family
 from export.files import inside, read_file, read_json, short
+from export.images import ImageRecipe
 from export.model import Model
+from export.modeling.vlm import Vlm
 from export.weights import Weights
 
 WeightsKind = Literal["hub", "synthetic"]
@@ -149,10 +149,10 @@ def _open(place: _Place, seed: int) -> Model:
     folder = place.folder
     config = read_json(folder, CONFIG)
     family = family_of(config, str(folder / CONFIG))
-    vlm = check.numbers(read_numbers(family, config, folder), str(folder / CONFIG))
+    section = Section(config, str(folder / CONFIG))
+    vlm = check.numbers(family.read(section), section.file)
     image = _image(family, vlm, folder)
-    with _naming(folder / CONFIG):
-        prompt = family.prompt(vlm, _Section(config, str(folder / CONFIG)))
+    prompt = family.prompt(vlm, section)
     files = {name: read_file(folder, name) for name in FILES if inside(folder, name).exists()}
     if place.synthetic and TOKENIZER not in files:
         from export.checkpoint.tokenizer import synthetic_tokenizer
@@ -169,38 +169,6 @@ def _open(place: _Place, seed: int) -> Model:
     return Model(
         place.name, vlm, image, prompt, weights, files, None if place.synthetic else folder
     )
-
-
-def read_numbers(family: Family, config: Json, folder: Path) -> Vlm:
-    """`family.read`, with one-line errors for keys that are missing or of the wrong type."""
-    with _naming(folder / CONFIG):
-        return family.read(_Section(config, str(folder / CONFIG)))
-
-
-@contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Values that are not what a family's code takes them for become an error about `file`."""
-    try:
-        yield
-    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
-        raise UserError(
-            f"{file}: a value has the wrong type ({short(str(error))}); take {file.name} from the "
-            f"checkpoint"
-        ) from None
-
-
-class _Section(dict[str, Any]):
-    """An object of config.json that tells which key is missing. Copied as a dict is."""
-
-    def __init__(self, content: Json | Iterable[tuple[str, Any]], where: str = CONFIG) -> None:
-        super().__init__(
-            (key, _Section(value, f"{where}: {key}") if isinstance(value, dict) else value)
-            for key, value in dict(content).items()
-        )
-        self._where = where
-
-    def __missing__(self, key: str) -> Any:
-        raise UserError(f"{self._where}: '{key}' is missing; take config.json from the checkpoint")
 
 
 def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
@@ -224,8 +192,7 @@ def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
 
 
 def _checked_image(family: Family, vlm: Vlm, content: Json, file: Path) -> ImageRecipe | None:
-    with _naming(file):
-        image = family.image(vlm, content)
+    image = family.image(vlm, Section(content, str(file)))
     return check.recipe(image, vlm, str(file))
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.errors import UserError
-from export.families.spec import Shape
 from export.files import few, inside, parse_json, read_json, short
-from export.weights import FloatArray
+from export.modeling.tensors import Shape
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from export.families.geometry import Vlm
-from export.families.spec import Shape
-from export.shapes import shapes
-from export.weights import FloatArray
+from export.arrays import FloatArray
+from export.modeling.tensors import Shape
+from export.modeling.vlm import Vlm, shapes
 
 CHUNK_VALUES = 1 << 18
 MASK_64 = (1 << 64) - 1

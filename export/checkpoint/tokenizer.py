@@ -10,8 +10,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from export.errors import UserError
-from export.families.geometry import Vlm
 from export.families.spec import SMOLLM2, Vocabulary
+from export.modeling.vlm import Vlm
 
 Json = Mapping[str, Any]
 SPACE = "\u2581"
@@ -86,8 +86,8 @@ def _around(
     before = tuple(token for token in tokens[:place] if token not in vocabulary.first)
     after = tokens[place + 1 :]
     least = len(vocabulary.first) + len(_symbols(vocabulary))
-    if fixed_id >= vocabulary.own:
-        least = max(least, vocabulary.own)
+    if fixed_id >= vocabulary.text_vocab:
+        least = max(least, vocabulary.text_vocab)
     room = fixed_id - least
     if room < 0 or fixed_id + len(after) >= vlm.text.vocab:
         raise UserError(

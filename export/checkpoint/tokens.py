@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.errors import UserError
-from export.families.geometry import Vlm
 from export.files import short
+from export.modeling.vlm import Vlm
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

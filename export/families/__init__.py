@@ -6,8 +6,9 @@ from export.errors import UserError, unknown
 from export.families.gemma3 import GEMMA3
 from export.families.moondream import MOONDREAM
 from export.families.qwen2_5_vl import QWEN2_5_VL
+from export.families.section import Json
 from export.families.smolvlm import SMOLVLM
-from export.families.spec import Family, Json
+from export.families.spec import Family
 from export.files import short
 
 FAMILIES: Mapping[str, Family] = {

@@ -1,27 +1,30 @@
 """Gemma 3 (transformers: Gemma3ForConditionalGeneration): SigLIP, average pool, Gemma.
 
-Gemma Team 2025, "Gemma 3 Technical Report". The sizes for text alone (1B and 270M, transformers:
+Gemma Team 2025, "Gemma 3 Technical Report". The text-only sizes (1B and 270M, transformers:
 Gemma3ForCausalLM) are the same decoder without tower and projector.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isqrt, sqrt
-from typing import Any
 
 from export.errors import UserError
 from export.families import siglip
-from export.families.config import activation, expect, expect_rope, token_ids
-from export.families.geometry import Decoder, Local, Projector, Tower, Vlm
-from export.families.inputs import Prompt, Stretch
-from export.families.preprocessor import PREPROCESSOR, channels, rescale
-from export.families.spec import Client, Family, Gguf, Json, Source, Transform, Vocabulary
-from export.files import short
-from export.shapes import shapes
+from export.families.config import ACTIVATIONS, expect_rope
+from export.families.preprocessor import channels, rescale
+from export.families.section import Json, Section
+from export.families.spec import Client, Family, Gguf, Source, Transform, Vocabulary
+from export.images import ImageRecipe, Stretch
+from export.modeling.average_pool import AveragePool
+from export.modeling.decoder import Decoder, SlidingWindow
+from export.modeling.vision import TileVision, Vision
+from export.modeling.vit import Vit
+from export.modeling.vlm import Vlm, shapes
+from export.prompts import Prompt
 
 TEXT_ONLY, IMAGE_TOKEN = "gemma3_text", "<image_soft_token>"
 # Defaults of SiglipVisionConfig: hub configs leave keys out.
-TOWER = Tower(12, 768, 3072, 12, 224, 16, 1e-6, "gelu_tanh")
+TOWER = Vit(12, 768, 3072, 12, 224, 16, 1e-6, "gelu_tanh")
 # Steps that the recipe always takes (2 is PIL's number of BILINEAR).
 STEPS: Json = {
     "do_convert_rgb": True,
@@ -38,121 +41,114 @@ PLAIN: Json = {
     "final_logit_softcapping": None,
     "use_bidirectional_attention": False,
 }
+LAYER_KINDS = ("full_attention", "sliding_attention")
+POOLED = 4
+"""Patches along an edge of what llama.cpp averages where a GGUF file has no scale_factor."""
 
 
-def read(config: Json) -> Vlm:
+def read(config: Section) -> Vlm:
     """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
     # Defaults from here on are Gemma3Config's and Gemma3TextConfig's.
-    sees = config.get("model_type") != TEXT_ONLY
-    text = config["text_config"] if sees else config
-    decoder = _decoder(text, bool(config.get("tie_word_embeddings", True)))
+    has_vision = config.string("model_type") != TEXT_ONLY
+    text = config.section("text_config") if has_vision else config
+    tied = config.boolean("tie_word_embeddings", None)
     vlm = Vlm(
         family="gemma3",
         vision=None,
-        projector=None,
-        text=decoder,
-        image_token_id=None,
-        bos_token_id=text.get("bos_token_id", 2),
-        stop_token_ids=token_ids(config.get("eos_token_id", text.get("eos_token_id", 1))),
+        text=_decoder(text, tied is None or tied),
+        bos_token_id=text.integer("bos_token_id", 2),
+        stop_token_ids=config.token_ids("eos_token_id", text.token_ids("eos_token_id", (1,))),
     )
-    return _seeing(vlm, config) if sees else vlm
+    return _with_vision(vlm, config) if has_vision else vlm
 
 
-def _seeing(vlm: Vlm, config: Json) -> Vlm:
-    """The same with the tower of `config`; in an image all positions see each other."""
-    vision = siglip.tower(config.get("vision_config", {}), TOWER)
-    tokens = config.get("mm_tokens_per_image", 256)
-    side = isqrt(tokens)
-    if side**2 != tokens or side == 0 or vision.side % side:
+def _with_vision(vlm: Vlm, config: Section) -> Vlm:
+    """The same with the tower of `config`; the positions of one image see each other."""
+    tower = siglip.tower(config.section("vision_config", {}), TOWER)
+    tokens = config.integer("mm_tokens_per_image", 256)
+    side = isqrt(max(tokens, 0))
+    if side**2 != tokens or side == 0 or tower.side % side:
         raise UserError(
-            f"config.json: mm_tokens_per_image {tokens} is not the square of a number that divides "
-            f"the tower's {vision.side} patches a side; take config.json from the checkpoint"
+            f"{config.file}: mm_tokens_per_image {tokens} is not the square of a number that "
+            f"divides the tower's {tower.side} patches a side; take config.json from the checkpoint"
         )
+    token_id = config.integer("image_token_index", config.integer("image_token_id", 262144))
     return replace(
         vlm,
-        vision=vision,
-        projector=Projector("average_pool", vision.side // side, vision.norm_eps),
-        text=replace(vlm.text, image_attention="bidirectional"),
-        image_token_id=config.get("image_token_index", config.get("image_token_id", 262144)),
+        vision=TileVision(tower, AveragePool(tower.side // side, tower.norm_eps), token_id),
+        text=replace(vlm.text, bidirectional_images=True),
     )
 
 
-def _decoder(text: Json, tied: bool) -> Decoder:
-    expect(text, PLAIN)
-    layers, hidden = text.get("num_hidden_layers", 26), text.get("hidden_size", 2304)
-    everywhere, nearby = _ropes(text)
-    window = text.get("sliding_window", 4096)
+def _decoder(text: Section, tied: bool) -> Decoder:
+    text.expect(PLAIN)
+    layers, hidden = text.count("num_hidden_layers", 26), text.count("hidden_size", 2304)
+    theta, factor, local_theta = _ropes(text)
     return Decoder(
         layers=layers,
         hidden=hidden,
-        intermediate=text.get("intermediate_size", 9216),
-        heads=text.get("num_attention_heads", 8),
-        kv_heads=text.get("num_key_value_heads", 4),
-        head_dim=text.get("head_dim", 256),
-        vocab=text.get("vocab_size", 262208),
-        context=text.get("max_position_embeddings", 131072),
-        rope_theta=float(everywhere.get("rope_theta", 1e6)),
-        rope_factor=float(everywhere.get("factor", 1.0)),
-        norm_eps=text.get("rms_norm_eps", 1e-6),
-        activation=activation(text.get("hidden_activation", "gelu_pytorch_tanh")),
+        intermediate=text.count("intermediate_size", 9216),
+        heads=text.count("num_attention_heads", 8),
+        kv_heads=text.count("num_key_value_heads", 4),
+        head_dim=text.count("head_dim", 256),
+        vocab=text.count("vocab_size", 262208),
+        context=text.count("max_position_embeddings", 131072),
+        rope_theta=theta,
+        rope_factor=factor,
+        norm_eps=text.number("rms_norm_eps", 1e-6),
+        activation=text.choice("hidden_activation", ACTIVATIONS, "gelu_tanh"),
         tied=tied,
-        local=Local(_local_layers(text, layers), window, float(nearby.get("rope_theta", 1e4))),
+        sliding=SlidingWindow(
+            _local_layers(text, layers), text.integer("sliding_window", 4096), local_theta
+        ),
         head_norms=True,
         post_norms=True,
-        attention_scale=1 / sqrt(text.get("query_pre_attn_scalar", 256)),
+        attention_scale=1 / sqrt(text.number("query_pre_attn_scalar", 256.0, above=0)),
         embedding_scale=sqrt(hidden),
     )
 
 
-def _ropes(text: Json) -> tuple[Json, Json]:
-    """Rotations of the global and of the local layers, with `rope_theta` and `factor`."""
-    saved = text.get("rope_parameters") or {}
-    scaling = text.get("rope_scaling") or {}
-    everywhere = _rope(saved.get("full_attention"), text.get("rope_theta"), scaling)
-    nearby = _rope(saved.get("sliding_attention"), text.get("rope_local_base_freq"), {})
-    expect_rope(everywhere, "default", "linear")
-    expect_rope(nearby, "default")
-    return everywhere, nearby
+def _ropes(text: Section) -> tuple[float, float, float]:
+    """rope_theta and factor of the global layers, rope_theta of the local ones."""
+    saved = text.section("rope_parameters", {})
+    full = saved.section("full_attention", None)
+    local = saved.section("sliding_attention", None)
+    scaling = full or text.section("rope_scaling", None)
+    expect_rope(scaling, "default", "linear")
+    expect_rope(local, "default")
+    theta = (full or text).number("rope_theta", 1e6)
+    factor = scaling.number("factor", 1.0) if scaling is not None else 1.0
+    if local is not None:
+        return theta, factor, local.number("rope_theta", 1e4)
+    return theta, factor, text.number("rope_local_base_freq", 1e4)
 
 
-def _rope(saved: Json | None, theta: float | None, scaling: Json) -> Json:
-    if saved is not None:
-        return saved
-    return dict(scaling) | ({} if theta is None else {"rope_theta": theta})
-
-
-def _local_layers(text: Json, layers: int) -> tuple[int, ...]:
+def _local_layers(text: Section, layers: int) -> tuple[int, ...]:
     """Five of six layers are local, unless the configuration names each layer's kind."""
-    pattern = text.get("sliding_window_pattern", 6)
-    kinds: Any = text.get("layer_types") or [
-        "sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(layers)
-    ]
-    if len(kinds) != layers or set(kinds) - {"sliding_attention", "full_attention"}:
+    pattern = text.count("sliding_window_pattern", None) or 6
+    kinds = text.strings("layer_types", None) or tuple(
+        LAYER_KINDS[bool((i + 1) % pattern)] for i in range(min(layers, 1 << 10))
+    )
+    if len(kinds) != min(layers, 1 << 10) or set(kinds) - set(LAYER_KINDS):
         raise UserError(
-            f"config.json: layer_types has {len(kinds)} of {', '.join(sorted(set(kinds)))}, "
+            f"{text.file}: layer_types has {len(kinds)} of {', '.join(sorted(set(kinds)))}, "
             f"expected {layers} of sliding_attention and full_attention"
         )
     return tuple(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
 
 
-def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; Gemma's RMS norms multiply by 1 + weight."""
-    decoder = "model" if vlm.vision is None else "language_model.model"
-    return {name: _source(name, decoder) for name in shapes(vlm)}
-
-
-def image(vlm: Vlm, preprocessor: Json) -> Stretch:
+def image(vlm: Vlm, preprocessor: Section) -> Stretch:
     """Image recipe of a preprocessor_config.json (Gemma3ImageProcessor without pan and scan).
 
     Raises UserError for settings that the recipe cannot express.
     """
-    expect(preprocessor, STEPS, PREPROCESSOR)
-    edge = vlm.sight.vision.image_size
-    size = preprocessor.get("size", {"height": edge, "width": edge})
-    if size != {"height": edge, "width": edge}:
+    preprocessor.expect(STEPS)
+    edge = vlm.require_vision().tower.image_size
+    size = preprocessor.section("size", {"height": edge, "width": edge})
+    if (size.integer("height", None), size.integer("width", None)) != (edge, edge):
         raise UserError(
-            f"{PREPROCESSOR}: size is {short(str(size))}, expected height and width {edge}, the "
-            f"vision tower's image_size of config.json; take both files from the same checkpoint"
+            f"{preprocessor.file}: size is not height and width {edge}, the vision tower's "
+            f"image_size of config.json; take both files from the same checkpoint"
         )
     return Stretch(
         size=edge,
@@ -162,7 +158,7 @@ def image(vlm: Vlm, preprocessor: Json) -> Stretch:
     )
 
 
-def prompt(vlm: Vlm, config: Json) -> Prompt:
+def prompt(vlm: Vlm, config: Section) -> Prompt:
     """One user turn of the chat template, images written out as processing_gemma3.py does."""
     before, after = "<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
     text = Prompt(text_only=before + "{question}" + after, strip=True)
@@ -173,11 +169,11 @@ def prompt(vlm: Vlm, config: Json) -> Prompt:
         with_images=before + "{images}{question}" + after,
         single="\n\n<start_of_image>{tokens}<end_of_image>\n\n",
         image_token=IMAGE_TOKEN,
-        tokens_per_tile=vlm.tokens_per_tile,
+        tokens_per_tile=vlm.vision.tokens_per_tile,
     )
 
 
-PARTS: Mapping[str, str] = {
+TOP: Mapping[str, str] = {
     "output.weight": "lm_head.weight",
     "mm.soft_emb_norm.weight": "multi_modal_projector.mm_soft_emb_norm.weight",
     "mm.input_projection.weight": "multi_modal_projector.mm_input_projection_weight",
@@ -200,19 +196,32 @@ BLOCK: Mapping[str, str] = {
 }
 
 
+def sources(vlm: Vlm) -> dict[str, Source]:
+    """Checkpoint names of the canonical tensors; Gemma's RMS norms multiply by 1 + weight."""
+    decoder = "model" if vlm.vision is None else "language_model.model"
+    return {name: _source(name, decoder) for name in shapes(vlm)}
+
+
 def _source(canonical: str, decoder: str) -> Source:
-    """`decoder` is where the text model's tensors are."""
+    """`decoder` is where the checkpoint has the text model."""
     if canonical.startswith("v."):
-        return Source((f"vision_tower.vision_model.{siglip.hub_name(canonical)}",))
+        return Source(f"vision_tower.vision_model.{siglip.hub_name(canonical)}")
     if canonical == "mm.input_projection.weight":
-        return Source((PARTS[canonical],), "transpose")
-    transform: Transform = "add_one" if canonical.endswith("norm.weight") else ""
-    if canonical in PARTS:
-        return Source((PARTS[canonical],), transform)
+        return Source(TOP[canonical], "transpose")
+    transform: Transform | None = "add_one" if canonical.endswith("norm.weight") else None
+    if canonical in TOP:
+        return Source(TOP[canonical], transform)
     if canonical in TEXT:
-        return Source((f"{decoder}.{TEXT[canonical]}.weight",), transform)
+        return Source(f"{decoder}.{TEXT[canonical]}.weight", transform)
     index, _, part = canonical.removeprefix("blk.").removesuffix(".weight").partition(".")
-    return Source((f"{decoder}.layers.{index}.{BLOCK[part]}.weight",), transform)
+    return Source(f"{decoder}.layers.{index}.{BLOCK[part]}.weight", transform)
+
+
+def _vision_keys(vision: Vision, image: ImageRecipe) -> dict[str, int]:
+    assert isinstance(vision, TileVision)
+    assert isinstance(vision.projector, AveragePool)
+    scale = vision.projector.scale
+    return {} if scale == POOLED else {"clip.vision.projector.scale_factor": scale}
 
 
 GEMMA3 = Family(
@@ -235,6 +244,7 @@ GEMMA3 = Family(
         projector_type="gemma3",
         tokenizer="llama",
         tokenizer_pre="default",
+        vision_keys=_vision_keys,
         stated=("attention.key_length", "attention.value_length"),
         space_prefix=True,
         arranged={"mm.input_projection.weight": "transposed"},
@@ -246,7 +256,7 @@ GEMMA3 = Family(
     ),
     layout="onnx-vision",  # faster than mmproj and exact: docs/quantization.md
     stop_tokens=("<end_of_turn>",),
-    spellings=(
+    prefixes=(
         # transformers 5 in memory, and what it saves of a model that was not loaded from the hub.
         ("model.language_model.", "language_model.model."),
         ("model.vision_tower.", "vision_tower."),
@@ -266,7 +276,7 @@ GEMMA3 = Family(
             "unk_token": "<unk>",
         },
         words=(" the", " image", " is", "\n\n", "\n\n\n", "user", "model"),
-        own=0,  # its image token belongs to the text model's vocabulary
+        text_vocab=0,  # its image token belongs to the text model's vocabulary
         byte_fallback=True,
     ),
     clients={

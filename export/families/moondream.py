@@ -1,4 +1,4 @@
-"""Moondream 2 and 0.5B (the author's own code): ViT over crops, parallel-block decoder, places.
+"""Moondream 2 and 0.5B (the author's own code): ViT over crops, parallel-block decoder, regions.
 
 Class defaults and token ids are those of vikhyat/moondream, moondream/torch/config.py, at the
 release of 2025-04-14 and, where config.json names that tokenizer, of 2025-06-21.
@@ -6,30 +6,36 @@ release of 2025-04-14 and, where config.json names that tokenizer, of 2025-06-21
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from export.errors import UserError
-from export.families.geometry import Decoder, Overlap, Projector, Region, Tower, Vlm
-from export.families.inputs import Crops, Task, Templates
-from export.families.spec import Family, Gguf, Json, Source, Vocabulary
+from export.families.preprocessor import HALF
+from export.families.section import Json, Section
+from export.families.spec import Family, Gguf, Source, Vocabulary
 from export.files import short
-from export.shapes import shapes
+from export.images import Crops
+from export.modeling.crop_mlp import CropMlp
+from export.modeling.decoder import Decoder
+from export.modeling.region_heads import RegionHeads
+from export.modeling.vision import TileVision
+from export.modeling.vit import Vit
+from export.modeling.vlm import Vlm, shapes
+from export.prompts import PromptTask, Templates
 
-HALF = (0.5, 0.5, 0.5)
 EPS = 1e-5  # torch's default, which the code leaves as it is
-MOST_PLACES = 50
+MAX_REGIONS = 50
 Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What goes with one of the two tokenizers."""
+    """What depends on which of the two tokenizers a checkpoint has."""
 
     bos: int
     templates: Json
     before_question: str = ""
     answer: Ids = ()
-    """Ids that begin an answer, so that nothing after its first token may be one."""
+    """Ids that begin an answer; none of them is chosen after its first token."""
 
 
 # GPT-2's tokenizer, until 2025-04-14. 2025-01-09 has no space before a question.
@@ -64,66 +70,64 @@ STARMIE = Generation(
 )
 
 
-def read(config: Json) -> Vlm:
+def read(config: Section) -> Vlm:
     """Numbers of a config.json whose `config` overrides the code's defaults (on the hub: none)."""
-    parts = _section(config, "config")
-    text, vision = _section(parts, "text"), _section(parts, "vision")
-    region, tokenizer = _section(parts, "region"), _section(parts, "tokenizer")
-    hidden, generation = text.get("dim", 2048), _generation(tokenizer)
-    margin, crops = vision.get("overlap_margin", 4), vision.get("max_crops", 12)
-    projector = Projector(
-        "crops", 1, overlap=Overlap(margin, crops), inner=vision.get("proj_inner_dim", 8192)
+    parts = config.section("config", {})
+    text, vision = parts.section("text", {}), parts.section("vision", {})
+    region, tokenizer = parts.section("region", {}), parts.section("tokenizer", {})
+    generation, decoder, tower = _generation(tokenizer), _decoder(text), _tower(vision)
+    projector = CropMlp(
+        margin=vision.integer("overlap_margin", 4),
+        crops=vision.count("max_crops", 12),
+        inner=vision.count("proj_inner_dim", 8192),
     )
-    vlm = Vlm(
+    _expect(vision, "proj_out_dim", vision.count("proj_out_dim", 2048), decoder.hidden)
+    _expect(region, "dim", region.count("dim", 2048), decoder.hidden)
+    _expect(text, "prefix_attn", decoder.prefix, 1 + tower.patches)
+    for part in (text, region):
+        _expect(part, "group_size", part.integer("group_size", None), None)
+    return Vlm(
         family="moondream",
-        vision=_tower(vision),
-        projector=projector,
-        text=_decoder(text),
-        # No token: the last row of the embedding, behind all that the tokenizer has.
-        image_token_id=text.get("vocab_size", 51200) - 1,
-        bos_token_id=tokenizer.get("bos_id", generation.bos),
-        stop_token_ids=(tokenizer.get("eos_id", generation.bos),),
+        # No token: the last row of the embedding, beyond all that the tokenizer has.
+        vision=TileVision(tower, projector, decoder.vocab - 1),
+        text=decoder,
+        bos_token_id=tokenizer.integer("bos_id", generation.bos),
+        stop_token_ids=(tokenizer.integer("eos_id", generation.bos),),
         region=_region(region),
     )
-    _expect("vision.proj_out_dim", vision.get("proj_out_dim", 2048), hidden)
-    _expect("region.dim", region.get("dim", 2048), hidden)
-    _expect("text.prefix_attn", vlm.text.prefix, 1 + vlm.sight.vision.patches)
-    for name, part in (("text", text), ("region", region)):
-        _expect(f"{name}.group_size", part.get("group_size"), None)
-    return vlm
 
 
-def _tower(vision: Json) -> Tower:
-    return Tower(
-        layers=vision.get("enc_n_layers", 27),
-        hidden=vision.get("enc_dim", 1152),
-        intermediate=vision.get("enc_ff_dim", 4304),
-        heads=vision.get("enc_n_heads", 16),
-        image_size=vision.get("crop_size", 378),
-        patch_size=vision.get("enc_patch_size", 14),
+def _tower(vision: Section) -> Vit:
+    return Vit(
+        layers=vision.count("enc_n_layers", 27),
+        hidden=vision.count("enc_dim", 1152),
+        intermediate=vision.count("enc_ff_dim", 4304),
+        heads=vision.count("enc_n_heads", 16),
+        image_size=vision.count("crop_size", 378),
+        patch_size=vision.count("enc_patch_size", 14),
         norm_eps=EPS,
         activation="gelu_tanh",
-        channels=vision.get("in_channels", 3),
+        channels=vision.count("in_channels", 3),
     )
 
 
-def _decoder(text: Json) -> Decoder:
-    hidden, heads = text.get("dim", 2048), text.get("n_heads", 32)
+def _decoder(text: Section) -> Decoder:
+    hidden, heads = text.count("dim", 2048), text.count("n_heads", 32)
     return Decoder(
-        layers=text.get("n_layers", 24),
+        layers=text.count("n_layers", 24),
         hidden=hidden,
-        intermediate=text.get("ff_dim", 8192),
+        intermediate=text.count("ff_dim", 8192),
         heads=heads,
         # Left out by the 0.5B's file, which is older than the key.
-        kv_heads=text.get("n_kv_heads", heads),
+        kv_heads=text.count("n_kv_heads", heads),
         head_dim=hidden // heads,
-        vocab=text.get("vocab_size", 51200),
-        context=text.get("max_context", 2048),
+        vocab=text.count("vocab_size", 51200),
+        context=text.count("max_context", 2048),
         rope_theta=1e4,
         norm_eps=EPS,
         activation="gelu_tanh",
         tied=False,
-        prefix=text.get("prefix_attn", 730),
+        prefix=text.integer("prefix_attn", 730),
         rope_dims=hidden // heads // 2,
         norm="layer",
         parallel=True,
@@ -133,105 +137,91 @@ def _decoder(text: Json) -> Decoder:
     )
 
 
-def _region(region: Json) -> Region:
+def _region(region: Section) -> RegionHeads:
     # The file counts cosines and sines, and both sizes' bins together.
-    return Region(
-        inner=region.get("inner_dim", 8192),
-        coord_features=region.get("coord_feat_dim", 256) // 2,
-        coord_bins=region.get("coord_out_dim", 1024),
-        size_features=region.get("size_feat_dim", 512) // 2,
-        size_bins=region.get("size_out_dim", 2048) // 2,
+    return RegionHeads(
+        inner=region.count("inner_dim", 8192),
+        coord_features=region.count("coord_feat_dim", 256) // 2,
+        coord_bins=region.count("coord_out_dim", 1024),
+        size_features=region.count("size_feat_dim", 512) // 2,
+        size_bins=region.count("size_out_dim", 2048) // 2,
     )
 
 
-def _section(config: Json, key: str) -> Json:
-    found: Any = config.get(key, {})
-    if not isinstance(found, Mapping):
-        raise UserError(f"config.json: {key} is {short(str(found))}, expected an object")
-    return found
-
-
-def _expect(name: str, found: object, expected: object) -> None:
+def _expect(section: Section, key: str, found: object, expected: object) -> None:
     if found != expected:
         raise UserError(
-            f"config.json: {name} is {short(str(found))}, but only {expected} is supported for "
-            f"this geometry"
+            f"{section.file}: {section.dotted(key)} is {short(str(found))}, but only {expected} is "
+            f"supported for this geometry"
         )
 
 
-def _generation(tokenizer: Json) -> Generation:
-    return STARMIE if tokenizer.get("bos_id", LEGACY.bos) == STARMIE.bos else LEGACY
+def _generation(tokenizer: Section) -> Generation:
+    return STARMIE if tokenizer.integer("bos_id", LEGACY.bos) == STARMIE.bos else LEGACY
 
 
-def image(vlm: Vlm, preprocessor: Json) -> Crops:
-    """Image recipe; the author's code has it in image_crops.py, and no file beside it."""
-    overlap = vlm.sight.projector.overlap
-    assert overlap is not None
+def image(vlm: Vlm, preprocessor: Section) -> Crops:
+    """Image recipe; the author's code has it in image_crops.py, and no file for it."""
+    vision = vlm.require_vision()
+    assert vision.crops is not None
     return Crops(
-        tile=vlm.sight.vision.image_size,
-        margin=overlap.margin * vlm.sight.vision.patch_size,
-        max_crops=overlap.crops,
+        tile=vision.tower.image_size,
+        margin=vision.crops.margin * vision.tower.patch_size,
+        max_crops=vision.crops.crops,
         mean=HALF,
         std=HALF,
         rescale=1 / 255,
     )
 
 
-def prompt(vlm: Vlm, config: Json) -> Templates:
-    """The templates of moondream.py; its own ids where config.json has them."""
-    tokenizer = _section(_section(config, "config"), "tokenizer")
-    generation = _generation(tokenizer)
-    known = {**generation.templates, **_section(tokenizer, "templates")}
-    placeholder = vlm.image_token_id
-    assert placeholder is not None, "Moondream has images"
+def prompt(vlm: Vlm, config: Section) -> Templates:
+    """The templates of moondream.py; those of config.json replace them by task."""
+    tokenizer = config.section("config", {}).section("tokenizer", {})
+    generation, vision = _generation(tokenizer), vlm.require_vision()
+    saved = tokenizer.section("templates", {})
+    templates = {
+        key: saved.section(key, None) if key in saved else Section(ids, saved.file, key)
+        for key, ids in generation.templates.items()
+    }
     return Templates(
         start=(vlm.bos_token_id,),
-        placeholder=placeholder,
-        image_positions=vlm.sight.vision.patches,
-        tasks=dict(_tasks({key: ids for key, ids in known.items() if ids}, generation)),
-        never_later=tuple(tokenizer.get("answer_id", id_) for id_ in generation.answer),
+        placeholder=vision.image_token_id,
+        image_positions=vision.tower.patches,
+        tasks=dict(_tasks(templates, generation)),
+        never_later=tuple(tokenizer.integer("answer_id", id_) for id_ in generation.answer),
     )
 
 
-def _tasks(templates: Json, generation: Generation) -> list[tuple[str, Task]]:
+def _tasks(
+    templates: Mapping[str, Section | None], generation: Generation
+) -> list[tuple[str, PromptTask]]:
     tasks = []
-    if query := _section(templates, "query"):
+    if query := templates["query"]:
         # From 2025-06-21 on the author's query() puts the suffix twice, and only there.
         times = 2 if generation is STARMIE else 1
         closing = generation.before_question + "{question}"
-        before, after = _ids(query["prefix"]), _ids(query["suffix"]) * times
-        tasks.append(("query", Task(before, "", closing, after, needs=("question",))))
-    for length, ids in _section(templates, "caption").items():
-        name = "caption" if length == "normal" else f"caption-{length}"
-        tasks.append((name, Task(_ids(ids), "", "", (), needs=("image",))))
-    if detect := _section(templates, "detect"):
-        tasks.append(("detect", _places(detect, "boxes")))
-    if point := _section(templates, "point"):
-        tasks.append(("point", _places(point, "points")))
-        gaze = Task((), "\n\nPoint:", " gaze\n\n", (), "points", 1, ("image", "place"))
+        before, after = query.integers("prefix"), query.integers("suffix") * times
+        tasks.append(("query", PromptTask(before, "", closing, after, needs=("question",))))
+    if captions := templates["caption"]:
+        for length in captions:
+            name = "caption" if length == "normal" else f"caption-{length}"
+            ids = captions.integers(length)
+            tasks.append((name, PromptTask(ids, "", "", (), needs=("image",))))
+    if detect := templates["detect"]:
+        tasks.append(("detect", _regions(detect, "boxes")))
+    if point := templates["point"]:
+        tasks.append(("point", _regions(point, "points")))
+        gaze = PromptTask((), "\n\nPoint:", " gaze\n\n", (), "points", 1, ("image", "place"))
         tasks.append(("gaze", gaze))
     return tasks
 
 
-def _places(template: Json, answer: Literal["boxes", "points"]) -> Task:
-    before, after = _ids(template["prefix"]), _ids(template["suffix"])
-    return Task(before, "", " {question}", after, answer, MOST_PLACES, ("image", "question"))
+def _regions(template: Section, answer: Literal["boxes", "points"]) -> PromptTask:
+    before, after = template.integers("prefix"), template.integers("suffix")
+    return PromptTask(before, "", " {question}", after, answer, MAX_REGIONS, ("image", "question"))
 
 
-def _ids(found: Any) -> Ids:
-    if not isinstance(found, (list, tuple)) or not all(type(value) is int for value in found):
-        raise UserError(
-            f"config.json: a template is {short(str(found))}, expected a list of token ids"
-        )
-    return tuple(found)
-
-
-def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; the tower's query, key and value are one there."""
-    return {name: _source(name, vlm) for name in shapes(vlm)}
-
-
-PARTS: Mapping[str, str] = {
+TOP: Mapping[str, str] = {
     "token_embd.weight": "text.wte",
     "output_norm": "text.post_ln",
     "output": "text.lm_head",
@@ -266,26 +256,31 @@ VISION_BLOCK: Mapping[str, str] = {
 QKV = ("attn_q", "attn_k", "attn_v")
 
 
+def sources(vlm: Vlm) -> dict[str, Source]:
+    """Checkpoint names of the canonical tensors; the tower's query, key and value are one there."""
+    return {name: _source(name, vlm) for name in shapes(vlm)}
+
+
 def _source(canonical: str, vlm: Vlm) -> Source:
-    tower = vlm.sight.vision
+    tower = vlm.require_vision().tower
     if canonical == "v.patch_embd.weight":
         columns = tower.channels * tower.patch_size**2
-        return Source(("model.vision.patch_emb.weight",), stored=(tower.hidden, columns))
+        return Source("model.vision.patch_emb.weight", stored=(tower.hidden, columns))
     if canonical == "v.position_embd.weight":
-        return Source(("model.vision.pos_emb",), stored=(1, tower.patches, tower.hidden))
-    if canonical in PARTS:
+        return Source("model.vision.pos_emb", stored=(1, tower.patches, tower.hidden))
+    if canonical in TOP:
         transposed = canonical.startswith("region.")
-        return Source((f"model.{PARTS[canonical]}",), "transpose" if transposed else "")
+        return Source(f"model.{TOP[canonical]}", "transpose" if transposed else None)
     stem, _, kind = canonical.rpartition(".")
-    if stem in PARTS:
-        return Source((f"model.{PARTS[stem]}.{kind}",))
+    if stem in TOP:
+        return Source(f"model.{TOP[stem]}.{kind}")
     tower_block, _, rest = stem.rpartition("blk.")
     index, _, part = rest.partition(".")
     block = f"model.{'vision' if tower_block else 'text'}.blocks.{index}"
     if tower_block and part in QKV:
-        return Source((f"{block}.attn.qkv.{kind}",), part=(QKV.index(part), len(QKV)))
+        return Source(f"{block}.attn.qkv.{kind}", part=(QKV.index(part), len(QKV)))
     names = VISION_BLOCK if tower_block else TEXT_BLOCK
-    return Source((f"{block}.{names[part]}.{kind}",))
+    return Source(f"{block}.{names[part]}.{kind}")
 
 
 MOONDREAM = Family(
@@ -302,21 +297,21 @@ MOONDREAM = Family(
         tokenizer="gpt2",
         tokenizer_pre="phi-2",
         stated=("rope.dimension_count",),
-        adds_begin=True,
+        add_bos=True,
         arranged={"mm.0.weight": "folded"},
         floats={"v.patch_embd.*": 32, "v.position_embd.*": 32},
     ),
-    # What mmproj cannot have: crops, region heads, and a prefix that sees all of itself.
+    # mmproj has neither crops nor region heads, nor a prefix whose positions all see each other.
     layout="onnx-vision",
     # The author's own files lack what the wrapper for transformers adds.
-    spellings=tuple((f"{part}.", f"model.{part}.") for part in ("text", "vision", "region")),
+    prefixes=tuple((f"{part}.", f"model.{part}.") for part in ("text", "vision", "region")),
     vocabulary=Vocabulary(
         first=(),
         named={
             name: "<|endoftext|>" for name in ("bos_token", "eos_token", "pad_token", "unk_token")
         },
         words=(" the", " image", " is", "\n\n", "Question", "Answer", " gaze", "Point", ":"),
-        own=50256,
+        text_vocab=50256,
     ),
     preprocessor_file=False,
 )

@@ -1,30 +1,18 @@
-"""Reads preprocessor_config.json: settings that a recipe can express, or a one-line error.
+"""Reads preprocessor_config.json: settings that a recipe can express, or a one-line error."""
 
-NOT aware of families; each says which steps its recipe always takes.
-"""
-
-from typing import Any
-
-from export.errors import UserError
-from export.families.spec import Json
-from export.files import short
+from export.families.section import Section
+from export.images.pixels import Triple
 
 PREPROCESSOR = "preprocessor_config.json"
-HALF = (0.5, 0.5, 0.5)
+HALF: Triple = (0.5, 0.5, 0.5)
 
 
-def channels(preprocessor: Json, key: str) -> tuple[float, float, float]:
-    """Three numbers, by default a half each."""
-    match preprocessor.get(key, list(HALF)):
-        case [int() | float() as red, int() | float() as green, int() | float() as blue]:
-            return float(red), float(green), float(blue)
-        case found:
-            raise UserError(f"{PREPROCESSOR}: {key} is {short(str(found))}, expected three numbers")
+def channels(preprocessor: Section, key: str, default: Triple = HALF) -> Triple:
+    """A number for red, green and blue."""
+    red, green, blue = preprocessor.numbers(key, default, length=3)
+    return red, green, blue
 
 
-def rescale(preprocessor: Json) -> float:
-    """What a pixel's value is multiplied by, 1/255 by default."""
-    factor: Any = preprocessor.get("rescale_factor", 1 / 255)
-    if isinstance(factor, (int, float)):
-        return float(factor)
-    raise UserError(f"{PREPROCESSOR}: rescale_factor is {short(str(factor))}, expected a number")
+def rescale(preprocessor: Section) -> float:
+    """The factor of a pixel's value, 1/255 by default."""
+    return preprocessor.number("rescale_factor", 1 / 255)

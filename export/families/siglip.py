@@ -1,27 +1,16 @@
 """SigLIP's tower as families have it: its keys in config.json and its tensors' names.
 
-NOT aware of the families that use it; each brings its own class's defaults.
+Each family brings the defaults of its own class.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from export.families.config import activation
-from export.families.geometry import Tower
-from export.families.spec import Json
+from export.families.config import ACTIVATIONS
+from export.families.section import Section
+from export.modeling.vit import Vit
 
-# Tower's field -> SigLIP's key.
-SIZES: Mapping[str, str] = {
-    "layers": "num_hidden_layers",
-    "hidden": "hidden_size",
-    "intermediate": "intermediate_size",
-    "heads": "num_attention_heads",
-    "image_size": "image_size",
-    "patch_size": "patch_size",
-    "norm_eps": "layer_norm_eps",
-    "channels": "num_channels",
-}
-PARTS: Mapping[str, str] = {
+TOP: Mapping[str, str] = {
     "v.patch_embd": "embeddings.patch_embedding",
     "v.position_embd": "embeddings.position_embedding",
     "v.post_ln": "post_layernorm",
@@ -38,19 +27,27 @@ BLOCK: Mapping[str, str] = {
 }
 
 
-def tower(config: Json, defaults: Tower) -> Tower:
+def tower(config: Section, defaults: Vit) -> Vit:
     """The numbers of a vision_config; hub configs leave out what is their class's default."""
-    found = {field: config[key] for field, key in SIZES.items() if key in config}
-    kind = config.get("hidden_act")
+    activation = config.choice("hidden_act", ACTIVATIONS, None)
     return replace(
-        defaults, **found, activation=activation(kind) if kind is not None else defaults.activation
+        defaults,
+        layers=config.count("num_hidden_layers", defaults.layers),
+        hidden=config.count("hidden_size", defaults.hidden),
+        intermediate=config.count("intermediate_size", defaults.intermediate),
+        heads=config.count("num_attention_heads", defaults.heads),
+        image_size=config.count("image_size", defaults.image_size),
+        patch_size=config.count("patch_size", defaults.patch_size),
+        norm_eps=config.number("layer_norm_eps", defaults.norm_eps),
+        channels=config.count("num_channels", defaults.channels),
+        activation=activation or defaults.activation,
     )
 
 
 def hub_name(canonical: str) -> str:
-    """A tower's tensor (`v.…`) inside SiglipVisionTransformer."""
+    """Name of a tower's tensor (`v.…`) inside SiglipVisionTransformer."""
     stem, _, kind = canonical.rpartition(".")
-    if stem in PARTS:
-        return f"{PARTS[stem]}.{kind}"
+    if stem in TOP:
+        return f"{TOP[stem]}.{kind}"
     index, _, part = stem.removeprefix("v.blk.").partition(".")
     return f"encoder.layers.{index}.{BLOCK[part]}.{kind}"

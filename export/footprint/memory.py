@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from math import prod
 
 from export.count import FLOAT_BYTES, cache_bytes_per_token
-from export.families.geometry import Decoder, Vlm
-from export.families.inputs import ImageRecipe
-from export.families.spec import Shape
+from export.images import ImageRecipe
+from export.modeling.decoder import Decoder
+from export.modeling.rotary import STORED_POSITIONS
+from export.modeling.tensors import Shape
+from export.modeling.vlm import COMPONENTS, Vlm, component, shapes
 from export.quantize.recipe import Recipe, Storage
-from export.rotary import STORED_POSITIONS
-from export.shapes import COMPONENTS, component, shapes
 
 MB = 10**6
 TOKENIZER = 265
@@ -127,8 +127,8 @@ def _onnx_activations(vlm: Vlm, work: Workload) -> float:
 
 def _onnx_tower(vlm: Vlm) -> float:
     """The arenas of the graphs that look at tiles."""
-    tower, projector = vlm.sight
-    joined = tower.patches * projector.inner * FLOAT_BYTES
+    vision = vlm.require_vision()
+    joined = vision.tower.patches * vision.crops.inner * FLOAT_BYTES if vision.crops else 0
     return TOWER_ACTIVATIONS * _tower_matrix(vlm) + PROJECTION_ACTIVATIONS * joined
 
 
@@ -138,13 +138,13 @@ def _onnx_scores(text: Decoder, work: Workload) -> int:
     Beside them are the biases, one for each window.
     """
     windows = {text.window(layer) for layer in range(text.layers)}
-    kept = text.heads + len(windows) if text.sees_ahead else 0
+    kept = text.heads + len(windows) if text.sees_later_positions else 0
     return kept * work.positions**2 * FLOAT_BYTES
 
 
 def _in_tower(vlm: Vlm, name: str) -> bool:
     """Whether a weight of "vision" is in the tower's graph; joined crops' projector has its own."""
-    joins = vlm.projector is not None and vlm.projector.kind == "crops"
+    joins = vlm.vision is not None and vlm.vision.crops is not None
     return not (joins and name.startswith("mm."))
 
 
@@ -195,7 +195,7 @@ def llama_peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, work: Workload) -> 
         for _, shape, part, storage in _matrices(vlm, recipe)
         if part == "decoder" and storage.bits == 4 and shape[-1] % 32 == 0
     )
-    layers = vlm.text.layers + (vlm.vision.layers if vlm.vision else 0)
+    layers = vlm.text.layers + (vlm.vision.tower.layers if vlm.vision else 0)
     cache = work.context * cache_bytes_per_token(vlm, CACHE_VALUE)
     process = LLAMA_PROCESS + TOKENIZER * vlm.text.vocab + layers * LLAMA_LAYER
     loaded = process + sum(files.values()) - graphs + repacked + cache
@@ -239,11 +239,11 @@ def _pixels(vlm: Vlm, work: Workload) -> int:
     """The image's tiles as floats, kept until the answer is there."""
     if not work.tiles:
         return 0
-    v, _ = vlm.sight
+    v = vlm.require_vision().tower
     return work.tiles * v.channels * v.image_size**2 * FLOAT_BYTES
 
 
 def _tower_matrix(vlm: Vlm) -> int:
     """The widest matrix of one tile: [patches, intermediate] floats."""
-    tower, _ = vlm.sight
+    tower = vlm.require_vision().tower
     return tower.patches * tower.intermediate * FLOAT_BYTES

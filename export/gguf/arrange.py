@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from export.families.geometry import Vlm
-from export.families.spec import Arrangement, Gguf, Shape
-from export.shapes import shapes
-from export.weights import FloatArray
+from export.arrays import FloatArray
+from export.families.spec import Arrangement, Gguf
+from export.modeling.tensors import Shape
+from export.modeling.vlm import Vlm, shapes
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
 from export.ahead import ahead
+from export.arrays import FloatArray
 from export.errors import UserError
-from export.weights import FloatArray
 
 
 def quantize(values: FloatArray, kind: GGMLQuantizationType) -> NDArray[np.uint8]:

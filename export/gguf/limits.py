@@ -6,14 +6,18 @@ that breaks one of these loads without a word and computes something else.
 
 import math
 from collections.abc import Iterator
+from typing import assert_never
 
 from export.errors import UserError
-from export.families.geometry import Decoder, Tower, Vlm
-from export.families.inputs import ImageRecipe
+from export.images import ImageRecipe
+from export.modeling.decoder import Decoder
+from export.modeling.qwen_vit import QwenVit
+from export.modeling.vision import ImageVision, TileVision
+from export.modeling.vlm import Vlm
 
 WINDOW_PIXELS = 112
-"""Edge of the windows in which a rotary tower's layers attend (clip.cpp has no key for it)."""
-SQUARE, FRAMES = 2, 2
+"""Edge of the windows of Qwen2.5-VL's tower (clip.cpp has no key for it)."""
+MERGE_SIZE, FRAMES = 2, 2
 """Edge of a square of patches, and frames of a patch, of the same tower."""
 
 
@@ -28,19 +32,30 @@ def expect_decoder(text: Decoder) -> None:
 
 
 def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
-    """Raises UserError for a tower or an image recipe that mmproj has no place for."""
+    """Raises UserError for a tower or an image recipe that mmproj cannot express."""
     if not math.isclose(image.rescale, 1 / 255, rel_tol=1e-6):
         raise UserError(
             f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
             f"llama.cpp always takes 1/255; export for the onnx target instead"
         )
-    tower, projector = vlm.sight
-    if projector.overlap and image.most_tiles > 1:
-        raise UserError(
-            f"{vlm.family} sees an image in up to {image.most_tiles - 1} crops, llama.cpp's tower "
-            f"only the whole of it; export with --layout onnx-vision, or with --max-tiles 1"
-        )
-    for found, expected in _rotary(tower) if tower.positions == "rotary" else ():
+    vision = vlm.require_vision()
+    match vision:
+        case TileVision():
+            if vision.crops and image.most_tiles > 1:
+                raise UserError(
+                    f"{vlm.family} sees an image in up to {image.most_tiles - 1} crops, "
+                    f"llama.cpp's tower only the whole of it; export with --layout onnx-vision, or "
+                    f"with --max-tiles 1"
+                )
+        case ImageVision():
+            _expect_qwen_vit(vision.tower)
+        case _:
+            assert_never(vision)
+
+
+def _expect_qwen_vit(tower: QwenVit) -> None:
+    """Raises UserError for numbers that clip.cpp has as constants."""
+    for found, expected in _qwen_vit(tower):
         if found != expected:
             raise UserError(
                 f"config.json: vision_config has {found}, but llama.cpp computes {expected}; "
@@ -48,15 +63,14 @@ def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
             )
 
 
-def _rotary(tower: Tower) -> Iterator[tuple[str, str]]:
+def _qwen_vit(tower: QwenVit) -> Iterator[tuple[str, str]]:
     """What the tower has and what llama.cpp computes, in the words of config.json."""
     pixels = (tower.window or 0) * tower.patch_size
     yield f"window_size {pixels}", f"window_size {WINDOW_PIXELS}"
-    yield f"spatial_merge_size {tower.square}", f"spatial_merge_size {SQUARE}"
-    yield f"temporal_patch_size {tower.frames}", f"temporal_patch_size {FRAMES}"
-    every = tower.full_layers[0] + 1 if tower.full_layers else tower.layers + 1
+    yield f"spatial_merge_size {tower.spatial_merge_size}", f"spatial_merge_size {MERGE_SIZE}"
+    frames = tower.temporal_patch_size
+    yield f"temporal_patch_size {frames}", f"temporal_patch_size {FRAMES}"
+    full = tower.full_attention_layers
+    every = full[0] + 1 if full else tower.layers + 1
     periodic = tuple(range(every - 1, tower.layers, every))
-    yield (
-        f"fullatt_block_indexes {list(tower.full_layers)}",
-        f"fullatt_block_indexes {list(periodic)}",
-    )
+    yield f"fullatt_block_indexes {list(full)}", f"fullatt_block_indexes {list(periodic)}"

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.geometry import Activation, Decoder, NormKind, Vlm
-from export.families.inputs import ImageRecipe, Tiles
 from export.families.spec import Gguf
+from export.images import ImageRecipe
+from export.modeling.decoder import Decoder
+from export.modeling.ops import Activation, NormKind
+from export.modeling.vlm import Vlm
 
 Value = bool | int | float | str | Sequence[str] | Sequence[int] | Sequence[float]
 Metadata = Mapping[str, Value]
@@ -22,8 +24,6 @@ NORM_EPS: Mapping[NormKind, str] = {
     "rms": "attention.layer_norm_rms_epsilon",
     "layer": "attention.layer_norm_epsilon",
 }
-POOLED = 4
-"""Patches along an edge of what Gemma 3 averages, where the file says nothing."""
 LOCAL_OF = 6
 """Every so many layers one of Gemma 3 sees all positions, where the file says nothing."""
 
@@ -68,22 +68,20 @@ def _rare(text: Decoder) -> dict[str, Value]:
         keys["rope.dimension_sections"] = [*text.rope_sections, 0]
     if text.rope_factor != 1:
         keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": text.rope_factor}
-    if text.local:
-        keys["attention.sliding_window"] = text.local.window
-        keys["rope.freq_base_swa"] = text.local.rope_theta
-        local = [layer in text.local.layers for layer in range(text.layers)]
+    if text.sliding:
+        keys["attention.sliding_window"] = text.sliding.window
+        keys["rope.freq_base_swa"] = text.sliding.rope_theta
+        local = [layer in text.sliding.layers for layer in range(text.layers)]
         if local != [bool((layer + 1) % LOCAL_OF) for layer in range(text.layers)]:
             keys["attention.sliding_window_pattern"] = local
     return keys
 
 
 def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
-    """Numbers of the vision tower, its projector and its preprocessing.
-
-    Raises UserError for a tower that llama.cpp computes otherwise.
-    """
-    tower, projector = vlm.sight
-    keys: dict[str, Value] = {
+    """Numbers of the vision tower, its projector and its preprocessing."""
+    part = vlm.require_vision()
+    tower = part.tower
+    return {
         "clip.has_vision_encoder": True,
         "clip.projector_type": facts.projector_type,
         "clip.vision.projection_dim": vlm.text.hidden,
@@ -97,12 +95,5 @@ def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
         "clip.vision.image_mean": list(image.mean),
         "clip.vision.image_std": list(image.std),
         ACTIVATIONS[tower.activation]: True,
+        **facts.vision_keys(part, image),
     }
-    if isinstance(image, Tiles):
-        keys[LONGEST_EDGE] = min(image.longest_edge, image.max_edge)
-    kind, scale = projector.kind, projector.scale
-    if kind == "pixel_shuffle" or (kind == "average_pool" and scale != POOLED):
-        keys["clip.vision.projector.scale_factor"] = scale
-    if tower.window:  # every so many layers one sees all patches
-        keys["clip.vision.n_wa_pattern"] = (*tower.full_layers, tower.layers)[0] + 1
-    return keys

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
-from export.families.geometry import Decoder
-from export.families.spec import Shape
+from export.modeling.decoder import Decoder
+from export.modeling.tensors import Shape
 
 Q4_K, Q5_K, Q6_K = GGMLQuantizationType.Q4_K, GGMLQuantizationType.Q5_K, GGMLQuantizationType.Q6_K
 IQ4_NL, Q8_0 = GGMLQuantizationType.IQ4_NL, GGMLQuantizationType.Q8_0

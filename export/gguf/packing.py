@@ -14,15 +14,16 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from export.ahead import ahead
+from export.arrays import FloatArray
 from export.errors import UserError
-from export.families.geometry import Decoder
 from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
 from export.gguf.mixes import Mix
+from export.modeling.decoder import Decoder
 from export.quantize.recipe import Method, Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.targets import Fallback
-from export.weights import FloatArray, Weights
+from export.weights import Weights
 
 F32, F16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16
 Q8_0, Q4_0 = GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_0

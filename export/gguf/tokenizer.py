@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 
 from export.checkpoint.tokenizer import SPACE
 from export.errors import UserError
-from export.families.geometry import Vlm
 from export.families.spec import Gguf
 from export.gguf.metadata import Value
+from export.modeling.vlm import Vlm
 
 Json = Mapping[str, Any]
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -61,7 +61,7 @@ def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dic
         **KINDS[facts.tokenizer](content["model"], tokens, types),
         **_special_ids(tokens, config, vlm),
         **_added(files[TOKENIZER], content, config, vlm),
-        **({} if facts.adds_begin is None else {Keys.Tokenizer.ADD_BOS: facts.adds_begin}),
+        **({} if facts.add_bos is None else {Keys.Tokenizer.ADD_BOS: facts.add_bos}),
         **_chat_template(files, config),
     }
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 
-from export.families.geometry import Vlm
 from export.families.spec import Gguf
 from export.gguf import limits, metadata
 from export.gguf.arrange import Piece, pieces
@@ -18,9 +17,9 @@ from export.gguf.mixes import MIXES
 from export.gguf.packing import Planned, plan, plan_mixed
 from export.gguf.tokenizer import tokenizer_metadata
 from export.model import Model
+from export.modeling.vlm import COMPONENTS, Vlm, component
 from export.quantize.recipe import RECIPES, Recipe
 from export.quantize.rounding import Rounding
-from export.shapes import COMPONENTS, component
 from export.targets import Fallback, Quantization, Share, Written
 
 FILE_TYPES: Mapping[str, LlamaFileType] = {  # by the type that most parameters have

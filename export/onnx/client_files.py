@@ -32,10 +32,11 @@ def limits(model: Model, layout: str) -> tuple[str, ...]:
     if client is None:
         return ()
     found = list(client.limits)
-    if client.image_tokens not in (None, model.vlm.tokens_per_tile):
+    tokens = model.vlm.require_vision().tokens_per_tile
+    if client.image_tokens not in (None, tokens):
         found.append(
             f"{layout}'s processor writes {client.image_tokens} tokens for every image and this "
-            f"model takes {model.vlm.tokens_per_tile}: prepare prompt and pixels outside of it"
+            f"model takes {tokens}: prepare prompt and pixels outside of it"
         )
     if model.image is not None and model.image != model.image.within(None):
         found.append(f"{layout} is not told of --max-tiles: it cuts as the checkpoint says")

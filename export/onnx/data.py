@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.families.spec import Shape
+from export.modeling.tensors import Shape
 
 # ONNX Runtime maps the file: tensors of a page and more start on one (ONNX ExternalData.md).
 PAGE, LINE = 4096, 64

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.checkpoint.registry import CONFIG, GENERATION
-from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
 from export.families.spec import Client
 from export.files import parse_json
+from export.images import Crops, ImageRecipe, Patches, Stretch, Tiles
 from export.model import Model
+from export.modeling.rotary import STORED_POSITIONS
 from export.onnx.layouts import layout_of
-from export.rotary import STORED_POSITIONS
 
 GENAI_CONFIG, VISION_PROCESSOR = "genai_config.json", "vision_processor.json"
 """Not processor_config.json, its default, which checkpoints have for something else."""
@@ -98,7 +98,8 @@ def _vision(model: Model) -> dict[str, Any]:
     found: dict[str, Any] = {"outputs": {"image_features": "image_features"}, "inputs": inputs}
     if isinstance(model.image, Patches):
         inputs["image_grid_thw"] = "image_grid_thw"
-        found |= {"spatial_merge_size": model.image.square, "patch_size": model.image.patch}
+        found["spatial_merge_size"] = model.image.merge_size
+        found["patch_size"] = model.image.patch_size
     return found
 
 
@@ -106,7 +107,7 @@ def _processor(image: ImageRecipe | None) -> dict[str, Any]:
     """The image recipe as operations; Resize is Pillow's own code there."""
     match image:
         case Patches():
-            square = {"patch_size": image.patch, "merge_size": image.square}
+            square = {"patch_size": image.patch_size, "merge_size": image.merge_size}
             resize = {
                 "smart_resize": 1,
                 "keep_aspect_ratio": 0,
@@ -114,7 +115,10 @@ def _processor(image: ImageRecipe | None) -> dict[str, Any]:
                 "max_pixels": image.most_pixels,
                 **square,
             }
-            last: Step = ("PatchImage", {"temporal_patch_size": image.frames, **square})
+            last: Step = (
+                "PatchImage",
+                {"temporal_patch_size": image.temporal_patch_size, **square},
+            )
         case Stretch():
             resize = {"width": image.size, "height": image.size, "keep_aspect_ratio": 0}
             last = ("Permute3D", {"dims": [2, 0, 1]})

@@ -1,29 +1,37 @@
-"""The graphs of a model with the inputs and outputs that clients know by name.
+"""The graphs of a model, with the inputs and outputs that clients know by name.
 
-vision_encoder: pixel_values and, for images of any size, image_grid_thw -> image_features;
-embed_tokens: input_ids -> inputs_embeds; decoder_model_merged: inputs_embeds, attention_mask,
-past_key_values.*, num_logits_to_keep and, where some positions see later ones, image_numbers, where
-they have rows and columns, position_ids -> logits, present.*. One decoder
-graph serves prefill and decode; past and present may be the same buffer of the maximum length
-(GroupQueryAttention then appends in place). Models that join crops have vision_projection behind
-vision_encoder; those that read and write places of an image have region_heads. What a layout has
-otherwise is said in export/onnx/layouts.py.
+| graph | inputs | outputs | when |
+| --- | --- | --- | --- |
+| vision_encoder | pixel_values; images of any size: image_grid_thw | image_features | images |
+| vision_projection | patches | image_features | crops are joined |
+| embed_tokens | input_ids | inputs_embeds | always |
+| decoder_model_merged | inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep; \
+images that see later positions: image_numbers; rows and columns: position_ids | logits, present.* \
+| always |
+| region_heads | coordinates, sizes, their states | their embeddings and logits | region heads |
+
+One decoder graph serves prefill and decode; past and present may be the same buffer of the maximum
+length (GroupQueryAttention then appends in place). export/onnx/layouts.py has what other clients
+get instead.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import assert_never
 
 import onnx_ir as ir
 
-from export import network
-from export.families.geometry import Decoder, Vlm
+from export.modeling.decoder import Decoder
+from export.modeling.region_heads import Head
+from export.modeling.vision import ImageVision, TileVision
+from export.modeling.vlm import Vlm
 from export.onnx.adapt import Adapter
+from export.onnx.attention import CachedAttention
 from export.onnx.emit import Emit
 from export.onnx.grid import PatchGrid
-from export.onnx.half import HalfEmit
 from export.onnx.layouts import Layout
 from export.onnx.mask import Masks
-from export.onnx.nodes import MICROSOFT
+from export.onnx.nodes import MICROSOFT, SINGLE, Nodes
 from export.onnx.parameters import Parameters
 
 # opset 21: blocked int4 DequantizeLinear. IR 10 goes with it.
@@ -39,52 +47,64 @@ def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model
     """pixel_values float32 [num_tiles, 3, h, w] -> image_features [num_tiles, tokens, hidden].
 
     Where crops of one image are joined, hidden is the tower's own width.
-    A rotary tower takes the patches of one image, [num_patches, values], and image_grid_thw int64
-    [1, 3], frames, rows and columns of patches; its image_features are [1, tokens, hidden].
+    A tower for images of any size takes the patches of one image, [num_patches, values], and
+    image_grid_thw int64 [1, 3], frames, rows and columns of patches; its image_features are
+    [1, tokens, hidden].
     """
-    v, projector = vlm.sight
-    ops = _tower_ops(parameters, layout)
-    if v.positions == "rotary":
-        return _vision_of_any_size(vlm, ops, parameters, layout)
-    adapter, shape = Adapter(ops.nodes, parameters), (v.channels, v.image_size, v.image_size)
+    vision = vlm.require_vision()
+    match vision:
+        case TileVision():
+            return _tile_encoder(vlm, vision, parameters, layout)
+        case ImageVision():
+            return _image_encoder(vlm, vision, parameters, layout)
+        case _:
+            assert_never(vision)
+
+
+def _tile_encoder(vlm: Vlm, vision: TileVision, parameters: Parameters, layout: Layout) -> ir.Model:
+    tower, nodes = vision.tower, Nodes(layout.precision)
+    adapter, shape = Adapter(nodes, parameters), (tower.channels, *(tower.image_size,) * 2)
     batch: list[Axis] = ["batch_size", "num_images"] if layout.padded_tiles else ["num_tiles"]
     pixels = _value("pixel_values", FLOAT, [*batch, *shape])
     inputs = [pixels]
     if layout.padded_tiles:
         inputs.append(_value("pixel_attention_mask", BOOL, [*batch, *shape[1:]]))
         pixels = adapter.real_tiles(pixels, inputs[1], shape)
-    features = ops.wide(network.vision(ops, vlm, pixels))
-    width = v.hidden if projector.kind == "crops" else layout.width(vlm)
+    features = nodes.wide(vision.forward(_tower_ops(nodes, parameters), pixels))
+    width = tower.hidden if vision.crops else layout.width(vlm)
     if layout.marks(vlm):
         features = adapter.marked(features, 1.0)
-    _name(features, "image_features", FLOAT, ["num_tiles", vlm.tokens_per_tile, width])
-    return _model("vision_encoder", ops, inputs, [features], parameters)
+    _name(features, "image_features", FLOAT, ["num_tiles", vision.tokens_per_tile, width])
+    return _model("vision_encoder", nodes, inputs, [features], parameters)
 
 
-def _vision_of_any_size(vlm: Vlm, ops: Emit, parameters: Parameters, layout: Layout) -> ir.Model:
-    tower, _ = vlm.sight
+def _image_encoder(
+    vlm: Vlm, vision: ImageVision, parameters: Parameters, layout: Layout
+) -> ir.Model:
+    tower, nodes = vision.tower, Nodes(layout.precision)
     patches = _value("pixel_values", FLOAT, ["num_patches", tower.patch_values])
     sizes = _value("image_grid_thw", INT64, [1, 3])
-    ops.grid = PatchGrid(ops.nodes, parameters, sizes, tower, ops.kept)
-    features = ops.wide(network.vision(ops, vlm, patches))
+    grid = PatchGrid(nodes, parameters, sizes, tower.order)
+    features = nodes.wide(vision.forward(_tower_ops(nodes, parameters, grid), patches))
     shape: list[Axis] = ["num_image_tokens", vlm.text.hidden]
     if layout.flat:
-        features = Adapter(ops.nodes, parameters).rows(features, vlm.text.hidden)
+        features = Adapter(nodes, parameters).rows(features, vlm.text.hidden)
     _name(features, "image_features", FLOAT, shape if layout.flat else [1, *shape])
-    return _model("vision_encoder", ops, [patches, sizes], [features], parameters)
+    return _model("vision_encoder", nodes, [patches, sizes], [features], parameters)
 
 
 def vision_projection(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     """patches float32 [num_images, tokens, 2 of the tower's width] -> image_features [.., hidden].
 
-    The whole image's patches and, beside them, those of its crops.
+    The whole image's patches, side by side with those of its crops.
     """
-    (tower, _), tokens = vlm.sight, vlm.tokens_per_tile
-    ops = _tower_ops(parameters, layout)
-    patches = _value("patches", FLOAT, ["num_images", tokens, 2 * tower.hidden])
-    features = ops.wide(network.joined_projection(ops, patches))
+    vision, nodes = vlm.require_vision(), Nodes(layout.precision)
+    assert vision.crops is not None
+    tokens, width = vision.tokens_per_tile, 2 * vision.tower.hidden
+    patches = _value("patches", FLOAT, ["num_images", tokens, width])
+    features = nodes.wide(vision.crops.join(_tower_ops(nodes, parameters), patches))
     _name(features, "image_features", FLOAT, ["num_images", tokens, vlm.text.hidden])
-    return _model("vision_projection", ops, [patches], [features], parameters)
+    return _model("vision_projection", nodes, [patches], [features], parameters)
 
 
 def region_heads(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
@@ -92,33 +112,38 @@ def region_heads(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
 
     coordinates [n, 1] -> coordinate_embeds, sizes [n, 2] -> size_embeds [n, hidden];
     coordinate_states -> coordinate_logits [n, bins], size_states -> size_logits [n, 2 bins] from
-    the decoder's state [n, hidden]. An input of no rows costs nothing.
+    the decoder's state [n, hidden]. An input without rows costs nothing. float32 in every layout:
+    float16 blurs coordinates, and the heads take less than a thousandth of a step.
     """
-    assert vlm.region is not None
-    ops, hidden = Emit(parameters), vlm.text.hidden
-    bins = {"coord": vlm.region.coord_bins, "size": 2 * vlm.region.size_bins}
+    heads, nodes, hidden = vlm.region, Nodes(SINGLE), vlm.text.hidden
+    assert heads is not None
+    ops = Emit(nodes, parameters)
+    kinds: tuple[tuple[Head, str, int, int], ...] = (
+        ("coord", "coordinate", 1, heads.coord_bins),
+        ("size", "size", 2, 2 * heads.size_bins),
+    )
     inputs, outputs = [], []
-    for head, name, numbers in (("coord", "coordinate", 1), ("size", "size", 2)):
+    for head, name, numbers, bins in kinds:
         rows, states = f"num_{name}s", f"num_{name}_states"
         inputs.append(_value(f"{name}s", FLOAT, [rows, numbers]))
-        outputs.append(network.place_embedding(ops, head, inputs[-1]))
+        outputs.append(heads.embed(ops, head, inputs[-1]))
         _name(outputs[-1], f"{name}_embeds", FLOAT, [rows, hidden])
         inputs.append(_value(f"{name}_states", FLOAT, [states, hidden]))
-        outputs.append(network.place_logits(ops, head, inputs[-1]))
-        _name(outputs[-1], f"{name}_logits", FLOAT, [states, bins[head]])
-    return _model("region_heads", ops, inputs, outputs, parameters)
+        outputs.append(heads.logits(ops, head, inputs[-1]))
+        _name(outputs[-1], f"{name}_logits", FLOAT, [states, bins])
+    return _model("region_heads", nodes, inputs, outputs, parameters)
 
 
 def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     """input_ids int64 [batch_size, sequence_length] -> inputs_embeds [.., hidden].
 
-    A merging layout also takes image_features of any rank, whose rows go where image tokens are.
+    A merging layout also takes image_features of any rank, whose rows replace image tokens.
     """
-    ops, width = _ops(parameters, layout), layout.width(vlm)
-    adapter = Adapter(ops.nodes, parameters)
+    nodes, width = Nodes(layout.precision), layout.width(vlm)
+    adapter = Adapter(nodes, parameters)
     ids = _value("input_ids", INT64, ["batch_size", "sequence_length"])
     inputs = [ids]
-    embeds = network.embedding(ops, vlm.text, ids)
+    embeds = vlm.text.embed(Emit(nodes, parameters), ids)
     if layout.marks(vlm):
         embeds = adapter.marked(embeds, 0.0)
     if layout.merged and vlm.image_token_id is not None:
@@ -126,7 +151,7 @@ def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
         inputs.append(features)
         embeds = adapter.placed(embeds, ids, features, vlm.image_token_id, width)
     _name(embeds, "inputs_embeds", FLOAT, ["batch_size", "sequence_length", width])
-    return _model("embed_tokens", ops, inputs, [embeds], parameters)
+    return _model("embed_tokens", nodes, inputs, [embeds], parameters)
 
 
 def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
@@ -136,96 +161,128 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir
     included. num_logits_to_keep int64 []: 0 gives the logits of every position. image_numbers int64
     [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0.
     position_ids int64 [3, batch_size, sequence_length]: time, row and column of the new positions.
-    state [batch_size, num_logits, hidden], for region heads only, is what the output norm reads.
+    state [batch_size, num_logits, hidden], for region heads only, is the input of the output norm.
     Where embeddings have marks (Layout), image_numbers are made of those and are no input.
     """
     if layout.device:
         return _stepped_decoder(vlm, parameters, layout)
-    text, ops, width = vlm.text, Emit(parameters), layout.width(vlm)
+    text, nodes, width = vlm.text, Nodes(layout.precision), layout.width(vlm)
     embeds = _value("inputs_embeds", FLOAT, ["batch_size", "sequence_length", width])
     mask = _value("attention_mask", INT64, ["batch_size", "total_sequence_length"])
-    ops.past = list(_past(text, FLOAT))
-    if not layout.last_only:
-        ops.inputs["num_logits_to_keep"] = _value("num_logits_to_keep", INT64, [])
-    inputs = [embeds, mask, *ops.inputs.values(), *chain.from_iterable(ops.past)]
-    _lengths(ops, mask, parameters.integers(1))
-    if text.sees_ahead:
-        new = ops.nodes.add("Shape", [embeds], {"start": 1, "end": 2})
+    past = list(_past(text, FLOAT))
+    keep = None if layout.last_only else _value("num_logits_to_keep", INT64, [])
+    inputs = [embeds, mask, *([keep] if keep else []), *chain.from_iterable(past)]
+    lengths = _lengths(nodes, mask, parameters.integers(1))
+    masks, positions = None, None
+    if text.sees_later_positions:
+        new = nodes.add("Shape", [embeds], {"start": 1, "end": 2})
         numbers = _value("image_numbers", INT64, ["batch_size", "total_sequence_length"])
         if layout.marks(vlm):
-            adapter = Adapter(ops.nodes, parameters)
+            adapter = Adapter(nodes, parameters)
             embeds, marks = adapter.unmarked(embeds, text.hidden)
             numbers = adapter.image_numbers(marks, mask)
         else:
             inputs.append(numbers)
-        ops.masks = Masks(ops.nodes, parameters, numbers, new)
+        masks = Masks(nodes, parameters, numbers, new)
     if text.rope_sections is not None:
         positions = _value("position_ids", INT64, [3, "batch_size", "sequence_length"])
-        ops.inputs["position_ids"] = positions
         inputs.append(positions)
-    outputs = _decoded(vlm, ops, embeds, 1 if layout.last_only else "num_logits")
-    return _model("decoder_model_merged", ops, inputs, outputs, parameters)
+    attention = CachedAttention(
+        nodes,
+        parameters,
+        context=text.context,
+        past=past,
+        lengths=lengths,
+        keep=keep,
+        masks=masks,
+        position_ids=positions,
+    )
+    outputs = _decoded(
+        vlm, nodes, parameters, attention, embeds, 1 if layout.last_only else "num_logits"
+    )
+    return _model("decoder_model_merged", nodes, inputs, outputs, parameters)
 
 
 def _stepped_decoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
-    """As decoder_model_merged, of one batch, told what that derives from an attention mask.
+    """As decoder_model_merged for one sequence, with inputs in place of an attention mask.
 
     seqlens_k int32 [1] is the last valid index of the cache, total_sequence_length int32 [1] the
-    positions that attention looks at, valid or behind the valid ones; it is read on the host.
-    Where images see ahead, cache_positions int64 [sequence_length] are the new positions' indices.
-    token int64 [1, 1] is the index of the largest logit.
+    positions that attention looks at, valid or beyond the valid ones; it is read on the host.
+    Where positions see later ones, cache_positions int64 [sequence_length] are the new positions'
+    indices. token int64 [1, 1] is the index of the largest logit.
     """
-    text, ops = vlm.text, HalfEmit(parameters)
+    text, nodes = vlm.text, Nodes(layout.precision)
     embeds = _value("inputs_embeds", FLOAT, [1, "sequence_length", text.hidden])
-    ops.past = list(_past(text, ops.kept, 1))
-    for name in ("seqlens_k", "total_sequence_length"):
-        ops.inputs[name] = _value(name, INT32, [1])
-    if text.sees_ahead:
+    past = list(_past(text, nodes.precision.compute, 1))
+    lengths = _value("seqlens_k", INT32, [1]), _value("total_sequence_length", INT32, [1])
+    inputs = [embeds, *lengths]
+    masks, positions = None, None
+    if text.sees_later_positions:
         numbers = _value("image_numbers", INT64, [1, "total_sequence_length"])
-        places = _value("cache_positions", INT64, ["sequence_length"])
-        ops.inputs |= {"image_numbers": numbers, "cache_positions": places}
-        ops.masks = Masks(ops.nodes, parameters, numbers, places=places, kept=ops.kept)
+        indices = _value("cache_positions", INT64, ["sequence_length"])
+        inputs += [numbers, indices]
+        masks = Masks(nodes, parameters, numbers, indices=indices)
     if text.rope_sections is not None:
-        ops.inputs["position_ids"] = _value("position_ids", INT64, [3, 1, "sequence_length"])
-    inputs = [embeds, *ops.inputs.values(), *chain.from_iterable(ops.past)]
-    logits, *others = _decoded(vlm, ops, embeds, 1, 1)
-    token = ops.nodes.add("ArgMax", [logits], {"axis": -1, "keepdims": 0})
+        positions = _value("position_ids", INT64, [3, 1, "sequence_length"])
+        inputs.append(positions)
+    attention = CachedAttention(
+        nodes,
+        parameters,
+        context=text.context,
+        past=past,
+        lengths=lengths,
+        masks=masks,
+        position_ids=positions,
+        own_rows=True,
+    )
+    inputs += chain.from_iterable(past)
+    logits, *others = _decoded(vlm, nodes, parameters, attention, embeds, 1, 1)
+    token = nodes.add("ArgMax", [logits], {"axis": -1, "keepdims": 0})
     _name(token, "token", INT64, [1, 1])
-    return _model("decoder_model_merged", ops, inputs, [logits, token, *others], parameters)
+    return _model("decoder_model_merged", nodes, inputs, [logits, token, *others], parameters)
 
 
 def _decoded(
-    vlm: Vlm, ops: Emit, embeds: ir.Value, kept: Axis, batch: Axis = "batch_size"
+    vlm: Vlm,
+    nodes: Nodes,
+    parameters: Parameters,
+    attention: CachedAttention,
+    embeds: ir.Value,
+    kept: Axis,
+    batch: Axis = "batch_size",
 ) -> list[ir.Value]:
-    """Logits, the state where it is wanted, and the cache, as a graph's outputs."""
+    """Logits, the state where region heads read it, and the cache, as a graph's outputs."""
     text = vlm.text
-    logits, state = network.decoder_and_state(ops, text, embeds)
-    logits = ops.wide(logits)
+    ops = Emit(nodes, parameters, attention=attention)
+    logits, state = text.forward(ops, embeds)
+    logits = nodes.wide(logits)
     outputs = [logits]
     if vlm.region is not None:
-        outputs.append(ops.wanted(state))
+        outputs.append(ops.last_tokens(state))
         _name(outputs[-1], "state", FLOAT, [batch, kept, text.hidden])
     _name(logits, "logits", FLOAT, [batch, kept, text.vocab])
-    shape: list[Axis] = [batch, text.kv_heads, "total_sequence_length", text.head_dim]
-    for n, present in enumerate(ops.presents):
-        _name(present, f"present.{n // 2}.{_KINDS[n % 2]}", ops.kept, shape)
-    return [*outputs, *ops.presents]
+    for n, present in enumerate(attention.presents):
+        layer, kind = divmod(n, 2)
+        shape = _cache_shape(text, layer, batch, "total_sequence_length")
+        _name(present, f"present.{layer}.{_KINDS[kind]}", nodes.precision.compute, shape)
+    return [*outputs, *attention.presents]
 
 
-def _ops(parameters: Parameters, layout: Layout) -> Emit:
-    return HalfEmit(parameters) if layout.device else Emit(parameters)
+def _tower_ops(nodes: Nodes, parameters: Parameters, grid: PatchGrid | None = None) -> Emit:
+    return Emit(nodes, parameters, integer_matmul=nodes.precision == SINGLE, grid=grid)
 
 
-def _tower_ops(parameters: Parameters, layout: Layout) -> Emit:
-    return HalfEmit(parameters) if layout.device else Emit(parameters, int8_matmul=True)
+def _cache_shape(text: Decoder, layer: int, batch: Axis, length: str) -> list[Axis]:
+    state = text.state(layer)
+    return [batch, state.heads, length, state.head_dim]
 
 
 def _past(
     text: Decoder, dtype: ir.DataType, batch: Axis = "batch_size"
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
     """Cached keys and values of each layer."""
-    shape: list[Axis] = [batch, text.kv_heads, "past_sequence_length", text.head_dim]
     for i in range(text.layers):
+        shape = _cache_shape(text, i, batch, "past_sequence_length")
         key, value = (_value(f"past_key_values.{i}.{kind}", dtype, shape) for kind in _KINDS)
         yield key, value
 
@@ -239,36 +296,35 @@ GRAPHS: Mapping[str, Callable[[Vlm, Parameters, Layout], ir.Model]] = {
 }
 DECODER_GRAPHS = ("embedding", "decoder")
 WIDE = frozenset({"region"})
-"""Components that compute in float32 in every layout: their inputs are places, which float16 blurs,
-and they take less than a thousandth of a step."""
+"""Components that compute in float32 in every layout (see `region_heads`)."""
 _KINDS = ("key", "value")
 
 
 def graphs_of(vlm: Vlm) -> tuple[str, ...]:
     """The components (keys of GRAPHS) that a model has."""
     lacking = set() if vlm.vision else {"vision"}
-    lacking |= set() if vlm.projector and vlm.projector.kind == "crops" else {"projection"}
+    lacking |= set() if vlm.vision and vlm.vision.crops else {"projection"}
     lacking |= set() if vlm.region else {"region"}
     return tuple(component for component in GRAPHS if component not in lacking)
 
 
 def graphs_beside_decoder(vlm: Vlm) -> tuple[str, ...]:
-    """Those that feed or read the decoder, whoever decodes: the tower, heads of places."""
+    """Those that a decoder of any runtime needs beside it: the tower, region heads."""
     return tuple(component for component in graphs_of(vlm) if component not in DECODER_GRAPHS)
 
 
-def _lengths(ops: Emit, mask: ir.Value, one: ir.Value) -> None:
-    """What GroupQueryAttention wants to know: last valid index per row, and the total length."""
-    valid = ops.node("ReduceSum", [mask, one], {"keepdims": 0})[0]
-    last = ops.node("Sub", [valid, one])[0]
-    total = ops.node("Shape", [mask], {"start": 1, "end": 2})[0]
-    for name, value in (("seqlens_k", last), ("total_sequence_length", total)):
-        ops.inputs[name] = ops.node("Cast", [value], {"to": int(INT32)})[0]
+def _lengths(nodes: Nodes, mask: ir.Value, one: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """GroupQueryAttention's inputs: the last valid index of each row, and the total length."""
+    valid = nodes.add("ReduceSum", [mask, one], {"keepdims": 0})
+    last = nodes.add("Sub", [valid, one])
+    total = nodes.add("Shape", [mask], {"start": 1, "end": 2})
+    seqlens_k = nodes.add("Cast", [last], {"to": int(INT32)})
+    return seqlens_k, nodes.add("Cast", [total], {"to": int(INT32)})
 
 
 def _model(
     name: str,
-    ops: Emit,
+    nodes: Nodes,
     inputs: Sequence[ir.Value],
     outputs: Sequence[ir.Value],
     parameters: Parameters,
@@ -276,18 +332,18 @@ def _model(
     graph = ir.Graph(
         inputs,
         outputs,
-        nodes=ops.nodes,
+        nodes=nodes,
         initializers=list(parameters.values.values()),
         opset_imports=dict(OPSETS),
         name=name,
     )
-    _leave_out_unread(ops)
+    _leave_out_unread(nodes)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="pocket-vlm")
 
 
-def _leave_out_unread(ops: Emit) -> None:
+def _leave_out_unread(nodes: Nodes) -> None:
     """Optional outputs that nobody reads have no name, so that kernels do not make them."""
-    for node in ops.nodes:
+    for node in nodes:
         if node.op_type.startswith("Skip"):
             for output in node.outputs[1:]:
                 if not output.uses() and not output.is_graph_output():

@@ -1,15 +1,15 @@
-"""The places of an image's patches, derived in the graph from its numbers of rows and columns.
+"""Rows and columns of an image's patches, derived in the graph from the image's size.
 
-For towers that take images of any size: how queries and keys turn, and which patches share a
-window. Plain integer nodes, made once and used by every layer. NOT aware of weights or layers.
+For towers that take images of any size: rotations of queries and keys, and the patches that share a
+window. Plain integer nodes, made once and used by every layer.
 """
 
 import onnx_ir as ir
 
-from export.families.geometry import Tower
+from export.modeling.ops import PatchOrder
+from export.modeling.rotary import frequencies, patch_rope
 from export.onnx.nodes import MICROSOFT, Nodes
 from export.onnx.parameters import Parameters
-from export.rotary import frequencies, patch_rope
 
 INT32, FLOAT = int(ir.DataType.INT32), int(ir.DataType.FLOAT)
 
@@ -17,8 +17,8 @@ INT32, FLOAT = int(ir.DataType.INT32), int(ir.DataType.FLOAT)
 class PatchGrid:
     """`sizes` int64 [1, 3] are frames, rows and columns; patches come by squares, row by row.
 
-    A window is padded to `window` x `window` patches where it reaches beyond the image; the padding
-    repeats the first square and is not seen.
+    A window that reaches beyond the image is padded to `window` x `window` patches; the padding
+    repeats the first square and is masked.
     """
 
     def __init__(
@@ -26,72 +26,73 @@ class PatchGrid:
         nodes: Nodes,
         parameters: Parameters,
         sizes: ir.Value,
-        vision: Tower,
-        kept: ir.DataType = ir.DataType.FLOAT,
+        order: PatchOrder,
     ) -> None:
-        """`kept`: the type of queries and keys."""
-        self._kept = kept
         self._nodes = nodes
         self._parameters = parameters
-        self._vision = vision
+        self._order_of = order
         _, rows, cols = nodes.many(
             "Split", [sizes, parameters.integers(1, 1, 1)], {"axis": 1}, outputs=3
         )
         self._rows, self._cols = (
-            nodes.add("Div", [self._reshape(edge, 1), parameters.integers(vision.square)])
+            nodes.add("Div", [self._reshape(edge, 1), parameters.integers(order.merge_size)])
             for edge in (rows, cols)
         )  # of squares, int64 [1]
         self._squares = self._range(nodes.add("Mul", [self._rows, self._cols]))  # [squares]
         self._tables = self._made_tables()
-        if vision.window is not None:
-            self._slots, self._order, self.seen = self._made_windows(vision.window // vision.square)
+        if order.window is not None:
+            edge = order.window // order.merge_size
+            self._slots, self._squares_of, self.mask = self._made_windows(edge)
 
-    def turned(self, x: ir.Value) -> ir.Value:
-        """Queries or keys [1, N, H], each head turned by its patch's row and column."""
+    def rotated(self, x: ir.Value) -> ir.Value:
+        """Queries or keys [1, N, H], each head rotated by its patch's row and column."""
         return self._nodes.add("RotaryEmbedding", [x, *self._tables], None, MICROSOFT)
 
     def windows(self, x: ir.Value) -> ir.Value:
         """[1, N, H] to [windows, patches of a window, H]."""
-        vision = self._vision
-        squares = self._reshape(x, -1, vision.square**2 * vision.hidden)
-        ordered = self._nodes.add("Gather", [squares, self._order], {"axis": 0})
-        assert vision.window is not None
-        return self._reshape(ordered, -1, vision.window**2, vision.hidden)
+        order = self._order_of
+        squares = self._reshape(x, -1, order.merge_size**2 * order.width)
+        ordered = self._nodes.add("Gather", [squares, self._squares_of], {"axis": 0})
+        assert order.window is not None
+        return self._reshape(ordered, -1, order.window**2, order.width)
 
     def image(self, x: ir.Value) -> ir.Value:
         """The inverse of `windows`: back to [1, N, H]."""
-        squares = self._reshape(x, -1, self._vision.square**2 * self._vision.hidden)
+        order = self._order_of
+        squares = self._reshape(x, -1, order.merge_size**2 * order.width)
         ordered = self._nodes.add("Gather", [squares, self._slots], {"axis": 0})
-        return self._reshape(ordered, 1, -1, self._vision.hidden)
+        return self._reshape(ordered, 1, -1, order.width)
 
     def _made_tables(self) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Position ids [1, N], and cosines and sines [N, head size / 2] to look them up in."""
-        add, integers, square = self._nodes.add, self._parameters.integers, self._vision.square
-        inside = [divmod(n, square) for n in range(square**2)]
-        places = []
+        add, integers = self._nodes.add, self._parameters.integers
+        merge = self._order_of.merge_size
+        inside = [divmod(n, merge) for n in range(merge**2)]
+        indices = []
         for axis, of_square in enumerate(self._divided(self._squares, self._cols)):
-            corner = add("Mul", [of_square, integers(square)])
+            corner = add("Mul", [of_square, integers(merge)])
             corner = add("Unsqueeze", [corner, integers(1)])  # [squares, 1]
-            offsets = integers(*(place[axis] for place in inside))
-            places.append(self._reshape(add("Add", [corner, offsets]), -1, 1))  # [N, 1]
+            offsets = integers(*(cell[axis] for cell in inside))
+            indices.append(self._reshape(add("Add", [corner, offsets]), -1, 1))  # [N, 1]
         angles = [
-            add("Mul", [add("Cast", [place], {"to": FLOAT}), self._turns()]) for place in places
+            add("Mul", [add("Cast", [index], {"to": FLOAT}), self._frequencies()])
+            for index in indices
         ]
         angle = add("Concat", angles, {"axis": -1})  # [N, head size / 2]
         count = add("Shape", [angle], {"start": 0, "end": 1})
         ids = add("Unsqueeze", [self._range(count), integers(0)])
         cos, sin = add("Cos", [angle]), add("Sin", [angle])
-        if self._kept == ir.DataType.FLOAT:
+        compute = self._nodes.precision.compute
+        if compute == ir.DataType.FLOAT:
             return ids, cos, sin
-        to = {"to": int(self._kept)}
+        to = {"to": int(compute)}
         return ids, add("Cast", [cos], to), add("Cast", [sin], to)
 
-    def _turns(self) -> ir.Value:
+    def _frequencies(self) -> ir.Value:
         """Angle of one row or column for each pair of an axis: [head size / 4]."""
-        rope = patch_rope(self._vision.hidden // self._vision.heads)
-        turns = frequencies(rope)
+        angles = frequencies(patch_rope(self._order_of.width // self._order_of.heads))
         return self._parameters.constant(
-            "patch_turns", ir.DataType.FLOAT, turns.shape, lambda: turns
+            "patch_turns", ir.DataType.FLOAT, angles.shape, lambda: angles
         )
 
     def _made_windows(self, edge: int) -> tuple[ir.Value, ir.Value, ir.Value]:
@@ -110,8 +111,8 @@ class PatchGrid:
         ones = add("Add", [add("Mul", [self._squares, integers(0)]), integers(1)])
         taken = add("ScatterElements", [empty, slots, ones], {"axis": 0})
         taken = add("Unsqueeze", [add("Cast", [taken], {"to": INT32}), integers(1)])
-        patches = add("Expand", [taken, integers(1, self._vision.square**2)])
-        return slots, order, self._reshape(patches, -1, edge**2 * self._vision.square**2)
+        patches = add("Expand", [taken, integers(1, self._order_of.merge_size**2)])
+        return slots, order, self._reshape(patches, -1, edge**2 * self._order_of.merge_size**2)
 
     def _windows_along(self, squares: ir.Value, edge: int) -> ir.Value:
         """Windows that an edge of so many squares takes, rounded up: int64 [1]."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from export.errors import UserError
 from export.families import FAMILIES
-from export.families.geometry import Vlm
+from export.modeling.vlm import Vlm
+from export.onnx.nodes import MIXED, SINGLE, Precision
 from export.quantize.recipe import Recipe
 
 
@@ -45,6 +46,11 @@ class Layout:
     padded_tiles: bool = False
     device: bool = False
 
+    @property
+    def precision(self) -> Precision:
+        """The floats that its graphs compute in."""
+        return MIXED if self.device else SINGLE
+
     def stem(self, graph: str, recipe: Recipe) -> str:
         """Path of a graph's files in the artifact, without extension."""
         return f"{self.folder}{graph}{self.suffixes.get(recipe.least_bits, '')}"
@@ -55,7 +61,7 @@ class Layout:
 
     def marks(self, vlm: Vlm) -> bool:
         """Whether embeddings say where an image is."""
-        return self.marked and vlm.text.sees_ahead
+        return self.marked and vlm.text.sees_later_positions
 
 
 LAYOUTS: Mapping[str, Layout] = {

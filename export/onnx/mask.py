@@ -1,8 +1,7 @@
-"""Which positions see which, as a bias of attention: for decoders whose images see ahead.
+"""Attention biases for decoders in which positions of one image see each other.
 
-GroupQueryAttention's own causal mask cannot be lifted for some positions only, and its window
-needs that mask, so the bias then has all three: causality, images and the window.
-NOT aware of weights or layers.
+GroupQueryAttention cannot lift its causal mask for some positions only, and its window needs that
+mask, so the bias has all three: causality, images and the window.
 """
 
 import numpy as np
@@ -15,9 +14,8 @@ from export.onnx.parameters import Parameters
 class Masks:
     """Biases [batch_size, 1, new, total], one for each window, made when they are first asked for.
 
-    `images` [batch_size, total] int64 numbers the positions of images from 1, text is 0;
-    `new` int64 [1] is how many of the last positions attend; or `places` int64 [new] says which of
-    the positions do. `kept` is the type of a bias.
+    `images` [batch_size, total] int64 numbers the positions of images from 1, text is 0. Either
+    `new` int64 [1] is how many of the last positions attend, or `indices` int64 [new] which do.
     """
 
     def __init__(
@@ -26,39 +24,38 @@ class Masks:
         parameters: Parameters,
         images: ir.Value,
         new: ir.Value | None = None,
-        places: ir.Value | None = None,
-        kept: ir.DataType = ir.DataType.FLOAT,
+        indices: ir.Value | None = None,
     ) -> None:
         self._nodes = nodes
         self._parameters = parameters
         self._images = images
         self._new = new
-        self._places = places
-        self._kept = kept
+        self._indices = indices
         self._common: tuple[ir.Value, ir.Value, ir.Value] | None = None
         self._made: dict[int | None, ir.Value] = {}
 
     def bias(self, window: int | None) -> ir.Value:
-        """0 where a position is seen, else the lowest float."""
+        """0 where a position is seen, the lowest finite float elsewhere."""
         if window not in self._made:
             self._made[window] = self._bias(window)
         return self._made[window]
 
     def _bias(self, window: int | None) -> ir.Value:
         add, parameters = self._nodes.add, self._parameters
+        dtype = self._nodes.precision.compute
         self._common = self._common or self._without_window()
         seen, keys, queries = self._common
         if window is not None:
             reach = add("Add", [keys, parameters.integers(window)])
             seen = add("And", [seen, add("Greater", [reach, queries])])
         # Finite: minus infinity would make 0 * inf of a softmax.
-        hidden = float(np.finfo(self._kept.numpy()).min)
-        values = (parameters.floats(value, dtype=self._kept) for value in (0.0, hidden))
+        hidden = float(np.finfo(dtype.numpy()).min)
+        values = (parameters.floats(value, dtype=dtype) for value in (0.0, hidden))
         bias = add("Where", [seen, *values])
         return add("Unsqueeze", [bias, parameters.integers(1)])
 
     def _without_window(self) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Who sees whom [batch_size, new, total]; positions of keys [total], queries [new, 1]."""
+        """Seen positions [batch_size, new, total]; indices of keys [total] and queries [new, 1]."""
         add, integers = self._nodes.add, self._parameters.integers
         zero, one, two = (integers(n) for n in (0, 1, 2))
         total = add("Shape", [self._images], {"start": 1, "end": 2})
@@ -72,16 +69,16 @@ class Masks:
         return add("Or", [causal, together]), keys, queries
 
     def _same(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        """x = y; without Equal where a GPU compares: its kernel is of that op's earlier opset."""
-        if self._places is None:
+        """x = y. On a GPU without Equal: its kernel there is of an earlier opset."""
+        if self._indices is None:
             return self._nodes.add("Equal", [x, y])
         pairs = (self._nodes.add("GreaterOrEqual", pair) for pair in ([x, y], [y, x]))
         return self._nodes.add("And", list(pairs))
 
     def _of_queries(self, x: ir.Value, axis: int) -> ir.Value:
-        """What belongs to the new positions of the axis of all positions."""
-        if self._places is not None:
-            return self._nodes.add("Gather", [x, self._places], {"axis": axis})
+        """The new positions of an axis of all positions."""
+        if self._indices is not None:
+            return self._nodes.add("Gather", [x, self._indices], {"axis": axis})
         assert self._new is not None
         ends = (self._nodes.add("Neg", [self._new]), self._parameters.integers(INT64_MAX))
         return self._nodes.add("Slice", [x, *ends, self._parameters.integers(axis)])

@@ -16,14 +16,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from export.ahead import ahead
-from export.families.spec import Shape
+from export.arrays import FloatArray
+from export.modeling.tensors import Shape
+from export.modeling.vlm import component
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
-from export.shapes import component
 from export.targets import Fallback, Quantization, Share
-from export.weights import FloatArray, Weights
+from export.weights import Weights
 
 ROW_VALUES = 1 << 20
 """Values that are read and packed at once: their copies stay in a processor's cache."""

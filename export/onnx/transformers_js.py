@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.checkpoint.registry import CONFIG, GENERATION, PREPROCESSOR, PROCESSOR
-from export.families.geometry import Vlm
-from export.families.inputs import Crops, ImageRecipe, Patches, Stretch, Tiles
 from export.families.spec import Client
 from export.files import parse_json
+from export.images import ImageRecipe
 from export.model import Model
+from export.modeling.vlm import Vlm
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
@@ -45,7 +45,10 @@ def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, b
         },
     }
     if client.tokens_key:
-        changed[PROCESSOR] = {client.tokens_key: model.vlm.tokens_per_tile, **processor}
+        changed[PROCESSOR] = {
+            client.tokens_key: model.vlm.require_vision().tokens_per_tile,
+            **processor,
+        }
     found = {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in changed.items()}
     if template:
         tokenizer = {**tokenizer, "chat_template": template}
@@ -64,20 +67,7 @@ def _steps(image: ImageRecipe | None) -> dict[str, Any]:
         "image_mean": list(image.mean),
         "image_std": list(image.std),
     }
-    match image:
-        case Tiles():
-            steps["size"] = {"longest_edge": min(image.longest_edge, image.max_edge)}
-            steps["max_image_size"] = {"longest_edge": image.tile}
-            steps["do_image_splitting"] = image.most_tiles > 1
-        case Stretch():
-            steps["size"] = {"height": image.size, "width": image.size}
-        case Patches():
-            steps |= {"patch_size": image.patch, "merge_size": image.square}
-            steps |= {"min_pixels": image.min_pixels, "max_pixels": image.most_pixels}
-            steps["temporal_patch_size"] = image.frames
-        case Crops():
-            raise AssertionError("no family of crops has this client")
-    return steps
+    return steps | dict(image.preprocessor())
 
 
 def _loading(sizes: Mapping[str, int]) -> dict[str, Any]:

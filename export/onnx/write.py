@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from export.checkpoint.synthetic import Synthetic
-from export.families.geometry import Vlm
 from export.model import Model
+from export.modeling.vlm import Vlm
 from export.onnx.client_files import client_files, limits
 from export.onnx.data import DataFile, Places, new_data_file
 from export.onnx.graph import DECODER_GRAPHS, GRAPHS, WIDE, graphs_beside_decoder, graphs_of

@@ -6,7 +6,7 @@ All functions take float32 [rows, columns]; columns are padded with zeros to who
 import numpy as np
 from numpy.typing import NDArray
 
-from export.weights import FloatArray
+from export.arrays import FloatArray
 
 Codes = NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from export.weights import FloatArray
+from export.arrays import FloatArray
 
 DAMPING = 0.01
 """Of the curvature's mean diagonal, added to it: the paper's choice, for inputs that never vary."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
-from export.families.spec import Shape
+from export.modeling.tensors import Shape
 
 Bits = Literal[32, 16, 8, 6, 5, 4]
 Method = Literal["search", "nearest"]

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from export.arrays import FloatArray
 from export.quantize import blocks, gptq
 from export.quantize.recipe import Storage
-from export.weights import FloatArray
 
 
 class Curvature(Protocol):

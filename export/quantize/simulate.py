@@ -7,10 +7,11 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
-from export.weights import FloatArray, Weights, Wrapper
+from export.weights import Weights, Wrapper
 
 
 class Rounded(Wrapper):

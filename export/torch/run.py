@@ -1,4 +1,4 @@
-"""The reference interpreter: every operation in eager torch, float32, one call after another.
+"""The reference interpreter: every operation in eager torch, one call after the other.
 
 NOT aware of artifacts or formats. Everything else is compared with this; it is itself compared with
 transformers (tests/export/test_run.py).
@@ -6,7 +6,7 @@ transformers (tests/export/test_run.py).
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from export.families.geometry import Activation, Decoder, NormKind, Tower
-from export.rotary import by_axes, of_both_halves, patch_rope, rotary_tables
-from export.torch.step import Step
+from export.modeling.ops import Activation, Heads, NormKind, PatchOrder, TileGrid
+from export.modeling.rotary import by_axes, full_tables, patch_rope, rotary_tables
+from export.torch.attention import DecoderState, GrowingState
 from export.weights import Weights
 
 Parameter = Callable[[str], Tensor]
-Cache = dict[int, tuple[Tensor, Tensor]]
+Observer = Callable[[Tensor, tuple[str, ...]], None]
+"""Is called with the inputs [..., columns] of each linear map and with its names."""
 
 
 def resident(
@@ -43,55 +44,38 @@ def streaming(weights: Weights) -> Parameter:
 
 
 class Run:
-    """Ops over torch tensors, with a key-value cache that `cached_attention` appends to.
+    """Ops over torch tensors, for one pass.
 
-    `step` says which cached positions are kept and what is new; `keep` how many of the last
-    positions' logits are wanted (0: all). `patch_grid`: rows and columns of patches of the image
-    whose patches a rotary tower gets. Everything is on `device`, floats are of `dtype`; RMS norms
-    are computed in float32 whatever that is.
+    `state` has the cache and the new positions of a decoder. `patch_grid` has the rows and columns
+    of patches of the image that a tower for any size gets. Everything is on `device`; floats are of
+    `dtype`, but RMS norms are computed in float32. `observe` sees the inputs of all linear maps.
     """
 
     def __init__(
-        self, parameter: Parameter, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        parameter: Parameter,
+        *,
+        state: DecoderState | None = None,
+        patch_grid: tuple[int, int] = (0, 0),
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        observe: Observer | None = None,
     ) -> None:
         self._parameter = parameter
+        self._state = state or GrowingState(device=device, dtype=dtype)
+        self._patch_grid = patch_grid
         self._device = device
         self._dtype = dtype
-        self._cache: Cache = {}
-        self.step = Step(device=device, dtype=dtype)
-        self.keep = 1
-        self.patch_grid = (0, 0)
-
-    def begin(
-        self,
-        past: int,
-        images: NDArray[np.int64] | None = None,
-        positions: NDArray[np.int64] | None = None,
-        pads: NDArray[np.int64] | None = None,
-    ) -> None:
-        """What comes next follows `past` cached positions, as `pads` does; see Step."""
-        given = (None if x is None else self.tensor(x) for x in (images, positions, pads))
-        images_, positions_, pads_ = given
-        self.step = Step(past, images_, positions_, pads_, past, self._device, self._dtype)
-
-    def keep_sequences(self, numbers: list[int]) -> None:
-        """Go on with these sequences of the batch alone, by their places in it so far."""
-        self._cache = {n: (key[numbers], value[numbers]) for n, (key, value) in self._cache.items()}
-        self.step = self.step.of(numbers)
-
-    def spread(self, sequences: int) -> None:
-        """Go on with as many sequences, which all begin with the cached one."""
-        self._cache = {
-            n: (key.expand(sequences, -1, -1, -1), value.expand(sequences, -1, -1, -1))
-            for n, (key, value) in self._cache.items()
-        }
+        self._observe = observe
 
     def tensor(self, values: NDArray[Any]) -> Tensor:
-        """On the device; floats in its precision."""
+        """An array on the device; floats in `dtype`."""
         tensor = torch.from_numpy(values)
         return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
 
     def linear(self, x: Tensor, *names: str, bias: bool = False) -> Tensor:
+        if self._observe is not None:
+            self._observe(x, names)
         parts = []
         for name in names:
             weight = self._parameter(f"{name}.weight").flatten(1)  # [out, in]
@@ -102,11 +86,15 @@ class Run:
 
     def norm(self, x: Tensor, name: str, kind: NormKind, eps: float) -> Tensor:
         weight = self._parameter(f"{name}.weight")
-        if kind == "layer":
-            return functional.layer_norm(
-                x, weight.shape, weight, self._parameter(f"{name}.bias"), eps
-            )
-        return functional.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
+        match kind:
+            case "layer":
+                bias = self._parameter(f"{name}.bias")
+                return functional.layer_norm(x, weight.shape, weight, bias, eps)
+            case "rms":
+                normed = functional.rms_norm(x.float(), weight.shape, weight.float(), eps)
+                return normed.to(x.dtype)
+            case _:
+                assert_never(kind)
 
     def add_norm(
         self, x: Tensor, residual: Tensor, name: str, kind: NormKind, eps: float
@@ -122,75 +110,83 @@ class Run:
         return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
     def activation(self, x: Tensor, kind: Activation) -> Tensor:
-        if kind == "silu":
-            return functional.silu(x)
-        return functional.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
+        match kind:
+            case "silu":
+                return functional.silu(x)
+            case "gelu":
+                return functional.gelu(x)
+            case "gelu_tanh":
+                return functional.gelu(x, approximate="tanh")
+            case _:
+                assert_never(kind)
 
     def gated(self, x: Tensor, kind: Activation) -> Tensor:
         gate, up = x.chunk(2, dim=-1)
         return self.activation(gate, kind) * up
 
-    def patches(self, pixels: Tensor, vision: Tower) -> Tensor:
-        if vision.positions == "rotary":
-            return pixels[None]
-        size, side = vision.patch_size, vision.side
-        seen = pixels[:, :, : side * size, : side * size]
-        grid = seen.reshape(len(pixels), -1, side, size, side, size)
+    def patches(self, pixels: Tensor, channels: int, image_size: int, patch_size: int) -> Tensor:
+        side = image_size // patch_size
+        whole = pixels[:, :, : side * patch_size, : side * patch_size]
+        grid = whole.reshape(len(pixels), -1, side, patch_size, side, patch_size)
         return grid.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), side * side, -1)
+
+    def unsqueeze(self, x: Tensor) -> Tensor:
+        return x[None]
 
     def add_parameter(self, x: Tensor, name: str) -> Tensor:
         return x + self._parameter(f"{name}.weight")
 
-    def pixel_shuffle(self, x: Tensor, vision: Tower, scale: int) -> Tensor:
-        side, tiles = vision.side // scale, len(x)
-        grid = x.view(tiles, side, scale, side, scale, vision.hidden)
-        return grid.permute(0, 1, 3, 2, 4, 5).reshape(tiles, side * side, -1)
+    def pixel_shuffle(self, x: Tensor, grid: TileGrid, scale: int) -> Tensor:
+        side, tiles = grid.side // scale, len(x)
+        cells = x.view(tiles, side, scale, side, scale, grid.width)
+        return cells.permute(0, 1, 3, 2, 4, 5).reshape(tiles, side * side, -1)
 
-    def average_pool(self, x: Tensor, vision: Tower, scale: int) -> Tensor:
-        side, tiles = vision.side // scale, len(x)
-        grid = x.view(tiles, side, scale, side, scale, vision.hidden)
-        return grid.mean(dim=(2, 4)).flatten(1, 2)
+    def average_pool(self, x: Tensor, grid: TileGrid, scale: int) -> Tensor:
+        side, tiles = grid.side // scale, len(x)
+        cells = x.view(tiles, side, scale, side, scale, grid.width)
+        return cells.mean(dim=(2, 4)).flatten(1, 2)
 
-    def merge_squares(self, x: Tensor, vision: Tower) -> Tensor:
-        return x.reshape(len(x), x.shape[1] // vision.square**2, -1)
+    def merge_patches(self, x: Tensor, order: PatchOrder) -> Tensor:
+        return x.reshape(len(x), x.shape[1] // order.merge_size**2, -1)
 
-    def patch_attention(self, q: Tensor, k: Tensor, v: Tensor, vision: Tower, layer: int) -> Tensor:
-        query, key, value = (_heads(part, vision.heads) for part in (q, k, v))
-        seen = None
-        if vision.positions == "rotary":
-            places = _places(self.patch_grid, vision.square)  # [2, N]
-            cos, sin = (self.tensor(table) for table in _patch_tables(places, query.shape[-1]))
-            query, key = (_rotate(part, cos, sin) for part in (query, key))
-            if (reach := vision.reach(layer)) is not None:
-                window = places // reach
-                same = (window[:, :, None] == window[:, None, :]).all(0)  # [N, N]
-                seen = same.to(self._device)
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-        return _merge(attended)
+    def tile_attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        query, key, value = (_heads(part, heads) for part in (q, k, v))
+        return _merge(functional.scaled_dot_product_attention(query, key, value))
+
+    def image_attention(
+        self, q: Tensor, k: Tensor, v: Tensor, order: PatchOrder, windowed: bool
+    ) -> Tensor:
+        query, key, value = (_heads(part, order.heads) for part in (q, k, v))
+        indices = _patch_indices(self._patch_grid, order.merge_size)  # [2, N]
+        cos, sin = (self.tensor(table) for table in _patch_tables(indices, query.shape[-1]))
+        query, key = (_rotate(part, cos, sin) for part in (query, key))
+        mask = None
+        if windowed and order.window is not None:
+            window = indices // order.window
+            same = (window[:, :, None] == window[:, None, :]).all(0)  # [N, N]
+            mask = same.to(self._device)
+        return _merge(functional.scaled_dot_product_attention(query, key, value, attn_mask=mask))
 
     def cached_attention(
-        self, qkv: Tensor, layer: int, text: Decoder, norms: tuple[str, str] | None = None
+        self, qkv: Tensor, layer: int, heads: Heads, norms: tuple[str, str] | None = None
     ) -> Tensor:
-        turning = text.heads + text.kv_heads
-        heads = _heads(qkv, turning + text.kv_heads)
-        both, value = heads[:, :turning], heads[:, turning:]
+        rotating = heads.heads + heads.kv_heads
+        split = _heads(qkv, rotating + heads.kv_heads)
+        both, value = split[:, :rotating], split[:, rotating:]
         if norms is not None:
-            parts = zip((both[:, : text.heads], both[:, text.heads :]), norms, strict=True)
-            both = torch.cat([self.norm(x, name, "rms", text.norm_eps) for x, name in parts], dim=1)
-        both = _rotate(both, *self.step.turns(text, layer, qkv.shape[1]))
-        query, key = both[:, : text.heads], both[:, text.heads :]
-        if past := self.step.past:
-            old_key, old_value = self._cache[layer]
-            key = torch.cat([old_key[:, :, :past], key], dim=2)
-            value = torch.cat([old_value[:, :, :past], value], dim=2)
-        self._cache[layer] = (key, value)
+            parts = zip((both[:, : heads.heads], both[:, heads.heads :]), norms, strict=True)
+            normed = [self.norm(x, name, "rms", heads.norm_eps) for x, name in parts]
+            both = torch.cat(normed, dim=1)
+        both = _rotate(both, *self._state.rotation(heads, qkv.shape[1]))
+        query, key = both[:, : heads.heads], both[:, heads.heads :]
+        key, value = self._state.extended(layer, key, value)
         attended = functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=self.step.seen(text, layer, qkv.shape[1]),
-            scale=text.attention_scale,
-            enable_gqa=text.kv_heads != text.heads,  # few fused kernels take it
+            attn_mask=self._state.mask(heads, qkv.shape[1]),
+            scale=heads.scale,
+            enable_gqa=heads.kv_heads != heads.heads,  # few fused kernels take it
         )
         return _merge(attended)
 
@@ -198,26 +194,26 @@ class Run:
         rows = self._parameter(f"{name}.weight")[ids]
         return rows if scale == 1.0 else rows * scale
 
-    def wanted(self, x: Tensor) -> Tensor:
-        return x[:, -self.keep :]
+    def last_tokens(self, x: Tensor) -> Tensor:
+        return self._state.last_tokens(x)
 
 
-def _places(grid: tuple[int, int], square: int) -> Tensor:
+def _patch_indices(grid: tuple[int, int], merge_size: int) -> Tensor:
     """Row and column [2, N] of the patches of an image, which come by squares."""
     rows, cols = grid
-    places = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij"))
-    squares = places.view(2, rows // square, square, cols // square, square)
+    indices = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij"))
+    squares = indices.view(2, rows // merge_size, merge_size, cols // merge_size, merge_size)
     return squares.transpose(2, 3).reshape(2, -1)
 
 
-def _patch_tables(places: Tensor, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines [N, size] that turn heads of `size` by a patch's row in half of the
-    pairs, by its column in the other."""
+def _patch_tables(indices: Tensor, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cosines and sines [N, size] for heads of `size` values: half of the pairs rotate by a patch's
+    row, the other half by its column."""
     half = size // 2
     sections = (half // 2, half // 2)
-    tables = rotary_tables(patch_rope(size), int(places.max()) + 1)  # [edge, size / 4]
-    cos, sin = (by_axes(np.tile(table, 2), places.numpy(), sections) for table in tables)
-    return of_both_halves(cos, sin)
+    tables = rotary_tables(patch_rope(size), int(indices.max()) + 1)  # [edge, size / 4]
+    cos, sin = (by_axes(np.tile(table, 2), indices.numpy(), sections) for table in tables)
+    return full_tables(cos, sin)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -230,8 +226,8 @@ def _merge(x: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Heads [B, heads, S, d] whose first dimensions turn by these tables [S, dims]."""
+    """Rotates the first `dims` values of heads [B, heads, S, d] by tables [S, dims]."""
     dims = cos.shape[-1]
-    turning = x[..., :dims]
-    turned = torch.addcmul(turning * cos, turning.roll(dims // 2, -1), sin)
-    return turned if dims == x.shape[-1] else torch.cat([turned, x[..., dims:]], dim=-1)
+    rotating = x[..., :dims]
+    rotated = torch.addcmul(rotating * cos, rotating.roll(dims // 2, -1), sin)
+    return rotated if dims == x.shape[-1] else torch.cat([rotated, x[..., dims:]], dim=-1)

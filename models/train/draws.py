@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from bench.tasks.scenes import GENERATORS
+from export.arrays import FloatArray
 from export.checkpoint.registry import open_model
 from export.model import Model
 from export.quantize.recipe import RECIPES, Method
 from export.quantize.rounding import Rounding
 from export.quantize.simulate import rounded
-from export.weights import FloatArray, Weights, Wrapper
+from export.weights import Weights, Wrapper
 from models.train.questions import EASY_VQA
 from models.train.rounded import Asker, questions
 from runtimes.base import Request

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from torch import nn
 
-from export.shapes import shapes
+from export.modeling.vlm import shapes
 from models.train import moondream_files as files
 from models.train import moondream_model as parts
 from models.train.family import Family, Prompt

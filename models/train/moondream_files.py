@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from export.families.moondream import MOONDREAM
+from export.families.section import Section
 
 CROP, PATCH, WIDTH, HEADS, LAYERS = 64, 8, 128, 4, 4
 GRID = CROP // PATCH
@@ -119,10 +120,10 @@ def write(tensors: dict[str, Tensor], tokenizer: Tokenizer, folder: Path) -> Non
 def stored(tensors: dict[str, Tensor], config: Json) -> dict[str, Tensor]:
     """The tensors by the names and in the shapes of a checkpoint."""
     parts: dict[str, list[Tensor]] = {}
-    for name, source in MOONDREAM.sources(MOONDREAM.read(config)).items():
+    for name, source in MOONDREAM.sources(MOONDREAM.read(Section(config, "config.json"))).items():
         values = tensors[name].detach().to(torch.bfloat16)
         values = values.T if source.transform == "transpose" else values
-        parts.setdefault(source.names[0], []).append(values.reshape(source.stored or values.shape))
+        parts.setdefault(source.name, []).append(values.reshape(source.stored or values.shape))
     return {name: torch.cat(some).contiguous() for name, some in parts.items()}
 
 

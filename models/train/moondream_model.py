@@ -1,7 +1,7 @@
 """Moondream's forward pass in pieces: the project's own network with weights that learn.
 
-transformers has no class of this family, so what is trained is export/network.py by the reference
-interpreter, given packed questions' masks and positions. NOT aware of prompts, tasks or files.
+transformers has no class of this family, so what is trained is the family's parts
+(export/modeling/) by the reference interpreter, with the masks and positions of packed questions.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,51 +13,47 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from export import network
-from export.families.geometry import Decoder
 from export.families.moondream import MOONDREAM
-from export.rotary import of_both_halves, rotary_tables
-from export.shapes import component, shapes
+from export.families.section import Section
+from export.modeling.ops import Heads
+from export.modeling.region_heads import RegionHeads
+from export.modeling.rotary import full_tables, rotary_tables
+from export.modeling.vlm import component, shapes
+from export.torch.attention import Rotation
 from export.torch.run import Run
-from export.torch.step import Step, Turns
 from models.train import moondream_files as files
 
 INITIAL = 0.02
-TURNS = ("cos", "sin")
+TABLES = ("cos", "sin")
 FREQUENCY = 2.0  # of the Fourier features, which stay as they are drawn
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Given(Step):
-    """A step of packed questions: who sees whom and where is given, for all layers."""
+@dataclass(frozen=True, eq=False)
+class PackedState:
+    """export.torch.attention.DecoderState of packed questions: one mask and rotation, no cache."""
 
-    mask: Tensor
-    angles: Turns
+    given_mask: Tensor
+    given_rotation: Rotation
 
-    def seen(self, text: Decoder, layer: int, new: int) -> Tensor:
-        return self.mask
+    def rotation(self, heads: Heads, new: int) -> Rotation:
+        return self.given_rotation
 
-    def turns(self, text: Decoder, layer: int, new: int) -> Turns:
-        return self.angles
+    def mask(self, heads: Heads, new: int) -> Tensor:
+        return self.given_mask
 
+    def extended(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return key, value
 
-class Packed(Run):
-    """The reference interpreter without decoding."""
-
-    def cached_attention(
-        self, qkv: Tensor, layer: int, text: Decoder, norms: tuple[str, str] | None = None
-    ) -> Tensor:
-        attended = super().cached_attention(qkv, layer, text, norms)
-        self._cache.clear()
-        return attended
+    def last_tokens(self, x: Tensor) -> Tensor:
+        return x[:, -1:]
 
 
 class Moondream(nn.Module):
-    """All parameters by canonical name, by the part that learns them; `ops` computes with them."""
+    """All parameters by canonical name, grouped by how they learn; `ops` computes with them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
-        self.vlm = MOONDREAM.read(files.config(tokenizer))
+        self.vlm = MOONDREAM.read(Section(files.config(tokenizer), "config.json"))
         self.tokenizer = tokenizer
         # A name with "head" in it is for AdamW.
         self.parts = nn.ModuleDict(
@@ -65,14 +61,19 @@ class Moondream(nn.Module):
         )
         for name, shape in shapes(self.vlm).items():
             self._dict(name)[name.replace(".", "/")] = _initial(name, shape)
-        self.ops = Packed(self.parameter)
+        self.ops = Run(self.parameter)
         text = self.vlm.text
-        turns = of_both_halves(*rotary_tables(text.rope(0), text.context))
-        for name, table in zip(TURNS, turns, strict=True):
+        tables = full_tables(*rotary_tables(text.rope(0), text.context))
+        for name, table in zip(TABLES, tables, strict=True):
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
 
     def parameter(self, name: str) -> Tensor:
         return cast(Tensor, self._dict(name)[name.replace(".", "/")])
+
+    @property
+    def heads(self) -> RegionHeads:
+        assert self.vlm.region is not None
+        return self.vlm.region
 
     def _dict(self, name: str) -> nn.ParameterDict:
         is_head = name.startswith("output.") or "_decoder.1." in name
@@ -92,8 +93,10 @@ def image_tokens(model: nn.Module, pixels: Tensor) -> Tensor:
     """(batch, 3, 64, 64) in [-1, 1] to (batch, 64, width): one crop, which is the whole image."""
     made = of(model)
     with attention(pixels):
-        patches = network.vision(made.ops, made.vlm, pixels)
-    return network.joined_projection(made.ops, torch.cat([patches, patches], dim=-1))
+        patches = made.vlm.require_vision().forward(made.ops, pixels)
+    crops = made.vlm.require_vision().crops
+    assert crops is not None
+    return crops.join(made.ops, torch.cat([patches, patches], dim=-1))
 
 
 def attention(x: Tensor) -> AbstractContextManager[None]:
@@ -103,16 +106,16 @@ def attention(x: Tensor) -> AbstractContextManager[None]:
 
 def embed(model: nn.Module, ids: Tensor) -> Tensor:
     made = of(model)
-    return network.embedding(made.ops, made.vlm.text, ids)
+    return made.vlm.text.embed(made.ops, ids)
 
 
 def hidden(model: nn.Module, embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
     """The decoder's states before the last norm, which is what the region heads read."""
     made = of(model)
-    cos, sin = (made.get_buffer(name)[positions[0]] for name in TURNS)
-    made.ops.step = Given(mask=mask == 0, angles=(cos, sin))
+    cos, sin = (made.get_buffer(name)[positions[0]] for name in TABLES)
+    state = PackedState(mask == 0, (cos, sin))
     with attention(embeddings):
-        return network.decoder_and_state(made.ops, made.vlm.text, embeddings)[1]
+        return made.vlm.text.forward(Run(made.parameter, state=state), embeddings)[1]
 
 
 def logits(model: nn.Module, hidden: Tensor) -> Tensor:

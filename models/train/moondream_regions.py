@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from export import network
 from models.train import moondream_files as files
 from models.train.moondream_model import Moondream, embed, logits, of
 from models.train.packing import Frame
@@ -55,11 +54,11 @@ def region_loss(
     rows = torch.arange(len(wanted.ids), device=images.device)
     at = [states[rows, wanted.starts - 1 + step] for step in range(STEPS + 1)]
     is_there, is_sized = wanted.is_there, wanted.is_sized & wanted.is_there
-    axes = [network.place_logits(made.ops, "coord", at[axis]) for axis in range(2)]
+    axes = [made.heads.logits(made.ops, "coord", at[axis]) for axis in range(2)]
     loss = torch.stack(
         [_mean(bins_losses(axes[n], wanted.middle[:, n]), is_there) for n in range(2)]
     ).mean()
-    sizes = network.place_logits(made.ops, "size", at[2]).unflatten(-1, (2, -1))
+    sizes = made.heads.logits(made.ops, "size", at[2]).unflatten(-1, (2, -1))
     shares = 1 - torch.log2(wanted.size) / SMALLEST_LOG2
     losses = bins_losses(sizes.flatten(0, 1), shares.flatten(), last=True)
     loss = loss + _mean(losses, is_sized.repeat_interleave(2))
@@ -98,7 +97,7 @@ def _states(model: Moondream, frame: Frame, images: Tensor, wanted: Wanted) -> T
     for step, (part, numbers) in enumerate(fed):
         # bfloat16 has no room for the angles.
         with torch.autocast(images.device.type, enabled=False):
-            embedded = network.place_embedding(model.ops, part, numbers)
+            embedded = model.heads.embed(model.ops, part, numbers)
         is_here = place == wanted.starts[:, None] + step  # (n, length)
         embeddings = torch.where(is_here[:, :, None], embedded[:, None], embeddings)
     blocks = embeddings.reshape(len(images), -1, embeddings.shape[-1])

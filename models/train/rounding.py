@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.weights import FloatArray, Weights, Wrapper
+from export.arrays import FloatArray
+from export.weights import Weights, Wrapper
 
 BLOCK = 32
 # What the recipes keep too: read once an image, or not read by a matrix product.

@@ -13,15 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from export.arrays import FloatArray
 from export.files import sha256_of
 from export.model import Model
+from export.modeling.vlm import component
 from export.quantize.gptq import compensation
-from export.shapes import component
-from export.torch.run import Parameter, Run
-from export.weights import FloatArray
 from runtimes.base import Request
 from runtimes.calibrate.questions import read_questions
 from runtimes.prepare.image import edge, one_tile
@@ -83,8 +81,8 @@ class Curvatures:
     ) -> None:
         self.origin = origin
         self._shapes = model.weights.shapes()
-        self._listener = Listening(lambda name: torch.empty(0), frozenset())
-        self._scorer = Scorer(small(model), self._listening)
+        self._listener = HessianCollector()
+        self._scorer = Scorer(small(model), self._listener)
         self._requests = _requests(self._scorer, model, asked)
         self._features: list[FloatArray | None] | None = None
         self._sums_bytes = sums_bytes
@@ -101,10 +99,6 @@ class Curvatures:
                 self._collect(name)
             sums = self._listener.sums.get(name)
             return None if sums is None else self._factor(sums)
-
-    def _listening(self, parameter: Parameter) -> Run:
-        self._listener = Listening(parameter, frozenset())
-        return self._listener
 
     def _factor(self, sums: Tensor) -> FloatArray:
         """Of the last few sums it is kept."""
@@ -125,7 +119,7 @@ class Curvatures:
         if component(first) != "vision":
             for request, features in zip(self._requests, self._features, strict=True):
                 self._listener.missing = set(self._collected)
-                with suppress(AllHeard):
+                with suppress(StopForward):
                     self._scorer.score(request, features)
 
     def _window(self, first: str) -> list[str]:
@@ -143,32 +137,32 @@ class Curvatures:
         return window
 
 
-class AllHeard(Exception):
-    """Nothing behind this in the network is listened to."""
+class StopForward(Exception):
+    """Nothing after this in the network is collected."""
 
 
-class Listening(Run):
-    """The reference, with sums over positions of x xT [columns, columns] for matrices `names`.
+class HessianCollector:
+    """Sums over positions of x xT [columns, columns], for the inputs x of the matrices `names`.
 
-    Raises AllHeard in place of going on when it has heard the last of those `missing`.
+    An observer of the reference interpreter. Raises StopForward once it has seen the last of the
+    matrices in `missing`, so that a pass ends early.
     """
 
-    def __init__(self, parameter: Parameter, names: frozenset[str]) -> None:
-        super().__init__(parameter)
-        self.names = names
+    def __init__(self) -> None:
+        self.names: frozenset[str] = frozenset()
         self.sums: dict[str, Tensor] = {}
         self.missing: set[str] = set()
 
-    def linear(self, x: Tensor, *names: str, bias: bool = False) -> Tensor:
-        heard = [name for name in names if name in self.names]
-        if heard:
-            rows = x.flatten(0, -2)
-            sums = rows.T @ rows
-            if heard[0] in self.sums:
-                self.sums[heard[0]] += sums
-            else:
-                self.sums |= dict.fromkeys(heard, sums)  # one for all: they have the same inputs
-            if self.missing and self.missing <= set(heard):
-                raise AllHeard
-            self.missing.difference_update(heard)
-        return super().linear(x, *names, bias=bias)
+    def __call__(self, x: Tensor, names: tuple[str, ...]) -> None:
+        collected = [name for name in names if name in self.names]
+        if not collected:
+            return
+        rows = x.flatten(0, -2)
+        sums = rows.T @ rows
+        if collected[0] in self.sums:
+            self.sums[collected[0]] += sums
+        else:
+            self.sums |= dict.fromkeys(collected, sums)  # one for all: their inputs are the same
+        if self.missing and self.missing <= set(collected):
+            raise StopForward
+        self.missing.difference_update(collected)

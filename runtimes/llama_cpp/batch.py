@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
-from export.families.geometry import Decoder
+from export.modeling.decoder import Decoder
 from runtimes.base import FloatArray, IntArray
 
 INT32, FLOAT = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_float)
@@ -48,7 +48,7 @@ def spans(
         return [Span(0, len(ids), rows=False, together=False)]
     is_row = np.zeros(len(ids), bool)
     is_row[np.flatnonzero(ids == image_token_id)[: len(features)]] = True
-    together = is_row.copy() if text.image_attention == "bidirectional" else np.zeros_like(is_row)
+    together = is_row.copy() if text.bidirectional_images else np.zeros_like(is_row)
     if joined and not together.any():
         is_row = np.logical_or.accumulate(is_row) & np.logical_or.accumulate(is_row[::-1])[::-1]
     prefix = max(0, text.prefix - past)

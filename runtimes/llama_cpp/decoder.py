@@ -11,7 +11,7 @@ import numpy as np
 from llama_cpp import llama_cpp as llama
 
 from export.errors import UserError
-from export.families.geometry import Vlm
+from export.modeling.vlm import Vlm
 from runtimes.base import FloatArray, IntArray
 from runtimes.devices import CPU, Device
 from runtimes.llama_cpp.batch import AXES, Batch, Span, spans
@@ -260,8 +260,9 @@ class LlamaDecoder:
 def _together(vlm: Vlm) -> int:
     """The most positions that see each other: llama.cpp computes them at once or ends the process
     (GGML_ASSERT in llama_context::decode)."""
-    bidirectional = vlm.vision is not None and vlm.text.image_attention == "bidirectional"
-    return max(vlm.text.prefix, vlm.tokens_per_tile if bidirectional else 0)
+    if vlm.vision is None or not vlm.text.bidirectional_images:
+        return vlm.text.prefix
+    return max(vlm.text.prefix, vlm.vision.tokens_per_tile)
 
 
 def _context_settings(threads: int, context: int, cache_bits: int, batch: int) -> Any:

@@ -15,13 +15,12 @@ import numpy as np
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.geometry import Vlm
-from export.families.inputs import Tiles
-from export.families.spec import Shape
 from export.files import short
 from export.gguf import metadata
 from export.gguf.arrange import pieces
-from export.shapes import component
+from export.images import Tiles
+from export.modeling.tensors import Shape
+from export.modeling.vlm import Vlm, component
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
 T = TypeVar("T")

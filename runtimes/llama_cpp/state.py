@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
-from export.families.geometry import Decoder
+from export.modeling.decoder import Decoder
 from runtimes.base import FloatArray
 
 _get_name = llama._lib.ggml_get_name

@@ -16,15 +16,15 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from export.errors import UserError
-from export.families.geometry import Vlm
-from export.families.inputs import ImageRecipe, Patches
+from export.images import ImageRecipe, Patches
+from export.images.pixels import Pixels
+from export.modeling.vlm import Vlm
 from runtimes.base import FloatArray
 from runtimes.devices import CPU, Device
 from runtimes.llama_cpp.devices import gpu
 from runtimes.llama_cpp.files import Mmproj
 from runtimes.llama_cpp.log import complaints
 from runtimes.nvidia import expect_memory
-from runtimes.prepare.image import Pixels
 
 Bytes = NDArray[np.uint8]
 
@@ -48,7 +48,7 @@ class MtmdTower:
         device: Device = CPU,
     ) -> None:
         """Raises UserError for a file it cannot load, and for a GPU it does not see."""
-        self._tokens, self._hidden = vlm.tokens_per_tile, vlm.text.hidden
+        self._tokens, self._hidden = vlm.require_vision().tokens_per_tile, vlm.text.hidden
         self._image, self._columns = image, file.columns
         settings = _settings(image, threads, gpu(device))
         self._context = mtmd.mtmd_init_from_file(os.fsencode(file.path), text_model, settings)
@@ -67,10 +67,10 @@ class MtmdTower:
 
     def _whole(self, image: Pixels) -> FloatArray:
         """Features [tokens, hidden] of an image that mtmd takes in one piece."""
-        if image.cells is None:
+        if image.token_grid is None:
             pixels, tokens = _rgb(image.values[0], self._image), self._tokens
         else:
-            pixels, tokens = np.asarray(image.rgb), image.cells[0] * image.cells[1]
+            pixels, tokens = np.asarray(image.rgb), image.token_grid[0] * image.token_grid[1]
         features = np.empty((1, tokens, self._hidden), np.float32)
         with self._chunks(pixels) as chunks:
             self._expect(chunks, 1, tokens)
@@ -136,7 +136,7 @@ def _settings(image: ImageRecipe, threads: int, handle: int | None) -> Any:
     settings.print_timings = False
     settings.n_threads = threads
     if isinstance(image, Patches):  # mtmd's own limits are narrower than the checkpoint's
-        token = (image.patch * image.square) ** 2
+        token = (image.patch_size * image.merge_size) ** 2
         settings.image_min_tokens = max(1, image.min_pixels // token)
         settings.image_max_tokens = image.most_pixels // token
     return settings

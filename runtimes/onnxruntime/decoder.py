@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime as ort
 
-from export.families.geometry import Decoder
+from export.modeling.decoder import Decoder
 from runtimes.base import FloatArray, IntArray, Logits
 from runtimes.onnxruntime.graph import inputs_of
 

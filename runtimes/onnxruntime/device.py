@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.families.geometry import Decoder
+from export.modeling.decoder import Decoder
 from runtimes.base import FloatArray, IntArray, Logits
 from runtimes.devices import Device
 from runtimes.onnxruntime.graph import inputs_of

@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.rotary import STORED_POSITIONS
+from export.modeling.rotary import STORED_POSITIONS
 from runtimes.base import FloatArray, IntArray, Logits, Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.nvidia import memory_errors

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.artifact import Artifact
+from export.modeling.vision import ImageVision
 from runtimes.base import FloatArray
 from runtimes.devices import CPU, Device
 from runtimes.onnxruntime.graph import inputs_of, open_graph
-from runtimes.prepare.crops import joined
+from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels
 
 PARTS = ("vision", "projection")
@@ -43,22 +44,20 @@ class OnnxTower:
         return np.concatenate([row[:, : self._vlm.text.hidden] for row in rows])
 
     def _encoded(self, image: Pixels) -> FloatArray:
-        tower, projector = self._vlm.sight
-        vision = self._graphs["vision"]
-        if image.cells is not None:
-            rows, cols = (edge * tower.square for edge in image.cells)
-            sizes = np.array([[1, rows, cols]])
+        part, vision = self._vlm.require_vision(), self._graphs["vision"]
+        if isinstance(part, ImageVision):
+            assert image.token_grid is not None, "images of any size have a grid of tokens"
+            sizes = np.array([[1, *part.tower.patch_grid(image.token_grid)]])
             whole: FloatArray = vision.run(
                 None, {"pixel_values": image.values, "image_grid_thw": sizes}
             )[0]
             return whole
         tiles = (vision.run(None, self._fed(tile[None]))[0] for tile in image.values)
-        overlap = projector.overlap
-        if overlap is None:
+        if part.crops is None:
             found: FloatArray = np.concatenate(list(tiles))
             return found
         patches = (tile[0] for tile in tiles)
-        both = joined(patches, image.rows, image.cols, tower.side, overlap)
+        both = stitched(patches, image.rows, image.cols, part.tower.side, part.crops.margin)
         features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
         return features
 

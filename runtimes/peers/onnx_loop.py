@@ -9,7 +9,7 @@ import onnxruntime as ort
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.geometry import Vlm
+from export.modeling.vlm import Vlm
 from runtimes.base import FloatArray, IntArray, Session
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.loop import Backend, GreedySession, room

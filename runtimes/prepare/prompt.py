@@ -6,7 +6,7 @@ NOT aware of pixels, tokenizers or models.
 import re
 from collections.abc import Iterable
 
-from export.families.inputs import Prompt
+from export.prompts import Prompt
 
 Cut = tuple[int, int, int]
 """Rows and columns of tiles, and image tokens of one tile; 1, 1 is an image that was not cut."""

@@ -15,10 +15,12 @@ from tokenizers import Tokenizer
 from export.artifact import Artifact
 from export.checkpoint.tokens import read_tokenizer
 from export.errors import UserError
-from export.families.inputs import ImageRecipe, Prompt, PromptRecipe, Task, Templates
+from export.images import ImageRecipe
+from export.images.pixels import Pixels
 from export.model import Model
+from export.prompts import Prompt, PromptRecipe, PromptTask, Templates
 from runtimes.base import IntArray, Place, Request
-from runtimes.prepare.image import Pixels, load_image, pixels, rgb
+from runtimes.prepare.image import load_image, pixels, rgb
 from runtimes.prepare.prompt import prompt_text
 from runtimes.prepare.templates import PLACE_POSITIONS, task_of, template_ids
 
@@ -37,7 +39,7 @@ class Prepared:
     ids: IntArray
     images: tuple[Pixels, ...]
     images_key: str
-    task: Task | None
+    task: PromptTask | None
     place: Place
     place_at: int
 
@@ -182,8 +184,8 @@ def _tokens_per_tile(prompt: Prompt, image: Pixels) -> int:
     """Image tokens of one tile, by the prompt or by the image's own size."""
     if prompt.tokens_per_tile is not None:
         return prompt.tokens_per_tile
-    assert image.cells is not None, "images of any size have cells"
-    return image.cells[0] * image.cells[1]
+    assert image.token_grid is not None, "images of any size have cells"
+    return image.token_grid[0] * image.token_grid[1]
 
 
 def preparer_of(opened: Artifact | Model) -> Preparer:

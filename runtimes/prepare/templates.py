@@ -6,7 +6,7 @@ NOT aware of pixels, files or models; a tokenizer is a function from text to ids
 from collections.abc import Callable
 
 from export.errors import UserError, unknown
-from export.families.inputs import Task, Templates
+from export.prompts import PromptTask, Templates
 from runtimes.base import Request
 
 Encode = Callable[[str], list[int]]
@@ -14,7 +14,7 @@ PLACE_POSITIONS = {0: 0, 2: 2, 4: 3}
 """Numbers of a place -> its positions: x and y; those of a box's middle, and its size."""
 
 
-def task_of(templates: Templates, request: Request) -> Task:
+def task_of(templates: Templates, request: Request) -> PromptTask:
     """The task that is asked. Raises UserError for one that there is not, or that lacks something.
 
     A place (x, y) or (x_min, y_min, x_max, y_max) is in shares of the image's width and height.
@@ -39,7 +39,7 @@ def task_of(templates: Templates, request: Request) -> Task:
 
 
 def template_ids(
-    templates: Templates, task: Task, request: Request, encode: Encode
+    templates: Templates, task: PromptTask, request: Request, encode: Encode
 ) -> tuple[list[int], int]:
     """The prompt's ids, and where among them the place begins (their end where there is none)."""
     image = [templates.placeholder] * (templates.image_positions if request.images else 0)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.artifact import Artifact
-from export.families.inputs import Templates
 from export.model import Model
+from export.prompts import Templates
 from export.quantize.recipe import base
 from runtimes import RUNTIMES
 from runtimes.base import FloatArray, Request, Session

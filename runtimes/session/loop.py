@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from export.errors import UserError
-from export.families.geometry import Vlm
+from export.modeling.vlm import Vlm
 from runtimes.base import Event, FloatArray, IntArray, Logits, Place, Request
 from runtimes.nvidia import expect_memory
 from runtimes.prepare.request import Pixels, Prepared, Preparer
@@ -198,7 +198,7 @@ class GreedySession:
         kept.cached = ("", ids[:0])  # until the prefill is done, the cache matches nothing
         skipped = int(np.count_nonzero(ids[:past] == self._preparer.image_token_id))
         rest = features[skipped:] if features is not None else None
-        cells = [image.cells for image in prepared.images if image.cells is not None]
+        cells = [image.token_grid for image in prepared.images if image.token_grid is not None]
         where = positions(ids, self._preparer.image_token_id, cells)
         logits = yield Extend(ids[past:], rest, past, where[:, past:])
         kept.cached = (key, ids)

@@ -13,18 +13,21 @@ from bench.machine.environment import Environment, Load
 from bench.machine.memory import PHASES, PhaseMemory
 from bench.measure import Timing
 from bench.record import Agreement, Case, Item, Options, Outcome, Record, Subject
-from export.families.geometry import Decoder, Projector, Tower, Vlm
-from export.families.inputs import Prompt, Tiles
+from export.images import Tiles
+from export.modeling.decoder import Decoder
+from export.modeling.pixel_shuffle import PixelShuffle
+from export.modeling.vision import TileVision
+from export.modeling.vit import Vit
+from export.modeling.vlm import Vlm
+from export.prompts import Prompt
 from runtimes.proof.fidelity import Fidelity
 
 WORDS = ("<end>", "yes", "no", "red", "blue", "circle")
 IMAGE_TOKEN_ID = 15
 VLM = Vlm(
     family="smolvlm",
-    vision=Tower(1, 8, 8, 1, 8, 4, 1e-6, "gelu_tanh"),
-    projector=Projector("pixel_shuffle", 1),
+    vision=TileVision(Vit(1, 8, 8, 1, 8, 4, 1e-6, "gelu_tanh"), PixelShuffle(1), IMAGE_TOKEN_ID),
     text=Decoder(1, 8, 8, 1, 1, 8, 16, 4096, 1e4, 1e-6, "silu", True),
-    image_token_id=IMAGE_TOKEN_ID,
     bos_token_id=0,
     stop_token_ids=(0,),
 )

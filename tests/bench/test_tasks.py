@@ -23,8 +23,8 @@ from bench.tasks.journal import Journal
 from bench.tasks.latency import ids, image
 from bench.tasks.scenes import GENERATORS
 from export.errors import UserError
-from export.families.inputs import Task as ModelTask
-from export.families.inputs import Templates
+from export.prompts import PromptTask as ModelTask
+from export.prompts import Templates
 from runtimes.base import Request
 from runtimes.fake import FakeSession
 from tests.bench.made import ENVIRONMENT, IMAGE_TOKEN_ID, VLM, MakeArtifact, MakeJob

@@ -51,7 +51,7 @@ def fed(og: Any, model: Model, request: Request) -> Any:
     named["input_ids"] = prepared.ids[None].astype(np.int32)
     if request.images:
         named["pixel_values"] = np.concatenate([image.values for image in prepared.images])
-        named["num_image_tokens"] = np.array([model.vlm.tokens_per_tile], np.int64)
+        named["num_image_tokens"] = np.array([model.vlm.vision.tokens_per_tile], np.int64)
     return named
 
 

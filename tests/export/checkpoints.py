@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.checkpoint.tokenizer import synthetic_tokenizer
+from export.families.section import Section
 from export.families.smolvlm import SMOLVLM
-from export.shapes import shapes
-from export.weights import FloatArray
+from export.modeling.vlm import shapes
 
 VOCAB, IMAGE_TOKEN = 400, 398
 CONFIG: dict[str, Any] = {
@@ -65,7 +66,7 @@ def make(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     save_json(folder / "config.json", config)
     save_json(folder / "preprocessor_config.json", PREPROCESSOR)
-    vlm = SMOLVLM.read(CONFIG)
+    vlm = SMOLVLM.read(Section(CONFIG, "config.json"))
     for name, data in synthetic_tokenizer(vlm, SMOLVLM.special_tokens).items():
         (folder / name).write_bytes(data)
     save_tensors(folder / "model.safetensors", tensors(CONFIG))
@@ -74,10 +75,10 @@ def make(folder: Path, **changes: Any) -> Path:
 
 def tensors(config: Mapping[str, Any]) -> Tensors:
     """Random values for every tensor of a config.json, under the names of the hub."""
-    random, vlm = np.random.default_rng(0), SMOLVLM.read(config)
+    random, vlm = np.random.default_rng(0), SMOLVLM.read(Section(config, "config.json"))
     sources = SMOLVLM.sources(vlm)
     return {
-        sources[name].names[0]: random.standard_normal(shape, np.float32)
+        sources[name].name: random.standard_normal(shape, np.float32)
         for name, shape in shapes(vlm).items()
     }
 

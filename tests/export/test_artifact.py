@@ -21,10 +21,11 @@ from export.artifact import (
 )
 from export.decode import Mismatch, decode
 from export.errors import UserError
+from export.families.section import Section
 from export.families.smolvlm import SMOLVLM
 from tests.export.checkpoints import CONFIG, PREPROCESSOR
 
-VLM = SMOLVLM.read(CONFIG)
+VLM = SMOLVLM.read(Section(CONFIG, "config.json"))
 
 
 def fill(folder: Path, content: bytes = b"weights") -> None:
@@ -41,8 +42,8 @@ def manifest(folder: Path) -> Manifest:
         origin={"synthetic": {"seed": 0}},
         synthetic=True,
         vlm=VLM,
-        image=SMOLVLM.image(VLM, PREPROCESSOR),
-        prompt=SMOLVLM.prompt(VLM, {}),
+        image=SMOLVLM.image(VLM, Section(PREPROCESSOR, "preprocessor_config.json")),
+        prompt=SMOLVLM.prompt(VLM, Section({}, "config.json")),
         target="onnx",
         recipe="int4",
         layout="native",

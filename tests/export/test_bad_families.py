@@ -96,22 +96,22 @@ NUMBERS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"text_config__layer_types": ["full_attention"] * 2},
         "layer_types has 2 of full_attention, expected 3",
     ),
-    "gemma3: pattern": ("gemma3", {"text_config__sliding_window_pattern": 0}, "wrong type ("),
+    "gemma3: pattern": ("gemma3", {"text_config__sliding_window_pattern": 0}, "pattern is 0"),
     "gemma3: window": ("gemma3", {"text_config__sliding_window": -1}, "is not between 1 and"),
-    "gemma3: scale": ("gemma3", {"text_config__query_pre_attn_scalar": 0}, "wrong type (float div"),
-    "gemma3: list": ("gemma3", {"text_config": [1]}, "has the wrong type"),
+    "gemma3: scale": ("gemma3", {"text_config__query_pre_attn_scalar": 0}, "a number above 0"),
+    "gemma3: list": ("gemma3", {"text_config": [1]}, "text_config is [1], expected an object"),
     "qwen2_5_vl: sections": (
         "qwen2_5_vl",
         {"rope_scaling": {"mrope_section": [1, 1, 1]}},
-        "mrope_section (1, 1, 1) does not make up half of head_dim 8",
+        "mrope_section [1, 1, 1] does not add up to half of head_dim 8",
     ),
     "qwen2_5_vl: full layers": (
         "qwen2_5_vl",
         {"vision_config__fullatt_block_indexes": [1, 2]},
-        "fullatt_block_indexes (1, 2) names layers that the tower does not have",
+        "fullatt_block_indexes [1, 2] names layers that the vision tower does not have",
     ),
     "qwen2_5_vl: window": ("qwen2_5_vl", {"vision_config__window_size": 20}, "window_size 20 is"),
-    "qwen2_5_vl: patch": ("qwen2_5_vl", {"vision_config__patch_size": 0}, "wrong type ("),
+    "qwen2_5_vl: patch": ("qwen2_5_vl", {"vision_config__patch_size": 0}, "patch_size is 0"),
     "qwen2_5_vl: vocabulary": ("qwen2_5_vl", {"image_token_id": 400}, "image_token_id 400 is not"),
     "qwen2_5_vl: object": ("qwen2_5_vl", {"vision_config__num_heads": {}}, "expected an integer"),
     "moondream: prefix": ("moondream", {"config__text__prefix_attn": 18}, "only 17 is supported"),
@@ -121,12 +121,12 @@ NUMBERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "moondream: templates": (
         "moondream",
         {"config__tokenizer__templates__detect": {"prefix": [1]}},
-        "detect: 'suffix' is missing; take config.json from the checkpoint",
+        "templates.detect.suffix is missing; take config.json from the checkpoint",
     ),
     "moondream: a template of words": (
         "moondream",
         {"config__tokenizer__templates__query__prefix": "Question"},
-        "a template is Question, expected a list of token ids",
+        "templates.query.prefix is Question, expected a list of integers",
     ),
 }  # fmt: skip
 # What any number of any family may be instead.

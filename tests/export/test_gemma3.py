@@ -12,10 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from export import network
 from export.artifact import Artifact
 from export.count import decoder_counts, vision_counts
 from export.model import Model
+from export.torch.attention import GrowingCache, GrowingState
 from export.torch.run import Run, resident
 from runtimes.session.loop import number_images, place_features
 
@@ -39,7 +39,7 @@ def ids_of(images: int, words: int, per_image: int) -> np.ndarray:
 
 
 def pixels_of(model: Model, images: int) -> torch.Tensor:
-    edge = model.vlm.vision.image_size
+    edge = model.vlm.vision.tower.image_size
     generator = torch.Generator().manual_seed(images)
     return torch.randn(images, 3, edge, edge, generator=generator)
 
@@ -56,17 +56,18 @@ class InTorch:
 
     def __init__(self, model: Model, hf: PreTrainedModel) -> None:
         self.vlm = model.vlm
-        self.ops = Run(resident(FromTorch(hf)))
-        self.ops.keep = 0
+        self.parameter, self.cache = resident(FromTorch(hf)), GrowingCache()
 
     def features(self, pixels: torch.Tensor) -> np.ndarray:
-        return network.vision(self.ops, self.vlm, pixels).flatten(0, 1).numpy()
+        return self.vlm.vision.forward(Run(self.parameter), pixels).flatten(0, 1).numpy()
 
     def logits(self, ids: np.ndarray, numbers: np.ndarray, features: np.ndarray) -> np.ndarray:
-        embeds = network.embedding(self.ops, self.vlm.text, torch.from_numpy(ids)).numpy()
+        text, past = self.vlm.text, len(numbers) - len(ids)
+        embeds = text.embed(Run(self.parameter), torch.from_numpy(ids)).numpy()
         place_features(embeds, ids, features, IMAGE_TOKEN)
-        self.ops.begin(len(numbers) - len(ids), numbers)
-        return network.decoder(self.ops, self.vlm.text, torch.from_numpy(embeds)[None])[0].numpy()
+        state = GrowingState(self.cache, past, torch.from_numpy(numbers), keep=0)
+        ops = Run(self.parameter, state=state)
+        return text.forward(ops, torch.from_numpy(embeds)[None])[0][0].numpy()
 
 
 class InOnnx:
@@ -132,7 +133,10 @@ def test_run_gives_the_logits_of_transformers(case: str) -> None:
     hf = hf_model(case)
     model = tiny_model(hf)
     for images, words in PROMPTS.values():
-        ids, pixels = ids_of(images, words, model.vlm.tokens_per_tile), pixels_of(model, images)
+        ids, pixels = (
+            ids_of(images, words, model.vlm.vision.tokens_per_tile),
+            pixels_of(model, images),
+        )
         wanted = expected(hf, ids, pixels)
         found = computed(InTorch(model, hf), ids, pixels)
         assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
@@ -143,7 +147,10 @@ def test_run_gives_the_logits_of_transformers(case: str) -> None:
 def test_graphs_give_the_logits_of_transformers(case: str, recipe: str, tmp_path: Path) -> None:
     hf, model, subject = subjects(case, recipe, tmp_path)
     for images, words in PROMPTS.values():
-        ids, pixels = ids_of(images, words, model.vlm.tokens_per_tile), pixels_of(model, images)
+        ids, pixels = (
+            ids_of(images, words, model.vlm.vision.tokens_per_tile),
+            pixels_of(model, images),
+        )
         wanted, found = expected(hf, ids, pixels), computed(subject, ids, pixels)
         assert np.abs(found - wanted).max() <= RELATIVE[recipe] * np.abs(wanted).max()
 
@@ -152,7 +159,7 @@ def test_graphs_give_the_logits_of_transformers(case: str, recipe: str, tmp_path
 def test_steps_equal_one_long_prefill(case: str, tmp_path: Path) -> None:
     hf, model, in_onnx = subjects(case, "fp32", tmp_path)
     for images in (0, 2):
-        ids, pixels = ids_of(images, 50, model.vlm.tokens_per_tile), pixels_of(model, images)
+        ids, pixels = ids_of(images, 50, model.vlm.vision.tokens_per_tile), pixels_of(model, images)
         wanted = expected(hf, ids, pixels)
         for subject in (InTorch(model, hf), in_onnx):
             found = computed(subject, ids, pixels, cuts(ids))
@@ -172,10 +179,11 @@ def test_counted_flops_are_those_torch_counts(case: str) -> None:
     subject = InTorch(tiny_model(hf), hf)
     vlm = subject.vlm
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as vision:
-        subject.features(torch.zeros(2, 3, vlm.vision.image_size, vlm.vision.image_size))
+        edge = vlm.vision.tower.image_size
+        subject.features(torch.zeros(2, 3, edge, edge))
     assert vision_counts(vlm, tiles=2).flops == vision.get_total_flops()
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as step:
-        network.decoder(subject.ops, vlm.text, torch.zeros(1, 1, vlm.text.hidden))
+        vlm.text.forward(Run(subject.parameter), torch.zeros(1, 1, vlm.text.hidden))
     assert decoder_counts(vlm, new=1).flops == step.get_total_flops()
 
 

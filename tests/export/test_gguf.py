@@ -11,11 +11,11 @@ from gguf import GGMLQuantizationType, GGUFReader, quants
 from tiny_models import CASES, hf_model, tiny_model
 
 from export.errors import UserError
-from export.families.spec import Shape
 from export.gguf.arrange import arranged, interleaved
 from export.gguf.packing import packed, plan
 from export.gguf.write import safe_name, write
 from export.model import Model
+from export.modeling.tensors import Shape
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
 from export.targets import TARGETS, Written
 

@@ -17,7 +17,8 @@ from export.targets import TARGETS
 def tower(**changes: object) -> Callable[[Model], Model]:
     def changed(model: Model) -> Model:
         assert model.vlm.vision
-        vision = replace(model.vlm.vision, **changes)
+        vision = model.vlm.vision
+        vision = replace(vision, tower=replace(vision.tower, **changes))
         return replace(model, vlm=replace(model.vlm, vision=vision))
 
     return changed
@@ -30,11 +31,11 @@ def attention_scale(model: Model) -> Model:
 
 REFUSED = {
     "windows": ("tiny-qwen2.5-vl", tower(window=6), "window_size 84, but .* window_size 112"),
-    "squares": ("tiny-qwen2.5-vl", tower(square=4), "spatial_merge_size 4, but"),
-    "frames": ("tiny-qwen2.5-vl", tower(frames=1), "temporal_patch_size 1, but"),
+    "squares": ("tiny-qwen2.5-vl", tower(spatial_merge_size=4), "spatial_merge_size 4, but"),
+    "frames": ("tiny-qwen2.5-vl", tower(temporal_patch_size=1), "temporal_patch_size 1, but"),
     "full layers that are not periodic": (
         "tiny-qwen2.5-vl",
-        tower(full_layers=(0, 3)),
+        tower(full_attention_layers=(0, 3)),
         r"fullatt_block_indexes \[0, 3\], but .* \[0, 1, 2, 3\]",
     ),
     "attention scale": ("tiny-gemma3", attention_scale, "query_pre_attn_scalar 25 is not head_dim"),
@@ -42,7 +43,7 @@ REFUSED = {
 
 
 def test_a_tower_whose_layers_all_see_windows_is_written(tmp_path: Path) -> None:
-    model = tower(full_layers=())(open_model("tiny-qwen2.5-vl"))
+    model = tower(full_attention_layers=())(open_model("tiny-qwen2.5-vl"))
     written = TARGETS["gguf"].write(model, RECIPES["int8"], tmp_path, "native")
     fields = GGUFReader(tmp_path / written.components["vision"][0]).fields
     assert fields["clip.vision.n_wa_pattern"].contents() == 5  # one more than there are layers

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from tiny_models import hf_model, tiny_model
 
+from export.arrays import FloatArray
 from export.onnx import parameters
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
-from export.weights import FloatArray, Weights
+from export.weights import Weights
 
 MOST = 2000
 

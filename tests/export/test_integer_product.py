@@ -14,13 +14,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from export.arrays import FloatArray
 from export.onnx.data import new_data_file
 from export.onnx.emit import Emit
 from export.onnx.graph import IR_VERSION, OPSETS
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import RECIPES
 from export.targets import Quantization
-from export.weights import FloatArray
 
 ROWS, COLUMNS = 32, 96
 

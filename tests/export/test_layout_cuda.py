@@ -127,7 +127,7 @@ def test_a_step_is_told_all_that_changes_and_no_shape_of_it_does() -> None:
         assert seen[name]["seqlens_k"] == seen[name]["total_sequence_length"] == (6, [1])
         assert seen[name]["logits"] == (1, [1, 1, text.vocab])
         assert seen[name]["token"] == (7, [1, 1])
-        assert ("cache_positions" in seen[name]) == text.sees_ahead
+        assert ("cache_positions" in seen[name]) == text.sees_later_positions
         assert ("position_ids" in seen[name]) == (text.rope_sections is not None)
         assert "attention_mask" not in seen[name]
 

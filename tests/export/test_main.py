@@ -18,8 +18,8 @@ from export.artifact import Artifact, load_artifact, verify_digests
 from export.checkpoint.registry import data_root
 from export.errors import UserError
 from export.model import Model
+from export.modeling.vlm import component
 from export.quantize.recipe import RECIPES, Recipe
-from export.shapes import component
 from export.targets import TARGETS, Fallback, Quantization, Share, Target, Written
 from tests.export.checkpoints import make
 

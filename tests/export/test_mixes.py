@@ -11,13 +11,13 @@ from llama_cpp_tools import quantize
 from tiny_models import hf_model, tiny_model
 from tiny_moondream import Seeded, tiny_moondream
 
+from export.arrays import FloatArray
 from export.errors import UserError
 from export.gguf import ggml
 from export.gguf.mixes import MIXES
 from export.model import Model
 from export.quantize.recipe import KNOWN, MIXTURES, RECIPES
 from export.targets import TARGETS, Written
-from export.weights import FloatArray
 
 WIDE = {"hidden": 256, "intermediate": 512, "layers": 9, "heads": 8, "kv_heads": 2, "head_dim": 32}
 

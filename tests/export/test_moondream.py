@@ -15,14 +15,13 @@ from tiny_models import tiny_artifact
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from export import network
 from export.checkpoint.registry import open_model
 from export.count import decoder_counts, vision_counts
 from export.errors import UserError
 from export.model import Model
+from export.modeling.vlm import shapes
 from export.onnx.write import sizes
 from export.quantize.recipe import RECIPES
-from export.shapes import shapes
 from export.torch.run import Run, resident
 from runtimes.base import Request, Session
 from runtimes.onnxruntime.session import open_session
@@ -84,13 +83,13 @@ def test_steps_and_reused_positions_equal_one_long_prefill(model: Model, tmp_pat
 
 def test_counted_flops_are_those_torch_counts(model: Model) -> None:
     vlm, ops = model.vlm, Run(resident(model.weights))
-    edge, patches = vlm.vision.image_size, vlm.vision.patches
+    edge, patches = vlm.vision.tower.image_size, vlm.vision.tower.patches
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as vision:
-        network.vision(ops, vlm, torch.zeros(2, 3, edge, edge))
-        network.joined_projection(ops, torch.zeros(1, patches, 2 * vlm.vision.hidden))
+        vlm.vision.forward(ops, torch.zeros(2, 3, edge, edge))
+        vlm.vision.crops.join(ops, torch.zeros(1, patches, 2 * vlm.vision.tower.hidden))
     assert vision_counts(vlm, tiles=2).flops == vision.get_total_flops()
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as step:
-        network.decoder(ops, vlm.text, torch.zeros(1, 1, vlm.text.hidden))
+        vlm.text.forward(ops, torch.zeros(1, 1, vlm.text.hidden))
     assert decoder_counts(vlm, new=1).flops == step.get_total_flops()
 
 

@@ -43,9 +43,9 @@ def test_graphs_give_the_logits_of_transformers(case: str, recipe: str, tmp_path
     hf = hf_model(case)
     model = tiny_model(hf)
     artifact = tiny_artifact(model, "onnx", recipe, tmp_path)
-    edge = model.vlm.vision.image_size
+    edge = model.vlm.vision.tower.image_size
     for tiles in TILES.values():
-        ids = [1, 5] + [IMAGE_TOKEN] * (tiles * model.vlm.tokens_per_tile) + [7, 11, 13]
+        ids = [1, 5] + [IMAGE_TOKEN] * (tiles * model.vlm.vision.tokens_per_tile) + [7, 11, 13]
         pixels = torch.randn(tiles, 3, edge, edge)
         kwargs = {}
         if tiles:

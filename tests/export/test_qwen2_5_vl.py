@@ -12,10 +12,11 @@ from PIL import Image
 from tiny_models import IMAGE_TOKEN, QWEN_CASES, hf_model, tiny_artifact, tiny_model
 from transformers import PreTrainedModel
 
+from export.images.pixels import Pixels
 from export.model import Model
 from runtimes.base import FloatArray, IntArray
 from runtimes.onnxruntime.session import OnnxBackend
-from runtimes.prepare.image import Pixels, pixels
+from runtimes.prepare.image import pixels
 from runtimes.reference import TorchBackend, resident
 from runtimes.session.loop import Backend
 from runtimes.session.positions import positions
@@ -42,8 +43,8 @@ def asked(model: Model, sizes: list[tuple[int, int]]) -> tuple[IntArray, list[Pi
     images = [pixels(noise(*size), model.image) for size in sizes]
     ids = [1, 5]
     for image in images:
-        assert image.cells is not None
-        ids += [IMAGE_TOKEN - 3] + [IMAGE_TOKEN] * (image.cells[0] * image.cells[1])
+        assert image.token_grid is not None
+        ids += [IMAGE_TOKEN - 3] + [IMAGE_TOKEN] * (image.token_grid[0] * image.token_grid[1])
         ids += [IMAGE_TOKEN - 2, 9]
     return np.array([*ids, 7, 11, 13]), images
 
@@ -52,7 +53,7 @@ def theirs(hf: PreTrainedModel, ids: IntArray, images: list[Pixels]) -> FloatArr
     """Logits of every position [n, vocab]."""
     inputs = {"input_ids": torch.tensor(ids[None])}
     if images:
-        cells = [image.cells for image in images if image.cells]
+        cells = [image.token_grid for image in images if image.token_grid]
         inputs["pixel_values"] = torch.from_numpy(np.concatenate([i.values for i in images]))
         inputs["image_grid_thw"] = torch.tensor([[1, 2 * rows, 2 * cols] for rows, cols in cells])
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).int()
@@ -61,7 +62,7 @@ def theirs(hf: PreTrainedModel, ids: IntArray, images: list[Pixels]) -> FloatArr
 
 
 def places(ids: IntArray, images: list[Pixels]) -> IntArray:
-    return positions(ids, IMAGE_TOKEN, [image.cells for image in images if image.cells])
+    return positions(ids, IMAGE_TOKEN, [image.token_grid for image in images if image.token_grid])
 
 
 def error(found: FloatArray, wanted: FloatArray) -> float:
@@ -95,8 +96,8 @@ def test_logits_are_those_of_transformers(case: str, hf: PreTrainedModel, tmp_pa
 def test_features_are_those_of_transformers(hf: PreTrainedModel, tmp_path: Path) -> None:
     _, images = asked(tiny_model(hf), [size for sizes in SIZES.values() for size in sizes])
     for image in images:
-        assert image.cells is not None
-        grid = torch.tensor([[1, 2 * image.cells[0], 2 * image.cells[1]]])
+        assert image.token_grid is not None
+        grid = torch.tensor([[1, 2 * image.token_grid[0], 2 * image.token_grid[1]]])
         wanted = hf.model.visual(torch.from_numpy(image.values), grid).pooler_output.numpy()
         for backend in backends(hf, tmp_path):
             assert error(backend.encode((image,)), wanted) <= 1e-5
@@ -106,7 +107,11 @@ def test_positions_are_those_of_transformers(hf: PreTrainedModel) -> None:
     for sizes in SIZES.values():
         ids, images = asked(tiny_model(hf), sizes)
         tensor = torch.tensor(ids[None])
-        grid = [[1, 2 * image.cells[0], 2 * image.cells[1]] for image in images if image.cells]
+        grid = [
+            [1, 2 * image.token_grid[0], 2 * image.token_grid[1]]
+            for image in images
+            if image.token_grid
+        ]
         wanted, _ = hf.model.get_rope_index(
             tensor,
             image_grid_thw=torch.tensor(grid) if grid else None,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
 
+from export.arrays import FloatArray
 from export.gguf.packing import q4_0
 from export.quantize import blocks, gptq
 from export.quantize.recipe import RECIPES, Storage, arguments, base
 from export.quantize.rounding import Rounding
 from export.quantize.simulate import rounded
-from export.weights import FloatArray
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.standard_normal((48, 160)).astype(np.float32)

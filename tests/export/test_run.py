@@ -8,10 +8,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from export import network
 from export.count import decoder_counts, vision_counts
 from export.families import family_of
-from export.families.geometry import Vlm
+from export.families.section import Section
+from export.modeling.vlm import Vlm
+from export.torch.attention import GrowingCache, GrowingState
 from export.torch.run import Run, resident, streaming
 
 # Image tokens between text: none, one tile, three tiles of two images.
@@ -34,15 +35,15 @@ def expected(model: PreTrainedModel, ids: torch.Tensor, pixels: torch.Tensor) ->
 
 
 def embedded(ops: Run, vlm: Vlm, ids: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    embeds = network.embedding(ops, vlm.text, ids)
+    embeds = vlm.text.embed(ops, ids)
     if len(pixels):
-        embeds[ids == IMAGE_TOKEN] = network.vision(ops, vlm, pixels).flatten(0, 1)
+        embeds[ids == IMAGE_TOKEN] = vlm.vision.forward(ops, pixels).flatten(0, 1)
     return embeds
 
 
 def vlm_of(model: PreTrainedModel) -> Vlm:
     config = model.config.to_dict()
-    return family_of(config, "config.json").read(config)
+    return family_of(config, "config.json").read(Section(config, "config.json"))
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -51,11 +52,10 @@ def test_run_gives_the_logits_of_transformers(case: str, prompt: str) -> None:
     model = hf_model(case)
     vlm = vlm_of(model)
     tiles = PROMPTS[prompt]
-    pixels = torch.randn(sum(tiles), 3, vlm.vision.image_size, vlm.vision.image_size)
-    ids = ids_of(tiles, vlm.tokens_per_tile)
-    ops = Run(resident(FromTorch(model)))
-    ops.keep = 0
-    found = network.decoder(ops, vlm.text, embedded(ops, vlm, ids, pixels)).numpy()
+    pixels = torch.randn(sum(tiles), 3, vlm.vision.tower.image_size, vlm.vision.tower.image_size)
+    ids = ids_of(tiles, vlm.vision.tokens_per_tile)
+    ops = Run(resident(FromTorch(model)), state=GrowingState(keep=0))
+    found = vlm.text.forward(ops, embedded(ops, vlm, ids, pixels))[0].numpy()
     wanted = expected(model, ids, pixels)
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
@@ -63,14 +63,13 @@ def test_run_gives_the_logits_of_transformers(case: str, prompt: str) -> None:
 def test_decoding_in_steps_equals_one_long_prefill() -> None:
     model = hf_model("grouped heads")
     vlm, ids = vlm_of(model), torch.randint(3, 390, (1, 40))
-    ops = Run(streaming(FromTorch(model)))
-    embeds = network.embedding(ops, vlm.text, ids)
-    ops.keep = 0
-    whole = network.decoder(ops, vlm.text, embeds)
+    parameter, cache = streaming(FromTorch(model)), GrowingCache()
+    embeds = vlm.text.embed(Run(parameter), ids)
+    whole, _ = vlm.text.forward(Run(parameter, state=GrowingState(keep=0)), embeds)
     parts = []
     for start, stop in ((0, 20), (20, 21), (21, 40)):
-        ops.begin(start)
-        parts.append(network.decoder(ops, vlm.text, embeds[:, start:stop]))
+        ops = Run(parameter, state=GrowingState(cache, start, keep=0))
+        parts.append(vlm.text.forward(ops, embeds[:, start:stop])[0])
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)
 
 
@@ -81,8 +80,9 @@ def test_counted_flops_are_those_torch_counts(case: str) -> None:
     ops = Run(resident(FromTorch(model)))
     # On a CPU torch does not count its fused attention kernel.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as vision:
-        network.vision(ops, vlm, torch.zeros(2, 3, vlm.vision.image_size, vlm.vision.image_size))
+        edge = vlm.vision.tower.image_size
+        vlm.vision.forward(ops, torch.zeros(2, 3, edge, edge))
     assert vision_counts(vlm, tiles=2).flops == vision.get_total_flops()
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as step:
-        network.decoder(ops, vlm.text, torch.zeros(1, 1, vlm.text.hidden))
+        vlm.text.forward(ops, torch.zeros(1, 1, vlm.text.hidden))
     assert decoder_counts(vlm, new=1).flops == step.get_total_flops()

@@ -9,18 +9,24 @@ from tokenizers import Tokenizer
 
 from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.errors import UserError
-from export.families.geometry import Decoder, Projector, Tower, Vlm
+from export.families.section import Section
 from export.families.smolvlm import SMOLVLM
 from export.families.spec import SMOLLM2
+from export.modeling.decoder import Decoder
+from export.modeling.pixel_shuffle import PixelShuffle
+from export.modeling.vision import TileVision
+from export.modeling.vit import Vit
+from export.modeling.vlm import Vlm
 
-TOWER = Tower(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")
+TOWER = Vit(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")
 TEXT = Decoder(1, 32, 64, 2, 2, 16, 49280, 2048, 1e4, 1e-5, "silu", tied=False)
-VLM = Vlm("smolvlm", TOWER, Projector("pixel_shuffle", 2), TEXT, 49190, 1, (49279,))
+VLM = Vlm("smolvlm", TileVision(TOWER, PixelShuffle(2), 49190), TEXT, 1, (49279,))
 GRID = [f"<row_{row}_col_{col}>" for row in range(1, 7) for col in range(1, 7)]
 
 
 def vlm(vocab: int, image: int) -> Vlm:
-    return replace(VLM, text=replace(TEXT, vocab=vocab), image_token_id=image)
+    vision = replace(VLM.vision, image_token_id=image)
+    return replace(VLM, text=replace(TEXT, vocab=vocab), vision=vision)
 
 
 def tokenizer(vocab: int, image: int) -> Tokenizer:
@@ -68,7 +74,7 @@ def test_special_tokens_have_the_ids_of_the_real_model(geometry, ids):
 def test_a_cut_image_takes_as_many_ids_as_in_the_real_model(geometry, expected):
     from runtimes.prepare.prompt import image_text
 
-    prompt = SMOLVLM.prompt(VLM, {})
+    prompt = SMOLVLM.prompt(VLM, Section({}, "config.json"))
     encoding = tokenizer(*geometry).encode(image_text(prompt, 4, 4, 64))
     assert len(encoding.ids) == expected
 

@@ -11,12 +11,13 @@ from export.checkpoint.folder import Checkpoint
 from export.checkpoint.safetensors import open_folder, read_rows
 from export.checkpoint.synthetic import CHUNK_VALUES, Synthetic
 from export.families import family_of
+from export.families.section import Section
 from export.families.smolvlm import SMOLVLM
 from export.files import read_json
-from export.shapes import shapes
+from export.modeling.vlm import shapes
 from tests.export.checkpoints import CONFIG, changed, make, save_shards, save_tensors, tensors
 
-VLM = SMOLVLM.read(CONFIG)
+VLM = SMOLVLM.read(Section(CONFIG, "config.json"))
 EMBEDDING = "model.text_model.embed_tokens.weight"
 
 
@@ -83,7 +84,10 @@ def test_tied_embeddings_need_no_head(tmp_path: Path) -> None:
     tied = changed(CONFIG, tie_word_embeddings=True)
     folder = make(tmp_path / "m")
     save_tensors(folder / "model.safetensors", tensors(tied))
-    assert "output.weight" not in Checkpoint(folder, SMOLVLM, SMOLVLM.read(tied)).shapes()
+    assert (
+        "output.weight"
+        not in Checkpoint(folder, SMOLVLM, SMOLVLM.read(Section(tied, "config.json"))).shapes()
+    )
 
 
 SAVED: dict[str, Callable[[Any, Path], None]] = {
@@ -107,12 +111,12 @@ def test_what_transformers_saves_is_read_back(
     SAVED[how](model, tmp_path)
     read = read_json(tmp_path, "config.json")
     family = family_of(read, "config.json")
-    checkpoint = Checkpoint(tmp_path, family, family.read(read))
+    checkpoint = Checkpoint(tmp_path, family, family.read(Section(read, "config.json")))
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (how == "shards")
     assert ("output.weight" in checkpoint.shapes()) == (not tied)
     state = model.state_dict()
-    for name, source in family.sources(family.read(read)).items():
-        expected = state[source.names[0]].float().numpy()
+    for name, source in family.sources(family.read(Section(read, "config.json"))).items():
+        expected = state[source.name].float().numpy()
         assert np.array_equal(checkpoint.read(name), expected), name
 
 
@@ -121,13 +125,15 @@ def test_a_model_of_hub_names_has_the_numbers_of_its_resaved_config(tmp_path: Pa
     transformers.AutoConfig.for_model(**CONFIG).save_pretrained(tmp_path)
     saved = read_json(tmp_path, "config.json")
     assert "rope_parameters" in saved["text_config"]
-    assert SMOLVLM.read(saved) == SMOLVLM.read(CONFIG)
+    assert SMOLVLM.read(Section(saved, "config.json")) == SMOLVLM.read(
+        Section(CONFIG, "config.json")
+    )
 
 
 @pytest.mark.parametrize("name", ["token_embd.weight", "v.patch_embd.weight", "output_norm.weight"])
 def test_synthetic_rows_do_not_depend_on_the_range(name: str) -> None:
     config = changed(CONFIG, text_config__vocab_size=3 * CHUNK_VALUES // 32 + 5)
-    weights = Synthetic(SMOLVLM.read(config), seed=3)
+    weights = Synthetic(SMOLVLM.read(Section(config, "config.json")), seed=3)
     whole = weights.read(name)
     rows = len(whole)
     assert whole.shape == weights.shapes()[name]

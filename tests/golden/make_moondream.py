@@ -48,7 +48,7 @@ def reference(checkout: Path, model: Model, config: dict[str, Any]) -> Any:
 
     # Its projection takes the number of layers for the side of the grid of patches.
     parts = config["config"]
-    layers, side = parts["vision"]["enc_n_layers"], model.vlm.vision.side
+    layers, side = parts["vision"]["enc_n_layers"], model.vlm.vision.tower.side
     vision = parts["vision"] | {"enc_n_layers": side}
     theirs = MoondreamModel(
         MoondreamConfig.from_dict(parts | {"vision": vision}), dtype=torch.float32

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.families.spec import Shape
+from export.arrays import FloatArray
+from export.modeling.tensors import Shape
 from export.quantize.recipe import RECIPES
 from export.quantize.simulate import Rounded
-from export.weights import FloatArray
 from models.train.draws import Drawn
 from models.train.methods import ratio
 

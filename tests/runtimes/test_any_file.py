@@ -17,7 +17,7 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from export.families.inputs import ImageRecipe, Patches, Stretch, Tiles
+from export.images import ImageRecipe, Patches, Stretch, Tiles
 from runtimes.prepare.image import load_image, pixels
 
 HALF = (0.5, 0.5, 0.5)
@@ -47,9 +47,9 @@ SIDES: Mapping[str, Side] = {
     ),
     "qwen2_5_vl": Side(
         Patches(
-            patch=14,
-            square=2,
-            frames=2,
+            patch_size=14,
+            merge_size=2,
+            temporal_patch_size=2,
             min_pixels=3136,
             max_pixels=50_176,
             tile=448,

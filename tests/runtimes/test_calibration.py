@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from export.__main__ import main
+from export.arrays import FloatArray
 from export.artifact import load_artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.torch.run import Run, resident
-from export.weights import FloatArray, Weights
+from export.weights import Weights
 from runtimes.calibrate.hessian import Curvatures, calibrated
 from runtimes.calibrate.questions import read_questions
 from runtimes.proof.probes import probes

@@ -22,12 +22,13 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 from export.__main__ import main
 from export.artifact import load_artifact
 from export.checkpoint import check
-from export.checkpoint.registry import open_model, read_numbers
+from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.families.gemma3 import GEMMA3
-from export.families.geometry import Vlm
-from export.families.inputs import Stretch
+from export.families.section import Section
+from export.images import Stretch
 from export.model import Model
+from export.modeling.vlm import Vlm
 from runtimes import RUNTIMES
 from runtimes.base import IntArray, Request, Session
 from runtimes.onnxruntime.session import open_session
@@ -67,7 +68,7 @@ def processor(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Gemma3P
     folder = tmp_path_factory.mktemp("tokenizer")
     for name, content in model.files.items():
         (folder / name).write_bytes(content)
-    edge = model.vlm.vision.image_size
+    edge = model.vlm.vision.tower.image_size
     image_processor = Gemma3ImageProcessorPil(
         size={"height": edge, "width": edge}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
@@ -75,7 +76,7 @@ def processor(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Gemma3P
         image_processor,
         AutoTokenizer.from_pretrained(folder, extra_special_tokens=TOKENS),
         chat_template=CHAT,
-        image_seq_length=model.vlm.tokens_per_tile,
+        image_seq_length=model.vlm.vision.tokens_per_tile,
     )
 
 
@@ -161,7 +162,7 @@ def test_the_prompt_of_one_image_is_spelled_out(model: Model) -> None:
 
     tokenizer = Tokenizer.from_str(model.files["tokenizer.json"].decode())
     ids = preparer(model)(Request(" the image ", (noise(9, 9),))).ids.tolist()
-    soft = model.vlm.tokens_per_tile * ["<image_soft_token>"]
+    soft = model.vlm.vision.tokens_per_tile * ["<image_soft_token>"]
     assert [tokenizer.id_to_token(number) for number in ids] == [
         *("<bos>", "<start_of_turn>", "user", "\n\n\n"),
         *("<start_of_image>", *soft, "<end_of_image>"),
@@ -279,7 +280,7 @@ PREPROCESSORS = {
 @pytest.mark.parametrize("config", PREPROCESSORS.values(), ids=PREPROCESSORS)
 def test_a_preprocessor_that_the_recipe_cannot_express_is_refused(config, model) -> None:
     with pytest.raises(UserError, match=r"^preprocessor_config\.json: "):
-        GEMMA3.image(model.vlm, config)
+        GEMMA3.image(model.vlm, Section(config, "preprocessor_config.json"))
 
 
 CONFIGS = {
@@ -294,7 +295,7 @@ CONFIGS = {
 @pytest.mark.parametrize("text", CONFIGS.values(), ids=CONFIGS)
 def test_a_config_that_the_description_cannot_express_is_refused(text) -> None:
     with pytest.raises(UserError, match=r"^config\.json: "):
-        GEMMA3.read({"text_config": text})
+        GEMMA3.read(Section({"text_config": text}, "config.json"))
 
 
 NUMBERS = {
@@ -309,19 +310,19 @@ NUMBERS = {
 }
 
 
-def numbers_of(changes: dict[str, object], folder: Path) -> Vlm:
+def numbers_of(changes: dict[str, object]) -> Vlm:
     """A tower of 14 x 14 patches pooled to 7 x 7, and the tiny text model with changes."""
     text = GEMMA3_TEXT | changes
     config = {"vision_config": {}, "text_config": text, "mm_tokens_per_image": 49}
     config |= {"image_token_index": IMAGE_TOKEN}
-    return check.numbers(read_numbers(GEMMA3, config, folder), "config.json")
+    return check.numbers(GEMMA3.read(Section(config, "config.json")), "config.json")
 
 
 @pytest.mark.parametrize("changes", NUMBERS.values(), ids=NUMBERS)
-def test_numbers_that_make_no_sense_are_refused_in_one_line(changes, tmp_path) -> None:
-    assert numbers_of({}, tmp_path).tokens_per_tile == 49
+def test_numbers_that_make_no_sense_are_refused_in_one_line(changes) -> None:
+    assert numbers_of({}).require_vision().tokens_per_tile == 49
     with pytest.raises(UserError) as caught:
-        numbers_of(changes, tmp_path)
+        numbers_of(changes)
     assert "\n" not in str(caught.value)
 
 

@@ -17,7 +17,6 @@ from export.artifact import load_artifact
 from export.checkpoint import check
 from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.families.geometry import Projector
 from export.footprint.memory import full_context
 from export.model import Model
 from runtimes import RUNTIMES
@@ -193,7 +192,7 @@ def test_real_sizes_have_the_published_number_of_parameters(name: str, values: i
     assert full_context(model.vlm, model.image, 1024).tiles == 0
 
 
-def test_parts_of_a_vision_tower_are_refused(model: Model) -> None:
-    for part in ({"image_token_id": 5}, {"projector": Projector("average_pool", 4, 1e-6)}):
-        with pytest.raises(UserError, match="come together, but only some are there"):
-            check.numbers(replace(model.vlm, **part), "config.json")
+def test_what_images_alone_need_is_refused_without_a_tower(model: Model) -> None:
+    text = replace(model.vlm.text, bidirectional_images=True)
+    with pytest.raises(UserError, match="but no vision tower"):
+        check.numbers(replace(model.vlm, text=text), "config.json")

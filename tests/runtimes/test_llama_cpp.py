@@ -17,13 +17,14 @@ from export.errors import UserError
 from export.families import FAMILIES
 from export.gguf.arrange import pieces
 from export.gguf.packing import plan
+from export.images.pixels import Pixels
 from export.model import Model
 from export.quantize.recipe import RECIPES
 from runtimes import RUNTIMES
 from runtimes.base import Event, Request, Session
 from runtimes.llama_cpp.files import checked_decoder
 from runtimes.llama_cpp.session import LlamaBackend
-from runtimes.prepare.image import Pixels, pixels
+from runtimes.prepare.image import pixels
 
 pytest.importorskip("llama_cpp")
 
@@ -55,8 +56,8 @@ def rounded(hf: PreTrainedModel, recipe: str) -> PreTrainedModel:
     made, sources = pieces(vlm, family.gguf), family.sources(vlm)
     for name, source in sources.items():
         kind = plan(made[name][0], RECIPES[recipe], family.gguf.floats)[0].type
-        values = quants.quantize(state[source.names[0]].numpy(), kind)
-        state[source.names[0]].copy_(torch.from_numpy(quants.dequantize(values, kind)))
+        values = quants.quantize(state[source.name].numpy(), kind)
+        state[source.name].copy_(torch.from_numpy(quants.dequantize(values, kind)))
     return hf
 
 
@@ -79,7 +80,9 @@ def test_features_and_logits_are_those_of_transformers(
     for images in IMAGES.values():
         prepared = tuple(pixels(image, model.image) for image in images)
         tiles = sum(len(image.values) for image in prepared)
-        ids = np.array([1, 5] + [IMAGE_TOKEN] * (tiles * model.vlm.tokens_per_tile) + [7, 11, 13])
+        ids = np.array(
+            [1, 5] + [IMAGE_TOKEN] * (tiles * model.vlm.vision.tokens_per_tile) + [7, 11, 13]
+        )
         kwargs, features = {}, None
         if images:
             kwargs = inputs(prepared)
@@ -157,7 +160,7 @@ def test_prompts_longer_than_a_batch_give_the_same_logits(tmp_path: Path) -> Non
 
 
 CAUSAL = tiny_model(hf_model("grouped heads")).vlm.text
-TOGETHER = replace(CAUSAL, image_attention="bidirectional")
+TOGETHER = replace(CAUSAL, bidirectional_images=True)
 PREFIX = replace(CAUSAL, prefix=4)
 # ids (9 is an image's), positions before them, decoder -> start, stop, as rows, seeing each other
 SPANS = {

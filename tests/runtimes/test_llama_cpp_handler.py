@@ -13,7 +13,7 @@ from tiny_models import tiny_artifact
 from tokenizers import Tokenizer
 
 from export.checkpoint.registry import open_model
-from export.families.inputs import Tiles
+from export.images import Tiles
 from export.model import Model
 from runtimes.base import Request
 from runtimes.llama_cpp.session import open_session

@@ -9,8 +9,8 @@ from tiny_models import hf_model, tiny_artifact, tiny_model
 
 from export.checkpoint.registry import open_model
 from export.model import Model
+from export.modeling.vlm import COMPONENTS
 from export.quantize.recipe import RECIPES
-from export.shapes import COMPONENTS
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.llama_cpp.session import LlamaBackend

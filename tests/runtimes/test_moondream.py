@@ -18,13 +18,13 @@ from bench.cli import main as bench_main
 from export.__main__ import main as export_main
 from export.artifact import Artifact
 from export.errors import UserError
-from export.families.geometry import Overlap
 from export.families.moondream import MOONDREAM
+from export.families.section import Section
 from export.model import Model
 from runtimes import reference
 from runtimes.base import Event, FloatArray, IntArray, Place, Request, Session
 from runtimes.onnxruntime.session import open_session as open_onnxruntime
-from runtimes.prepare.crops import joined, tiling
+from runtimes.prepare.crops import stitched
 from runtimes.prepare.image import load_image, pixels
 from runtimes.prepare.request import preparer_of
 from runtimes.proof.ladder import prove
@@ -149,7 +149,9 @@ def test_prompts_have_the_authors_ids(task: str, model: Model, golden: Golden) -
     assert rest == golden.facts[f"1x1/{task}"]["ids"]
 
 
-RECIPE = MOONDREAM.image(MOONDREAM.read({}), {})
+RECIPE = MOONDREAM.image(
+    MOONDREAM.read(Section({}, "config.json")), Section({}, "preprocessor_config.json")
+)
 IMAGES = {f"{w}x{h}": tiny.noise(w, h) for w, h in tiny.SIZES}
 IMAGES |= {mode: tiny.image_of(mode) for mode in tiny.MODES}
 
@@ -278,7 +280,7 @@ def test_a_turned_photo_is_cut_as_it_stands_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1000, 800), (400, 9000), (9000, 400), (3000, 3000)])
 @pytest.mark.parametrize("budget", [1, 2, 3, 7, 12, 13])
 def test_a_budget_of_tiles_is_kept(size: tuple[int, int], budget: int) -> None:
-    rows, cols = tiling(size, RECIPE.within(budget))
+    rows, cols = RECIPE.within(budget).tiling(size)
     assert (rows * cols + 1 if rows * cols > 1 else 1) <= budget
     assert RECIPE.within(budget).most_tiles <= max(budget, 1)
 
@@ -297,7 +299,7 @@ def test_joined_patches_are_stitched_and_averaged(cut: tuple[int, int]) -> None:
     ]
     overview = crops[0] if rows * cols == 1 else crops[-1] + 1
     given = crops if rows * cols == 1 else [*crops, overview]
-    found = joined(given, rows, cols, side, Overlap(margin, 12))
+    found = stitched(given, rows, cols, side, margin)
     channels = torch.from_numpy(whole).permute(2, 0, 1)
     wanted = torch.nn.functional.adaptive_avg_pool2d(channels, side).permute(1, 2, 0)
     np.testing.assert_array_equal(found[:, :5], overview)

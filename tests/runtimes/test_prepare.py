@@ -10,16 +10,21 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 
 from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.errors import UserError
-from export.families.geometry import Decoder, Projector, Tower, Vlm
+from export.families.section import Section
 from export.families.smolvlm import SMOLVLM
+from export.modeling.decoder import Decoder
+from export.modeling.pixel_shuffle import PixelShuffle
+from export.modeling.vision import TileVision
+from export.modeling.vit import Vit
+from export.modeling.vlm import Vlm
 from runtimes.base import Request
 from runtimes.prepare.request import Preparer
 
-TOWER = Tower(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")
+TOWER = Vit(1, 32, 64, 2, image_size=32, patch_size=8, norm_eps=1e-6, activation="gelu_tanh")
 TEXT = Decoder(1, 32, 64, 2, 2, 16, 416, 2048, 1e4, 1e-5, "silu", tied=False)
-VLM = Vlm("smolvlm", TOWER, Projector("pixel_shuffle", 2), TEXT, 414, 1, (415,))
-RECIPE = SMOLVLM.image(VLM, {})
-PROMPT = SMOLVLM.prompt(VLM, {})
+VLM = Vlm("smolvlm", TileVision(TOWER, PixelShuffle(2), 414), TEXT, 1, (415,))
+RECIPE = SMOLVLM.image(VLM, Section({}, "preprocessor_config.json"))
+PROMPT = SMOLVLM.prompt(VLM, Section({}, "config.json"))
 TOKENIZER = synthetic_tokenizer(VLM, SMOLVLM.special_tokens)
 CHAT = (  # chat_template.json of HuggingFaceTB/SmolVLM-256M-Instruct
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
@@ -47,7 +52,7 @@ def processor(request, tmp_path_factory) -> Idefics3Processor:
     )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return Idefics3Processor(
-        image_processor, tokenizer, image_seq_len=VLM.tokens_per_tile, chat_template=CHAT
+        image_processor, tokenizer, image_seq_len=VLM.vision.tokens_per_tile, chat_template=CHAT
     )
 
 
@@ -77,9 +82,8 @@ QUESTIONS = (
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
 def test_ids_and_pixels_equal_the_processors(images, question, processor):
-    recipe = SMOLVLM.image(
-        VLM, {"do_image_splitting": processor.image_processor.do_image_splitting}
-    )
+    settings = {"do_image_splitting": processor.image_processor.do_image_splitting}
+    recipe = SMOLVLM.image(VLM, Section(settings, "preprocessor_config.json"))
     preparer = Preparer(recipe, PROMPT, TOKENIZER["tokenizer.json"], VLM.image_token_id)
     content = [{"type": "image"}] * len(images) + [{"type": "text", "text": question}]
     text = processor.apply_chat_template(
@@ -96,7 +100,7 @@ def test_ids_and_pixels_equal_the_processors(images, question, processor):
 
 
 def test_the_prompt_of_one_small_image_is_spelled_out():
-    recipe = SMOLVLM.image(VLM, {"size": {"longest_edge": 32}})
+    recipe = SMOLVLM.image(VLM, Section({"size": {"longest_edge": 32}}, "preprocessor_config.json"))
     preparer = Preparer(recipe, PROMPT, TOKENIZER["tokenizer.json"], VLM.image_token_id)
     ids = preparer(Request("the image", (image(9, 9),))).ids
     assert preparer.text(ids.tolist()) == "User:the image\nAssistant:"
@@ -257,4 +261,4 @@ CONFIGS = {
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_preprocessor_that_the_recipe_cannot_express_is_refused(config):
     with pytest.raises(UserError, match=r"^preprocessor_config\.json: "):
-        SMOLVLM.image(VLM, config)
+        SMOLVLM.image(VLM, Section(config, "preprocessor_config.json"))

@@ -16,8 +16,9 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import (
 )
 
 from export.errors import UserError
-from export.families.inputs import Tiles
-from runtimes.prepare.image import MAX_PIXELS, Pixels, grid, load_image, pixels, rgb
+from export.images import Tiles
+from export.images.pixels import Pixels
+from runtimes.prepare.image import MAX_PIXELS, load_image, pixels, rgb
 
 HALF = (0.5, 0.5, 0.5)
 TILES = Tiles(tile=32, longest_edge=128, split=True, mean=HALF, std=HALF, rescale=1 / 255)
@@ -110,12 +111,12 @@ def test_the_first_resize_has_transformers_size_for_any_image(edge):
     sizes = np.random.default_rng(edge).integers(1, 5000, (400, 2)).tolist()
     for width, height in [*sizes, (1, 9), (9, 1), (50000, 3), (3, 50000)]:
         theirs = get_resize_output_image_size(np.empty((3, height, width), np.uint8), edge)
-        assert grid((width, height), recipe).scaled == theirs[::-1]
+        assert recipe.grid((width, height)).scaled == theirs[::-1]
 
 
 def test_the_grid_foretells_the_tiles():
     for size in SIZES.values():
-        found, foretold = pixels(noise(*size), TILES), grid(size, TILES)
+        found, foretold = pixels(noise(*size), TILES), TILES.grid(size)
         assert (found.rows, found.cols) == (foretold.rows, foretold.cols)
         assert len(found.values) == foretold.tiles
         assert found.rgb.size == foretold.resized
@@ -152,7 +153,7 @@ def test_a_budget_of_tiles_lowers_the_longest_edge(budget, size, edge):
 
 def test_a_budget_of_no_tiles_is_a_user_error():
     with pytest.raises(UserError, match="max_tiles 0 is too few"):
-        grid((9, 9), replace(TILES, max_tiles=0))
+        replace(TILES, max_tiles=0).grid((9, 9))
 
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F", "I;16")

@@ -21,13 +21,14 @@ from transformers_inputs import greedy_of
 
 from export.__main__ import main
 from export.artifact import load_artifact
-from export.checkpoint.registry import open_model, read_numbers
+from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.families.inputs import Patches
 from export.families.qwen2_5_vl import QWEN2_5_VL
+from export.families.section import Section
+from export.images import Patches
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
-from runtimes.prepare.image import nearest_size, pixels, rgb
+from runtimes.prepare.image import pixels, rgb
 from runtimes.prepare.request import preparer_of
 
 CASE = "windows of 2 x 2 squares"
@@ -61,9 +62,9 @@ SIZES = {  # width, height
     "golden": (89, 55),
 }
 RECIPE = Patches(
-    patch=14,
-    square=2,
-    frames=2,
+    patch_size=14,
+    merge_size=2,
+    temporal_patch_size=2,
     min_pixels=3136,
     max_pixels=200_704,
     tile=448,
@@ -87,8 +88,8 @@ def noise(width: int, height: int) -> Image.Image:
 def assert_equal(image: Image.Image, recipe: Patches, processor: Any) -> None:
     theirs = processor(image, return_tensors="np")
     ours = pixels(rgb(image), recipe)
-    assert ours.cells is not None
-    grid = [[1, *(recipe.square * edge for edge in ours.cells)]]
+    assert ours.token_grid is not None
+    grid = [[1, *(recipe.merge_size * edge for edge in ours.token_grid)]]
     np.testing.assert_array_equal(grid, theirs["image_grid_thw"])
     np.testing.assert_array_equal(ours.values, theirs["pixel_values"])
 
@@ -107,9 +108,9 @@ def test_an_image_of_any_mode_equals_the_processors(mode: str) -> None:
 
 
 def test_a_budget_of_tiles_bounds_the_area() -> None:
-    width, height = nearest_size((3000, 2000), RECIPE.within(1))
+    width, height = RECIPE.within(1).nearest_size((3000, 2000))
     assert 0.9 * 448**2 < width * height <= 448**2
-    assert nearest_size((30, 20), RECIPE.within(1)) == nearest_size((30, 20), RECIPE)
+    assert RECIPE.within(1).nearest_size((30, 20)) == RECIPE.nearest_size((30, 20))
 
 
 def test_an_image_that_is_much_longer_than_wide_is_refused_in_one_line() -> None:
@@ -132,8 +133,8 @@ def test_ids_equal_the_tokenizers_of_the_chat_template(question: str, count: int
     images = (noise(64, 64), noise(200, 100))[:count]
     ours = preparer_of(model)(Request(question, images))
     for image in ours.images:
-        assert image.cells is not None
-        text = text.replace("<|image_pad|>", "!" * (image.cells[0] * image.cells[1]), 1)
+        assert image.token_grid is not None
+        text = text.replace("<|image_pad|>", "!" * (image.token_grid[0] * image.token_grid[1]), 1)
     text = text.replace("!", "<|image_pad|>")
     assert ours.ids.tolist() == tokenizer(text)["input_ids"]
 
@@ -149,7 +150,7 @@ def save_tokenizer(folder: Path, hf: PreTrainedModel) -> None:
     model = tiny_model(hf)
     for name, content in model.files.items():
         (folder / name).write_bytes(content)
-    config = {"min_pixels": 64, "max_pixels": 4096, "patch_size": model.vlm.vision.patch_size}
+    config = {"min_pixels": 64, "max_pixels": 4096, "patch_size": model.vlm.vision.tower.patch_size}
     (folder / "preprocessor_config.json").write_text(json.dumps(config))
 
 
@@ -189,19 +190,23 @@ BAD = {
         "mrope_section is",
     ),
     "a window of part of a square": ({}, {"window_size": 100}, "window_size 100"),
-    "an activation that is not ours": ({"hidden_act": "relu"}, {}, "hidden_act 'relu'"),
+    "an activation that is not ours": (
+        {"hidden_act": "relu"},
+        {},
+        "hidden_act is relu, expected one of",
+    ),
 }
 
 
 @pytest.mark.parametrize(("changes", "vision", "message"), BAD.values(), ids=BAD)
 def test_a_config_that_the_description_cannot_express_is_refused(
-    changes: dict[str, Any], vision: dict[str, Any], message: str, tmp_path: Path
+    changes: dict[str, Any], vision: dict[str, Any], message: str
 ) -> None:
     folder = Path(__file__).parents[2] / "models" / "configs" / "qwen2.5-vl-3b"
     config = json.loads((folder / "config.json").read_text()) | changes
     config["vision_config"] = config["vision_config"] | vision
     with pytest.raises(UserError, match=message):
-        read_numbers(QWEN2_5_VL, config, tmp_path)
+        QWEN2_5_VL.read(Section(config, "config.json"))
 
 
 def test_other_sizes_of_patches_than_the_towers_are_refused(tmp_path: Path) -> None:

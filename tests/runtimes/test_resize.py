@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtimes.prepare import resize as module
-from runtimes.prepare.resize import resize
+from export.images import resize as module
+from export.images.resize import resize
 
 # Both ways in width and in height: Pillow begins with columns where that is less work.
 SIZES = [

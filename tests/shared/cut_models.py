@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from export.arrays import FloatArray
 from export.checkpoint.registry import data_root
 from export.checkpoint.synthetic import Synthetic
 from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families import family_of
+from export.families.section import Section
 from export.families.spec import Source
-from export.weights import FloatArray, Weights
+from export.weights import Weights
 
 VOCAB, IMAGE_TOKEN = 640, 638
 Json = dict[str, Any]
@@ -63,7 +65,10 @@ def save_cut(name: str, folder: Path) -> Path:
     if preprocessor.exists():
         (folder / preprocessor.name).write_bytes(preprocessor.read_bytes())
     family = family_of(config, "config.json")
-    vlm, prompt = family.read(config), family.prompt(family.read(config), config)
+    vlm, prompt = (
+        family.read(Section(config, "config.json")),
+        family.prompt(family.read(Section(config, "config.json")), config),
+    )
     files = synthetic_tokenizer(vlm, family.tokens(vlm), prompt.image_token, family.vocabulary)
     for file, content in files.items():
         (folder / file).write_bytes(content)
@@ -76,7 +81,7 @@ def stored(sources: Mapping[str, Source], weights: Weights) -> dict[str, torch.T
     parts: dict[str, list[tuple[int, FloatArray]]] = {}
     for canonical, source in sources.items():
         values = undone(weights.read(canonical), source)
-        parts.setdefault(source.names[0], []).append((source.part[0], values))
+        parts.setdefault(source.name, []).append((source.part[0], values))
     return {name: whole(own) for name, own in parts.items()}
 
 

@@ -18,8 +18,10 @@ from export.checkpoint.registry import data_root, list_models
 from export.checkpoint.synthetic import Synthetic
 from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families import family_of
-from export.families.geometry import Vlm
-from export.families.spec import Family, Shape, Source
+from export.families.section import Section
+from export.families.spec import Family, Source
+from export.modeling.tensors import Shape
+from export.modeling.vlm import Vlm
 from export.weights import Weights
 
 ROW_VALUES = 1 << 22
@@ -31,7 +33,7 @@ Json = Mapping[str, Any]
 def save(folder: Path, config: Json, preprocessor: Json, shard_bytes: int = SHARD_BYTES) -> Path:
     """A sound checkpoint of `config` in the new `folder`, in files of about `shard_bytes`."""
     family = family_of(config, "config.json")
-    vlm = check.numbers(family.read(config), "config.json")
+    vlm = check.numbers(family.read(Section(config, "config.json")), "config.json")
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     if family.preprocessor_file and vlm.vision is not None:
@@ -44,7 +46,7 @@ def save(folder: Path, config: Json, preprocessor: Json, shard_bytes: int = SHAR
 
 def tokenizer_files(family: Family, vlm: Vlm, config: Json) -> dict[str, bytes]:
     """A tokenizer whose special tokens have the ids that `config` says."""
-    token = family.prompt(vlm, config).image_token
+    token = family.prompt(vlm, Section(config, "config.json")).image_token
     return synthetic_tokenizer(vlm, family.tokens(vlm), token, family.vocabulary)
 
 
@@ -52,7 +54,7 @@ def _save_weights(folder: Path, family: Family, vlm: Vlm, shard_bytes: int) -> N
     weights, sources = Synthetic(vlm), family.sources(vlm)
     parts: dict[str, list[str]] = {}  # a checkpoint's tensor may be several of ours, row by row
     for canonical, source in sources.items():
-        parts.setdefault(source.names[0], []).append(canonical)
+        parts.setdefault(source.name, []).append(canonical)
     for names in parts.values():
         names.sort(key=lambda name: sources[name].part)
     shapes = {

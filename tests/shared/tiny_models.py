@@ -25,9 +25,10 @@ from export.checkpoint import check
 from export.checkpoint.folder import values
 from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families import family_of
+from export.families.section import Section
 from export.model import Model
+from export.modeling.vlm import shapes
 from export.quantize.recipe import RECIPES
-from export.shapes import shapes
 from export.targets import TARGETS
 
 VOCAB, IMAGE_TOKEN = 400, 398
@@ -170,18 +171,18 @@ class FromTorch:
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config.to_dict()
         family = family_of(config, "config.json")
-        vlm = family.read(config)
+        vlm = family.read(Section(config, "config.json"))
         self._shapes = shapes(vlm)
         self._sources = family.sources(vlm)
         state = {name: value.numpy() for name, value in model.state_dict().items()}
-        self._state = check.spelled(state, family.spellings, "the model")
+        self._state = check.renamed(state, family.prefixes, "the model")
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         source = self._sources[name]
-        stored = self._state[source.names[0]].copy()
+        stored = self._state[source.name].copy()
 
         def rows(first: int, last: int | None) -> np.ndarray:
             return stored[first:last]
@@ -259,17 +260,17 @@ def tiny_model(hf: PreTrainedModel) -> Model:
     """Our view of a transformers model, with a synthetic tokenizer."""
     config = hf.config.to_dict()
     family = family_of(config, "config.json")
-    vlm = family.read(config)
-    prompt = family.prompt(vlm, config)
+    vlm = family.read(Section(config, "config.json"))
+    prompt = family.prompt(vlm, Section(config, "config.json"))
     files = synthetic_tokenizer(vlm, family.tokens(vlm), prompt.image_token, family.vocabulary)
     if vlm.vision is None:
         return Model("tiny", vlm, None, prompt, FromTorch(hf), files, folder=None)
-    edge = vlm.vision.image_size
+    edge = vlm.vision.tower.image_size
     tiles = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
     stretch = {"size": {"height": edge, "width": edge}}
-    sizes = {"min_pixels": 1, "max_pixels": edge**2, "patch_size": vlm.vision.patch_size}
+    sizes = {"min_pixels": 1, "max_pixels": edge**2, "patch_size": vlm.vision.tower.patch_size}
     preprocessor = {"gemma3": stretch, "qwen2_5_vl": sizes}.get(family.name, tiles)
-    image = family.image(vlm, preprocessor)
+    image = family.image(vlm, Section(preprocessor, "preprocessor_config.json"))
     return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
 
 

@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from export.checkpoint.tokenizer import synthetic_tokenizer
-from export.families.geometry import Vlm
 from export.families.moondream import MOONDREAM
+from export.families.section import Section
 from export.model import Model
-from export.shapes import shapes
+from export.modeling.vlm import Vlm, shapes
 from runtimes.base import Request
 
 TEXT = {"dim": 128, "ff_dim": 96, "n_layers": 3, "n_heads": 2, "n_kv_heads": 2}
@@ -79,10 +79,19 @@ class Seeded:
 def tiny_moondream(tokenizer: str) -> Model:
     """A model of the tokenizer generation that is named."""
     content = config(tokenizer)
-    vlm = MOONDREAM.read(content)
+    section = Section(content, "config.json")
+    vlm = MOONDREAM.read(section)
     files = tokenizer_files(vlm)
-    prompt = MOONDREAM.prompt(vlm, content)
-    return Model("tiny", vlm, MOONDREAM.image(vlm, {}), prompt, Seeded(vlm), files, folder=None)
+    prompt = MOONDREAM.prompt(vlm, section)
+    return Model(
+        "tiny",
+        vlm,
+        MOONDREAM.image(vlm, Section({}, "none")),
+        prompt,
+        Seeded(vlm),
+        files,
+        folder=None,
+    )
 
 
 def stored(model: Model) -> dict[str, np.ndarray]:
@@ -91,7 +100,7 @@ def stored(model: Model) -> dict[str, np.ndarray]:
     for name, source in MOONDREAM.sources(model.vlm).items():
         values = model.weights.read(name)
         values = values.T if source.transform == "transpose" else values
-        parts.setdefault(source.names[0], []).append(values.reshape(source.stored or values.shape))
+        parts.setdefault(source.name, []).append(values.reshape(source.stored or values.shape))
     return {name: np.ascontiguousarray(np.concatenate(some)) for name, some in parts.items()}
 
 
@@ -110,7 +119,7 @@ def tokenizer_files(vlm: Vlm) -> dict[str, bytes]:
     """A tokenizer whose begin of a text has the generation's id."""
     vocabulary, special = MOONDREAM.vocabulary, MOONDREAM.special_tokens
     if vlm.bos_token_id == 0:
-        vocabulary = replace(vocabulary, first=special, own=0)
+        vocabulary = replace(vocabulary, first=special, text_vocab=0)
         vlm, special = replace(vlm, bos_token_id=vlm.text.vocab - 2), ("<|last|>",)
     return synthetic_tokenizer(vlm, special, None, vocabulary)
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from export.families.geometry import Vlm
+from export.images.pixels import Pixels
+from export.modeling.vlm import Vlm
 from runtimes.base import FloatArray, IntArray
-from runtimes.prepare.image import Pixels
 
 Inputs = dict[str, torch.Tensor]
 Images = tuple[Pixels, ...]
@@ -33,7 +33,7 @@ def _stretched(images: Images, ids: torch.Tensor, vlm: Vlm) -> Inputs:
 def _patches(images: Images, ids: torch.Tensor, vlm: Vlm) -> Inputs:
     if not images:
         return {}
-    cells = [image.cells for image in images if image.cells]
+    cells = [image.token_grid for image in images if image.token_grid]
     return {
         "pixel_values": torch.from_numpy(np.concatenate([image.values for image in images])),
         "image_grid_thw": torch.tensor([[1, 2 * rows, 2 * cols] for rows, cols in cells]),

@@ -1,0 +1,64 @@
+"""Llama's and Qwen2's decoders as families have them: numbers and names of tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from export.families.config import ACTIVATIONS
+from export.families.section import Section
+from export.modeling.decoder import Decoder
+
+TOP: Mapping[str, str] = {"token_embd": "embed_tokens", "output_norm": "norm"}
+BLOCK: Mapping[str, str] = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a configuration class takes where config.json has no such key."""
+
+    context: int
+    rope_theta: float
+    norm_eps: float
+
+
+def decoder(text: Section, rope: Section, tied: bool, defaults: Defaults) -> Decoder:
+    """The numbers of a text_config; `rope` is the section that has rope_theta."""
+    hidden, heads = text.count("hidden_size"), text.count("num_attention_heads")
+    kv_heads, head_dim = text.count("num_key_value_heads", None), text.count("head_dim", None)
+    theta = rope.number("rope_theta", None)
+    if theta is None:
+        theta = text.number("rope_theta", defaults.rope_theta)
+    return Decoder(
+        layers=text.count("num_hidden_layers"),
+        hidden=hidden,
+        intermediate=text.count("intermediate_size"),
+        heads=heads,
+        kv_heads=kv_heads or heads,
+        head_dim=head_dim or hidden // heads,
+        vocab=text.count("vocab_size"),
+        context=text.count("max_position_embeddings", defaults.context),
+        rope_theta=theta,
+        norm_eps=text.number("rms_norm_eps", defaults.norm_eps),
+        activation=text.choice("hidden_act", ACTIVATIONS, "silu"),
+        tied=tied,
+    )
+
+
+def hub_name(canonical: str, model: str, head: str = "lm_head") -> str:
+    """Name of a decoder's tensor; `model` is where the checkpoint has the text model."""
+    stem, _, kind = canonical.rpartition(".")
+    if stem == "output":
+        return f"{head}.{kind}"
+    if stem in TOP:
+        return f"{model}.{TOP[stem]}.{kind}"
+    index, _, part = stem.removeprefix("blk.").partition(".")
+    return f"{model}.layers.{index}.{BLOCK[part]}.{kind}"

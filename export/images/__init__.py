@@ -1,0 +1,16 @@
+"""Image recipes, one file each: from an RGB image to the pixel values that a tower takes.
+
+Equal to the image processors of transformers on Pillow, to the bit: each step works on uint8, and a
+normalized value is one of 256 a channel.
+"""
+
+from export.images.crops import Crops
+from export.images.patches import Patches
+from export.images.stretch import Stretch
+from export.images.tiles import Tiles
+
+__all__ = ["Crops", "ImageRecipe", "Patches", "Stretch", "Tiles"]
+
+ImageRecipe = Tiles | Stretch | Patches | Crops
+"""Every recipe has: `pixels(image)`, `most_tiles`, `used_edge`, `within(max_tiles)`, `one_tile()`,
+`preprocessor()`, `problems(vision)`, `mean`, `std`, `rescale`, `resample` and `transparency`."""

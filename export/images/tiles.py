@@ -1,0 +1,152 @@
+"""Images as a grid of square tiles with an overview (Idefics3)."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from export.errors import UserError
+from export.images.pixels import RESAMPLE, Normalization, Pixels, Triple
+from export.images.resize import Size, resize
+from export.modeling.vision import Vision
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How an image is cut: resized to `scaled`, then to `resized`, into `rows` x `cols` tiles."""
+
+    scaled: Size
+    resized: Size
+    rows: int
+    cols: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that the tower sees: the grid and, where the image was cut, the overview."""
+        cut = self.rows * self.cols
+        return cut + 1 if cut > 1 else 1
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The longest edge becomes `longest_edge`, then both become multiples of `tile` pixels.
+
+    An image larger than one tile is cut row by row and followed by the whole image as an overview;
+    `max_tiles` (tiles and overview together) lowers the longest edge until they fit. `max_edge`
+    bounds a longest edge that a configuration sets higher (MAX_IMAGE_SIZE of Idefics3).
+    """
+
+    tile: int
+    longest_edge: int
+    split: bool
+    mean: Triple
+    std: Triple
+    rescale: float
+    resample: Literal["lanczos"] = "lanczos"
+    max_tiles: int | None = None
+    max_edge: int = 4096
+    transparency: Literal["white", "dropped"] = "white"
+    kind: Literal["tiles"] = "tiles"
+
+    @property
+    def most_tiles(self) -> int:
+        """Most tiles of one image: (longest_edge / tile)^2 and an overview."""
+        side = min(self.longest_edge, self.max_edge) // self.tile
+        tiles = side**2 + 1 if self.split and side > 1 else 1
+        return min(tiles, self.max_tiles or tiles)
+
+    @property
+    def used_edge(self) -> int:
+        """Pixels of an image's longest edge that the recipe makes use of."""
+        return self.longest_edge
+
+    def within(self, max_tiles: int | None) -> "Tiles":
+        """The same recipe with at most so many tiles an image; None: the recipe's own bound."""
+        return replace(self, max_tiles=max_tiles)
+
+    def one_tile(self) -> "Tiles":
+        """The same recipe with one tile an image."""
+        return replace(self, longest_edge=self.tile)
+
+    def grid(self, size: Size) -> Grid:
+        """How an image of this size is cut.
+
+        With `max_tiles`, the largest longest edge that keeps to it: the recipe's, else the next
+        lower multiple of the tile. Raises UserError where not even one tile's edge does.
+        """
+        if self.max_tiles is None:
+            return self._grid(size)
+        lower = range((self.longest_edge - 1) // self.tile * self.tile, 0, -self.tile)
+        for edge in (self.longest_edge, *lower):
+            found = replace(self, longest_edge=edge)._grid(size)
+            if found.tiles <= self.max_tiles:
+                return found
+        raise UserError(f"max_tiles {self.max_tiles} is too few for any image; give 1 or more")
+
+    def _grid(self, size: Size) -> Grid:
+        tile = self.tile
+        width, height = _scaled(size, self.longest_edge, even=True)
+        if max(width, height) > self.max_edge:
+            width, height = _scaled((width, height), self.max_edge, even=False)
+        if not self.split:
+            return Grid((width, height), (tile, tile), 1, 1)
+        aspect = width / height
+        if width >= height:
+            full_width = _multiple(width, tile)
+            full = full_width, _multiple(int(full_width / aspect), tile)
+        else:
+            full_height = _multiple(height, tile)
+            full = _multiple(int(full_height * aspect), tile), full_height
+        return Grid((width, height), full, full[1] // tile, full[0] // tile)
+
+    def pixels(self, image: Image.Image) -> Pixels:
+        """The tiles of an RGB image."""
+        cut, resample, tile = self.grid(image.size), RESAMPLE[self.resample], self.tile
+        image = resize(image, cut.scaled, resample)
+        if cut.resized != cut.scaled:
+            image = resize(image, cut.resized, resample)
+        whole = np.asarray(image)  # [height, width, 3]
+        corners = [(row * tile, col * tile) for row in range(cut.rows) for col in range(cut.cols)]
+        tiles = [whole[y : y + tile, x : x + tile] for y, x in corners]
+        if cut.tiles > 1:
+            tiles.append(np.asarray(resize(image, (tile, tile), resample)))
+        normalization = Normalization(self.mean, self.std, self.rescale)
+        return Pixels(normalization.tiles(tiles, tile), cut.rows, cut.cols, image)
+
+    def preprocessor(self) -> Mapping[str, Any]:
+        """Its own keys of preprocessor_config.json."""
+        return {
+            "size": {"longest_edge": min(self.longest_edge, self.max_edge)},
+            "max_image_size": {"longest_edge": self.tile},
+            "do_image_splitting": self.most_tiles > 1,
+        }
+
+    def problems(self, vision: Vision) -> Iterator[str]:
+        """What is wrong with the numbers for this tower."""
+        expected = vision.tower.image_size
+        if self.tile != expected or not self.tile <= self.longest_edge <= 1 << 15:
+            yield (
+                f"tiles of {self.tile} pixels and a longest edge of {self.longest_edge}, expected "
+                f"tiles of {expected} and an edge from there to {1 << 15}"
+            )
+
+
+def _scaled(size: Size, edge: int, even: bool) -> Size:
+    """The longest edge becomes `edge`; the other one follows, truncated, at least one pixel.
+
+    Floating point in transformers' order: another order truncates to another pixel now and then.
+    """
+    width, height = size
+    aspect = width / height
+    other = int(edge / aspect) if width >= height else int(edge * aspect)
+    if even:
+        other += other % 2
+    other = max(other, 1)
+    return (edge, other) if width >= height else (other, edge)
+
+
+def _multiple(length: int, of: int) -> int:
+    return math.ceil(length / of) * of

@@ -1,0 +1,1 @@
+"""The parts of a model, one file each: numbers, tensors, arithmetic and rules for the numbers."""

@@ -1,0 +1,178 @@
+"""Attention of a decoder in ONNX: its cache, lengths, masks and rotations, for one graph."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import onnx_ir as ir
+
+from export.arrays import FloatArray
+from export.modeling.ops import Heads
+from export.modeling.rotary import STORED_POSITIONS, Rope, rotary_tables
+from export.onnx.mask import Masks
+from export.onnx.nodes import INT64_MAX, MICROSOFT, Nodes
+from export.onnx.parameters import Parameters
+
+Tables = tuple[ir.Value, ir.Value]
+"""Cosines and sines [positions, pairs]."""
+Parts = tuple[ir.Value, ir.Value | None, ir.Value | None]
+"""Query, key and value; or all three side by side, None and None."""
+
+
+class CachedAttention:
+    """GroupQueryAttention over keys and values that the graph takes and returns.
+
+    `past` has the cached keys and values of each layer; `presents` gets those with the new
+    positions. `lengths` are GroupQueryAttention's: int32 seqlens_k, the last valid index of each
+    sequence, and total_sequence_length. `keep` int64 is how many of the last positions' logits are
+    asked for, 0 all; None: one. `position_ids` int64 [3, B, S] are times, rows and columns for
+    decoders with rope_sections; `own_rows`: of those, one table of the new positions' own rows is
+    made for RotaryEmbedding (GPUs have no MRotaryEmbedding).
+    """
+
+    def __init__(  # noqa: PLR0913 (a graph's inputs, by name)
+        self,
+        nodes: Nodes,
+        parameters: Parameters,
+        *,
+        context: int,
+        past: Sequence[tuple[ir.Value, ir.Value]],
+        lengths: tuple[ir.Value, ir.Value],
+        keep: ir.Value | None = None,
+        masks: Masks | None = None,
+        position_ids: ir.Value | None = None,
+        own_rows: bool = False,
+    ) -> None:
+        self._nodes = nodes
+        self._parameters = parameters
+        self._context = context
+        self._past = past
+        self._lengths = lengths
+        self._keep = keep
+        self._masks = masks
+        self._position_ids = position_ids
+        self._own_rows = own_rows
+        self._tables: dict[Rope, Tables] = {}
+        self._own: tuple[ir.Value, ...] | None = None
+        self.presents: list[ir.Value] = []
+
+    def tables(self, rope: Rope) -> Tables:
+        """Rotation tables, made once for each rope."""
+        if rope not in self._tables:
+            positions = min(self._context, STORED_POSITIONS)
+            cos, sin = (
+                self._parameters.constant(
+                    f"rotary{len(self._tables) or ''}.{kind}",
+                    self._nodes.precision.compute,
+                    (positions, rope.dims // 2),
+                    partial(_table, rope, positions, index),
+                )
+                for index, kind in enumerate(("cos", "sin"))
+            )
+            self._tables[rope] = cos, sin
+        return self._tables[rope]
+
+    def split(self, qkv: ir.Value, heads: Heads) -> tuple[ir.Value, ...]:
+        """Query, key and value [B, S, their heads * head_dim]."""
+        counts = (heads.heads, heads.kv_heads, heads.kv_heads)
+        sizes = self._parameters.integers(*(count * heads.head_dim for count in counts))
+        return self._nodes.many("Split", [qkv, sizes], {"axis": -1}, outputs=3)
+
+    def attended(self, parts: Parts, layer: int, heads: Heads, tables: Tables) -> ir.Value:
+        """Attention of one layer: [B, S, heads * head_dim]."""
+        rotation: Sequence[ir.Value | None] = tables
+        if heads.sections is not None:
+            parts, rotation = self._rotated(parts, heads, heads.sections, tables), (None, None)
+        inputs = [*parts, *self._past[layer], *self._lengths, *rotation]
+        attributes: dict[str, int | float] = {
+            "num_heads": heads.heads,
+            "kv_num_heads": heads.kv_heads,
+            "do_rotary": int(heads.sections is None),
+        }
+        if heads.scale is not None:
+            attributes["scale"] = heads.scale
+        if self._masks is not None:
+            inputs += [None, self._masks.bias(heads.window)]
+            attributes["causal"] = 0  # the bias has it
+        elif heads.window is not None:
+            attributes["local_window_size"] = heads.window
+        attended, *present = self._nodes.many(
+            "GroupQueryAttention", inputs, attributes, MICROSOFT, 3
+        )
+        self.presents += present
+        return attended
+
+    def last_tokens(self, x: ir.Value) -> ir.Value:
+        """The last `keep` positions; -0 starts at the front."""
+        integers = self._parameters.integers
+        if self._keep is None:
+            start = integers(-1)
+        else:
+            start = self._nodes.add("Reshape", [self._keep, integers(1)])
+            start = self._nodes.add("Neg", [start])
+        return self._nodes.add("Slice", [x, start, integers(INT64_MAX), integers(1)])
+
+    def _rotated(
+        self, parts: Parts, heads: Heads, sections: tuple[int, int, int], tables: Tables
+    ) -> Parts:
+        """Query and key rotated by time, row and column."""
+        qkv, key, value = parts
+        query: ir.Value = qkv
+        if key is None or value is None:
+            query, key, value = self.split(qkv, heads)
+        if self._own_rows:
+            self._own = self._own or self._rows_of_positions(sections, tables)
+            query, key = (
+                self._nodes.add("RotaryEmbedding", [part, *self._own], None, MICROSOFT)
+                for part in (query, key)
+            )
+            return query, key, value
+        query, key = (
+            self._by_axes(part, count, heads.head_dim, sections, tables)
+            for part, count in ((query, heads.heads), (key, heads.kv_heads))
+        )
+        return query, key, value
+
+    def _by_axes(
+        self,
+        part: ir.Value,
+        heads: int,
+        head_dim: int,
+        sections: tuple[int, int, int],
+        tables: Tables,
+    ) -> ir.Value:
+        attributes: dict[str, int | tuple[int, ...]] = {
+            "mrope_section": sections,
+            "num_heads": heads,
+            "rotary_embedding_dim": head_dim,
+        }
+        inputs = [part, self._position_ids, *tables]
+        return self._nodes.add("MRotaryEmbedding", inputs, attributes, MICROSOFT)
+
+    def _rows_of_positions(
+        self, sections: tuple[int, int, int], tables: Tables
+    ) -> tuple[ir.Value, ...]:
+        """Indices [1, S], cosines and sines [S, pairs] of the new positions of one sequence.
+
+        Each section of the pairs is taken from the row of its axis' position."""
+        add, many = self._nodes.add, self._nodes.many
+        integers, scalar = self._parameters.integers, self._parameters.scalar
+        split = {"axis": 0, "num_outputs": 3}
+        axes = [
+            add("Reshape", [axis, integers(-1)])
+            for axis in many("Split", [self._position_ids], split, outputs=3)
+        ]
+        made = []
+        for table in tables:
+            rows, start = [], 0
+            for axis, count in zip(axes, sections, strict=True):
+                ends = (integers(start), integers(start + count), integers(1))
+                rows.append(add("Gather", [add("Slice", [table, *ends]), axis]))
+                start += count
+            made.append(add("Concat", rows, {"axis": -1}))
+        new = add("Squeeze", [add("Shape", [axes[0]])])
+        indices = add("Range", [scalar(0), new, scalar(1)])
+        return add("Unsqueeze", [indices, integers(0)]), *made
+
+
+def _table(rope: Rope, positions: int, index: int) -> FloatArray:
+    return rotary_tables(rope, positions)[index]

@@ -1,0 +1,258 @@
+"""What a pass of the reference over a decoder shares: cached state, rotations and masks.
+
+`GrowingCache` appends and takes batches: the runtime's. `StaticCache` has a fixed size and tensor
+positions, so that torch.export can trace a pass. NOT aware of weights.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.arrays import FloatArray
+from export.modeling.decoder import Decoder
+from export.modeling.ops import Heads
+from export.modeling.rotary import Rope, by_axes, full_tables, rotary_tables
+
+Rotation = tuple[Tensor, Tensor]
+"""Factors of a head's values and of their partners (rotary.full_tables): [new, dims], or of a batch
+[B, 1, new, dims]."""
+T = TypeVar("T")
+
+
+class DecoderState(Protocol):
+    """The new positions of one pass, and what the layers keep of earlier ones."""
+
+    def rotation(self, heads: Heads, new: int) -> Rotation:
+        """The rotation of the `new` positions in such a layer."""
+
+    def mask(self, heads: Heads, new: int) -> Tensor | None:
+        """True where a new position sees a cached or new one: [new, positions], or of a batch
+        [B, 1, new, positions]. None: all are seen."""
+
+    def extended(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's keys and values [B, kv_heads, positions, head_dim] with the new ones."""
+
+    def last_tokens(self, x: Tensor) -> Tensor:
+        """The positions of x [B, S, H] whose logits are asked for."""
+
+
+class GrowingCache:
+    """Keys and values [B, kv_heads, positions, head_dim] of each layer, as many as there are."""
+
+    def __init__(self) -> None:
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def extended(self, layer: int, past: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The first `past` cached positions and the new ones, which become the cached ones."""
+        if past:
+            old_key, old_value = self._layers[layer]
+            key = torch.cat([old_key[:, :, :past], key], dim=2)
+            value = torch.cat([old_value[:, :, :past], value], dim=2)
+        self._layers[layer] = (key, value)
+        return key, value
+
+    def select(self, sequences: list[int]) -> None:
+        """Keep these sequences of the batch alone."""
+        self._layers = {
+            n: (key[sequences], value[sequences]) for n, (key, value) in self._layers.items()
+        }
+
+    def expand(self, sequences: int) -> None:
+        """Go on with as many sequences, which all begin with the cached one."""
+        self._layers = {
+            n: (key.expand(sequences, -1, -1, -1), value.expand(sequences, -1, -1, -1))
+            for n, (key, value) in self._layers.items()
+        }
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._layers.clear()
+
+
+@dataclass(frozen=True, eq=False)
+class GrowingState:
+    """DecoderState over a GrowingCache: new positions after the first `past` cached ones.
+
+    `image_ids` [past + new] numbers the positions of images from 1, text is 0; only bidirectional
+    attention reads it. `positions` [3, new] are the time, row and column of the new positions, for
+    decoders with rope_sections. In a batch, `image_ids` and `positions` have a row for each
+    sequence, [B, …], and `pads` [B] counts the padding positions of each, which follow the `common`
+    first ones. `keep`: how many of the last positions' logits are asked for (0: all).
+    """
+
+    cache: GrowingCache = field(default_factory=GrowingCache)
+    past: int = 0
+    image_ids: Tensor | None = None
+    positions: Tensor | None = None
+    pads: Tensor | None = None
+    common: int = 0
+    keep: int = 1
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    _made: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
+
+    def next_token(self, past: int, positions: Tensor) -> "GrowingState":
+        """The state for one more token of text in each sequence."""
+        ids = None if self.image_ids is None else functional.pad(self.image_ids, (0, 1))
+        return replace(self, past=past, image_ids=ids, positions=positions)
+
+    def select(self, sequences: list[int]) -> "GrowingState":
+        """With these sequences of the batch alone, whose cache is selected too."""
+        self.cache.select(sequences)
+        pads, ids = (None if x is None else x[sequences] for x in (self.pads, self.image_ids))
+        return replace(self, pads=pads, image_ids=ids)
+
+    def extended(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """See DecoderState."""
+        return self.cache.extended(layer, self.past, key, value)
+
+    def last_tokens(self, x: Tensor) -> Tensor:
+        """See DecoderState."""
+        return x[:, -self.keep :]
+
+    def rotation(self, heads: Heads, new: int) -> Rotation:
+        """See DecoderState. Made once for each kind of layer."""
+        key = (heads.rope, new)
+        return self._once(key, lambda: self._rotation(heads.rope, heads.sections, new))
+
+    def mask(self, heads: Heads, new: int) -> Tensor | None:
+        """See DecoderState. Made once for each kind of layer."""
+        window, bidirectional = heads.window, heads.bidirectional
+        key = (window, bidirectional, new)
+        return self._once(key, lambda: self._mask(window, bidirectional, new))
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]  # type: ignore[return-value]
+
+    def _rotation(self, rope: Rope, sections: tuple[int, ...] | None, new: int) -> Rotation:
+        if sections is not None:
+            cos, sin = self._rotation_by_axes(rope, sections)
+        elif self.pads is None:
+            cos, sin = (table[self.past :] for table in rotary_tables(rope, self.past + new))
+        else:
+            rows = np.arange(self.past, self.past + new) - self.pads.cpu().numpy()[:, None]
+            tables = rotary_tables(rope, self.past + new)
+            cos, sin = (table[rows.clip(0)][:, None] for table in tables)  # padding: any position
+        cos, sin = full_tables(cos, sin)
+        return self._tensor(cos), self._tensor(sin)
+
+    def _rotation_by_axes(
+        self, rope: Rope, sections: tuple[int, ...]
+    ) -> tuple[FloatArray, FloatArray]:
+        assert self.positions is not None, "a decoder with rope_sections needs positions"
+        positions = self.positions.cpu().numpy()  # [3, new], of a batch [B, 3, new]
+        tables = rotary_tables(rope, int(positions.max()) + 1)
+        if positions.ndim == 2:
+            cos, sin = (by_axes(table, positions, sections) for table in tables)
+        else:
+            cos, sin = (
+                np.stack([by_axes(table, each, sections) for each in positions])[:, None]
+                for table in tables
+            )
+        return cos, sin
+
+    def _tensor(self, values: FloatArray) -> Tensor:
+        return torch.from_numpy(values).to(self.device, self.dtype)
+
+    def _mask(self, window: int | None, bidirectional: bool, new: int) -> Tensor | None:
+        keys = torch.arange(self.past + new, device=self.device)
+        if new == 1 and self.pads is None and (window is None or len(keys) <= window):
+            return None
+        queries = keys[self.past :, None]
+        seen = keys <= queries
+        if bidirectional and self.image_ids is not None:
+            image = self.image_ids[..., self.past :, None]
+            seen = seen | (image == self.image_ids[..., None, :]) & (image > 0)
+        if window is not None:
+            seen = seen & (keys > queries - window)
+        if self.pads is None:
+            return seen
+        # Padding sees itself: softmax over a row that is masked whole would be NaN and spread.
+        real = (keys < self.common) | (keys >= self.common + self.pads[:, None, None])
+        seen = seen & real | (keys == queries)
+        return seen[:, None]
+
+
+class StaticCache(nn.Module):
+    """Buffers for keys and values of `length` positions of one sequence, and rotation tables."""
+
+    def __init__(self, text: Decoder, length: int) -> None:
+        super().__init__()
+        self.length = length
+        self._ropes = tuple(dict.fromkeys(text.rope(i) for i in range(text.layers)))
+        for layer, state in enumerate(text.states):
+            for name in ("key", "value"):
+                zeros = torch.zeros(1, state.heads, length, state.head_dim)
+                self.register_buffer(f"{name}_{layer}", zeros, persistent=False)
+        for n, rope in enumerate(self._ropes):
+            for name, table in zip(("cos", "sin"), rotary_tables(rope, length), strict=True):
+                self.register_buffer(f"{name}_{n}", torch.from_numpy(table), persistent=False)
+
+    def tables(self, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [length, pairs] of a rope."""
+        n = self._ropes.index(rope)
+        return self.get_buffer(f"cos_{n}"), self.get_buffer(f"sin_{n}")
+
+    def extended(
+        self, layer: int, indices: Tensor, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Write new positions at `indices` [new]; returns the whole buffers."""
+        buffers = self.get_buffer(f"key_{layer}"), self.get_buffer(f"value_{layer}")
+        for buffer, new in zip(buffers, (key, value), strict=True):
+            buffer.index_copy_(2, indices, new)
+        return buffers
+
+
+@dataclass(frozen=True, eq=False)
+class StaticState:
+    """DecoderState over a StaticCache; nothing depends on values of tensors.
+
+    `indices` int64 [new] are the new positions' places in the cache. `positions` int64 [3, new] are
+    their time, row and column, for decoders with rope_sections. `image_ids` int64 [length] numbers
+    the positions of images from 1, text is 0, for bidirectional attention.
+    """
+
+    cache: StaticCache
+    indices: Tensor
+    positions: Tensor | None = None
+    image_ids: Tensor | None = None
+
+    def extended(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """See DecoderState."""
+        return self.cache.extended(layer, self.indices, key, value)
+
+    def last_tokens(self, x: Tensor) -> Tensor:
+        """The last position alone."""
+        return x[:, -1:]
+
+    def rotation(self, heads: Heads, new: int) -> Rotation:
+        """See DecoderState."""
+        cos, sin = (self._rows(table, heads.sections) for table in self.cache.tables(heads.rope))
+        return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+    def _rows(self, table: Tensor, sections: tuple[int, ...] | None) -> Tensor:
+        if sections is None:
+            return table[self.indices]
+        assert self.positions is not None, "a decoder with rope_sections needs positions"
+        columns = torch.split(table, list(sections), dim=-1)
+        rows = [part[axis] for part, axis in zip(columns, self.positions, strict=True)]
+        return torch.cat(rows, dim=-1)
+
+    def mask(self, heads: Heads, new: int) -> Tensor | None:
+        """See DecoderState."""
+        keys = torch.arange(self.cache.length, device=self.indices.device)
+        queries = self.indices[:, None]
+        seen = keys <= queries
+        if heads.bidirectional and self.image_ids is not None:
+            image = self.image_ids[self.indices][:, None]
+            seen = seen | (image == self.image_ids[None]) & (image > 0)
+        if heads.window is not None:
+            seen = seen & (keys > queries - heads.window)
+        return seen
