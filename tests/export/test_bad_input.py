@@ -210,7 +210,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "heads zero": (config(text_config__num_attention_heads=0), "heads is 0, expected an integer"),
     "layers negative": (
         config(text_config__num_hidden_layers=-1),
-        "layers is -1, expected an integer",
+        "layers is -1, expected",
     ),
     "layers absurd": (config(text_config__num_hidden_layers=10**9), "expected 1 to 1024"),
     "hidden not divisible": (config(text_config__hidden_size=30), "is not a multiple of"),
