@@ -13,7 +13,7 @@ from typing import cast, get_args, get_type_hints
 from bench.machine.profiles import PROFILES
 from bench.record import Options
 from bench.tasks import TASKS
-from bench.tasks.deck import shard_of
+from bench.tasks.questions import shard_of
 from export.arguments import Parser, above_zero, whole
 from export.checkpoint.registry import WeightsKind
 from export.errors import UserError, unknown

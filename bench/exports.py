@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine.environment import environment, load
-from bench.reporting.format import megabytes, significant, table
+from bench.reporting.fmt import megabytes, significant, table
 
 ROWS = Path("results/exports.jsonl")
 PACKAGES = ("numpy", "onnx-ir", "onnxruntime", "torch", "gguf")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import record
 from bench.record import Record
-from bench.reporting.format import change, megabytes, table
+from bench.reporting.fmt import change, megabytes, table
 from export.checkpoint.registry import open_model
 from export.footprint import footprint
 from export.footprint.memory import Workload

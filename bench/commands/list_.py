@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.machine.profiles import PROFILES, Profile
-from bench.reporting.format import megabytes
+from bench.reporting.fmt import megabytes
 from bench.tasks import TASKS
 from export.checkpoint.registry import list_models
 from export.quantize.recipe import KNOWN

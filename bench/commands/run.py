@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench.jobs.child import Bounds, attend
-from bench.jobs.exports import Wish, sources
+from bench.jobs.child import StopConditions, run_child
+from bench.jobs.exports import ExportRequest, candidates
 from bench.jobs.launch import command
 from bench.jobs.limits import Limits, choose_cpus
 from bench.jobs.plan import Choices, Job, Plan, plan
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
-    found = sources(names, wish(arguments), lambda text: _print(console, text))
+    found = candidates(names, export_request(arguments), lambda text: _print(console, text))
     chosen = choices(arguments)
     planned = plan(found, chosen)
     _show(console, planned)
@@ -99,7 +99,7 @@ def default_tasks() -> list[str]:
     return [name for name, task in TASKS.items() if not task.by_name]
 
 
-def wish(arguments: argparse.Namespace) -> Wish:
+def export_request(arguments: argparse.Namespace) -> ExportRequest:
     """What a model's name stands for: its checkpoint, unless artifacts of it are asked for.
 
     They are by --target, --recipe, or a runtime that opens some; what is left open is every target
@@ -109,7 +109,7 @@ def wish(arguments: argparse.Namespace) -> Wish:
     opened = [name for name in TARGETS if not rows or any(row.opens(name) for row in rows)]
     asked = arguments.target or arguments.recipe or rows
     targets = arguments.target or (opened if asked else [])
-    return Wish(
+    return ExportRequest(
         targets=targets,
         recipes=arguments.recipe or DEFAULT_RECIPES,
         itself=not targets or any(row.opens(None) for row in rows),
@@ -197,9 +197,9 @@ def _gpu_ceilings(device: str) -> GpuCeilings:
 def _said(module: str, threads: int, argument: str) -> bytes | None:
     """What it answers in a process of its own, pinned as a job is; None where it fails."""
     limits = Limits(os.getpid(), choose_cpus(threads), None)
-    bounds = Bounds(CEILINGS_TIMEOUT_S)
+    stop = StopConditions(CEILINGS_TIMEOUT_S)
     words = command(limits, module, argument)
-    ending = attend(words, b"", variables(threads), bounds, lambda line: False)
+    ending = run_child(words, b"", variables(threads), stop, lambda line: False)
     return ending.answer if ending.code == 0 else None
 
 

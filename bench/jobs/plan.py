@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from bench.jobs.subjects import Source
 from bench.machine.profiles import PROFILES, Profile, row_of
 from bench.record import Case, Options
+from bench.subjects import Candidate
 from bench.tasks import Task
 from export.checkpoint.registry import WeightsKind
 from runtimes import RUNTIMES, Runtime
@@ -64,46 +64,50 @@ class Choices:
     offline: bool = False
 
 
-def plan(sources: Sequence[Source], choices: Choices) -> Plan:
+def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
     """Every combination is a job (one for each round) or a skip."""
     jobs: list[Job] = []
     skips: list[Skip] = []
-    for case, source in _cases(sources, choices):
+    for case, candidate in _cases(candidates, choices):
         task = choices.tasks[case.task]
-        reference = _reference(source, choices) if task.needs_reference else None
+        reference = _reference(candidate, choices) if task.needs_reference else None
         reason = (
-            source.problem
+            candidate.problem
             or _mismatch(case, choices.runtimes[case.runtime])
             or _outside(case, task, choices)
             or choices.runtimes[case.runtime].unavailable(case.subject.layout, case.device)
             or task.unavailable()
-            or _unfit(source, task, reference)
-            or _unseen(source, task, choices.options)
+            or _unfit(candidate, task, reference)
+            or _unseen(candidate, task, choices.options)
             or _alone(case, task, choices)
         )
         if reason:
             skips.append(Skip(case, reason))
         else:
-            jobs.append(Job(case, source.location, reference, choices.offline, source.weights))
+            jobs.append(
+                Job(case, candidate.location, reference, choices.offline, candidate.weights)
+            )
     return Plan(_interleave(jobs, choices), tuple(skips))
 
 
-def _cases(sources: Sequence[Source], choices: Choices) -> Iterator[tuple[Case, Source]]:
-    """The product; runtimes that were not asked for only where they open the source.
+def _cases(candidates: Sequence[Candidate], choices: Choices) -> Iterator[tuple[Case, Candidate]]:
+    """The product; runtimes that were not asked for only where they open the candidate.
 
     What is named twice, as an artifact and by its model, is one subject.
     """
-    subjects = [source.subject for source in sources]
-    once = [source for n, source in enumerate(sources) if source.subject not in subjects[:n]]
-    for task, (name, profile), source in product(choices.tasks, choices.profiles.items(), once):
+    subjects = [candidate.subject for candidate in candidates]
+    once = [
+        candidate for n, candidate in enumerate(candidates) if candidate.subject not in subjects[:n]
+    ]
+    for task, (name, profile), candidate in product(choices.tasks, choices.profiles.items(), once):
         for runtime, row in choices.runtimes.items():
-            if choices.asked_runtimes or row.opens(source.subject.target):
+            if choices.asked_runtimes or row.opens(candidate.subject.target):
                 threads = min(choices.threads, profile.threads) if profile else choices.threads
                 device = profile.device if profile else choices.device
                 options = choices.options
                 held = name and row_of(name)
-                case = Case(source.subject, runtime, device, threads, task, options, 0, held)
-                yield case, source
+                case = Case(candidate.subject, runtime, device, threads, task, options, 0, held)
+                yield case, candidate
 
 
 def _mismatch(case: Case, runtime: Runtime) -> str | None:
@@ -128,18 +132,20 @@ def _outside(case: Case, task: Task, choices: Choices) -> str | None:
     return None
 
 
-def _unfit(source: Source, task: Task, reference: str | None) -> str | None:
-    if task.needs_training and source.subject.synthetic:
+def _unfit(candidate: Candidate, task: Task, reference: str | None) -> str | None:
+    if task.needs_training and candidate.subject.synthetic:
         return "random weights: answers mean nothing"
-    if task.needs_reference and source.subject.target is None:
+    if task.needs_reference and candidate.subject.target is None:
         return "a checkpoint on the reference runtime is what others are compared with"
     if task.needs_reference and reference is None:
-        return f"'{source.subject.model}' is not in models.yaml; name its checkpoint by --reference"
+        return (
+            f"'{candidate.subject.model}' is not in models.yaml; name its checkpoint by --reference"
+        )
     return None
 
 
-def _unseen(source: Source, task: Task, options: Options) -> str | None:
-    if source.sees or (task.takes_text and options.prompt == "text"):
+def _unseen(candidate: Candidate, task: Task, options: Options) -> str | None:
+    if candidate.has_vision or (task.takes_text and options.prompt == "text"):
         return None
     return "its model takes no images" + (", choose --prompt text" if task.takes_text else "")
 
@@ -153,10 +159,10 @@ def _alone(case: Case, task: Task, choices: Choices) -> str | None:
     return None
 
 
-def _reference(source: Source, choices: Choices) -> str | None:
+def _reference(candidate: Candidate, choices: Choices) -> str | None:
     if choices.reference is not None:
         return choices.reference
-    model = source.subject.model
+    model = candidate.subject.model
     return model if model in choices.known_models else None
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.jobs import cache
+from bench.jobs import page_cache
+from bench.jobs.flops import work_of
 from bench.jobs.plan import Job
-from bench.jobs.subjects import load, weight_files, within_tiles
-from bench.jobs.work import work_of
 from bench.machine.memory import Phases
 from bench.measure import Timing, timed
 from bench.record import Outcome, Work
+from bench.subjects import load, weight_files, within_tiles
 from bench.tasks import TASKS, Context
 from bench.tasks.journal import Journal
 from export.artifact import Artifact
@@ -44,7 +44,7 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     phases.end("start")
 
     tell("loading")
-    cold = task.repeated and cache.drop(weight_files(_load(job)))
+    cold = task.repeated and page_cache.drop(weight_files(_load(job)))
     loaded, session, first_s = _open(job)
     phases.end("loaded")
 
@@ -110,7 +110,7 @@ def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
 
 def _load_again_s(job: Job) -> float:
     """With libraries set up and files in memory: what remains is the loading itself."""
-    cache.warm(weight_files(_load(job)))
+    page_cache.warm(weight_files(_load(job)))
     _, session, seconds = _open(job)
     session.close()
     return seconds

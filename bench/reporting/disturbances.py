@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bench.analysis.rows import subject_name
 from bench.record import Record
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Table
 from bench.tasks import TASKS
 
@@ -67,4 +67,4 @@ def _job(name: str, rounds: Sequence[str]) -> str:
     task = TASKS.get(name.rpartition(": ")[2])
     if task is None or not task.repeated:
         return name
-    return f"{name}, round{'s' if len(rounds) > 1 else ''} {text.listed(rounds)}"
+    return f"{name}, round{'s' if len(rounds) > 1 else ''} {fmt.listed(rounds)}"

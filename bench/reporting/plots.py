@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.pareto import Budget
 from bench.analysis.rows import Row, by_model
-from bench.reporting import panels
+from bench.reporting import charts
 from bench.reporting.report import Figure
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ PLOTS: Mapping[str, Plot] = {
     "accuracy": Plot(
         "accuracy against size and latency",
         lambda row: row.accuracy and row.subject.disk_bytes and row.subject.target,
-        panels.accuracy,
+        charts.accuracy,
     ),
-    "decode": Plot("decode rate", lambda row: row.decode_tokens_per_s(), panels.decode),
+    "decode": Plot("decode rate", lambda row: row.decode_tokens_per_s(), charts.decode),
     "first-token": Plot(
-        "time to the first token", lambda row: row.first_token_s(), panels.first_token
+        "time to the first token", lambda row: row.first_token_s(), charts.first_token
     ),
-    "memory": Plot("peak memory by phase", lambda row: row.counted_bytes, panels.memory),
+    "memory": Plot("peak memory by phase", lambda row: row.counted_bytes, charts.memory),
     "storage": Plot(
         "how the weights are kept, and how many tensors fell back",
         lambda row: (row.subject.quantization or {}).get("types"),
-        panels.storage,
+        charts.storage,
     ),
 }
 
@@ -92,7 +92,7 @@ def _style(stem: str, fonttype: str = "path") -> AbstractContextManager[None]:
 
     ink = dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
-        panels.INK,
+        charts.INK,
     )
     rules: dict[Any, Any] = {
         **ink,

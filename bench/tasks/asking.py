@@ -11,14 +11,21 @@ from typing import cast
 
 from PIL import Image
 
-from bench.jobs.subjects import detokenizer, prompt_of
 from bench.measure import timed
 from bench.record import BadItem, Evaluation, Item, Outcome
 from bench.scorers import SCORERS
 from bench.scorers.places import written
+from bench.subjects import detokenizer, prompt_of
 from bench.tasks import Context
-from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
 from bench.tasks.journal import Journal
+from bench.tasks.questions import (
+    LazyImage,
+    QuestionSet,
+    TaskQuestion,
+    Turn,
+    UnusableQuestion,
+    chosen,
+)
 from export.errors import UserError
 from export.families.inputs import Templates
 from runtimes import RUNTIMES
@@ -37,7 +44,7 @@ class How:
     scorer: str
 
 
-def ask(context: Context, deck: Deck, how: How) -> Outcome:
+def ask(context: Context, deck: QuestionSet, how: How) -> Outcome:
     """Ask all items, or a sample, or a shard of it. Raises UserError where none can be asked."""
     options, journal = context.case.options, context.journal
     places = chosen(deck.pictures, options.limit, options.seed, options.shard)
@@ -63,15 +70,15 @@ def ask(context: Context, deck: Deck, how: How) -> Outcome:
     return Outcome(items=tuple(journal.items), evaluation=evaluation)
 
 
-def _ask(context: Context, deck: Deck, how: How, places: Sequence[int]) -> None:
+def _ask(context: Context, deck: QuestionSet, how: How, places: Sequence[int]) -> None:
     asker, journal, step = _Asker(context, how), context.journal, max(1, len(places) // STEPS)
-    fits, waiting = _fits(context), list[Question]()
+    fits, waiting = _fits(context), list[TaskQuestion]()
     for n, place in enumerate(places):
         if n % step == 0:
             context.tell(f"question {n + 1:,} of {len(places):,}")
         try:
             question = deck.question(place)
-        except Unusable as bad:
+        except UnusableQuestion as bad:
             if bad.id not in journal.known:
                 _add(asker, journal, waiting)
                 journal.add(BadItem(bad.id, str(bad)))
@@ -84,7 +91,7 @@ def _ask(context: Context, deck: Deck, how: How, places: Sequence[int]) -> None:
     _add(asker, journal, waiting)
 
 
-def _fits(context: Context) -> Callable[[Sequence[Question], Question], bool]:
+def _fits(context: Context) -> Callable[[Sequence[TaskQuestion], TaskQuestion], bool]:
     """Whether a question is asked together with those that wait: as many as were chosen, or, where
     that is one and the runtime can, those of the same images."""
     options = context.case.options
@@ -97,11 +104,11 @@ def _fits(context: Context) -> Callable[[Sequence[Question], Question], bool]:
     )
 
 
-def _keys(question: Question) -> list[str]:
+def _keys(question: TaskQuestion) -> list[str]:
     return [picture.key for picture in question.pictures]
 
 
-def _add(asker: "_Asker", journal: Journal, waiting: list[Question]) -> None:
+def _add(asker: "_Asker", journal: Journal, waiting: list[TaskQuestion]) -> None:
     """Ask those that wait: at once where that is possible, else one by one."""
     questions = [*waiting]
     waiting.clear()
@@ -116,7 +123,7 @@ def _add(asker: "_Asker", journal: Journal, waiting: list[Question]) -> None:
     for question in questions:
         try:
             journal.add(asker.item(question))
-        except Unusable as bad:
+        except UnusableQuestion as bad:
             journal.add(BadItem(bad.id, str(bad)))
 
 
@@ -129,8 +136,8 @@ class _Asker:
         self._tasks = prompt.tasks if isinstance(prompt, Templates) else {}
         self._opened: dict[str, Image.Image] = {}
 
-    def item(self, question: Question) -> Item:
-        """Asked turn by turn, up to the first that is wrong. Raises Unusable."""
+    def item(self, question: TaskQuestion) -> Item:
+        """Asked turn by turn, up to the first that is wrong. Raises UnusableQuestion."""
         try:
             images = self._images(question.pictures)
             answers, score = [], 1.0
@@ -141,10 +148,10 @@ class _Asker:
                 if score == 0:
                     break
         except UserError as error:
-            raise Unusable(question.id, f"item {question.id}: {error}") from error
+            raise UnusableQuestion(question.id, f"item {question.id}: {error}") from error
         return self._scored(question, answers, score)
 
-    def at_once(self, questions: Sequence[Question]) -> list[Item] | None:
+    def at_once(self, questions: Sequence[TaskQuestion]) -> list[Item] | None:
         """Asked together; None where some of them take several turns. Raises UserError."""
         if any(len(q.turns) > 1 or q.model_task in self._tasks for q in questions):
             return None
@@ -163,7 +170,7 @@ class _Asker:
             items.append(self._scored(question, [answer], score))
         return items
 
-    def _scored(self, question: Question, answers: Sequence[str], score: float) -> Item:
+    def _scored(self, question: TaskQuestion, answers: Sequence[str], score: float) -> Item:
         return Item(
             question.id,
             "\n".join(answers),
@@ -173,7 +180,7 @@ class _Asker:
             question.turns[0].gold.answers,
         )
 
-    def _images(self, pictures: Sequence[Picture]) -> tuple[Image.Image, ...]:
+    def _images(self, pictures: Sequence[LazyImage]) -> tuple[Image.Image, ...]:
         """The last items' images are kept for the next."""
         keys = {picture.key for picture in pictures}
         self._opened = {key: image for key, image in self._opened.items() if key in keys}
@@ -182,7 +189,9 @@ class _Asker:
                 self._opened[picture.key] = picture.open()
         return tuple(self._opened[picture.key] for picture in pictures)
 
-    def _request(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> Request:
+    def _request(
+        self, question: TaskQuestion, turn: Turn, images: tuple[Image.Image, ...]
+    ) -> Request:
         reuse, most = self._context.case.options.reuse, self._how.max_tokens
         key = " ".join(_keys(question))
         request = Request(turn.text, images, max_tokens=most, reuse=reuse, images_key=key)

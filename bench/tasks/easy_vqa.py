@@ -6,7 +6,7 @@ from bench.record import Outcome
 from bench.scorers import Gold
 from bench.tasks import Context
 from bench.tasks.asking import How, ask
-from bench.tasks.deck import Deck, Picture, Question, Turn
+from bench.tasks.questions import LazyImage, QuestionSet, TaskQuestion, Turn
 from runtimes.prepare.request import load_image
 
 HOW = How(prompt="{question}", max_tokens=8, scorer="exact")
@@ -17,7 +17,7 @@ def run(context: Context) -> Outcome:
     return ask(context, deck(), HOW)
 
 
-def deck() -> Deck:
+def deck() -> QuestionSet:
     """Image by image in the order of their numbers; an id is the image's number and a place."""
     import easy_vqa
 
@@ -31,9 +31,9 @@ def deck() -> Deck:
         for n, (text, answer) in enumerate(asked)
     ]
 
-    def question(place: int) -> Question:
+    def question(place: int) -> TaskQuestion:
         id_, path, text, answer = rows[place]
-        picture = Picture(path, lambda: load_image(path))
-        return Question(id_, (Turn(text, Gold((answer,))),), (picture,))
+        picture = LazyImage(path, lambda: load_image(path))
+        return TaskQuestion(id_, (Turn(text, Gold((answer,))),), (picture,))
 
-    return Deck(f"easy-vqa {version('easy-vqa')}", [path for _, path, *_ in rows], question)
+    return QuestionSet(f"easy-vqa {version('easy-vqa')}", [path for _, path, *_ in rows], question)

@@ -12,11 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.record import Agreement, BadItem, Outcome
-from bench.tasks import Context
-from bench.tasks.deck import Unusable, chosen
-from bench.tasks.decks import deck_of
-from export.errors import UserError
+from bench.record import Agreement, BadItem, Options, Outcome
+from bench.tasks import Context, easy_vqa, generated, public
+from bench.tasks.questions import QuestionSet, UnusableQuestion, chosen
+from export.errors import UserError, unknown
 from runtimes.base import FloatArray, Request, Session
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator, surprise
 
@@ -40,7 +39,7 @@ def run(context: Context) -> Outcome:
             try:
                 question = deck.question(place)
                 images = tuple(picture.open() for picture in question.pictures)
-            except Unusable as unusable:
+            except UnusableQuestion as unusable:
                 bad.append(BadItem(unusable.id, str(unusable)))
                 continue
             except UserError as unreadable:
@@ -54,6 +53,21 @@ def run(context: Context) -> Outcome:
         first = bad[0].reason if bad else "there are none"
         raise UserError(f"none of {len(places):,} questions can be asked; the first: {first}")
     return Outcome(agreement=replace(agreement, source=deck.source, bad=tuple(bad)))
+
+
+def deck_of(name: str, options: Options) -> QuestionSet:
+    """Raises UserError for a task without questions, and where its data cannot be opened."""
+    if name == "easy-vqa":
+        return easy_vqa.deck()
+    if name in generated.GENERATED_TASKS:
+        return generated.deck(name, options.seed)
+    if name in public.public_tasks():
+        return public.deck(name, options)
+    raise unknown(
+        "task with questions",
+        name,
+        ["easy-vqa", *generated.GENERATED_TASKS, *public.public_tasks()],
+    )
 
 
 def compare(

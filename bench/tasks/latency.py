@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from bench.jobs.subjects import vlm
 from bench.measure import Stopwatch, measure
 from bench.record import Options, Outcome
+from bench.subjects import vlm
 from bench.tasks import Context
 from export.families.geometry import Vlm
 from runtimes.base import Request
 
 IMAGE_SIZE = (640, 480)  # a small photo; families scale it to what they take
+IMAGE = f"{IMAGE_SIZE[0]} × {IMAGE_SIZE[1]} pixels"
 QUESTION = "What is in this image?"
 
 
@@ -40,6 +41,14 @@ def request_of(numbers: Vlm, options: Options) -> Request:
     if options.prompt == "text":
         return replace(request, ids=ids(numbers, options.prefill_tokens))
     return replace(request, question=QUESTION, images=(image(),))
+
+
+def request_name(options: Options) -> str:
+    """What a latency request is."""
+    image = f"an image of {IMAGE}" if options.prompt == "image" else None
+    if image and options.max_tiles:
+        image += f" in at most {options.max_tiles} tile{'s' if options.max_tiles > 1 else ''}"
+    return f"{image or f'{options.prefill_tokens} text tokens'} + {options.decode_tokens} tokens"
 
 
 def ids(numbers: Vlm, length: int) -> tuple[int, ...]:

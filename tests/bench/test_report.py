@@ -51,7 +51,7 @@ def test_lengths_are_never_pooled(records: list[Record]) -> None:
         own[0], case=replace(own[0].case, options=replace(own[0].case.options, prompt="text"))
     )
     (row,) = rows([text, *own])
-    assert [workload.options.prompt for workload in row.workloads] == ["image", "text"]
+    assert [latency.options.prompt for latency in row.latencies] == ["image", "text"]
 
 
 def test_a_proof_of_any_shape_is_shown(records: list[Record]) -> None:

@@ -12,15 +12,14 @@ import pytest
 from bench.cli import parser
 from bench.jobs.plan import Job
 from bench.jobs.processes import run_job
-from bench.jobs.subjects import source
 from bench.record import BadItem, Case, Item, Options
 from bench.scorers import SCORERS
+from bench.subjects import candidate
 from bench.tasks import TASKS, easy_vqa, generated
-from bench.tasks.deck import QUESTIONS_PER_IMAGE, chosen, sample
-from bench.tasks.decks import deck_of
-from bench.tasks.fidelity import compare
+from bench.tasks.fidelity import compare, deck_of
 from bench.tasks.journal import Journal
 from bench.tasks.latency import ids, image
+from bench.tasks.questions import QUESTIONS_PER_IMAGE, chosen, sample
 from bench.tasks.scenes import GENERATORS
 from export.errors import UserError
 from export.families.inputs import Task as ModelTask
@@ -151,12 +150,12 @@ def test_a_batch_has_the_items_of_one_by_one_and_the_bad_one_alone_is_bad(
     assert batched.evaluation.bad == alone.evaluation.bad != ()
 
 
-@pytest.mark.parametrize("name", generated.KINDS)
+@pytest.mark.parametrize("name", generated.GENERATED_TASKS)
 def test_made_tasks_ask_what_their_scenes_hold(name: str) -> None:
     if TASKS[name].unavailable():
         pytest.skip(TASKS[name].unavailable())
     deck = generated.deck(name, seed=5)
-    scorer = SCORERS[generated.KINDS[name].scorer]
+    scorer = SCORERS[generated.GENERATED_TASKS[name].scorer]
     for place in sample(deck.pictures, 8, 0):
         question = deck.question(place)
         turn = question.turns[0]
@@ -182,7 +181,7 @@ def test_models_that_find_places_are_asked_by_their_own_task(
     task = ModelTask((0,), "", "{question}", (0,), name, 1, ("image", "question"))  # type: ignore[arg-type]
     prompt = Templates((0,), IMAGE_TOKEN_ID, 4, {model_task: task})
     folder = make_artifact(script={"places": {k: [p] for k, p in places.items()}}, prompt=prompt)
-    case = Case(source(str(folder)).subject, "fake", "cpu", 1, name, Options(limit=3), 0)
+    case = Case(candidate(str(folder)).subject, "fake", "cpu", 1, name, Options(limit=3), 0)
     record = run_job(Job(case, str(folder), None), 60, ENVIRONMENT)
     assert record.reason is None
     for item, question in zip(record.outcome.items, asked, strict=True):
@@ -193,7 +192,7 @@ def test_models_that_find_places_are_asked_by_their_own_task(
 
 def test_every_made_task_has_a_generator() -> None:
     assert (
-        set(generated.KINDS)
+        set(generated.GENERATED_TASKS)
         == set(GENERATORS)
         == {name for name, task in TASKS.items() if task.module == "bench.tasks.generated"}
     )

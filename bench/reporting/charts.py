@@ -12,8 +12,9 @@ from bench.analysis.rows import Row, names
 from bench.analysis.stats import Estimate
 from bench.machine.memory import PHASES
 from bench.measure import Timing
-from bench.reporting.format import significant
-from bench.reporting.tables import IMAGE, PHASE_TITLES
+from bench.reporting.fmt import significant
+from bench.reporting.memory import PHASE_TITLES
+from bench.tasks.latency import IMAGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def first_token(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> 
     for place, row in enumerate(own):
         left = 0.0
         for title, colour, step in STEPS:
-            width = 1e3 * ((row.workload.middle(step) if row.workload else None) or 0.0)
+            width = 1e3 * ((row.latency.middle(step) if row.latency else None) or 0.0)
             if width:
                 axes.barh(place, width, 0.62, left=left, color=colour, label=_once(axes, title))
             left += width
@@ -236,9 +237,9 @@ def _limit_mb(own: Sequence[Row], budget: Budget | None) -> float | None:
 
 
 def _peak_mb(row: Row, phase: str) -> float | None:
-    if row.workload is None:
+    if row.latency is None:
         return None
-    counted = row.workload.peak_bytes if row.device == "cpu" else row.workload.device_bytes
+    counted = row.latency.peak_bytes if row.device == "cpu" else row.latency.device_bytes
     return _scaled(counted(phase), 1e-6)
 
 

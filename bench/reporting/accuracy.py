@@ -6,10 +6,10 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.paired import Change, graded_change, mcnemar, power, share_change
+from bench.analysis.paired import Change, mcnemar, power
 from bench.analysis.rows import Row, coarseness, names
-from bench.analysis.scores import Scores
-from bench.reporting import format as text
+from bench.analysis.scores import Scores, comparable, score_change, shared_values
+from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 from bench.scorers import yes_no
 
@@ -27,9 +27,9 @@ def scores(own: Sequence[Row]) -> list[Block]:
         return []
     lines = [
         [
-            *(one.task, name, row.runtime, text.share(one.share())),
+            *(one.task, name, row.runtime, fmt.share(one.share())),
             f"{len(one.bad):,}",
-            f"{text.significant(rate)}/s" if (rate := one.items_per_s()) else text.ABSENT,
+            f"{fmt.significant(rate)}/s" if (rate := one.items_per_s()) else fmt.ABSENT,
             _how(one),
         ]
         for row, name, one in _by_task(found)
@@ -47,7 +47,7 @@ def parts(own: Sequence[Row]) -> list[Block]:
         for label in labels if len(labels) > 1 else []:
             items = tuple(item for item in one.items if item.part == label)
             part = Scores(one.task, one.options, items, (), (), ())
-            lines.append([one.task, label, name, row.runtime, text.share(part.share())])
+            lines.append([one.task, label, name, row.runtime, fmt.share(part.share())])
             positives += _positives(part, label, name, row.runtime)
         positives += _positives(one, "all", name, row.runtime) if _yes_no(one) else []
     blocks: list[Block] = []
@@ -101,26 +101,6 @@ def bad(own: Sequence[Row]) -> list[Block]:
     return [Table(header, lines[:SHOWN_BAD], left=4), *rest]
 
 
-def comparable(base: Scores, new: Scores) -> bool:
-    """Whether equal ids are the same questions, scored in the same way."""
-    return base.scorer() == new.scorer() and base.sources() == new.sources()
-
-
-def paired(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
-    """Both sides' scores of the items that both have, in one order."""
-    before, after = base.values(), new.values()
-    shared = [key for key in before if key in after]
-    return [before[key] for key in shared], [after[key] for key in shared]
-
-
-def score_change(base: Scores, new: Scores) -> Change | None:
-    """Of the mean score on shared items; of graded ones by bootstrap."""
-    if base.graded or new.graded:
-        return graded_change(*paired(base, new))
-    pair = mcnemar(base.correct(), new.correct())
-    return share_change(pair) if pair else None
-
-
 @dataclass(frozen=True)
 class _Pair:
     """Cells of a comparison, and whether n is too small for what is asked about."""
@@ -133,13 +113,13 @@ def _pair(base: Scores, one: Scores) -> _Pair | None:
     change, pair = score_change(base, one), mcnemar(base.correct(), one.correct())
     if change is None or pair is None:
         return None
-    asked = power(*paired(base, one))
+    asked = power(*shared_values(base, one))
     needed = asked.needed(ASKED_ABOUT)
     cells = (
         _points(change),
-        *(text.ABSENT if one.graded else str(n) for n in (pair.only_first, pair.only_second)),
+        *(fmt.ABSENT if one.graded else str(n) for n in (pair.only_first, pair.only_second)),
         f"{pair.n:,}",
-        text.ABSENT if one.graded else text.significant(pair.p, 2),
+        fmt.ABSENT if one.graded else fmt.significant(pair.p, 2),
         f"{100 * asked.visible():.1f}",
         f"{needed:,}",
     )
@@ -147,7 +127,7 @@ def _pair(base: Scores, one: Scores) -> _Pair | None:
 
 
 def _explained(bases: Mapping[str, str]) -> str:
-    named = text.listed([f"{base} ({task})" for task, base in bases.items()])
+    named = fmt.listed([f"{base} ({task})" for task, base in bases.items()])
     base = next(iter(bases.values())) if len(set(bases.values())) == 1 else named
     return (
         f"The same questions, compared one by one with {base}. p is McNemar's exact test: how "
@@ -186,7 +166,7 @@ def _how(one: Scores) -> str:
     scorer = one.scorer()
     asked = f"{len(set(one.shards))} of {one.shards[0].partition('/')[2]}" if one.shards else ""
     shards = f", shards {asked}" if asked else ""
-    return f"{scorer[0]} {scorer[1]}{shards}" if scorer else text.ABSENT
+    return f"{scorer[0]} {scorer[1]}{shards}" if scorer else fmt.ABSENT
 
 
 def _yes_no(one: Scores) -> bool:
@@ -203,9 +183,9 @@ def _positives(one: Scores, label: str, name: str, runtime: str) -> list[list[st
     if found is None:
         return []
     shares = (found.precision, found.recall, found.f1, found.yes_ratio)
-    return [[one.task, label, name, runtime, *map(text.percent, shares)]]
+    return [[one.task, label, name, runtime, *map(fmt.percent, shares)]]
 
 
 def _who(own: Sequence[Row], who: Sequence[str]) -> str:
     scored = sum(bool(row.scores) for row in own)
-    return "all" if len(who) == scored > 1 else text.listed(list(who))
+    return "all" if len(who) == scored > 1 else fmt.listed(list(who))

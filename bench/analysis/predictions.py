@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.machine.profiles import PROFILES
-from bench.reporting.format import megabytes, significant, table
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.footprint import footprint
@@ -19,7 +18,7 @@ from runtimes.session.loop import room
 
 
 @dataclass(frozen=True)
-class Row:
+class Prediction:
     """One export that was not made."""
 
     model: str
@@ -38,12 +37,12 @@ def predict(
     targets: Sequence[str] = tuple(TARGETS),
     recipes: Sequence[str] = tuple(RECIPES),
     context: int | None = None,
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[Prediction], list[str]]:
     """The rows, and a line for each model or its exports that cannot be, with the reason.
 
     Peaks are those of a request that fills `context` positions (default: what a session has).
     """
-    rows: list[Row] = []
+    rows: list[Prediction] = []
     refusals: list[str] = []
     for name in models:
         try:
@@ -55,32 +54,14 @@ def predict(
             refused: dict[str, list[str]] = {}
             for recipe in recipes:
                 try:
-                    rows.append(_row(model, target, recipe, context))
+                    rows.append(_prediction(model, target, recipe, context))
                 except UserError as error:
                     refused.setdefault(str(error), []).append(recipe)
             refusals += [f"{name} {target} {', '.join(of)}: {why}" for why, of in refused.items()]
     return rows, refusals
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """A table of all rows: sizes, then which device profiles hold the peak."""
-    header = ("model", "target", "recipe", "disk", "KV a token", "peak memory", *PROFILES)
-    cells = [
-        (
-            row.model,
-            row.target,
-            row.recipe,
-            megabytes(row.disk_bytes),
-            f"{significant(row.kv_bytes_per_token / 1e3)} kB",
-            megabytes(row.peak_bytes),
-            *("yes" if row.fits[name] else "no" for name in PROFILES),
-        )
-        for row in rows
-    ]
-    return table(header, cells, left=3)
-
-
-def _row(model: Model, target: str, recipe: str, context: int | None) -> Row:
+def _prediction(model: Model, target: str, recipe: str, context: int | None) -> Prediction:
     work = full_context(model.vlm, model.image, room(model.vlm, context))
     found = footprint(model, RECIPES[recipe], target, work)
     runtime = MEMORY[target].runtime
@@ -88,7 +69,7 @@ def _row(model: Model, target: str, recipe: str, context: int | None) -> Row:
         name: runtime in profile.runtimes and found.peak_bytes <= profile.memory_bytes
         for name, profile in PROFILES.items()
     }
-    return Row(
+    return Prediction(
         model=model.name,
         target=target,
         recipe=recipe,
