@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import cast, get_args, get_type_hints
 
 from bench.machine.profiles import PROFILES
-from bench.record import Options
-from bench.tasks import TASKS
+from bench.options import Options
+from bench.tasks import TASKS, QuestionTask
 from bench.tasks.questions import shard_of
 from export.arguments import Parser, above_zero, whole
 from export.checkpoint.registry import WeightsKind
@@ -136,7 +136,8 @@ def _options(command: argparse.ArgumentParser) -> None:
     add("--no-reuse", dest="reuse", action="store_false", help=anew)
     at_once = "questions answered at once, by runtimes that can (default: those of one image)"
     _count(command, "batch", default.batch, at_once)
-    asking = _one_of("task with questions", [name for name, task in TASKS.items() if task.asks])
+    askable = [name for name, task in TASKS.items() if isinstance(task, QuestionTask)]
+    asking = _one_of("task with questions", askable)
     whose = "whose questions fidelity takes (default: easy-vqa)"
     add("--prompts", type=asking, default=default.prompts, metavar="TASK", help=whose)
 

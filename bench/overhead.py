@@ -20,7 +20,7 @@ import numpy as np
 from bench.analysis.stats import Estimate, grouped_median
 from bench.machine.environment import usable_cpus
 from bench.measure import measure, timed
-from bench.record import Options
+from bench.options import Options
 from bench.tasks.latency import request_of
 from export.arguments import Parser, whole
 from export.artifact import Artifact, load_artifact

@@ -12,8 +12,9 @@ from bench.analysis.paired import Change, exact, interleaved, mcnemar, mean_chan
 from bench.analysis.rows import LatencyRecords, Row, rows
 from bench.analysis.scores import Scores, comparable, score_change, shared_values
 from bench.measure import Timing
-from bench.record import Options, Record, Subject
-from bench.tasks import TASKS
+from bench.options import Options
+from bench.record import Record, Subject
+from bench.tasks import is_latency
 from export.errors import UserError
 
 Verdict = Literal["worse", "better", "same", "undecided"]
@@ -282,7 +283,7 @@ def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
         key = _key(case.subject, case.runtime, case.device, case.threads, case.profile)
         if record.status == "failed" and key in before and case.task in _tasks(before[key]):
             found.setdefault((key, case.task), record)
-        elif record.status == "ok" and (case.task not in TASKS or not TASKS[case.task].repeated):
+        elif record.status == "ok" and not is_latency(case.task):
             found.pop((key, case.task), None)  # tried again, it went well
     return list(found.values())
 

@@ -12,8 +12,9 @@ from bench.analysis.machines import machine_key, machines
 from bench.analysis.scores import Scores, scores_by_task
 from bench.analysis.stats import Estimate, grouped_median, mean, median, percentile, proportion
 from bench.measure import Timing
-from bench.record import Agreement, Case, Options, Record, Subject, Work
-from bench.tasks import concerning
+from bench.options import Options
+from bench.record import Agreement, Case, Record, Subject, Work
+from bench.tasks import with_own_options
 from runtimes import RUNTIMES
 
 
@@ -226,7 +227,7 @@ def names(shown: Sequence[Row]) -> list[str]:
 def rows(records: Sequence[Record]) -> tuple[Row, ...]:
     """One row for each subject, runtime, device, threads, profile and machine with a result."""
     order = [machine_key(environment) for environment in machines(records)]
-    records = [replace(record, case=concerning(record.case)) for record in records]
+    records = [replace(record, case=with_own_options(record.case)) for record in records]
     groups: dict[str, list[Record]] = {}
     homes: dict[str, str] = {}
     for record in records:

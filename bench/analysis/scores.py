@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from bench.analysis.paired import Change, graded_change, mcnemar, share_change
 from bench.analysis.stats import Estimate, mean, proportion
-from bench.record import BadItem, Evaluation, Item, Options, Record
+from bench.options import Options
+from bench.record import BadItem, Evaluation, Item, Record
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment, environment, usable_cpus
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.machine.profiles import profile_of
-from bench.record import Options, append, read
-from bench.tasks import TASKS
+from bench.options import Options
+from bench.record import append, read
+from bench.tasks import DEFAULT_TASKS, TASKS, QuestionTask, check, is_latency
 from export.checkpoint.registry import list_models
 from export.decode import decode
 from export.errors import UserError
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not planned.jobs:
         raise UserError("nothing to run: every job is skipped for the reasons above")
     for name in {job.case.task: None for job in planned.jobs}:
-        TASKS[name].check(name, chosen.options)
+        check(name, chosen.options)
     output = _output(arguments.output)
     if arguments.resume:
         planned = _rest(console, planned, output)
@@ -83,7 +84,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
     return Choices(
         runtimes={name: RUNTIMES[name] for name in arguments.runtime or visible},
         asked_runtimes=arguments.runtime is not None,
-        tasks={name: TASKS[name] for name in arguments.task or default_tasks()},
+        tasks={name: TASKS[name] for name in arguments.task or DEFAULT_TASKS},
         options=options,
         rounds=arguments.rounds,
         threads=arguments.threads or usable_cpus(),
@@ -92,11 +93,6 @@ def choices(arguments: argparse.Namespace) -> Choices:
         profiles={name: name and profile_of(name) for name in arguments.device or [None]},
         offline=arguments.offline,
     )
-
-
-def default_tasks() -> list[str]:
-    """Those that need not be asked for by name."""
-    return [name for name, task in TASKS.items() if not task.by_name]
 
 
 def export_request(arguments: argparse.Namespace) -> ExportRequest:
@@ -155,7 +151,8 @@ def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
     path = output.with_name(f"{output.name}.{name}.items")
     if not resumed:
         path.unlink(missing_ok=True)
-    return (replace(job, journal=str(path)) if TASKS[job.case.task].asks else job), path
+    asks = isinstance(TASKS[job.case.task], QuestionTask)
+    return (replace(job, journal=str(path)) if asks else job), path
 
 
 def _machines(
@@ -166,7 +163,7 @@ def _machines(
     timed = {
         (job.case.threads, job.case.device)
         for job in planned.jobs
-        if wanted and TASKS[job.case.task].repeated
+        if wanted and is_latency(job.case.task)
     }
     on_cpu = {place for place in timed if device_of(place[1]).kind == "cpu"}
     cpu = {threads: _ceilings(threads) for threads in {threads for threads, _ in on_cpu}}

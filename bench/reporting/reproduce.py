@@ -6,7 +6,8 @@ Artifacts are named by where `python -m export` puts them, checkpoints by their 
 import shlex
 from collections.abc import Sequence
 
-from bench.record import Options, Record, Subject
+from bench.options import Options
+from bench.record import Record, Subject
 from bench.tasks import TASKS
 from export.quantize.recipe import arguments
 from export.targets import TARGETS

@@ -1,4 +1,4 @@
-"""Puts a deck's questions to a session and scores the answers, item by item.
+"""Puts a task's questions to a session and scores the answers, item by item.
 
 Questions about one image follow each other, so its features and the common start of the prompts are
 reused; runtimes that can, answer them at once. What was answered is written down at once, and a bad
@@ -12,6 +12,7 @@ from typing import cast
 from PIL import Image
 
 from bench.measure import timed
+from bench.options import QuestionOptions
 from bench.record import BadItem, Evaluation, Item, Outcome
 from bench.scorers import SCORERS
 from bench.scorers.places import written
@@ -44,16 +45,16 @@ class How:
     scorer: str
 
 
-def ask(context: Context, deck: QuestionSet, how: How) -> Outcome:
+def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how: How) -> Outcome:
     """Ask all items, or a sample, or a shard of it. Raises UserError where none can be asked."""
-    options, journal = context.case.options, context.journal
-    places = chosen(deck.pictures, options.limit, options.seed, options.shard)
+    journal = context.journal
+    places = chosen(questions.pictures, options.limit, options.seed, options.shard)
     if not places:
         raise UserError(
-            f"{deck.source}: nothing to ask in shard {options.shard}; take fewer shards"
+            f"{questions.source}: nothing to ask in shard {options.shard}; take fewer shards"
         )
     already = len(journal.items) + len(journal.bad)
-    _, asked_s = timed(lambda: _ask(context, deck, how, places))
+    _, asked_s = timed(lambda: _ask(_Asker(context, options, how), questions, places))
     if not journal.items:
         first = journal.bad[0]
         raise UserError(f"none of {len(places):,} items can be used; the first: {first.reason}")
@@ -62,7 +63,7 @@ def ask(context: Context, deck: QuestionSet, how: How) -> Outcome:
         max_tokens=how.max_tokens,
         scorer=how.scorer,
         scorer_version=SCORERS[how.scorer].version,
-        source=deck.source,
+        source=questions.source,
         asked=len(journal.items) + len(journal.bad) - already,
         asked_s=asked_s,
         bad=tuple(journal.bad),
@@ -70,14 +71,14 @@ def ask(context: Context, deck: QuestionSet, how: How) -> Outcome:
     return Outcome(items=tuple(journal.items), evaluation=evaluation)
 
 
-def _ask(context: Context, deck: QuestionSet, how: How, places: Sequence[int]) -> None:
-    asker, journal, step = _Asker(context, how), context.journal, max(1, len(places) // STEPS)
-    fits, waiting = _fits(context), list[TaskQuestion]()
+def _ask(asker: "_Asker", questions: QuestionSet, places: Sequence[int]) -> None:
+    context, journal, step = asker.context, asker.context.journal, max(1, len(places) // STEPS)
+    fits, waiting = _fits(context, asker.options), list[TaskQuestion]()
     for n, place in enumerate(places):
         if n % step == 0:
             context.tell(f"question {n + 1:,} of {len(places):,}")
         try:
-            question = deck.question(place)
+            question = questions.question(place)
         except UnusableQuestion as bad:
             if bad.id not in journal.known:
                 _add(asker, journal, waiting)
@@ -91,10 +92,11 @@ def _ask(context: Context, deck: QuestionSet, how: How, places: Sequence[int]) -
     _add(asker, journal, waiting)
 
 
-def _fits(context: Context) -> Callable[[Sequence[TaskQuestion], TaskQuestion], bool]:
+def _fits(
+    context: Context, options: QuestionOptions
+) -> Callable[[Sequence[TaskQuestion], TaskQuestion], bool]:
     """Whether a question is asked together with those that wait: as many as were chosen, or, where
     that is one and the runtime can, those of the same images."""
-    options = context.case.options
     if options.batch > 1:
         return lambda waiting, _: len(waiting) < options.batch
     if not options.reuse or not RUNTIMES[context.case.runtime].batches:
@@ -128,8 +130,8 @@ def _add(asker: "_Asker", journal: Journal, waiting: list[TaskQuestion]) -> None
 
 
 class _Asker:
-    def __init__(self, context: Context, how: How) -> None:
-        self._context, self._how = context, how
+    def __init__(self, context: Context, options: QuestionOptions, how: How) -> None:
+        self.context, self.options, self._how = context, options, how
         self._score = SCORERS[how.scorer]
         self._text_of = detokenizer(context.loaded)
         prompt = prompt_of(context.loaded)
@@ -142,7 +144,7 @@ class _Asker:
             images = self._images(question.pictures)
             answers, score = [], 1.0
             for turn in question.turns:
-                events = self._context.session.generate(self._request(question, turn, images))
+                events = self.context.session.generate(self._request(question, turn, images))
                 answers.append(self._answer(events))
                 score = min(score, self._score.score(answers[-1], turn.gold))
                 if score == 0:
@@ -161,7 +163,7 @@ class _Asker:
             images = tuple(next(shown) for _ in question.pictures)
             requests.append(self._request(question, question.turns[0], images))
         events: list[list[Event]] = [[] for _ in questions]
-        for number, event in cast(BatchSession, self._context.session).generate_each(requests):
+        for number, event in cast(BatchSession, self.context.session).generate_each(requests):
             events[number].append(event)
         items = []
         for question, own in zip(questions, events, strict=True):
@@ -192,7 +194,7 @@ class _Asker:
     def _request(
         self, question: TaskQuestion, turn: Turn, images: tuple[Image.Image, ...]
     ) -> Request:
-        reuse, most = self._context.case.options.reuse, self._how.max_tokens
+        reuse, most = self.options.reuse, self._how.max_tokens
         key = " ".join(_keys(question))
         request = Request(turn.text, images, max_tokens=most, reuse=reuse, images_key=key)
         if question.model_task in self._tasks:

@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from bench.options import QuestionOptions
 from bench.record import Outcome
 from bench.scorers import Gold
 from bench.tasks import Context
@@ -12,12 +13,12 @@ from runtimes.prepare.request import load_image
 HOW = How(prompt="{question}", max_tokens=8, scorer="exact")
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: QuestionOptions) -> Outcome:
     """Ask all questions, or a sample of `limit`."""
-    return ask(context, deck(), HOW)
+    return ask(context, options, questions(), HOW)
 
 
-def deck() -> QuestionSet:
+def questions() -> QuestionSet:
     """Image by image in the order of their numbers; an id is the image's number and a place."""
     import easy_vqa
 

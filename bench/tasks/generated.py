@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from bench.options import QuestionOptions
 from bench.record import Outcome
 from bench.scorers import Gold
 from bench.tasks import Context
@@ -40,14 +41,15 @@ GENERATED_TASKS: Mapping[str, GeneratedTask] = {
 }
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: QuestionOptions) -> Outcome:
     """Ask about the scenes of the task's own name."""
-    name, seed = context.case.task, context.case.options.seed
+    name = context.case.task
     kind = GENERATED_TASKS[name]
-    return ask(context, deck(name, seed), How("{question}", kind.max_tokens, kind.scorer))
+    how = How("{question}", kind.max_tokens, kind.scorer)
+    return ask(context, options, questions(name, options.seed), how)
 
 
-def deck(name: str, seed: int = 0) -> QuestionSet:
+def questions(name: str, seed: int = 0) -> QuestionSet:
     """The questions of all scenes, scene by scene; an id is the scene's number and a place."""
     generator, kind = GENERATORS[name], GENERATED_TASKS[name]
     counts = _counts(name, seed)

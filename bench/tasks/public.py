@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from bench.record import Options, Outcome
+from bench.options import QuestionOptions, SampleOptions
+from bench.record import Outcome
 from bench.scorers import Gold
 from bench.scorers.choice import shuffled
 from bench.tasks import Context
@@ -67,15 +68,15 @@ class PublicTask:
     """A question counts only if it is answered under every rotation of its options."""
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: QuestionOptions) -> Outcome:
     """Ask the items of the task's own name."""
     name = context.case.task
     task = public_tasks()[name]
     how = How(task.prompt, task.max_tokens, task.scorer)
-    return ask(context, deck(name, context.case.options), how)
+    return ask(context, options, questions(name, options), how)
 
 
-def check(name: str, options: Options) -> None:
+def check(name: str, options: SampleOptions) -> None:
     """Open local data and ask nothing. Raises UserError where that fails."""
     if options.data is not None:
         _table(name, options.data)
@@ -90,7 +91,7 @@ def public_tasks() -> Mapping[str, PublicTask]:
     }
 
 
-def deck(name: str, options: Options) -> QuestionSet:
+def questions(name: str, options: SampleOptions) -> QuestionSet:
     """All rows of a task's data. Raises UserError for data that cannot be opened."""
     task = public_tasks()[name]
     table, place = _table(name, options.data)

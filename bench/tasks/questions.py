@@ -73,7 +73,9 @@ class QuestionSet:
     question: Callable[[int], TaskQuestion]
 
 
-def chosen(pictures: Sequence[str], limit: int | None, seed: int, shard: str | None) -> list[int]:
+def chosen(
+    pictures: Sequence[str], limit: int | None, seed: int, shard: str | None = None
+) -> list[int]:
     """The places of the items that are asked, in their order."""
     found = sample(pictures, limit, seed)
     if shard is None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bench.jobs.plan import Job
-from bench.record import Case, Options, Outcome, Record
+from bench.options import Options
+from bench.record import Case, Outcome, Record
 from bench.subjects import candidate
 from export.artifact import SCHEMA, Manifest
 from tests.bench.made import (

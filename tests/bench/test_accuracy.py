@@ -9,7 +9,8 @@ import pytest
 from bench.analysis.compare import compare
 from bench.analysis.paired import Power, power
 from bench.analysis.rows import rows
-from bench.record import BadItem, Evaluation, Item, Options, Outcome, Record
+from bench.options import Options
+from bench.record import BadItem, Evaluation, Item, Outcome, Record
 from bench.reporting import accuracy
 from bench.reporting.document import Block, Table, Text
 from tests.bench.made import record, subject

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_artifact
 
+from bench.options import Options
 from bench.overhead import Overhead, Turns, line, overhead, timer_s
-from bench.record import Options
 from export.checkpoint.registry import open_model
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.jobs.plan import Choices, plan
 from bench.machine.profiles import PROFILES
-from bench.record import Options
+from bench.options import Options
 from bench.subjects import Candidate
 from bench.tasks import TASKS
 from runtimes import RUNTIMES, Runtime

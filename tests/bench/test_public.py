@@ -10,10 +10,11 @@ import pytest
 from public_rows import ROWS, Row, png
 
 from bench.cli import main
-from bench.record import Options, read
+from bench.options import Options
+from bench.record import read
 from bench.scorers import SCORERS
 from bench.tasks import DATA_SETS, TASKS
-from bench.tasks.public import deck, public_tasks
+from bench.tasks.public import public_tasks, questions
 from bench.tasks.public_rows import DatasetLocation, DatasetRows
 from bench.tasks.questions import QuestionSet, UnusableQuestion
 from export.errors import UserError
@@ -57,7 +58,7 @@ def jsonl(tmp_path: Path) -> Write:
 
 
 def opened(name: str, folder: Path) -> QuestionSet:
-    return deck(name, Options(data=str(folder)))
+    return questions(name, Options(data=str(folder)))
 
 
 def row(**changes: Any) -> Row:
@@ -156,7 +157,7 @@ def test_folders_without_rows_are_refused(tmp_path: Path, jsonl: Write) -> None:
 
 def test_the_hub_is_not_reached_where_the_environment_says_so() -> None:
     with pytest.raises(UserError, match=r"cannot be fetched.*--data DIR"):
-        deck("chartqa", Options())
+        questions("chartqa", Options())
 
 
 BAD: dict[str, tuple[Any, str]] = {

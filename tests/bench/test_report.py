@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.analysis.rows import names, rows
-from bench.record import Damage, Options, Outcome, Record
+from bench.options import Options
+from bench.record import Damage, Outcome, Record
 from bench.reporting.report import Figure, report
 from bench.reporting.reproduce import flags
 from tests.bench.made import phases
@@ -200,4 +201,4 @@ def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
 
 def test_the_command_to_measure_again_names_no_real_folder() -> None:
     options = Options(data="/home/somebody/rows", reuse=False, shard="1/2")
-    assert flags(options) == ["--shard 1/2", "--data DIR", "--no-reuse"]
+    assert flags(options) == ["--data DIR", "--shard 1/2", "--no-reuse"]
