@@ -3,18 +3,22 @@
 Reads configurations only: no weights, no network, no runtime's library. NOT aware of baselines.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.machine.profiles import PROFILES
+from bench.record import Record
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.footprint import footprint
-from export.footprint.memory import MEMORY, full_context
+from export.footprint.memory import MEMORY, Workload, full_context
 from export.model import Model
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
+from runtimes import RUNTIMES
 from runtimes.session.loop import room
+
+PEAK_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,50 @@ def _prediction(model: Model, target: str, recipe: str, context: int | None) -> 
         fits=fits,
         files=found.files,
     )
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """Prediction and measurement of one latency record."""
+
+    export: str
+    """Model, target, recipe, and the request's tiles and positions."""
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    disk_bytes_off: int
+    """Predicted minus measured bytes on disk."""
+
+    @property
+    def relative(self) -> float:
+        """Predicted over measured peak, minus 1."""
+        return self.predicted_peak_bytes / self.measured_peak_bytes - 1
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the peak is off by more than 5 %, or the bytes on disk at all."""
+        return abs(self.relative) > PEAK_TOLERANCE or self.disk_bytes_off != 0
+
+
+def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
+    """One for each latency record of an artifact on one of our runtimes on the CPU.
+
+    The peak is predicted for the work of the record's warm-up request.
+    """
+    for record in records:
+        subject, warmups = record.case.subject, record.outcome.warmups
+        peaks = [phase.peak_bytes for phase in record.outcome.memory if phase.peak_bytes]
+        runtime = RUNTIMES.get(record.case.runtime)
+        predictable = runtime is not None and not runtime.hidden and record.case.device == "cpu"
+        if not (warmups and peaks and predictable and subject.target and subject.recipe):
+            continue
+        model = open_model(subject.model, weights="synthetic" if subject.synthetic else None)
+        tiles = warmups[0].image_tiles or 0
+        positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
+        work = Workload(tiles, positions, room(model.vlm))
+        predicted = footprint(model, RECIPES[subject.recipe], subject.target, work, subject.layout)
+        yield PredictionError(
+            f"{subject.model} {subject.target} {subject.recipe}, {tiles} tiles, {positions}",
+            predicted.peak_bytes,
+            max(peaks),
+            predicted.disk_bytes - (subject.disk_bytes or 0),
+        )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from bench.analysis.baselines import Difference
-from bench.analysis.predictions import Prediction
+from bench.analysis.predictions import Prediction, PredictionError
 from bench.machine.profiles import PROFILES
 from bench.reporting.fmt import ABSENT, change, megabytes, significant, table
 
@@ -48,3 +48,19 @@ def _change(d: Difference) -> str:
         return ABSENT
     share = d.after / d.before - 1
     return change(share) if abs(share) >= 0.0005 else f"{significant(1e6 * share)} ppm"
+
+
+def errors(rows: Iterable[PredictionError]) -> str:
+    """A table of predicted and measured peaks."""
+    header = ("export, work in positions", "predicted peak", "measured", "off", "disk bytes off")
+    cells = [
+        (
+            row.export,
+            megabytes(row.predicted_peak_bytes),
+            megabytes(row.measured_peak_bytes),
+            change(row.relative),
+            f"{row.disk_bytes_off:,}",
+        )
+        for row in rows
+    ]
+    return table(header, cells)

@@ -46,7 +46,7 @@ def _subjects(records: Sequence[Record]) -> list[Subject]:
 def _export(subject: Subject) -> str:
     words = ["python -m export", shlex.quote(subject.model), "--target", str(subject.target)]
     if subject.target not in TARGETS:  # what a peer makes of the model
-        words = ["python -m bench.peers", subject.model]
+        words = ["bench peers", subject.model]
     words += arguments(str(subject.recipe))
     words += ["--weights", "synthetic"] if subject.synthetic else []
     words += ["--layout", subject.layout] if subject.layout not in (None, "native") else []

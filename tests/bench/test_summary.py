@@ -34,5 +34,5 @@ def test_peers_and_random_checkpoints_are_made_again_by_their_own_commands() -> 
     checkpoint = replace(subject(None, 2.0), synthetic=True)
     records = [*latency(peer, "genai", 1.0, 10**8), *latency(checkpoint, "reference", 1.0, 10**8)]
     lines = commands(records).splitlines()
-    assert lines[0] == f"python -m bench.peers {peer.model} --recipe int4 --weights synthetic"
+    assert lines[0] == f"bench peers {peer.model} --recipe int4 --weights synthetic"
     assert "--weights synthetic" in lines[1]

@@ -68,7 +68,7 @@ def test_shards_that_do_not_exist_are_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["run", "there", f"--shard={word}"])
-    assert f"'{word}' is no shard; give I/N, as 1/4" in capsys.readouterr().err
+    assert f"'{word}' is not a shard; give I/N, for example 1/4" in capsys.readouterr().err
 
 
 def test_answers_are_matched_without_case_and_edges(make_job: MakeJob) -> None:
