@@ -19,9 +19,9 @@ SHOWN_BAD = 20
 Scored = tuple[Row, str, Scores]
 
 
-def scores(own: Sequence[Row]) -> list[Block]:
+def scores(rows: Sequence[Row]) -> list[Block]:
     """A line for each row and task; none where there is one whole task, which the summary shows."""
-    found = _scored(own)
+    found = _scored(rows)
     told = any(one.bad or one.shards for *_, one in found)
     if len({one.task for *_, one in found}) < 2 and not told:
         return []
@@ -39,10 +39,10 @@ def scores(own: Sequence[Row]) -> list[Block]:
     return [Table(header, lines, left=3), Text(explained)]
 
 
-def parts(own: Sequence[Row]) -> list[Block]:
+def parts(rows: Sequence[Row]) -> list[Block]:
     """Each subset on its own; questions of yes and no with yes as the positive class."""
     lines, positives = [], []
-    for row, name, one in _by_task(_scored(own)):
+    for row, name, one in _by_task(_scored(rows)):
         labels = sorted({item.part for item in one.items if item.part})
         for label in labels if len(labels) > 1 else []:
             items = tuple(item for item in one.items if item.part == label)
@@ -59,12 +59,12 @@ def parts(own: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def compared(own: Sequence[Row]) -> list[Block]:
+def compared(rows: Sequence[Row]) -> list[Block]:
     """Each row against the reference (or what is most exact), task by task, item by item."""
     lines, bases, few = [], dict[str, str](), 0
-    for task, rows in _tasks(own).items():
-        base_row, base_name, base = min(rows, key=lambda scored: coarseness(scored[0]))
-        for row, name, one in rows:
+    for task, scored in _tasks(rows).items():
+        base_row, base_name, base = min(scored, key=lambda one: coarseness(one[0]))
+        for row, name, one in scored:
             if row is base_row or not comparable(base, one):
                 continue
             pair = _pair(base, one)
@@ -82,17 +82,17 @@ def compared(own: Sequence[Row]) -> list[Block]:
     return [Text(_explained(bases)), table, *([Text(said)] if few else [])]
 
 
-def bad(own: Sequence[Row]) -> list[Block]:
+def bad(rows: Sequence[Row]) -> list[Block]:
     """Items that were neither asked nor scored, with their reasons; the same ones told once."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         of_task = {one.task: one.bad for one in row.scores}
         of_task["fidelity"] = row.agreement.bad if row.agreement else ()
         for task, bad_ones in of_task.items():
             for item in bad_ones:
                 who = found.setdefault((task, item.id, item.reason), [])
                 who.append(f"{name} on {row.runtime}")
-    lines = [[task, id_, reason, _who(own, who)] for (task, id_, reason), who in found.items()]
+    lines = [[task, id_, reason, _who(rows, who)] for (task, id_, reason), who in found.items()]
     if not lines:
         return []
     more = len(lines) - SHOWN_BAD
@@ -144,15 +144,15 @@ def _points(change: Change) -> str:
     return f"{value} [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
 
 
-def _scored(own: Sequence[Row]) -> list[Scored]:
+def _scored(rows: Sequence[Row]) -> list[Scored]:
     return [
-        (row, name, one) for row, name in zip(own, names(own), strict=True) for one in row.scores
+        (row, name, one) for row, name in zip(rows, names(rows), strict=True) for one in row.scores
     ]
 
 
-def _tasks(own: Sequence[Row]) -> Mapping[str, list[Scored]]:
+def _tasks(rows: Sequence[Row]) -> Mapping[str, list[Scored]]:
     found: dict[str, list[Scored]] = {}
-    for scored in _scored(own):
+    for scored in _scored(rows):
         found.setdefault(scored[2].task, []).append(scored)
     return found
 
@@ -186,6 +186,6 @@ def _positives(one: Scores, label: str, name: str, runtime: str) -> list[list[st
     return [[one.task, label, name, runtime, *map(fmt.percent, shares)]]
 
 
-def _who(own: Sequence[Row], who: Sequence[str]) -> str:
-    scored = sum(bool(row.scores) for row in own)
+def _who(rows: Sequence[Row], who: Sequence[str]) -> str:
+    scored = sum(bool(row.scores) for row in rows)
     return "all" if len(who) == scored > 1 else fmt.listed(list(who))

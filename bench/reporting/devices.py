@@ -13,12 +13,12 @@ from bench.reporting import fmt
 from bench.reporting.document import Block, Bullets, Table, Text
 
 
-def fits(own: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
+def fits(rows: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
     """A verdict for each row and profile, then the jobs that were stopped at a budget."""
     budgets = [profile_budget(name) for name in PROFILES]
     lines = [
         [name, row.runtime, fmt.megabytes(row.counted_bytes), *(_cell(row, b) for b in budgets)]
-        for row, name in zip(own, names(own), strict=True)
+        for row, name in zip(rows, names(rows), strict=True)
         if row.counted_bytes is not None
     ]
     header = ["artifact", "runtime", "measured peak"]

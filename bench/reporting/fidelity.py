@@ -13,11 +13,11 @@ from bench.reporting.document import Block, Table, Text
 from runtimes.proof.fidelity import Features
 
 
-def fidelity(own: Sequence[Row]) -> list[Block]:
+def fidelity(rows: Sequence[Row]) -> list[Block]:
     """How far each row's next-token distributions are from the reference's."""
     compared = [
         (row, name, row.agreement, row.agreement.fidelity)
-        for row, name in zip(own, names(own), strict=True)
+        for row, name in zip(rows, names(rows), strict=True)
         if row.agreement and row.agreement.fidelity
     ]
     if not compared:

@@ -26,9 +26,9 @@ def opening(records: Sequence[Record], shown: Sequence[Row]) -> str:
     return _scope(records, shown, models) + (apart if kinds > 1 else "")
 
 
-def findings(own: Sequence[Row]) -> list[str]:
+def findings(rows: Sequence[Row]) -> list[str]:
     """A sentence each about size, speed, accuracy and fidelity of one model's rows."""
-    found = (_size(own), _speed(own), _accuracy(own), _fidelity(own))
+    found = (_size(rows), _speed(rows), _accuracy(rows), _fidelity(rows))
     return [sentence for sentence in found if sentence]
 
 
@@ -50,8 +50,8 @@ def _scope(records: Sequence[Record], shown: Sequence[Row], models: Sequence[str
     )
 
 
-def _size(own: Sequence[Row]) -> str:
-    best, worst = _extremes(own, lambda row: row.subject.disk_bytes)
+def _size(rows: Sequence[Row]) -> str:
+    best, worst = _extremes(rows, lambda row: row.subject.disk_bytes)
     if best is None or worst is None:
         return ""
     small, large = best.subject.disk_bytes or 0, worst.subject.disk_bytes or 0
@@ -62,8 +62,8 @@ def _size(own: Sequence[Row]) -> str:
     )
 
 
-def _speed(own: Sequence[Row]) -> str:
-    rated = [(row, rate) for row in own if (rate := row.decode_tokens_per_s())]
+def _speed(rows: Sequence[Row]) -> str:
+    rated = [(row, rate) for row in rows if (rate := row.decode_tokens_per_s())]
     if not rated:
         return ""
     row, rate = max(rated, key=lambda pair: pair[1].value)
@@ -72,8 +72,8 @@ def _speed(own: Sequence[Row]) -> str:
     return f"{_name(row)} decodes fastest: {fmt.interval(rate)} tokens/s{wait}."
 
 
-def _accuracy(own: Sequence[Row]) -> str:
-    scored = [(row, share) for row in own if (share := row.accuracy_share())]
+def _accuracy(rows: Sequence[Row]) -> str:
+    scored = [(row, share) for row in rows if (share := row.accuracy_share())]
     if not scored:
         return ""
     low = min(scored, key=lambda pair: pair[1].value)
@@ -94,8 +94,8 @@ def _accuracy(own: Sequence[Row]) -> str:
     )
 
 
-def _fidelity(own: Sequence[Row]) -> str:
-    compared = [(row, kld) for row in own if (kld := row.kld())]
+def _fidelity(rows: Sequence[Row]) -> str:
+    compared = [(row, kld) for row in rows if (kld := row.kld())]
     if not compared:
         return ""
     row, kld = max(compared, key=lambda pair: pair[1].value)
@@ -105,8 +105,8 @@ def _fidelity(own: Sequence[Row]) -> str:
     )
 
 
-def _extremes(own: Sequence[Row], number: Number) -> tuple[Row | None, Row | None]:
-    known = [row for row in own if row.subject.target and number(row)]
+def _extremes(rows: Sequence[Row], number: Number) -> tuple[Row | None, Row | None]:
+    known = [row for row in rows if row.subject.target and number(row)]
     if len({row.subject.sha256 for row in known}) < 2:
         return None, None
     return min(known, key=lambda r: number(r) or 0), max(known, key=lambda r: number(r) or 0)

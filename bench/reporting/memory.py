@@ -16,10 +16,10 @@ PHASE_TITLES: Mapping[str, str] = {
 }
 
 
-def memory(own: Sequence[Row]) -> list[Block]:
+def memory(rows: Sequence[Row]) -> list[Block]:
     """The process's highest resident set within each phase; mapped files stated apart."""
     lines = []
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         if row.latency:
             peaks = [row.latency.peak_bytes(phase) for phase in PHASES]
             parts = [row.latency.last_bytes(part) for part in ("pss_bytes", "file_bytes")]
@@ -36,12 +36,12 @@ def memory(own: Sequence[Row]) -> list[Block]:
         "drop and read again."
     )
     table = Table(*fmt.known(header, lines, left=2), left=2)
-    return [table, Text(explained + _gpu_explained(own))]
+    return [table, Text(explained + _gpu_explained(rows))]
 
 
-def _gpu_explained(own: Sequence[Row]) -> str:
+def _gpu_explained(rows: Sequence[Row]) -> str:
     """Whose figure the GPU's memory is."""
-    on_gpu = [row for row in own if row.device != "cpu" and row.latency]
+    on_gpu = [row for row in rows if row.device != "cpu" and row.latency]
     if not on_gpu:
         return ""
     said = " GPU memory is read at the end of each phase, as its driver counts it for the process"

@@ -20,17 +20,17 @@ EXPLAINED = "What to take of each model; its section tells why, and what the oth
 def overview(models: Sequence[Sequence[Row]], budget: Budget | None) -> list[Block]:
     """A line for each model of which one artifact is recommended; none for a single model."""
     taken = [
-        (own[place], names(own)[place])
-        for own in models
-        if (place := choose(own, budget).chosen) is not None
+        (rows[place], names(rows)[place])
+        for rows in models
+        if (place := choose(rows, budget).chosen) is not None
     ]
     if len(taken) < 2:
         return []
-    rows = [row for row, _ in taken]
+    chosen = [row for row, _ in taken]
     columns = zip(
-        fmt.intervals([row.first_token_s() for row in rows], 1e3),
-        fmt.intervals([row.decode_tokens_per_s() for row in rows]),
-        fmt.shares([row.accuracy_share() for row in rows]),
+        fmt.intervals([row.first_token_s() for row in chosen], 1e3),
+        fmt.intervals([row.decode_tokens_per_s() for row in chosen]),
+        fmt.shares([row.accuracy_share() for row in chosen]),
         strict=True,
     )
     lines = [

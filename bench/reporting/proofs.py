@@ -41,9 +41,9 @@ COLUMNS = (
 )
 
 
-def proofs(own: Sequence[Row]) -> list[Block]:
+def proofs(rows: Sequence[Row]) -> list[Block]:
     """A line for each artifact, then what was skipped, and why."""
-    found = {name: row.subject.proof for name, row in artifacts(own).items()}
+    found = {name: row.subject.proof for name, row in artifacts(rows).items()}
     if not found:
         return []
     others = list(dict.fromkeys(n for proof in found.values() for n in _unnamed(proof)))

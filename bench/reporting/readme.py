@@ -29,9 +29,9 @@ def block(records: Sequence[Record], budget: Budget | None = None) -> str:
     if not shown:
         return EMPTY
     blocks: list[Block] = []
-    for own in by_model(shown):
-        mark = " (random weights)" if own[0].subject.synthetic else ""
-        blocks += [Heading(3, own[0].subject.model + mark), *summary(own, budget)]
+    for model_rows in by_model(shown):
+        mark = " (random weights)" if model_rows[0].subject.synthetic else ""
+        blocks += [Heading(3, model_rows[0].subject.model + mark), *summary(model_rows, budget)]
     blocks.append(Text(f"Measured on {'; '.join(short_name(e) for e in machines(records))}."))
     return markdown(blocks).strip()
 

@@ -63,10 +63,10 @@ def document(
     blocks += [Text(f"**{_lost(damages)}**")] if damages else []
     blocks += [Text(told)] if (told := warning(records)) else []
     blocks += overview(models, budget)
-    for own in models:
-        model = (own[0].subject.model, own[0].subject.synthetic)
+    for model_rows in models:
+        model = (model_rows[0].subject.model, model_rows[0].subject.synthetic)
         fitting = [f for f in figures if (f.subject.model, f.subject.synthetic) == model]
-        blocks += _model(own, fitting, budget, _failed(records, *model))
+        blocks += _model(model_rows, fitting, budget, _failed(records, *model))
     blocks += _left_out("Failed jobs", [r for r in records if r.status == "failed"])
     blocks += _left_out("Skipped jobs", [r for r in records if r.status == "skipped"])
     blocks += section("Lines that are no records", _damaged(damages), level=2)
@@ -78,34 +78,34 @@ def document(
 
 
 def _model(
-    own: Sequence[Row],
+    model_rows: Sequence[Row],
     figures: Sequence[Figure],
     budget: Budget | None,
     failed: Sequence[Record],
 ) -> list[Block]:
-    model, synthetic = own[0].subject.model, own[0].subject.synthetic
-    found = findings(own)
+    model, synthetic = model_rows[0].subject.model, model_rows[0].subject.synthetic
+    found = findings(model_rows)
     return [
         Heading(2, f"{model}{' (random weights)' if synthetic else ''}"),
         *([Text(SYNTHETIC)] if synthetic else []),
         *([Bullets(found)] if found else []),
-        *summary(own, budget),
-        *section("Which one to take", choice(own, budget)),
+        *summary(model_rows, budget),
+        *section("Which one to take", choice(model_rows, budget)),
         *(Picture(figure.file, f"{model}: {figure.caption}") for figure in figures),
-        *section("Phases of one request", speed.phases(own)),
-        *section("Peak memory by phase", memory.memory(own)),
-        *section("Which devices it fits", fits(own, failed)),
-        *section("Share of what the machine can do", roofline(own)),
-        *section("Speed side by side", speed.speed(own)),
-        *section("Accuracy by task", accuracy.scores(own)),
-        *section("Accuracy by part", accuracy.parts(own)),
-        *section("Accuracy side by side", accuracy.compared(own)),
-        *section("Items that could not be used", accuracy.bad(own)),
-        *section("Agreement with the reference", fidelity(own)),
-        *section("Proof of each artifact", proofs(own)),
-        *section("Where the bytes are", sizes.sizes(own)),
-        *section("Weights not kept as the recipe asked", sizes.exceptions(own)),
-        *section("Spread of the samples", speed.spread(own)),
+        *section("Phases of one request", speed.phases(model_rows)),
+        *section("Peak memory by phase", memory.memory(model_rows)),
+        *section("Which devices it fits", fits(model_rows, failed)),
+        *section("Share of what the machine can do", roofline(model_rows)),
+        *section("Speed side by side", speed.speed(model_rows)),
+        *section("Accuracy by task", accuracy.scores(model_rows)),
+        *section("Accuracy by part", accuracy.parts(model_rows)),
+        *section("Accuracy side by side", accuracy.compared(model_rows)),
+        *section("Items that could not be used", accuracy.bad(model_rows)),
+        *section("Agreement with the reference", fidelity(model_rows)),
+        *section("Proof of each artifact", proofs(model_rows)),
+        *section("Where the bytes are", sizes.sizes(model_rows)),
+        *section("Weights not kept as the recipe asked", sizes.exceptions(model_rows)),
+        *section("Spread of the samples", speed.spread(model_rows)),
     ]
 
 

@@ -64,10 +64,10 @@ def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
     return cpu.int8_ops_per_s if integer else cpu.fp32_flops_per_s, cpu.read_bytes_per_s
 
 
-def roofline(own: Sequence[Row]) -> list[Block]:
+def roofline(rows: Sequence[Row]) -> list[Block]:
     """Rates of each step and the shares of the ceilings that they are."""
     lines = []
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         found = reached(row)
         if found is not None:
             cells = (
@@ -81,11 +81,11 @@ def roofline(own: Sequence[Row]) -> list[Block]:
     steps = [("decode reads", "of bandwidth"), ("image", "of peak"), ("prefill", "of peak")]
     header = ["artifact", "runtime", *(f"{a}{b}" for a, c in steps for b in ("", f", {c}"))]
     header_and_lines = fmt.known(header, lines, left=2)
-    return [Table(*header_and_lines, left=2), Text(_explained(own))]
+    return [Table(*header_and_lines, left=2), Text(_explained(rows))]
 
 
-def _explained(own: Sequence[Row]) -> str:
-    machines = [(row, row.latency.records[0].environment) for row in own if row.latency]
+def _explained(rows: Sequence[Row]) -> str:
+    machines = [(row, row.latency.records[0].environment) for row in rows if row.latency]
     integers = " and ".join(INTEGER_RECIPES)
     rule = "Decoding must read the decoder's weights and the cache for every token; "
     cpu = next((m.ceilings for row, m in machines if row.device == "cpu" and m.ceilings), None)

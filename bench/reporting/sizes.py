@@ -11,10 +11,10 @@ from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 
 
-def sizes(own: Sequence[Row]) -> list[Block]:
+def sizes(rows: Sequence[Row]) -> list[Block]:
     """Parameters, share quantized and bytes of each component."""
     lines = []
-    for name, row in artifacts(own).items():
+    for name, row in artifacts(rows).items():
         components = (row.subject.quantization or {}).get("components") or {}
         bits = fmt.significant(row.bits_per_weight)
         for component, part in components.items():
@@ -24,10 +24,10 @@ def sizes(own: Sequence[Row]) -> list[Block]:
     return [Table(header, lines, left=2)] if lines else []
 
 
-def exceptions(own: Sequence[Row]) -> list[Block]:
+def exceptions(rows: Sequence[Row]) -> list[Block]:
     """Tensors that fell back, by reason; one sentence where artifacts kept to their recipes."""
     lines, kept = [], []
-    for name, row in artifacts(own).items():
+    for name, row in artifacts(rows).items():
         groups: dict[tuple[str, str, str], list[str]] = {}
         fallbacks = (row.subject.quantization or {}).get("fallbacks")
         for fallback in fallbacks or ():
@@ -42,10 +42,10 @@ def exceptions(own: Sequence[Row]) -> list[Block]:
     return table + ([Text(f"None in {fmt.listed(kept)}.")] if kept else [])
 
 
-def artifacts(own: Sequence[Row]) -> Mapping[str, Row]:
+def artifacts(rows: Sequence[Row]) -> Mapping[str, Row]:
     """Rows of different artifacts by name: what is true of an artifact on any runtime."""
     found: dict[str | None, tuple[str, Row]] = {}
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         if row.subject.target is not None:
             found.setdefault(row.subject.sha256, (name, row))
     return dict(found.values())

@@ -14,7 +14,7 @@ from bench.reporting.document import Block, Table, Text
 from bench.tasks.latency import IMAGE
 
 
-def phases(own: Sequence[Row]) -> list[Block]:
+def phases(rows: Sequence[Row]) -> list[Block]:
     """Medians of each step, one line for each row and length."""
     header = [
         *("artifact", "runtime", "request", "load", "cold load", "prepare", "image", "prefill"),
@@ -22,7 +22,7 @@ def phases(own: Sequence[Row]) -> list[Block]:
     ]
     lines = [
         [name, row.runtime, _request(latency), *_steps(latency)]
-        for row, name in zip(own, names(own), strict=True)
+        for row, name in zip(rows, names(rows), strict=True)
         for latency in row.latencies
     ]
     if not lines:
@@ -41,9 +41,9 @@ SPEEDS: Mapping[str, Callable[[Timing], float | None]] = {
 }
 
 
-def speed(own: Sequence[Row]) -> list[Block]:
+def speed(rows: Sequence[Row]) -> list[Block]:
     """Each row against the reference (or what is most exact), round by round."""
-    timed = [(row, name) for row, name in zip(own, names(own), strict=True) if row.latency]
+    timed = [(row, name) for row, name in zip(rows, names(rows), strict=True) if row.latency]
     if len(timed) < 2:
         return []
     base, base_name = min(timed, key=lambda pair: coarseness(pair[0]))
@@ -72,10 +72,10 @@ SPREADS: Mapping[str, tuple[Callable[[Timing], float | None], float, str]] = {
 }
 
 
-def spread(own: Sequence[Row]) -> list[Block]:
+def spread(rows: Sequence[Row]) -> list[Block]:
     """How much the requests of each row differ, and which of them are out of line."""
     lines = []
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         for title, (number, scale, unit) in SPREADS.items():
             rounds = row.latency.rounds(number) if row.latency else []
             cells = _spread([[scale * sample for sample in group] for group in rounds], unit)

@@ -13,18 +13,18 @@ from bench.reporting.document import Block, Table, Text
 from bench.tasks.latency import request_name
 
 
-def summary(own: Sequence[Row], budget: Budget | None = None) -> list[Block]:
+def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:
     """One line for each row, and what the figures are of."""
-    elsewhere = any(row.device != "cpu" for row in own)
+    elsewhere = any(row.device != "cpu" for row in rows)
     columns = {
-        "device": [row.device if elsewhere else fmt.ABSENT for row in own],
-        "GPU memory": [fmt.megabytes(row.device_bytes) for row in own],
-        "first token, ms": fmt.intervals([row.first_token_s() for row in own], 1e3),
-        "decode, tokens/s": fmt.intervals([row.decode_tokens_per_s() for row in own]),
-        "accuracy": fmt.shares([row.accuracy_share() for row in own]),
-        "KLD, nats": [_kld(row) for row in own],
-        f"fits {budget.name}" if budget else "fits": [_fits(row, budget) for row in own],
-        _held_title(own): [_held(row) for row in own],
+        "device": [row.device if elsewhere else fmt.ABSENT for row in rows],
+        "GPU memory": [fmt.megabytes(row.device_bytes) for row in rows],
+        "first token, ms": fmt.intervals([row.first_token_s() for row in rows], 1e3),
+        "decode, tokens/s": fmt.intervals([row.decode_tokens_per_s() for row in rows]),
+        "accuracy": fmt.shares([row.accuracy_share() for row in rows]),
+        "KLD, nats": [_kld(row) for row in rows],
+        f"fits {budget.name}" if budget else "fits": [_fits(row, budget) for row in rows],
+        _held_title(rows): [_held(row) for row in rows],
     }
     lines = [
         [
@@ -34,10 +34,10 @@ def summary(own: Sequence[Row], budget: Budget | None = None) -> list[Block]:
             fmt.megabytes(row.peak_bytes),
             *(cells[place] for cells in columns.values()),
         ]
-        for place, (row, name) in enumerate(zip(own, names(own), strict=True))
+        for place, (row, name) in enumerate(zip(rows, names(rows), strict=True))
     ]
     header = ["artifact", "runtime", "size on disk", "peak memory", *columns]
-    return [Table(*fmt.known(header, lines, left=4), left=2), Text(_legend(own, budget))]
+    return [Table(*fmt.known(header, lines, left=4), left=2), Text(_legend(rows, budget))]
 
 
 TINY_NATS = 1e-6
@@ -58,8 +58,8 @@ def _fits(row: Row, budget: Budget | None) -> str:
     return {True: "yes", False: "no", None: fmt.ABSENT}[budget.holds(row)]
 
 
-def _held_title(own: Sequence[Row]) -> str:
-    profiles = list(dict.fromkeys(row.profile for row in own if row.profile))
+def _held_title(rows: Sequence[Row]) -> str:
+    profiles = list(dict.fromkeys(row.profile for row in rows if row.profile))
     return f"held to {fmt.listed(profiles)}"
 
 
@@ -73,29 +73,31 @@ def _held(row: Row) -> str:
     return f"{verdict}: {peak} of {fmt.megabytes(row.budget_bytes)}{holder}"
 
 
-def _legend(own: Sequence[Row], budget: Budget | None) -> str:
+def _legend(rows: Sequence[Row], budget: Budget | None) -> str:
     parts = [
-        _latency(own),
-        _counts(f"Accuracy: {_scored_as(own)} {_task(own)}", own, Row.accuracy_share),
-        _counts("KLD: mean divergence from the reference's next-token distributions", own, Row.kld),
+        _latency(rows),
+        _counts(f"Accuracy: {_scored_as(rows)} {_task(rows)}", rows, Row.accuracy_share),
+        _counts(
+            "KLD: mean divergence from the reference's next-token distributions", rows, Row.kld
+        ),
         "Brackets are 95 % intervals, a dash is what was not measured, MB are 10^6 bytes. "
         "Peak memory is that of the whole process, its interpreter and libraries included.",
-        _fitting(own, budget),
+        _fitting(rows, budget),
     ]
     return " ".join(part for part in parts if part)
 
 
-def _scored_as(own: Sequence[Row]) -> str:
-    graded = any(row.graded for row in own)
+def _scored_as(rows: Sequence[Row]) -> str:
+    graded = any(row.graded for row in rows)
     return "the mean score on" if graded else "the share of right answers to"
 
 
-def _task(own: Sequence[Row]) -> str:
-    return next((row.main_task for row in own if row.main_task), "")
+def _task(rows: Sequence[Row]) -> str:
+    return next((row.main_task for row in rows if row.main_task), "")
 
 
-def _latency(own: Sequence[Row]) -> str:
-    measured = [row for row in own if row.latency]
+def _latency(rows: Sequence[Row]) -> str:
+    measured = [row for row in rows if row.latency]
     if not measured:
         return ""
     requests = dict.fromkeys(request_name(row.latency.options) for row in measured if row.latency)
@@ -109,13 +111,13 @@ def _latency(own: Sequence[Row]) -> str:
     )
 
 
-def _counts(title: str, own: Sequence[Row], number: Callable[[Row], Estimate | None]) -> str:
-    counts = {found.n for row in own if (found := number(row))}
+def _counts(title: str, rows: Sequence[Row], number: Callable[[Row], Estimate | None]) -> str:
+    counts = {found.n for row in rows if (found := number(row))}
     return f"{title}, n = {_span(counts)}." if counts else ""
 
 
-def _fitting(own: Sequence[Row], budget: Budget | None) -> str:
-    if all(row.peak_bytes is None for row in own):
+def _fitting(rows: Sequence[Row], budget: Budget | None) -> str:
+    if all(row.peak_bytes is None for row in rows):
         return ""
     if budget is None:
         return "Fits: the smallest device profile whose memory holds the peak measured here."
