@@ -54,7 +54,7 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 	@$(BENCH) list
 
 bench-cuda: $(READY) ## measure real sizes with random weights on a GPU (ARGS="MODEL --target onnx")
-	@$(PY) -m bench.gpu_records $(ARGS)
+	@$(BENCH) gpu $(ARGS)
 
 demo: $(READY) ## export, prove and benchmark bundled models of all four families; ends with where the report is
 	@set -e; for export in $(DEMO_EXPORTS); do \

@@ -1,51 +1,54 @@
-"""The command line of `bench`. Exit codes: 0 fine, 1 failed jobs, 2 a user's error, 130 Ctrl-C.
+"""The command line of `bench`: a table of commands, and the arguments of each.
 
-NOT aware of how anything is measured or shown: each command is a module, imported when it is used.
+Exit codes: 0 success, 1 failed jobs or a regression, 2 a user's error, 130 interrupted. A command
+is a module with `run(arguments) -> exit code`, which is imported when the command is used. NOT
+aware of how anything is measured or shown.
 """
 
 import argparse
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import cast, get_args, get_type_hints
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args, get_type_hints
 
+from bench.arguments import device, one_of, percentage, region, seed, shard
+from bench.commands import gpu
 from bench.machine.profiles import PROFILES
-from bench.record import Options
-from bench.tasks import TASKS
-from bench.tasks.deck import shard_of
+from bench.options import Options
+from bench.tasks import DEFAULT_TASKS, TASKS, QuestionTask
 from export.arguments import Parser, above_zero, whole
 from export.checkpoint.registry import WeightsKind
-from export.errors import UserError, unknown
+from export.errors import UserError
 from export.quantize.recipe import KNOWN, RECIPES
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.devices import device_of
 
 BASELINE = "results/baselines/footprint.json"
 PEAKS = "results/baselines/peaks.json"
-
-# command -> module with `run(arguments) -> exit code`
-COMMANDS = {
-    "list": "bench.commands.list_",
-    "run": "bench.commands.run",
-    "report": "bench.commands.report",
-    "compare": "bench.commands.compare",
-    "check": "bench.commands.check",
-    "footprint": "bench.commands.footprint",
-    "ask": "bench.commands.ask",
-}
+EXPORT_COSTS = "results/exports.jsonl"
+PEER_RECIPES = ("fp32", "int4")
 
 INTERRUPTED = 128 + signal.SIGINT
 
-TILES = "tiles an image may be cut into, overview included (default: the model's recipe)"
+# Help texts of options that several commands have.
+THREADS = "number of CPU threads (default: all usable CPUs)"
+JSON = "print one JSON object instead of text"
+OFFLINE = "take models of the Hugging Face hub from its local cache only"
+TILES = "cut an image into at most N tiles, overview included (default: the model's recipe)"
+WEIGHTS = "hub: trained weights; synthetic: random weights of the real shapes, without accuracy"
+
+Add = Callable[..., Any]
+"""`add_argument` of a parser or of a group of arguments."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's error becomes one line on stderr."""
     try:
         arguments = _parsed(argv)
-        run = importlib.import_module(COMMANDS[arguments.command]).run
+        run = importlib.import_module(COMMANDS[arguments.command].module).run
         return cast(Callable[[argparse.Namespace], int], run)(arguments)
     except UserError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -56,21 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and flags; choices are the keys of the tables."""
-    top = Parser(prog="bench", description="Measure artifacts and report what was found.")
+    """All commands with their arguments; choices are the keys of the tables."""
+    top = Parser(prog="bench", description="Measure exported models and report the results.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _list(commands.add_parser("list", help="what can be measured here, and what cannot, and why"))
-    _run(commands.add_parser("run", help="measure artifacts or models, append records to a file"))
-    _report(commands.add_parser("report", help="turn records into markdown, a page and figures"))
-    _compare(commands.add_parser("compare", help="two runs of one machine; 1 on a regression"))
-    _check(commands.add_parser("check", help="footprints beside their baseline; 1 if one grew"))
-    _footprint(commands.add_parser("footprint", help="bytes and memory of exports not yet made"))
-    _ask(commands.add_parser("ask", help="ask an artifact about an image and see the timings"))
+    for name, command in COMMANDS.items():
+        description = f"{command.help[0].upper()}{command.help[1:]}."
+        command.arguments(commands.add_parser(name, help=command.help, description=description))
     return top
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """argparse takes an optional question only before the options; here it may come behind them."""
+    """The arguments. An optional question may follow options, which argparse itself refuses."""
     top = parser()
     arguments, left = top.parse_known_args(argv)
     if (
@@ -85,180 +84,264 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _list(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="as one JSON object")
+    command.add_argument("--json", action="store_true", help=JSON)
 
 
 def _run(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("subjects", nargs="+", metavar="ARTIFACT|MODEL", help="folder, or name in models.yaml")
-    visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
-    for kind, table, shown, default in (
-        ("runtime", RUNTIMES, visible, "all that fit"),
-        ("task", TASKS, TASKS, "latency, easy-vqa and fidelity"),
-        ("target", TARGETS, TARGETS, "of a model: all that the runtimes open"),
-        ("recipe", KNOWN, KNOWN, "of a model: int4"),
-    ):
-        known = f"repeatable: {', '.join(shown)}; default: {default}"
-        add(f"--{kind}", action="append", type=_one_of(kind, table), metavar="NAME", help=known)
-    known = f"repeatable: {', '.join(PROFILES)}, cuda:N; default: this machine as it is"
-    add("--device", action="append", type=_device, metavar="NAME", help=known)
-    random = "of models: synthetic is random values, which need no network and have no accuracy"
-    add("--weights", choices=get_args(WeightsKind), help=random)
-    add("--reference", metavar="MODEL|DIR", help="for fidelity (default: the artifact's own model)")
-    _count(command, "rounds", 3, "processes for each latency job (default 3)")
-    _count(command, "limit", None, "questions asked (default: all; fidelity: 100)")
-    _count(command, "threads", None, "default: all usable CPUs")
-    add("--timeout", type=above_zero, default=3600, metavar="S", help="of one job (default 3600)")
-    add("--offline", action="store_true", help="models of the hub from the cache alone")
-    add("-o", "--output", metavar="RUN.jsonl", help="default: results/runs/<time>.jsonl")
-    add("--resume", action="store_true", help="leave out what the file of -o has already")
-    add("--no-ceilings", dest="ceilings", action="store_false", help="no bandwidth and FLOP/s")
-    _options(command)
-
-
-def _options(command: argparse.ArgumentParser) -> None:
-    """What can be chosen about tasks."""
-    add = command.add_argument
-    default, prompts = Options(), get_args(get_type_hints(Options)["prompt"])
-    add("--prompt", choices=prompts, default=default.prompt, help="what latency requests are of")
-    _count(command, "max-tiles", None, TILES)
-    _count(command, "prefill-tokens", default.prefill_tokens, "length of latency's text prompts")
-    _count(command, "decode-tokens", default.decode_tokens, "length of latency's answers")
-    _count(command, "repeats", default.repeats, "latency requests of a process after its warm-up")
-    add(
-        "--seed", type=_seed, default=default.seed, metavar="N", help="of samples and made pictures"
+    what = command.add_argument_group("what to measure")
+    add = what.add_argument
+    known = "folder of an artifact, or name in models.yaml"
+    add("subjects", nargs="+", metavar="ARTIFACT|MODEL", help=known)
+    target = (
+        "export each MODEL to this format, unless build/ has it (default: all the runtimes open)"
     )
-    parts = "ask the I-th of N parts, which reports merge (fidelity is asked whole)"
-    add("--shard", type=_shard, metavar="I/N", help=parts)
-    local = "of public tasks: a folder with their parquet or jsonl files (default: the hub)"
+    _names(add, "target", TARGETS, target)
+    _names(add, "recipe", KNOWN, "export each MODEL with this recipe (default: int4)")
+    add("--weights", choices=get_args(WeightsKind), help=f"weights of each MODEL; {WEIGHTS}")
+    _names(add, "task", TASKS, f"do this task (default: {', '.join(DEFAULT_TASKS)})")
+    add("--offline", action="store_true", help=OFFLINE)
+    where = command.add_argument_group("where to run it")
+    add = where.add_argument
+    visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
+    _names(add, "runtime", RUNTIMES, "use this runtime (default: all that fit)", visible)
+    held = "hold jobs to this device profile, or run them on GPU N (default: this machine as it is)"
+    devices = f"{held}; repeatable: {', '.join(PROFILES)}, cuda:N"
+    add("--device", action="append", type=device, metavar="NAME", help=devices)
+    _count(add, "threads", None, THREADS)
+    ceilings = "do not measure the machine's bandwidth and FLOP/s"
+    add("--no-ceilings", dest="ceilings", action="store_false", help=ceilings)
+    _amounts(command.add_argument_group("how much to measure").add_argument)
+    _latency(command.add_argument_group("options of the latency task").add_argument)
+    _questions(command.add_argument_group("options of tasks with questions").add_argument)
+    _fidelity(command.add_argument_group("options of the fidelity task").add_argument)
+    add = command.add_argument_group("records").add_argument
+    records = "append records to this file (default: results/runs/<time>.jsonl)"
+    add("-o", "--output", metavar="RUN.jsonl", help=records)
+    add("--resume", action="store_true", help="skip jobs whose records the file of -o has already")
+
+
+def _amounts(add: Add) -> None:
+    default = Options()
+    _count(add, "rounds", 3, "measure each latency job in N processes (default 3)")
+    _count(add, "limit", None, "ask at most N questions (default: all; fidelity: 100)")
+    seeded = "seed of question samples and generated images (default 0)"
+    add("--seed", type=seed, default=default.seed, metavar="N", help=seeded)
+    _count(add, "max-tiles", None, TILES)
+    stop = "stop a job after S seconds (default 3600)"
+    add("--timeout", type=above_zero, default=3600, metavar="S", help=stop)
+
+
+def _latency(add: Add) -> None:
+    default, prompts = Options(), get_args(get_type_hints(Options)["prompt"])
+    add("--prompt", choices=prompts, default=default.prompt, help="kind of prompt (default image)")
+    prompt = f"length of a text prompt (default {default.prefill_tokens})"
+    _count(add, "prefill-tokens", default.prefill_tokens, prompt)
+    answer = f"length of the answer (default {default.decode_tokens})"
+    _count(add, "decode-tokens", default.decode_tokens, answer)
+    requests = f"requests per process, after one warm-up (default {default.repeats})"
+    _count(add, "repeats", default.repeats, requests)
+
+
+def _questions(add: Add) -> None:
+    default = Options()
+    local = "folder with a public data set's parquet or jsonl files (default: the hub)"
     add("--data", metavar="DIR", help=local)
-    anew = "encode the image of every question anew, to see what reuse saves"
-    add("--no-reuse", dest="reuse", action="store_false", help=anew)
-    at_once = "questions answered at once, by runtimes that can (default: those of one image)"
-    _count(command, "batch", default.batch, at_once)
-    asking = _one_of("task with questions", [name for name, task in TASKS.items() if task.asks])
-    whose = "whose questions fidelity takes (default: easy-vqa)"
-    add("--prompts", type=asking, default=default.prompts, metavar="TASK", help=whose)
+    part = "evaluate only shard I of N; `bench report` merges shards"
+    add("--shard", type=shard, metavar="I/N", help=part)
+    again = "encode the image again for every question, to measure what reuse saves"
+    add("--no-reuse", dest="reuse", action="store_false", help=again)
+    batch = "answer N questions in one batch, on runtimes that can (default: those of one image)"
+    _count(add, "batch", default.batch, batch)
 
 
-def _count(command: argparse.ArgumentParser, flag: str, default: int | None, what: str) -> None:
-    command.add_argument(f"--{flag}", type=whole, default=default, metavar="N", help=what)
+def _fidelity(add: Add) -> None:
+    checkpoint = "checkpoint to compare with (default: the artifact's own model)"
+    add("--reference", metavar="MODEL|DIR", help=checkpoint)
+    askable = [name for name, task in TASKS.items() if isinstance(task, QuestionTask)]
+    asked = one_of("task with questions", askable)
+    whose = "task whose questions the fidelity task uses (default: easy-vqa)"
+    add("--prompts", type=asked, default=Options().prompts, metavar="TASK", help=whose)
+
+
+def _names(
+    add: Add, kind: str, table: Iterable[str], what: str, shown: Iterable[str] | None = None
+) -> None:
+    known = f"{what}; repeatable: {', '.join(table if shown is None else shown)}"
+    add(f"--{kind}", action="append", type=one_of(kind, table), metavar="NAME", help=known)
+
+
+def _count(add: Add, flag: str, default: int | None, what: str) -> None:
+    add(f"--{flag}", type=whole, default=default, metavar="N", help=what)
+
+
+def _runs(add: Add, count: str, what: str) -> None:
+    add("runs", nargs=count, metavar="RUN.jsonl", help=what)
 
 
 def _report(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    beside = "a page REPORT.html and figures are put beside it (default: text to stdout alone)"
-    readme = "put the summary between this file's markers instead of writing a report"
-    add("runs", nargs="+", metavar="RUN.jsonl")
-    add("-o", "--output", metavar="REPORT.md", help=beside)
+    _runs(add, "+", "records of `bench run`")
+    file = "write the report to this file, with REPORT.html and figures (default: print it)"
+    add("-o", "--output", metavar="REPORT.md", help=file)
     budget = command.add_mutually_exclusive_group()
-    limit = "recommend what stays within so many MB (10^6 bytes)"
+    limit = "recommend artifacts whose peak memory is at most N MB (10^6 bytes)"
     budget.add_argument("--budget-mb", type=whole, metavar="N", help=limit)
-    device = f"recommend what fits a device: {', '.join(PROFILES)}"
-    check = _one_of("profile", PROFILES)
-    budget.add_argument("--profile", type=check, metavar="NAME", help=device)
+    profile = f"recommend artifacts that fit this device profile: {', '.join(PROFILES)}"
+    check = one_of("profile", PROFILES)
+    budget.add_argument("--profile", type=check, metavar="NAME", help=profile)
+    readme = "write the summary between the markers of this file instead of a report"
     add("--readme", metavar="README.md", help=readme)
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("base", metavar="BASE.jsonl")
-    add("new", metavar="NEW.jsonl")
-    far = "of time, memory and size; less counts as the same (default 5)"
-    add("--tolerance", type=_share, default=5.0, metavar="PERCENT", help=far)
-    asked = "difference of accuracy asked about, in points; less counts as the same (default 1)"
-    add("--points", type=above_zero, default=1.0, metavar="P", help=asked)
-    add("--json", action="store_true", help="as one JSON object")
+    add("base", metavar="BASE.jsonl", help="records to compare with")
+    add("new", metavar="NEW.jsonl", help="records of the same machine that may be worse")
+    tolerance = "count a change of time, memory or size up to PERCENT as the same (default 5)"
+    add("--tolerance", type=percentage, default=5.0, metavar="PERCENT", help=tolerance)
+    points = "count a change of accuracy up to P points as the same (default 1)"
+    add("--points", type=above_zero, default=1.0, metavar="P", help=points)
+    add("--json", action="store_true", help=JSON)
 
 
 def _check(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    measured = "also judge the peaks of memory that these runs measured"
-    add("runs", nargs="*", metavar="RUN.jsonl", help=measured)
-    add("--update", action="store_true", help="accept what is predicted and measured now")
+    _runs(add, "*", "also compare the peak memory that these records measured with the accepted")
+    add("--update", action="store_true", help="accept the present predictions and peaks")
     for flag, default, what in (
-        ("--baseline", BASELINE, "accepted predictions"),
-        ("--peaks", PEAKS, "accepted peaks"),
+        ("--baseline", BASELINE, "file of accepted predictions"),
+        ("--peaks", PEAKS, "file of accepted peaks"),
     ):
         add(flag, default=default, metavar="FILE", help=f"{what} (default: {default})")
 
 
 def _footprint(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("models", nargs="*", metavar="MODEL|DIR", help="default: all of models.yaml")
-    for kind, table in (("target", TARGETS), ("recipe", RECIPES)):
-        known = f"repeatable: {', '.join(table)}; default: all"
-        add(f"--{kind}", action="append", type=_one_of(kind, table), metavar="NAME", help=known)
-    _count(command, "context", None, "positions that a request fills (default: a session's)")
-    add("--json", action="store_true", help="as a list of objects")
+    models = "name in models.yaml, or folder of a checkpoint (default: all of models.yaml)"
+    add("models", nargs="*", metavar="MODEL|DIR", help=models)
+    _names(add, "target", TARGETS, "predict this target (default: all)")
+    _names(add, "recipe", RECIPES, "predict this recipe (default: all)")
+    _count(add, "context", None, "positions that a request fills (default: a session's context)")
+    add("--json", action="store_true", help="print a JSON list of objects")
 
 
 def _ask(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("artifact", metavar="ARTIFACT", help="folder of an artifact (or a model, as it is)")
-    add("image", nargs="?", metavar="IMAGE", help="an image file; none for a model of text alone")
-    add("question", nargs="?", default="", help="what is asked, or looked for")
-    add("--task", default="", metavar="NAME", help="of models with tasks of their own: detect, …")
-    shares = "what is asked about: a point or a box, in shares of width and height"
-    add("--place", type=_place, default=(), metavar="X,Y[,X,Y]", help=shares)
-    first = "default: the first that opens it and is available"
-    add("--runtime", type=_one_of("runtime", RUNTIMES), metavar="NAME", help=first)
-    _count(command, "max-tokens", 64, "default 64")
-    _count(command, "max-tiles", None, TILES)
-    _count(command, "threads", None, "default: all usable CPUs")
-    add("--offline", action="store_true", help="a model of the hub from the cache alone")
+    add("artifact", metavar="ARTIFACT", help="folder of an artifact, or a model as it is")
+    add("image", nargs="?", metavar="IMAGE", help="image file; omit it for a text-only model")
+    add("question", nargs="?", default="", help="question, or the object that --task looks for")
+    own = "a task of the model's own, for example Moondream's detect"
+    add("--task", default="", metavar="NAME", help=own)
+    fractions = "point or box to ask about, in fractions of width and height"
+    add("--place", type=region, default=(), metavar="X,Y[,X,Y]", help=fractions)
+    first = "runtime to use (default: the first available one that opens the artifact)"
+    add("--runtime", type=one_of("runtime", RUNTIMES), metavar="NAME", help=first)
+    _count(add, "max-tokens", 64, "length of the answer at most (default 64)")
+    _count(add, "max-tiles", None, TILES)
+    _count(add, "threads", None, THREADS)
+    add("--offline", action="store_true", help=OFFLINE)
     add("--json", action="store_true", help="end with one line of JSON")
 
 
-def _place(text: str) -> tuple[float, ...]:
-    """A point, or two corners of a box."""
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers; give X,Y") from None
+def _peaks(command: argparse.ArgumentParser) -> None:
+    _runs(command.add_argument, "+", "records of the latency task")
 
 
-def _one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
-    """Like `choices`, with the nearest names in the error."""
-
-    def check(word: str) -> str:
-        if word not in table:
-            raise unknown(kind, word, table)
-        return word
-
-    return check
-
-
-def _seed(word: str) -> int:
-    if not (word.isascii() and word.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number from 0 on")
-    return int(word)
+def _overhead(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("artifacts", nargs="+", metavar="ARTIFACT", help="folder of an artifact")
+    _count(add, "pairs", 25, "compare at least N pairs of requests (default 25)")
+    _count(add, "openings", 5, "open both sessions N times (default 5)")
+    _count(add, "threads", None, THREADS)
+    _count(add, "prefill-tokens", 512, "length of the prompt (default 512)")
+    _count(add, "decode-tokens", 64, "length of the answer (default 64)")
 
 
-def _shard(word: str) -> str:
-    try:
-        shard_of(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{word!r} is no shard; give I/N, as 1/4") from None
-    return word
+def _export_cost(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    file = f"append the line to this file (default: {EXPORT_COSTS}); the table is beside it"
+    add("-o", "--output", type=Path, default=Path(EXPORT_COSTS), metavar="FILE.jsonl", help=file)
+    add("model", metavar="MODEL|DIR", help="name in models.yaml, or folder of a checkpoint")
+    options = "options of `python -m export`: --target NAME --recipe NAME …"
+    add("options", nargs=argparse.REMAINDER, metavar="OPTION…", help=options)
 
 
-def _share(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 100:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 0 to below 100")
-    return value
+def _peers(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("model", metavar="MODEL|DIR", help="name in models.yaml, or folder of a checkpoint")
+    add("--weights", choices=get_args(WeightsKind), help=WEIGHTS)
+    bits = "bits of the weights (default int4)"
+    add("--recipe", choices=PEER_RECIPES, default="int4", help=bits)
 
 
-def _device(text: str) -> str:
-    """A row of PROFILES, or one of its GPUs by number."""
-    if text in PROFILES or not text.startswith("cuda"):
-        return _one_of("device", PROFILES)(text)
-    try:
-        device_of(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+def _gpu(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    models = f"name in models.yaml (default: {', '.join(gpu.MODELS)})"
+    add("models", nargs="*", metavar="MODEL", help=models)
+    add("--target", choices=gpu.FORMATS, default="gguf", help="format (default gguf)")
+    add("--recipe", action="append", choices=gpu.RECIPES, help="repeatable (default: both)")
+    add("--device", default="cuda", type=device, metavar="NAME", help="cuda or cuda:N")
+    _count(add, "rounds", 1, "measure each job in N processes (default 1)")
+    build = "folder of the artifacts (default: build)"
+    add("--folder", type=Path, default=Path("build"), metavar="DIR", help=build)
+    records = "append records to this file (default: build/cuda/TARGET.jsonl)"
+    add("-o", "--output", type=Path, metavar="RUN.jsonl", help=records)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: the module with its `run`, its line in `bench --help`, its arguments."""
+
+    module: str
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+
+
+COMMANDS: Mapping[str, Command] = {
+    "list": Command(
+        "bench.commands.list_", "list models, runtimes and tasks, and why some are missing", _list
+    ),
+    "run": Command(
+        "bench.commands.run", "measure artifacts or models and append a record for each job", _run
+    ),
+    "report": Command(
+        "bench.commands.report", "turn records into a report with tables and figures", _report
+    ),
+    "compare": Command(
+        "bench.commands.compare",
+        "compare two runs of one machine; exit 1 on a regression",
+        _compare,
+    ),
+    "check": Command(
+        "bench.commands.check",
+        "compare predicted footprints with the baseline; exit 1 if any grew",
+        _check,
+    ),
+    "footprint": Command(
+        "bench.commands.footprint", "predict size and memory without exporting", _footprint
+    ),
+    "peaks": Command(
+        "bench.commands.peaks",
+        "compare predicted with measured peak memory; exit 1 if over 5 percent off",
+        _peaks,
+    ),
+    "ask": Command(
+        "bench.commands.ask", "ask an artifact about an image and print the timings", _ask
+    ),
+    "overhead": Command(
+        "bench.commands.overhead",
+        "compare our sessions with a bare loop on the same files",
+        _overhead,
+    ),
+    "export-cost": Command(
+        "bench.commands.export_cost", "measure the time and peak memory of one export", _export_cost
+    ),
+    "peers": Command(
+        "bench.commands.peers",
+        "build a model with onnxruntime-genai, to measure beside ours",
+        _peers,
+    ),
+    "gpu": Command(
+        "bench.commands.gpu", "measure real sizes with random weights on an NVIDIA GPU", _gpu
+    ),
+}

@@ -14,6 +14,7 @@ from typing import IO, Any, Literal
 from bench.machine.environment import Environment, Load
 from bench.machine.memory import PhaseMemory
 from bench.measure import Timing
+from bench.options import Options
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
@@ -38,32 +39,6 @@ class Subject:
     origin: Mapping[str, Any]
     quantization: Mapping[str, Any] | None
     proof: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Options:
-    """What can be chosen about a task; each task reads what concerns it."""
-
-    prompt: Literal["image", "text"] = "image"
-    prefill_tokens: int = 128
-    """Length of a text prompt; an image's length is decided by its model."""
-    decode_tokens: int = 32
-    repeats: int = 5
-    max_tiles: int | None = None
-    """Tiles an image may be cut into, overview included; None is the model's own recipe."""
-    limit: int | None = None
-    """Questions asked; None is all of them."""
-    seed: int = 0
-    shard: str | None = None
-    """`i/n`: of those the i-th of n parts; a report puts them together."""
-    data: str | None = None
-    """Folder with a public task's rows; None is the hub."""
-    prompts: str = "easy-vqa"
-    """The task whose questions fidelity is measured on."""
-    reuse: bool = True
-    """Whether questions of one image share its features and the start of their prompts."""
-    batch: int = 1
-    """Questions that are answered at once; 1: those of one image, with `reuse`."""
 
 
 @dataclass(frozen=True)

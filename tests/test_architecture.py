@@ -1,4 +1,5 @@
-"""Imports point one way, bench -> runtimes -> export; heavy libraries stay in their wrappers."""
+"""Imports point one way, bench -> runtimes -> export, without cycles between second-level packages;
+heavy libraries stay in their wrappers."""
 
 import ast
 from collections.abc import Iterator
@@ -71,6 +72,53 @@ def strings(tree: ast.AST) -> set[str]:
     constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
     dotted = (value for value in constants if isinstance(value, str) and "\n" not in value)
     return {value.partition(".")[0] for value in dotted if value.replace(":", ".").count(".")}
+
+
+def unit(name: str) -> str:
+    """The second-level name that a dotted name belongs to: bench.jobs of bench.jobs.plan."""
+    return ".".join(name.split(".")[:2])
+
+
+def imported_units(path: Path) -> set[str]:
+    """Second-level names that importing a module imports."""
+    names: set[str] = set()
+    for node in run_on_import(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {unit(name) for name in names}
+
+
+def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of nodes that reach each other."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            waiting += (new := graph.get(waiting.pop(), set()) - seen)
+            seen |= new
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    groups = ({other for other in reach[name] if name in reach.get(other, ())} for name in graph)
+    return [set(group) for group in {frozenset(group) for group in groups if group}]
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_no_cycles_between_second_level_packages(package: str) -> None:
+    graph: dict[str, set[str]] = {}
+    for path in modules(package):
+        name = unit(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        inside = {other for other in imported_units(path) if other.startswith(f"{package}.")}
+        graph.setdefault(name, set()).update(inside - {name})
+    assert cycles(graph) == []
+
+
+def test_cycles_are_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [{"b", "c"}]
 
 
 @pytest.mark.parametrize("path", modules(*ALLOWED), ids=lambda path: str(path.relative_to(ROOT)))

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bench.footprint import Row
-from bench.reporting.format import ABSENT, change, significant, table
+from bench.analysis.predictions import Prediction
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
@@ -75,7 +74,7 @@ class Difference:
         return self.verdict in ("new", "grew")
 
 
-def accepted(rows: Iterable[Row]) -> list[Accepted]:
+def accepted(rows: Iterable[Prediction]) -> list[Accepted]:
     """What a baseline keeps of predicted rows; profiles are not part of it."""
     return [
         Accepted(
@@ -103,23 +102,6 @@ def differences(before: Sequence[Accepted], after: Sequence[Accepted]) -> list[D
                 files = _changed(was, now) if quantity == "disk_bytes" else ()
                 found.append(Difference(" ".join(key), quantity, then, size, tolerance, files))
     return found
-
-
-def markdown(found: Iterable[Difference]) -> str:
-    """A table of the differences, those that fail first."""
-    rows = [
-        (
-            d.export,
-            d.quantity,
-            d.verdict,
-            ", ".join(d.files),
-            *(ABSENT if value is None else f"{value:,}" for value in (d.before, d.after)),
-            _change(d),
-        )
-        for d in sorted(found, key=lambda d: not d.fails)
-    ]
-    header = ("export", "quantity", "verdict", "in", "accepted", "now", "change")
-    return table(header, rows, left=4)
 
 
 def load(path: Path) -> list[Accepted]:
@@ -170,10 +152,3 @@ def _changed(was: Accepted | None, now: Accepted | None) -> tuple[str, ...]:
         return ()
     names = dict.fromkeys((*now.files, *was.files))
     return tuple(name for name in names if was.files.get(name) != now.files.get(name))
-
-
-def _change(d: Difference) -> str:
-    if d.before is None or d.after is None:
-        return ABSENT
-    share = d.after / d.before - 1
-    return change(share) if abs(share) >= 0.0005 else f"{significant(1e6 * share)} ppm"

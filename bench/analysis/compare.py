@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.analysis.machines import hardware_differences, machines, software_differences
 from bench.analysis.paired import Change, exact, interleaved, mcnemar, mean_change, power, ratio
-from bench.analysis.rows import Row, Workload, machines, rows
-from bench.analysis.scores import Scores
+from bench.analysis.rows import LatencyRecords, Row, rows
+from bench.analysis.scores import Scores, comparable, score_change, shared_values
 from bench.measure import Timing
-from bench.record import Options, Record, Subject
-from bench.reporting.answers import comparable, paired, score_change
-from bench.reporting.machines import hardware_differences, software_differences
-from bench.tasks import TASKS
+from bench.options import Options
+from bench.record import Record, Subject
+from bench.tasks import is_latency
 from export.errors import UserError
 
 Verdict = Literal["worse", "better", "same", "undecided"]
@@ -141,9 +141,9 @@ LATENCIES: Mapping[str, _Measure] = {
 def _row(base: Row, new: Row, tolerance: float, points: float) -> list[Comparison]:
     """Every number that both rows have."""
     found: list[Comparison | None] = []
-    workloads = {workload.options: workload for workload in new.workloads}
-    for before in base.workloads:
-        after = workloads.get(before.options)
+    latencies = {latency.options: latency for latency in new.latencies}
+    for before in base.latencies:
+        after = latencies.get(before.options)
         if after is not None:
             found += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
             found.append(_memory(new, before, after, tolerance))
@@ -152,7 +152,7 @@ def _row(base: Row, new: Row, tolerance: float, points: float) -> list[Compariso
 
 
 def _latency(
-    row: Row, name: str, before: Workload, after: Workload, tolerance: float
+    row: Row, name: str, before: LatencyRecords, after: LatencyRecords, tolerance: float
 ) -> Comparison | None:
     measure = LATENCIES[name]
     base, new = before.middle(measure.of), after.middle(measure.of)
@@ -165,7 +165,9 @@ def _latency(
     return Comparison(*place, base, new, change, True, measure.worse_sign, verdict, sure)
 
 
-def _memory(row: Row, before: Workload, after: Workload, tolerance: float) -> Comparison | None:
+def _memory(
+    row: Row, before: LatencyRecords, after: LatencyRecords, tolerance: float
+) -> Comparison | None:
     base, new = before.peaks(), after.peaks()
     change = ratio([[peak] for peak in base], [[peak] for peak in new], paired=False)
     if change is None:
@@ -201,7 +203,7 @@ def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
 
 def _apart(base: Row, new: Row) -> list[str]:
     """What only one run has, or both have of unlike requests or questions."""
-    options = [{workload.options for workload in row.workloads} for row in (base, new)]
+    options = [{latency.options for latency in row.latencies} for row in (base, new)]
     found = ["time and memory, of other requests"] if options[0] ^ options[1] else []
     for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
         before, after = base.of_task(task), new.of_task(task)
@@ -209,7 +211,7 @@ def _apart(base: Row, new: Row) -> list[str]:
             found.append(f"accuracy on {task}, in {'new' if before is None else 'base'} alone")
         elif not comparable(before, after):
             found.append(f"accuracy on {task}, of other questions or scored otherwise")
-        elif not paired(before, after)[0]:
+        elif not shared_values(before, after)[0]:
             found.append(f"accuracy on {task}, without a question in common")
     if base.fidelity is None and new.fidelity is None:
         return found
@@ -221,7 +223,7 @@ def _apart(base: Row, new: Row) -> list[str]:
 
 
 def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -> Comparison | None:
-    before, after = paired(base, new)
+    before, after = shared_values(base, new)
     change = score_change(base, new)
     if change is None:
         return None
@@ -281,13 +283,13 @@ def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
         key = _key(case.subject, case.runtime, case.device, case.threads, case.profile)
         if record.status == "failed" and key in before and case.task in _tasks(before[key]):
             found.setdefault((key, case.task), record)
-        elif record.status == "ok" and (case.task not in TASKS or not TASKS[case.task].repeated):
+        elif record.status == "ok" and not is_latency(case.task):
             found.pop((key, case.task), None)  # tried again, it went well
     return list(found.values())
 
 
 def _tasks(row: Row) -> set[str]:
-    latencies = [record for workload in row.workloads for record in workload.records]
+    latencies = [record for latency in row.latencies for record in latency.records]
     found = [*latencies, *([row.fidelity] if row.fidelity else [])]
     return {record.case.task for record in found} | {scores.task for scores in row.scores}
 

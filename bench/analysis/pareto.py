@@ -76,14 +76,14 @@ def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
     )
 
 
-def choose(own: Sequence[Row], budget: Budget | None) -> Choice:
+def choose(rows: Sequence[Row], budget: Budget | None) -> Choice:
     """Of the accurate ones that fit, the least memory among the fastest; none without accuracy."""
-    scored = any(row.accuracy for row in own)
-    known = {place: point for place, row in enumerate(own) if (point := _point(row, scored))}
+    scored = any(row.accuracy for row in rows)
+    known = {place: point for place, row in enumerate(rows) if (point := _point(row, scored))}
     places = tuple(known)
     ahead = tuple(places[n] for n in front([known[place] for place in places]))
-    fitting = tuple(p for p in places if budget is None or budget.holds(own[p]))
-    accurate = _accurate(own, fitting)
+    fitting = tuple(p for p in places if budget is None or budget.holds(rows[p]))
+    accurate = _accurate(rows, fitting)
     limit_s = AS_FAST * min((known[place][1] for place in accurate), default=0.0)
     fast = [place for place in accurate if known[place][1] <= limit_s]
     chosen = min(fast, key=lambda place: known[place][2], default=None)
@@ -105,13 +105,13 @@ def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
     return (1 - share.value if share else 0.0, total.value, float(row.counted_bytes))
 
 
-def _accurate(own: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:
-    scored = [place for place in fitting if own[place].accuracy]
+def _accurate(rows: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:
+    scored = [place for place in fitting if rows[place].accuracy]
     if not scored:
         return ()
-    best = max(scored, key=lambda place: sum(own[place].correct().values()))
-    right = own[best].correct()
-    return tuple(place for place in scored if not _worse(right, own[place].correct()))
+    best = max(scored, key=lambda place: sum(rows[place].correct().values()))
+    right = rows[best].correct()
+    return tuple(place for place in scored if not _worse(right, rows[place].correct()))
 
 
 def _worse(best: Mapping[str, bool], other: Mapping[str, bool]) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.analysis.baselines import Difference, load_baseline, save_baseline
 from bench.analysis.rows import Row, rows, subject_name
 from bench.record import Record
-from bench.reporting.tables import request_name
+from bench.tasks.latency import request_name
 from export.decode import decode
 
 TOLERANCE = 0.05
@@ -48,11 +48,11 @@ def measured(records: Sequence[Record]) -> list[Peak]:
     """The peaks of a run's artifacts, highest of each kind of request."""
     found: dict[object, Peak] = {}
     for row in filter(_judged, rows(records)):
-        for workload in row.workloads:
-            peak = workload.highest_peak_bytes()
+        for latency in row.latencies:
+            peak = latency.highest_peak_bytes()
             if peak is None:
                 continue
-            subject, request = row.subject, request_name(workload.options)
+            subject, request = row.subject, request_name(latency.options)
             names = (subject.model, subject.synthetic, subject_name(subject), row.runtime, request)
             if names not in found or found[names].peak_bytes < peak:
                 found[names] = Peak(*names, peak)

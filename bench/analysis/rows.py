@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from bench.analysis.machines import machine_key, machines
 from bench.analysis.scores import Scores, scores_by_task
 from bench.analysis.stats import Estimate, grouped_median, mean, median, percentile, proportion
-from bench.machine.environment import Environment
 from bench.measure import Timing
-from bench.record import Agreement, Case, Options, Record, Subject, Work
-from bench.tasks import concerning
+from bench.options import Options
+from bench.record import Agreement, Case, Record, Subject, Work
+from bench.tasks import with_own_options
 from runtimes import RUNTIMES
 
 
 @dataclass(frozen=True)
-class Workload:
+class LatencyRecords:
     """Latency records with equal lengths: one for each round, so each from its own process."""
 
     options: Options
@@ -93,7 +94,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Row:
-    """One subject on one runtime. The first workload is the one that summaries show.
+    """One subject on one runtime. The first latency is the one that summaries show.
 
     So is `main_task` of the scores, the same in all rows of a model.
     """
@@ -104,7 +105,7 @@ class Row:
     threads: int
     profile: str | None
     machine: int
-    workloads: tuple[Workload, ...]
+    latencies: tuple[LatencyRecords, ...]
     scores: tuple[Scores, ...]
     fidelity: Record | None
     main_task: str | None = None
@@ -112,8 +113,8 @@ class Row:
     """Of how many the one in `fidelity` is the largest."""
 
     @property
-    def workload(self) -> Workload | None:
-        return self.workloads[0] if self.workloads else None
+    def latency(self) -> LatencyRecords | None:
+        return self.latencies[0] if self.latencies else None
 
     @property
     def ours(self) -> bool:
@@ -132,22 +133,22 @@ class Row:
     @property
     def fits(self) -> bool | None:
         """Whether every measured process stayed within its profile's memory."""
-        found = [record.outcome.fits for record in self.workload.records] if self.workload else []
+        found = [record.outcome.fits for record in self.latency.records] if self.latency else []
         return None if not found or None in found else all(found)
 
     @property
     def budget_bytes(self) -> int | None:
         """Of its profile."""
-        records = self.workload.records if self.workload else ()
+        records = self.latency.records if self.latency else ()
         return next((b for r in records if (b := r.outcome.budget_bytes) is not None), None)
 
     @property
     def peak_bytes(self) -> int | None:
-        return self.workload.highest_peak_bytes() if self.workload else None
+        return self.latency.highest_peak_bytes() if self.latency else None
 
     @property
     def device_bytes(self) -> int | None:
-        return self.workload.device_bytes() if self.workload else None
+        return self.latency.device_bytes() if self.latency else None
 
     @property
     def counted_bytes(self) -> int | None:
@@ -157,7 +158,7 @@ class Row:
     @property
     def held_by(self) -> str | None:
         """What kept it to its profile's memory."""
-        records = self.workload.records if self.workload else ()
+        records = self.latency.records if self.latency else ()
         return next((r.outcome.held_by for r in records if r.outcome.held_by), None)
 
     @property
@@ -178,13 +179,13 @@ class Row:
         return self.accuracy.correct() if self.accuracy else {}
 
     def total_s(self) -> Estimate | None:
-        return self.workload.over(lambda t: t.total_s) if self.workload else None
+        return self.latency.over(lambda t: t.total_s) if self.latency else None
 
     def first_token_s(self) -> Estimate | None:
-        return self.workload.over(lambda t: t.first_token_s) if self.workload else None
+        return self.latency.over(lambda t: t.first_token_s) if self.latency else None
 
     def decode_tokens_per_s(self) -> Estimate | None:
-        return self.workload.over(lambda t: t.decode_tokens_per_s) if self.workload else None
+        return self.latency.over(lambda t: t.decode_tokens_per_s) if self.latency else None
 
     def accuracy_share(self) -> Estimate | None:
         return self.accuracy.share() if self.accuracy else None
@@ -223,22 +224,16 @@ def names(shown: Sequence[Row]) -> list[str]:
     return [", ".join(_name_parts(row, shown)) for row in shown]
 
 
-def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
-    """The different environments, in order of appearance."""
-    found = {_key(record.environment): record.environment for record in records}
-    return tuple(found.values())
-
-
 def rows(records: Sequence[Record]) -> tuple[Row, ...]:
     """One row for each subject, runtime, device, threads, profile and machine with a result."""
-    order = [_key(environment) for environment in machines(records)]
-    records = [replace(record, case=concerning(record.case)) for record in records]
+    order = [machine_key(environment) for environment in machines(records)]
+    records = [replace(record, case=with_own_options(record.case)) for record in records]
     groups: dict[str, list[Record]] = {}
     homes: dict[str, str] = {}
     for record in records:
         if record.status == "ok":
             case = record.case
-            place = order.index(_key(record.environment))
+            place = order.index(machine_key(record.environment))
             held = (case.runtime, case.device, case.threads, case.profile, place)
             key = _key((asdict(case.subject), *held))
             if case.options.shard is not None:
@@ -259,12 +254,12 @@ def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
     side by side."""
     alike: dict[int, Row] = {}
     for group in by_model(found):
-        asked = Counter(workload.options for row in group for workload in row.workloads)
+        asked = Counter(latency.options for row in group for latency in row.latencies)
         tasks = Counter(scores.task for row in group for scores in row.scores)
         main = max(tasks, key=lambda task: tasks[task], default=None)
         for row in group:
-            ordered = sorted(row.workloads, key=lambda workload: -asked[workload.options])
-            alike[id(row)] = replace(row, workloads=tuple(ordered), main_task=main)
+            ordered = sorted(row.latencies, key=lambda latency: -asked[latency.options])
+            alike[id(row)] = replace(row, latencies=tuple(ordered), main_task=main)
     return tuple(alike[id(row)] for row in found)
 
 
@@ -293,20 +288,20 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
         device=first.case.device,
         profile=first.case.profile,
         threads=first.case.threads,
-        machine=order.index(_key(first.environment)),
-        workloads=_workloads([record for record in group if record.outcome.timings]),
+        machine=order.index(machine_key(first.environment)),
+        latencies=_latencies([record for record in group if record.outcome.timings]),
         scores=scores_by_task(group),
         fidelity=_largest(group, _compared),
         fidelity_samples=len({r.case.options for r in group if _compared(r)}),
     )
 
 
-def _workloads(group: Sequence[Record]) -> tuple[Workload, ...]:
+def _latencies(group: Sequence[Record]) -> tuple[LatencyRecords, ...]:
     found: dict[Options, list[Record]] = {}
     for record in group:
         found.setdefault(record.case.options, []).append(record)
-    workloads = [Workload(options, tuple(records)) for options, records in found.items()]
-    return tuple(sorted(workloads, key=lambda workload: workload.options.prompt != "image"))
+    latencies = [LatencyRecords(options, tuple(records)) for options, records in found.items()]
+    return tuple(sorted(latencies, key=lambda latency: latency.options.prompt != "image"))
 
 
 def _largest(group: Sequence[Record], size: Callable[[Record], int]) -> Record | None:
@@ -324,7 +319,5 @@ def _compared(record: Record) -> int:
 
 
 def _key(value: object) -> str:
-    """Equal for equal values. Ceilings, measured anew in each run, tell no machines apart."""
-    if isinstance(value, Environment):
-        value = asdict(value.unmeasured())
+    """Equal for equal values."""
     return json.dumps(value, sort_keys=True)

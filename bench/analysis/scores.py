@@ -6,8 +6,10 @@ NOT aware of text, plots or of other subjects.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.analysis.paired import Change, graded_change, mcnemar, share_change
 from bench.analysis.stats import Estimate, mean, proportion
-from bench.record import BadItem, Evaluation, Item, Options, Record
+from bench.options import Options
+from bench.record import BadItem, Evaluation, Item, Record
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,26 @@ def scores_by_task(records: Sequence[Record]) -> tuple[Scores, ...]:
         if task not in found or len(merged.items) >= len(found[task].items):
             found[task] = merged
     return tuple(found.values())
+
+
+def comparable(base: Scores, new: Scores) -> bool:
+    """Whether equal ids are the same questions, scored in the same way."""
+    return base.scorer() == new.scorer() and base.sources() == new.sources()
+
+
+def shared_values(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
+    """Both sides' scores of the items that both have, in one order."""
+    before, after = base.values(), new.values()
+    shared = [key for key in before if key in after]
+    return [before[key] for key in shared], [after[key] for key in shared]
+
+
+def score_change(base: Scores, new: Scores) -> Change | None:
+    """Of the mean score on shared items; of graded ones by bootstrap."""
+    if base.graded or new.graded:
+        return graded_change(*shared_values(base, new))
+    pair = mcnemar(base.correct(), new.correct())
+    return share_change(pair) if pair else None
 
 
 def _merged(task: str, options: Options, records: Sequence[Record]) -> Scores:

@@ -5,11 +5,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from bench.jobs.subjects import detokenizer, load, vlm, within_tiles
 from bench.machine.environment import usable_cpus
 from bench.machine.memory import peak_bytes
 from bench.measure import Stopwatch, Timing, timed
-from bench.reporting.format import megabytes, milliseconds, significant
+from bench.reporting.fmt import megabytes, milliseconds, significant
+from bench.subjects import detokenizer, load, vlm, within_tiles
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes import RUNTIMES, Runtime

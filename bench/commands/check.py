@@ -9,8 +9,9 @@ from pathlib import Path
 from bench import record
 from bench.analysis import baselines, peaks
 from bench.analysis.baselines import Difference
-from bench.footprint import predict
-from bench.reporting.format import count
+from bench.analysis.predictions import predict
+from bench.reporting.fmt import count
+from bench.reporting.footprints import differing
 from export.checkpoint.registry import list_models
 from export.errors import UserError
 
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -
         return 0
     failing = sum(difference.fails for difference in found)
     if found:
-        sys.stdout.write(baselines.markdown(found) + "\n\n")
+        sys.stdout.write(differing(found) + "\n\n")
     told = f"{count(failing, 'quantity', 'quantities')} grew or new; {baselines.ACCEPT}"
     sys.stdout.write(f"{told if failing else 'nothing grew'}\n")
     return 1 if failing else 0

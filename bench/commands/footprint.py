@@ -5,7 +5,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from bench.footprint import markdown, predict
+from bench.analysis.predictions import predict
+from bench.reporting.footprints import predicted
 from export.checkpoint.registry import list_models
 from export.errors import UserError
 from export.quantize.recipe import RECIPES
@@ -31,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
         facts = [asdict(row) for row in rows]
         sys.stdout.write(json.dumps([{key: row[key] for key in KEYS} for row in facts]) + "\n")
     else:
-        sys.stdout.write(markdown(rows) + "\n")
+        sys.stdout.write(predicted(rows) + "\n")
     return 0

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.machine.profiles import PROFILES, Profile
-from bench.reporting.format import megabytes
-from bench.tasks import TASKS
+from bench.reporting.fmt import megabytes
+from bench.tasks import TASKS, summary, unavailable
 from export.checkpoint.registry import list_models
 from export.quantize.recipe import KNOWN
 from export.targets import TARGETS
@@ -61,7 +61,7 @@ def listing() -> Listing:
             if not runtime.hidden
         },
         "tasks": {
-            name: {"measures": task.told(name), "unavailable": task.unavailable()}
+            name: {"measures": summary(name), "unavailable": unavailable(task)}
             for name, task in TASKS.items()
         },
         "profiles": {name: _profile(profile) for name, profile in PROFILES.items()},

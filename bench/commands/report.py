@@ -8,7 +8,7 @@ from bench import record
 from bench.analysis.pareto import Budget, profile_budget
 from bench.analysis.rows import rows
 from bench.record import Damage, Record
-from bench.reporting.format import count
+from bench.reporting.fmt import count
 from bench.reporting.html import page
 from bench.reporting.readme import block, filled
 from bench.reporting.report import document, report

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench.jobs.child import Bounds, attend
-from bench.jobs.exports import Wish, sources
+from bench.jobs.child import StopConditions, run_child
+from bench.jobs.exports import ExportRequest, candidates
 from bench.jobs.launch import command
 from bench.jobs.limits import Limits, choose_cpus
 from bench.jobs.plan import Choices, Job, Plan, plan
@@ -25,8 +25,9 @@ from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment, environment, usable_cpus
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.machine.profiles import profile_of
-from bench.record import Options, append, read
-from bench.tasks import TASKS
+from bench.options import Options
+from bench.record import append, read
+from bench.tasks import DEFAULT_TASKS, TASKS, QuestionTask, check, is_latency
 from export.checkpoint.registry import list_models
 from export.decode import decode
 from export.errors import UserError
@@ -44,14 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
-    found = sources(names, wish(arguments), lambda text: _print(console, text))
+    found = candidates(names, export_request(arguments), lambda text: _print(console, text))
     chosen = choices(arguments)
     planned = plan(found, chosen)
     _show(console, planned)
     if not planned.jobs:
         raise UserError("nothing to run: every job is skipped for the reasons above")
     for name in {job.case.task: None for job in planned.jobs}:
-        TASKS[name].check(name, chosen.options)
+        check(name, chosen.options)
     output = _output(arguments.output)
     if arguments.resume:
         planned = _rest(console, planned, output)
@@ -83,7 +84,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
     return Choices(
         runtimes={name: RUNTIMES[name] for name in arguments.runtime or visible},
         asked_runtimes=arguments.runtime is not None,
-        tasks={name: TASKS[name] for name in arguments.task or default_tasks()},
+        tasks={name: TASKS[name] for name in arguments.task or DEFAULT_TASKS},
         options=options,
         rounds=arguments.rounds,
         threads=arguments.threads or usable_cpus(),
@@ -94,12 +95,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
     )
 
 
-def default_tasks() -> list[str]:
-    """Those that need not be asked for by name."""
-    return [name for name, task in TASKS.items() if not task.by_name]
-
-
-def wish(arguments: argparse.Namespace) -> Wish:
+def export_request(arguments: argparse.Namespace) -> ExportRequest:
     """What a model's name stands for: its checkpoint, unless artifacts of it are asked for.
 
     They are by --target, --recipe, or a runtime that opens some; what is left open is every target
@@ -109,7 +105,7 @@ def wish(arguments: argparse.Namespace) -> Wish:
     opened = [name for name in TARGETS if not rows or any(row.opens(name) for row in rows)]
     asked = arguments.target or arguments.recipe or rows
     targets = arguments.target or (opened if asked else [])
-    return Wish(
+    return ExportRequest(
         targets=targets,
         recipes=arguments.recipe or DEFAULT_RECIPES,
         itself=not targets or any(row.opens(None) for row in rows),
@@ -155,7 +151,8 @@ def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
     path = output.with_name(f"{output.name}.{name}.items")
     if not resumed:
         path.unlink(missing_ok=True)
-    return (replace(job, journal=str(path)) if TASKS[job.case.task].asks else job), path
+    asks = isinstance(TASKS[job.case.task], QuestionTask)
+    return (replace(job, journal=str(path)) if asks else job), path
 
 
 def _machines(
@@ -166,7 +163,7 @@ def _machines(
     timed = {
         (job.case.threads, job.case.device)
         for job in planned.jobs
-        if wanted and TASKS[job.case.task].repeated
+        if wanted and is_latency(job.case.task)
     }
     on_cpu = {place for place in timed if device_of(place[1]).kind == "cpu"}
     cpu = {threads: _ceilings(threads) for threads in {threads for threads, _ in on_cpu}}
@@ -197,9 +194,9 @@ def _gpu_ceilings(device: str) -> GpuCeilings:
 def _said(module: str, threads: int, argument: str) -> bytes | None:
     """What it answers in a process of its own, pinned as a job is; None where it fails."""
     limits = Limits(os.getpid(), choose_cpus(threads), None)
-    bounds = Bounds(CEILINGS_TIMEOUT_S)
+    stop = StopConditions(CEILINGS_TIMEOUT_S)
     words = command(limits, module, argument)
-    ending = attend(words, b"", variables(threads), bounds, lambda line: False)
+    ending = run_child(words, b"", variables(threads), stop, lambda line: False)
     return ending.answer if ending.code == 0 else None
 
 

@@ -23,7 +23,7 @@ CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Bounds:
+class StopConditions:
     """When the parent ends it. None: never."""
 
     timeout_s: float | None = None
@@ -51,11 +51,11 @@ class _Stop(Exception):
         self.peak_bytes = peak_bytes
 
 
-def attend(
+def run_child(
     command: Sequence[str],
     question: bytes,
     variables: Mapping[str, str],
-    bounds: Bounds,
+    stop: StopConditions,
     hear: Callable[[bytes], bool],
 ) -> Ending:
     """Run it to its end. `hear` gets each line and says whether the child waits for a reply.
@@ -74,26 +74,26 @@ def attend(
         answer, stopped, peak = b"", None, None
         try:
             _say(process, question)
-            for line in _lines(process, bounds):
+            for line in _lines(process, stop):
                 answer = line
                 if hear(line):
                     _say(process, b"")
             process.wait()
-        except _Stop as stop:
-            stopped, peak = str(stop), stop.peak_bytes
+        except _Stop as reached:
+            stopped, peak = str(reached), reached.peak_bytes
         finally:
-            _end(process, bounds.grace_s)
+            _end(process, stop.grace_s)
         return Ending(process.returncode, answer, _tail(stderr), stopped, peak)
 
 
-def _lines(process: subprocess.Popen[bytes], bounds: Bounds) -> Iterator[bytes]:
+def _lines(process: subprocess.Popen[bytes], stop: StopConditions) -> Iterator[bytes]:
     """What it says on stdout, until it ends. Raises _Stop at a bound."""
     assert process.stdout is not None
     start, rest = time.monotonic(), b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
-            if not selector.select(_sleep_s(process, bounds, time.monotonic() - start)):
+            if not selector.select(_sleep_s(process, stop, time.monotonic() - start)):
                 continue
             chunk = os.read(process.stdout.fileno(), CHUNK_BYTES)
             if not chunk:
@@ -104,15 +104,17 @@ def _lines(process: subprocess.Popen[bytes], bounds: Bounds) -> Iterator[bytes]:
         yield rest
 
 
-def _sleep_s(process: subprocess.Popen[bytes], bounds: Bounds, passed_s: float) -> float | None:
+def _sleep_s(
+    process: subprocess.Popen[bytes], stop: StopConditions, passed_s: float
+) -> float | None:
     """How long until something has to be looked at; None is until the child says something."""
-    if bounds.timeout_s is not None and passed_s >= bounds.timeout_s:
-        raise _Stop(f"stopped after {bounds.timeout_s:g} s (--timeout)")
-    left_s = None if bounds.timeout_s is None else bounds.timeout_s - passed_s
-    if bounds.watched_bytes is None:
+    if stop.timeout_s is not None and passed_s >= stop.timeout_s:
+        raise _Stop(f"stopped after {stop.timeout_s:g} s (--timeout)")
+    left_s = None if stop.timeout_s is None else stop.timeout_s - passed_s
+    if stop.watched_bytes is None:
         return left_s
     held = resident_bytes(process.pid)
-    if held is not None and held > bounds.watched_bytes:
+    if held is not None and held > stop.watched_bytes:
         peak = highest_bytes(process.pid) or held
         raise _Stop("stopped by the memory watchdog", peak)
     return WATCH_S if left_s is None else min(left_s, WATCH_S)

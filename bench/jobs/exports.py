@@ -1,7 +1,7 @@
 """The artifacts of models that a run is about: found in build/, else exported there first.
 
 Each export is a process of its own, `python -m export`, so that its memory and its crashes stay
-there; what goes wrong becomes a source with a problem. NOT aware of how artifacts are made or run.
+there; an export that fails becomes a candidate with a problem.
 """
 
 import os
@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from bench.jobs.child import Bounds, attend
+from bench.jobs.child import StopConditions, run_child
 from bench.jobs.launch import command
 from bench.jobs.limits import Limits, choose_cpus
 from bench.jobs.processes import variables
-from bench.jobs.subjects import Source, checkpoint, source
 from bench.machine.environment import usable_cpus
+from bench.subjects import Candidate, candidate, checkpoint
 from export.artifact import MANIFEST, load_artifact
 from export.checkpoint.registry import WeightsKind, open_model
 from export.errors import UserError
@@ -26,7 +26,7 @@ GRACE_S = 5.0  # for taking back what is half written
 
 
 @dataclass(frozen=True)
-class Wish:
+class ExportRequest:
     """What is wanted of every model that is named."""
 
     targets: Sequence[str]
@@ -37,24 +37,24 @@ class Wish:
     offline: bool = False
 
 
-def sources(
+def candidates(
     names: Sequence[str],
-    wish: Wish,
+    request: ExportRequest,
     tell: Callable[[str], None],
     build: Path = Path("build"),
-) -> list[Source]:
+) -> list[Candidate]:
     """Artifacts as they are, models as wished. Raises UserError for what is neither."""
-    found: list[Source] = []
+    found: list[Candidate] = []
     for name in names:
         if (Path(name) / MANIFEST).exists():
-            found.append(source(name, wish.offline))
+            found.append(candidate(name, request.offline))
             continue
-        if wish.itself:
-            found.append(source(name, wish.offline, wish.weights))
-        pairs = list(product(wish.targets, wish.recipes))
+        if request.itself:
+            found.append(candidate(name, request.offline, request.weights))
+        pairs = list(product(request.targets, request.recipes))
         if pairs:
-            model = open_model(name, weights=wish.weights, offline=wish.offline)
-            found += [_artifact(name, model, pair, wish, tell, build) for pair in pairs]
+            model = open_model(name, weights=request.weights, offline=request.offline)
+            found += [_artifact(name, model, pair, request, tell, build) for pair in pairs]
     return found
 
 
@@ -62,22 +62,22 @@ def _artifact(
     name: str,
     model: Model,
     pair: tuple[str, str],
-    wish: Wish,
+    request: ExportRequest,
     tell: Callable[[str], None],
     build: Path,
-) -> Source:
+) -> Candidate:
     target, recipe = pair
     layout = TARGETS[target].layout_for(model.vlm)
     place = build / model.name / folder_name(target, recipe, layout)
     if _is_of(place, model):
-        return source(str(place))
+        return candidate(str(place))
     tell(f"exporting {model.name} as {target} {recipe} to {place}")
-    problem = export(name, target, recipe, place, wish)
+    problem = export(name, target, recipe, place, request)
     if problem is None:
-        return source(str(place))
+        return candidate(str(place))
     subject = replace(checkpoint(model), target=target, recipe=recipe, layout=layout)
     unmade = replace(subject, disk_bytes=None)
-    return Source(unmade, str(place), problem=f"it could not be exported: {problem}")
+    return Candidate(unmade, str(place), problem=f"it could not be exported: {problem}")
 
 
 def _is_of(place: Path, model: Model) -> bool:
@@ -91,21 +91,21 @@ def _is_of(place: Path, model: Model) -> bool:
     return origin == checkpoint(model).origin
 
 
-def export(name: str, target: str, recipe: str, place: Path, wish: Wish) -> str | None:
+def export(name: str, target: str, recipe: str, place: Path, request: ExportRequest) -> str | None:
     """Make one artifact; why that was not possible, or None.
 
     Random weights are not proven: there is nothing right about them, and a large model's proof
     takes longer than measuring it.
     """
     words = [name, "--target", target, "--recipe", recipe, "--out", str(place)]
-    words += ["--weights", wish.weights] if wish.weights else []
-    words += ["--no-verify"] if wish.weights == "synthetic" else []
-    words += ["--offline"] if wish.offline else []
+    words += ["--weights", request.weights] if request.weights else []
+    words += ["--no-verify"] if request.weights == "synthetic" else []
+    words += ["--offline"] if request.offline else []
     limits = Limits(os.getpid(), choose_cpus(usable_cpus()), None)
     program = command(limits, "export", *words)
-    bounds = Bounds(grace_s=GRACE_S)
+    stop = StopConditions(grace_s=GRACE_S)
     try:
-        ending = attend(program, b"", variables(usable_cpus()), bounds, lambda line: False)
+        ending = run_child(program, b"", variables(usable_cpus()), stop, lambda line: False)
     except OSError as error:
         return error.strerror or str(error)
     return None if ending.code == 0 else f"exit code {ending.code}; {ending.said}"

@@ -6,11 +6,20 @@ NOT aware of how jobs are run.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import assert_never
 
-from bench.jobs.subjects import Source
 from bench.machine.profiles import PROFILES, Profile, row_of
-from bench.record import Case, Options
-from bench.tasks import Task
+from bench.options import Options
+from bench.record import Case
+from bench.subjects import Candidate
+from bench.tasks import (
+    FidelityTask,
+    LatencyTask,
+    QuestionTask,
+    TaskKind,
+    is_latency,
+    unavailable,
+)
 from export.checkpoint.registry import WeightsKind
 from runtimes import RUNTIMES, Runtime
 
@@ -51,7 +60,7 @@ class Choices:
 
     runtimes: Mapping[str, Runtime]
     asked_runtimes: bool
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, TaskKind]
     options: Options
     rounds: int
     threads: int
@@ -64,46 +73,47 @@ class Choices:
     offline: bool = False
 
 
-def plan(sources: Sequence[Source], choices: Choices) -> Plan:
+def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
     """Every combination is a job (one for each round) or a skip."""
     jobs: list[Job] = []
     skips: list[Skip] = []
-    for case, source in _cases(sources, choices):
-        task = choices.tasks[case.task]
-        reference = _reference(source, choices) if task.needs_reference else None
+    for case, candidate in _cases(candidates, choices):
+        task, runtime = choices.tasks[case.task], choices.runtimes[case.runtime]
+        reference = _reference(candidate, choices) if isinstance(task, FidelityTask) else None
         reason = (
-            source.problem
-            or _mismatch(case, choices.runtimes[case.runtime])
-            or _outside(case, task, choices)
-            or choices.runtimes[case.runtime].unavailable(case.subject.layout, case.device)
-            or task.unavailable()
-            or _unfit(source, task, reference)
-            or _unseen(source, task, choices.options)
-            or _alone(case, task, choices)
+            candidate.problem
+            or _mismatch(case, runtime)
+            or _outside(case, task, runtime)
+            or runtime.unavailable(case.subject.layout, case.device)
+            or unavailable(task)
+            or _unfit(case, candidate, task, runtime, reference)
         )
         if reason:
             skips.append(Skip(case, reason))
-        else:
-            jobs.append(Job(case, source.location, reference, choices.offline, source.weights))
-    return Plan(_interleave(jobs, choices), tuple(skips))
+            continue
+        weights = candidate.weights
+        jobs.append(Job(case, candidate.location, reference, choices.offline, weights))
+    return Plan(_interleave(jobs, choices.rounds), tuple(skips))
 
 
-def _cases(sources: Sequence[Source], choices: Choices) -> Iterator[tuple[Case, Source]]:
-    """The product; runtimes that were not asked for only where they open the source.
+def _cases(candidates: Sequence[Candidate], choices: Choices) -> Iterator[tuple[Case, Candidate]]:
+    """The product; runtimes that were not asked for only where they open the candidate.
 
     What is named twice, as an artifact and by its model, is one subject.
     """
-    subjects = [source.subject for source in sources]
-    once = [source for n, source in enumerate(sources) if source.subject not in subjects[:n]]
-    for task, (name, profile), source in product(choices.tasks, choices.profiles.items(), once):
+    subjects = [candidate.subject for candidate in candidates]
+    once = [
+        candidate for n, candidate in enumerate(candidates) if candidate.subject not in subjects[:n]
+    ]
+    for task, (name, profile), candidate in product(choices.tasks, choices.profiles.items(), once):
         for runtime, row in choices.runtimes.items():
-            if choices.asked_runtimes or row.opens(source.subject.target):
+            if choices.asked_runtimes or row.opens(candidate.subject.target):
                 threads = min(choices.threads, profile.threads) if profile else choices.threads
                 device = profile.device if profile else choices.device
                 options = choices.options
                 held = name and row_of(name)
-                case = Case(source.subject, runtime, device, threads, task, options, 0, held)
-                yield case, source
+                case = Case(candidate.subject, runtime, device, threads, task, options, 0, held)
+                yield case, candidate
 
 
 def _mismatch(case: Case, runtime: Runtime) -> str | None:
@@ -116,56 +126,73 @@ def _mismatch(case: Case, runtime: Runtime) -> str | None:
     return None
 
 
-def _outside(case: Case, task: Task, choices: Choices) -> str | None:
-    """What a device profile rules out; runtimes that must be asked for are not looked up in it."""
+def _outside(case: Case, task: TaskKind, runtime: Runtime) -> str | None:
+    """What a device profile rules out. Profiles do not list hidden runtimes."""
     if case.profile is None:
         return None
     profile = PROFILES[case.profile]
-    if not choices.runtimes[case.runtime].hidden and case.runtime not in profile.runtimes:
+    if not runtime.hidden and case.runtime not in profile.runtimes:
         return f"{case.profile} has no {case.runtime}, only {', '.join(profile.runtimes)}"
-    if task.needs_reference:
+    if isinstance(task, FidelityTask):
         return "it needs the reference beside it, and no profile has room for both"
     return None
 
 
-def _unfit(source: Source, task: Task, reference: str | None) -> str | None:
-    if task.needs_training and source.subject.synthetic:
+def _unfit(
+    case: Case, candidate: Candidate, task: TaskKind, runtime: Runtime, reference: str | None
+) -> str | None:
+    """Why this kind of task cannot be done with this model, runtime or options."""
+    match task:
+        case LatencyTask():
+            blind = not candidate.has_vision and case.options.prompt != "text"
+            return "its model takes no images, choose --prompt text" if blind else None
+        case QuestionTask():
+            return _unanswerable(candidate) or _without_batches(case, runtime)
+        case FidelityTask():
+            return _incomparable(case, candidate, reference)
+        case _:
+            assert_never(task)
+
+
+def _unanswerable(candidate: Candidate) -> str | None:
+    if candidate.subject.synthetic:
         return "random weights: answers mean nothing"
-    if task.needs_reference and source.subject.target is None:
-        return "a checkpoint on the reference runtime is what others are compared with"
-    if task.needs_reference and reference is None:
-        return f"'{source.subject.model}' is not in models.yaml; name its checkpoint by --reference"
-    return None
+    return None if candidate.has_vision else "its model takes no images"
 
 
-def _unseen(source: Source, task: Task, options: Options) -> str | None:
-    if source.sees or (task.takes_text and options.prompt == "text"):
+def _without_batches(case: Case, runtime: Runtime) -> str | None:
+    if case.options.batch == 1 or runtime.batches:
         return None
-    return "its model takes no images" + (", choose --prompt text" if task.takes_text else "")
+    able = ", ".join(name for name, row in RUNTIMES.items() if row.batches and not row.hidden)
+    return f"it answers one question at a time; --batch is for {able}"
 
 
-def _alone(case: Case, task: Task, choices: Choices) -> str | None:
-    if task.needs_reference and case.options.shard is not None:
+def _incomparable(case: Case, candidate: Candidate, reference: str | None) -> str | None:
+    if candidate.subject.synthetic:
+        return "random weights: answers mean nothing"
+    if candidate.subject.target is None:
+        return "a checkpoint on the reference runtime is what others are compared with"
+    if reference is None:
+        model = candidate.subject.model
+        return f"'{model}' is not in models.yaml; name its checkpoint by --reference"
+    if case.options.shard is not None:
         return "its figures cannot be put together from parts; leave --shard out"
-    if task.asks and case.options.batch > 1 and not choices.runtimes[case.runtime].batches:
-        able = ", ".join(name for name, row in RUNTIMES.items() if row.batches and not row.hidden)
-        return f"it answers one question at a time; --batch is for {able}"
-    return None
+    return _unanswerable(candidate)
 
 
-def _reference(source: Source, choices: Choices) -> str | None:
+def _reference(candidate: Candidate, choices: Choices) -> str | None:
     if choices.reference is not None:
         return choices.reference
-    model = source.subject.model
+    model = candidate.subject.model
     return model if model in choices.known_models else None
 
 
-def _interleave(jobs: Sequence[Job], choices: Choices) -> tuple[Job, ...]:
-    repeated = [job for job in jobs if choices.tasks[job.case.task].repeated]
-    once = [job for job in jobs if not choices.tasks[job.case.task].repeated]
-    rounds = [
+def _interleave(jobs: Sequence[Job], rounds: int) -> tuple[Job, ...]:
+    timed = [job for job in jobs if is_latency(job.case.task)]
+    others = [job for job in jobs if not is_latency(job.case.task)]
+    repeated = [
         replace(job, case=replace(job.case, round=number))
-        for number in range(choices.rounds)
-        for job in repeated
+        for number in range(rounds)
+        for job in timed
     ]
-    return (*rounds, *once)
+    return (*repeated, *others)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.analysis.noise import noise
-from bench.jobs.child import Bounds, Ending, attend
+from bench.jobs.child import Ending, StopConditions, run_child
 from bench.jobs.launch import command
 from bench.jobs.limits import Group, Limits, choose_cpus, memory_group
 from bench.jobs.plan import Job, Skip
@@ -80,11 +80,11 @@ def variables(threads: int, offline: bool = False) -> dict[str, str]:
     What a runtime's row sets (Runtime.variables) is set there alone, so that a row's name tells it.
     """
     path = [str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")]
-    bounds = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    stop = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     ours = {name for row in RUNTIMES.values() for name in row.variables}
     return {
         **{name: value for name, value in os.environ.items() if name not in ours},
-        **bounds,
+        **stop,
         **({"HF_HUB_OFFLINE": "1"} if offline else {}),
         "GGML_NO_BACKTRACE": "1",  # ggml's last words are then what it asserts, not a debugger's
         "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),
@@ -96,7 +96,9 @@ def _run(job: Job, timeout_s: float | None, heard: Heard) -> tuple[Outcome, str 
     held = budget if device_of(job.case.device).kind == "cpu" else None
     try:
         with memory_group(held) as group:
-            ending = _attend(job, Bounds(timeout_s, None if group else held), group, heard)
+            ending = _run_child(
+                job, StopConditions(timeout_s, None if group else held), group, heard
+            )
             outcome, reason = _result(ending)
             if budget is None:
                 return outcome, reason
@@ -113,7 +115,7 @@ def budget_bytes(job: Job) -> int | None:
     return None if job.case.profile is None else PROFILES[job.case.profile].memory_bytes
 
 
-def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Ending:
+def _run_child(job: Job, stop: StopConditions, group: Group | None, heard: Heard) -> Ending:
     cgroup = None if group is None else str(group.path)
     limits = Limits(os.getpid(), choose_cpus(job.case.threads), cgroup)
 
@@ -127,7 +129,7 @@ def _attend(job: Job, bounds: Bounds, group: Group | None, heard: Heard) -> Endi
     words = command(limits, "bench.jobs.worker")
     own = RUNTIMES[job.case.runtime].variables
     surroundings = {**variables(job.case.threads, job.offline), **own}
-    return attend(words, question, surroundings, bounds, hear)
+    return run_child(words, question, surroundings, stop, hear)
 
 
 def _result(ending: Ending) -> tuple[Outcome, str | None]:

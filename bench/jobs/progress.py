@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bench.analysis.rows import subject_name
 from bench.record import Case, Record
-from bench.tasks import TASKS
+from bench.tasks import is_latency
 
 # How much alike two jobs are, most first: that far, they are expected to take equally long.
 ALIKE: tuple[Callable[[Case], object], ...] = (
@@ -109,7 +109,7 @@ def title(case: Case) -> str:
     """A job in a few words."""
     name = f"{case.subject.model} {subject_name(case.subject)}"
     place = f"{case.runtime} ({case.profile})" if case.profile else case.runtime
-    repeated = f", round {case.round + 1}" if TASKS[case.task].repeated else ""
+    repeated = f", round {case.round + 1}" if is_latency(case.task) else ""
     return f"{name} on {place}: {case.task}{repeated}"
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 from bench.jobs.plan import Plan
 from bench.record import Case, Record
-from bench.tasks import concerning
+from bench.tasks import with_own_options
 
 
 def remaining(planned: Plan, records: Iterable[Record]) -> Plan:
@@ -29,4 +29,4 @@ def key(case: Case) -> str:
     An artifact is its sha256; what else its manifest says (a proof's figures) does not count.
     """
     subject = replace(case.subject, proof=None, quantization=None)
-    return json.dumps(asdict(replace(concerning(case), subject=subject)), sort_keys=True)
+    return json.dumps(asdict(replace(with_own_options(case), subject=subject)), sort_keys=True)

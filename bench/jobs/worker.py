@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.jobs import cache
+from bench.jobs import page_cache
+from bench.jobs.flops import work_of
 from bench.jobs.plan import Job
-from bench.jobs.subjects import load, weight_files, within_tiles
-from bench.jobs.work import work_of
 from bench.machine.memory import Phases
 from bench.measure import Timing, timed
 from bench.record import Outcome, Work
-from bench.tasks import TASKS, Context
+from bench.subjects import load, weight_files, within_tiles
+from bench.tasks import Context, is_latency, run
 from bench.tasks.journal import Journal
 from export.artifact import Artifact
 from export.count import FLOAT_BYTES
@@ -37,20 +37,20 @@ Tell = Callable[[str], None]
 
 def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     """Open the subject, do the task, close it. What is timed is opened cold, and again warm."""
-    case, runtime, task = job.case, RUNTIMES[job.case.runtime], TASKS[job.case.task]
+    case, runtime = job.case, RUNTIMES[job.case.runtime]
     tell("starting")
     phases, before = Phases(case.device), _gpu(case.device)
     runtime.preload(case.subject.layout)
     phases.end("start")
 
     tell("loading")
-    cold = task.repeated and cache.drop(weight_files(_load(job)))
+    cold = is_latency(case.task) and page_cache.drop(weight_files(_load(job)))
     loaded, session, first_s = _open(job)
     phases.end("loaded")
 
     journal = Journal(Path(job.journal) if job.journal else None)
     context = Context(case, loaded, session, phases, lambda: _open_reference(job), tell, journal)
-    outcome = task.run(context)
+    outcome = run(context)
     after = _gpu(case.device)
     journal.close()
     phases.end("answers")
@@ -110,7 +110,7 @@ def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
 
 def _load_again_s(job: Job) -> float:
     """With libraries set up and files in memory: what remains is the loading itself."""
-    cache.warm(weight_files(_load(job)))
+    page_cache.warm(weight_files(_load(job)))
     _, session, seconds = _open(job)
     session.close()
     return seconds

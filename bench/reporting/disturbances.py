@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from bench.analysis.rows import subject_name
 from bench.record import Record
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Table
-from bench.tasks import TASKS
+from bench.tasks import is_latency
 
 TITLE = "What disturbed the measurement"
 NUMBER = re.compile(r"(?<= )[+-]?\d+(?:\.\d+)?(?=[ %×])")
@@ -64,7 +64,6 @@ def _jobs(records: Sequence[Record]) -> str:
 
 
 def _job(name: str, rounds: Sequence[str]) -> str:
-    task = TASKS.get(name.rpartition(": ")[2])
-    if task is None or not task.repeated:
+    if not is_latency(name.rpartition(": ")[2]):
         return name
-    return f"{name}, round{'s' if len(rounds) > 1 else ''} {text.listed(rounds)}"
+    return f"{name}, round{'s' if len(rounds) > 1 else ''} {fmt.listed(rounds)}"

@@ -10,19 +10,19 @@ from functools import singledispatch
 from html import escape
 from importlib import resources
 
-from bench.reporting import panels
+from bench.reporting import charts
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text
 
 # Colours of the figures -> variables of the style, which has them for light and for dark.
 COLOURS: Mapping[str, str] = {
-    panels.INK: "currentColor",
-    panels.LIGHT: "var(--line)",
-    panels.GRAY: "var(--gray)",
-    panels.BLUE: "var(--blue)",
-    panels.ORANGE: "var(--orange)",
-    panels.GREEN: "var(--green)",
-    panels.PURPLE: "var(--purple)",
-    panels.RED: "var(--red)",
+    charts.INK: "currentColor",
+    charts.LIGHT: "var(--line)",
+    charts.GRAY: "var(--gray)",
+    charts.BLUE: "var(--blue)",
+    charts.ORANGE: "var(--orange)",
+    charts.GREEN: "var(--green)",
+    charts.PURPLE: "var(--purple)",
+    charts.RED: "var(--red)",
 }
 
 

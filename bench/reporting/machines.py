@@ -3,46 +3,14 @@
 NOT aware of what was measured on them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from bench.analysis.rows import machines
+from bench.analysis.machines import machines
 from bench.machine.environment import Environment
 from bench.record import Record
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Heading, Table
 from runtimes.nvidia import State
-
-# What makes a machine another one. Packages, Python and our own revision are what is compared.
-HARDWARE: Mapping[str, Callable[[Environment], object]] = {
-    "CPU": lambda e: e.cpu,
-    "architecture": lambda e: e.architecture,
-    "instructions": lambda e: " ".join(e.cpu_flags),
-    "cores": lambda e: e.cores,
-    "usable CPUs": lambda e: e.usable_cpus,
-    "highest clock": lambda e: e.max_hz,
-    "governor": lambda e: e.governor,
-    "GPUs": lambda e: "; ".join(e.gpus) or None,
-    # A kernel keeps a few MB more or less for itself.
-    "memory, GB": lambda e: None if e.memory_bytes is None else round(e.memory_bytes / 1e9),
-}
-SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
-    "system": lambda e: e.system,
-    "Python": lambda e: e.python,
-    "GPU driver": lambda e: e.gpu_driver,
-    "PocketVLM revision": lambda e: e.revision,
-}
-
-
-def hardware_differences(first: Environment, second: Environment) -> list[str]:
-    """`CPU: A -> B` for each trait that makes them different machines."""
-    return _differences(HARDWARE, first, second)
-
-
-def software_differences(first: Environment, second: Environment) -> list[str]:
-    """The same of what runs on the machine, package by package."""
-    names = sorted({*first.packages, *second.packages})
-    packages = {name: _package(name) for name in names}
-    return _differences({**SOFTWARE, **packages}, first, second)
 
 
 def short_name(environment: Environment) -> str:
@@ -50,7 +18,7 @@ def short_name(environment: Environment) -> str:
     e = environment
     size = "" if e.memory_bytes is None else f", {e.memory_bytes / 1e9:.0f} GB"
     gpus = "".join(f", {gpu}" for gpu in e.gpus)
-    return f"{e.cpu or e.architecture}, {e.usable_cpus or text.ABSENT} CPUs{size}{gpus}, {e.system}"
+    return f"{e.cpu or e.architecture}, {e.usable_cpus or fmt.ABSENT} CPUs{size}{gpus}, {e.system}"
 
 
 def machines_section(records: Sequence[Record]) -> list[Block]:
@@ -72,26 +40,8 @@ def _same(first: Environment, second: Environment) -> bool:
 def _pinned(records: Sequence[Record]) -> str:
     """The logical CPUs that jobs were held to."""
     sets = dict.fromkeys(r.outcome.cpus for r in records if r.outcome.cpus)
-    named = ["CPU " + text.listed([str(cpu) for cpu in cpus]) for cpus in sets]
+    named = ["CPU " + fmt.listed([str(cpu) for cpu in cpus]) for cpus in sets]
     return "; ".join(named) or "not known"
-
-
-def _package(name: str) -> Callable[[Environment], object]:
-    return lambda environment: environment.packages.get(name)
-
-
-def _differences(
-    traits: Mapping[str, Callable[[Environment], object]], first: Environment, second: Environment
-) -> list[str]:
-    return [
-        f"{name}: {_or_unknown(trait(first))} -> {_or_unknown(trait(second))}"
-        for name, trait in traits.items()
-        if trait(first) != trait(second)
-    ]
-
-
-def _or_unknown(value: object) -> str:
-    return "not known" if value is None else str(value)
 
 
 def _environment(e: Environment) -> list[list[str]]:
@@ -101,14 +51,14 @@ def _environment(e: Environment) -> list[list[str]]:
     frequency = ", ".join(part for part in (clock, governor) if part)
     return [
         ["CPU", f"{e.cpu or 'unknown'} ({e.architecture})"],
-        ["cores", f"{e.cores or text.ABSENT} physical, {e.usable_cpus or text.ABSENT} usable CPUs"],
-        ["instructions", " ".join(e.cpu_flags) or text.ABSENT],
+        ["cores", f"{e.cores or fmt.ABSENT} physical, {e.usable_cpus or fmt.ABSENT} usable CPUs"],
+        ["instructions", " ".join(e.cpu_flags) or fmt.ABSENT],
         ["frequency", frequency or "not readable here"],
         ["memory", "not known" if e.memory_bytes is None else f"{e.memory_bytes / 1e9:.1f} GB"],
         *([["GPU", "; ".join((*e.gpus, f"driver {e.gpu_driver}"))]] if e.gpus else []),
         ["system", e.system],
         ["Python", e.python],
-        ["packages", packages or text.ABSENT],
+        ["packages", packages or fmt.ABSENT],
         ["PocketVLM revision", e.revision or "not a checkout"],
     ]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 from urllib.parse import quote
 
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text
 
 
@@ -38,7 +38,7 @@ def _(block: Bullets) -> str:
 
 @_block.register
 def _(block: Table) -> str:
-    return text.table(block.header, block.rows, block.left)
+    return fmt.table(block.header, block.rows, block.left)
 
 
 @_block.register

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from bench.analysis.pareto import Budget, choose
 from bench.analysis.rows import Row, names
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 
 HEADER = (
@@ -20,23 +20,23 @@ EXPLAINED = "What to take of each model; its section tells why, and what the oth
 def overview(models: Sequence[Sequence[Row]], budget: Budget | None) -> list[Block]:
     """A line for each model of which one artifact is recommended; none for a single model."""
     taken = [
-        (own[place], names(own)[place])
-        for own in models
-        if (place := choose(own, budget).chosen) is not None
+        (rows[place], names(rows)[place])
+        for rows in models
+        if (place := choose(rows, budget).chosen) is not None
     ]
     if len(taken) < 2:
         return []
-    rows = [row for row, _ in taken]
+    chosen = [row for row, _ in taken]
     columns = zip(
-        text.intervals([row.first_token_s() for row in rows], 1e3),
-        text.intervals([row.decode_tokens_per_s() for row in rows]),
-        text.shares([row.accuracy_share() for row in rows]),
+        fmt.intervals([row.first_token_s() for row in chosen], 1e3),
+        fmt.intervals([row.decode_tokens_per_s() for row in chosen]),
+        fmt.shares([row.accuracy_share() for row in chosen]),
         strict=True,
     )
     lines = [
         [
-            *(row.subject.model, name, row.runtime, text.megabytes(row.subject.disk_bytes)),
-            *(text.megabytes(row.peak_bytes), *cells),
+            *(row.subject.model, name, row.runtime, fmt.megabytes(row.subject.disk_bytes)),
+            *(fmt.megabytes(row.peak_bytes), *cells),
         ]
         for (row, name), cells in zip(taken, columns, strict=True)
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.pareto import Budget
 from bench.analysis.rows import Row, by_model
-from bench.reporting import panels
+from bench.reporting import charts
 from bench.reporting.report import Figure
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ PLOTS: Mapping[str, Plot] = {
     "accuracy": Plot(
         "accuracy against size and latency",
         lambda row: row.accuracy and row.subject.disk_bytes and row.subject.target,
-        panels.accuracy,
+        charts.accuracy,
     ),
-    "decode": Plot("decode rate", lambda row: row.decode_tokens_per_s(), panels.decode),
+    "decode": Plot("decode rate", lambda row: row.decode_tokens_per_s(), charts.decode),
     "first-token": Plot(
-        "time to the first token", lambda row: row.first_token_s(), panels.first_token
+        "time to the first token", lambda row: row.first_token_s(), charts.first_token
     ),
-    "memory": Plot("peak memory by phase", lambda row: row.counted_bytes, panels.memory),
+    "memory": Plot("peak memory by phase", lambda row: row.counted_bytes, charts.memory),
     "storage": Plot(
         "how the weights are kept, and how many tensors fell back",
         lambda row: (row.subject.quantization or {}).get("types"),
-        panels.storage,
+        charts.storage,
     ),
 }
 
@@ -54,10 +54,10 @@ def draw(
 ) -> tuple[Figure, ...]:
     """For each model, one SVG and one PNG of each figure that the rows have data for."""
     done = []
-    for name, own in _drawable(shown):
+    for name, rows in _drawable(shown):
         with _style(stem):
-            canvas = _canvas(name, own, WIDE_INCHES, budget, titled=True)
-            figure = _figure(name, own, stem)
+            canvas = _canvas(name, rows, WIDE_INCHES, budget, titled=True)
+            figure = _figure(name, rows, stem)
             canvas.savefig(folder / figure.file, metadata={"Date": None})
             canvas.savefig((folder / figure.file).with_suffix(".png"), dpi=150)
         done.append(figure)
@@ -69,10 +69,10 @@ def inline(
 ) -> tuple[tuple[Figure, ...], Mapping[str, str]]:
     """The same figures narrow, without title or ground: file name -> SVG with text as text."""
     figures, drawn = [], {}
-    for name, own in _drawable(shown):
+    for name, rows in _drawable(shown):
         with _style(stem, fonttype="none"):
-            canvas = _canvas(name, own, NARROW_INCHES, budget, titled=False)
-            figure, text = _figure(name, own, stem), io.StringIO()
+            canvas = _canvas(name, rows, NARROW_INCHES, budget, titled=False)
+            figure, text = _figure(name, rows, stem), io.StringIO()
             canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None})
         figures.append(figure)
         drawn[figure.file] = text.getvalue()
@@ -80,11 +80,11 @@ def inline(
 
 
 def _drawable(shown: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    for rows in by_model(shown):
+    for model_rows in by_model(shown):
         for name, plot in PLOTS.items():
-            own = [row for row in rows if plot.select(row)]
-            if own:
-                yield name, own
+            rows = [row for row in model_rows if plot.select(row)]
+            if rows:
+                yield name, rows
 
 
 def _style(stem: str, fonttype: str = "path") -> AbstractContextManager[None]:
@@ -92,7 +92,7 @@ def _style(stem: str, fonttype: str = "path") -> AbstractContextManager[None]:
 
     ink = dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
-        panels.INK,
+        charts.INK,
     )
     rules: dict[Any, Any] = {
         **ink,
@@ -108,20 +108,20 @@ def _style(stem: str, fonttype: str = "path") -> AbstractContextManager[None]:
 
 
 def _canvas(
-    name: str, own: Sequence[Row], width_inches: float, budget: Budget | None, titled: bool
+    name: str, rows: Sequence[Row], width_inches: float, budget: Budget | None, titled: bool
 ) -> "Canvas":
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(width_inches, 2.0), layout="constrained")
     if titled:
-        mark = " (random weights)" if own[0].subject.synthetic else ""
-        title = f"{own[0].subject.model}{mark}: {PLOTS[name].caption}"
+        mark = " (random weights)" if rows[0].subject.synthetic else ""
+        title = f"{rows[0].subject.model}{mark}: {PLOTS[name].caption}"
         canvas.suptitle(title, x=0.01, ha="left", fontsize=10)
-    PLOTS[name].paint(canvas, own, budget)
+    PLOTS[name].paint(canvas, rows, budget)
     return canvas
 
 
-def _figure(name: str, own: Sequence[Row], stem: str) -> Figure:
-    mark = "-random" if own[0].subject.synthetic else ""
-    file = f"{stem}-{own[0].subject.model}{mark}-{name}.svg"
-    return Figure(file, PLOTS[name].caption, own[0].subject)
+def _figure(name: str, rows: Sequence[Row], stem: str) -> Figure:
+    mark = "-random" if rows[0].subject.synthetic else ""
+    file = f"{stem}-{rows[0].subject.model}{mark}-{name}.svg"
+    return Figure(file, PLOTS[name].caption, rows[0].subject)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.analysis.rows import Row
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
-from bench.reporting.evidence import artifacts
+from bench.reporting.sizes import artifacts
 
 Proof = Mapping[str, Any]
 SKIPPED = "skipped"
@@ -34,16 +34,16 @@ COLUMNS = (
     Column("tensors explained", "tensors", "explained", "{:,}".format),
     Column("pixels and ids", "preprocessing", "equal", lambda same: "equal" if same else "unequal"),
     Column("features, lowest cosine", "features", "min_cosine", "{:.6f}".format),
-    Column("mean KLD, nats", "logits", "mean_kld", text.significant),
-    Column("top-1", "logits", "top1", text.percent),
+    Column("mean KLD, nats", "logits", "mean_kld", fmt.significant),
+    Column("top-1", "logits", "top1", fmt.percent),
     Column("greedy tokens", "greedy", "of", "{:,}".format),
     Column("equal ones", "greedy", "equal", "{:,}".format),
 )
 
 
-def proofs(own: Sequence[Row]) -> list[Block]:
+def proofs(rows: Sequence[Row]) -> list[Block]:
     """A line for each artifact, then what was skipped, and why."""
-    found = {name: row.subject.proof for name, row in artifacts(own).items()}
+    found = {name: row.subject.proof for name, row in artifacts(rows).items()}
     if not found:
         return []
     others = list(dict.fromkeys(n for proof in found.values() for n in _unnamed(proof)))
@@ -52,7 +52,7 @@ def proofs(own: Sequence[Row]) -> list[Block]:
         [name, _verdict(proof), *(_cell(proof, c) for c in COLUMNS), *_rest(proof, others)]
         for name, proof in found.items()
     ]
-    kept = text.known(["artifact", "verdict", *titles, *others], lines, left=2)
+    kept = fmt.known(["artifact", "verdict", *titles, *others], lines, left=2)
     reasons = dict.fromkeys(reason for proof in found.values() for reason in _reasons(proof))
     explained = [Text(" ".join([EXPLAINED, *reasons]))] if any(found.values()) else []
     return [Table(*kept, left=2), *explained]
@@ -61,16 +61,16 @@ def proofs(own: Sequence[Row]) -> list[Block]:
 def _cell(proof: Proof | None, column: Column) -> str:
     check = _checks(proof).get(column.check)
     if not isinstance(check, Mapping):
-        return text.ABSENT
+        return fmt.ABSENT
     if SKIPPED in check:
         return SKIPPED
     value = check.get(column.figure)
-    return column.shown(value) if isinstance(value, int | float) else text.plain(value)
+    return column.shown(value) if isinstance(value, int | float) else fmt.plain(value)
 
 
 def _rest(proof: Proof | None, names: Sequence[str]) -> list[str]:
     checks = _checks(proof)
-    return [text.plain(checks[n]).replace("_", " ") if n in checks else text.ABSENT for n in names]
+    return [fmt.plain(checks[n]).replace("_", " ") if n in checks else fmt.ABSENT for n in names]
 
 
 def _unnamed(proof: Proof | None) -> list[str]:

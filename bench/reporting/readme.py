@@ -5,13 +5,14 @@ Pure. NOT aware of files.
 
 from collections.abc import Sequence
 
+from bench.analysis.machines import machines
 from bench.analysis.pareto import Budget
-from bench.analysis.rows import by_model, machines, rows
+from bench.analysis.rows import by_model, rows
 from bench.record import Record
-from bench.reporting import tables
 from bench.reporting.document import Block, Heading, Text
 from bench.reporting.machines import short_name
 from bench.reporting.markdown import markdown
+from bench.reporting.summary import summary
 from export.errors import UserError
 
 START = "<!-- results: bench report results/runs/*.jsonl --readme README.md -->"
@@ -28,9 +29,9 @@ def block(records: Sequence[Record], budget: Budget | None = None) -> str:
     if not shown:
         return EMPTY
     blocks: list[Block] = []
-    for own in by_model(shown):
-        mark = " (random weights)" if own[0].subject.synthetic else ""
-        blocks += [Heading(3, own[0].subject.model + mark), *tables.summary(own, budget)]
+    for model_rows in by_model(shown):
+        mark = " (random weights)" if model_rows[0].subject.synthetic else ""
+        blocks += [Heading(3, model_rows[0].subject.model + mark), *summary(model_rows, budget)]
     blocks.append(Text(f"Measured on {'; '.join(short_name(e) for e in machines(records))}."))
     return markdown(blocks).strip()
 

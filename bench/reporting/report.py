@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from bench.analysis.pareto import Budget
 from bench.analysis.rows import Row, by_model, rows, subject_name
 from bench.record import Damage, Record, Subject
-from bench.reporting import answers, evidence, tables
-from bench.reporting import format as text
+from bench.reporting import accuracy, fmt, memory, sizes, speed
+from bench.reporting.devices import fits
 from bench.reporting.disturbances import TITLE, disturbances, warning
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
-from bench.reporting.fits import fits
+from bench.reporting.fidelity import fidelity
+from bench.reporting.findings import findings, opening
 from bench.reporting.machines import machines_section
 from bench.reporting.markdown import markdown
 from bench.reporting.overview import overview
 from bench.reporting.proofs import proofs
+from bench.reporting.recommendation import choice
 from bench.reporting.reproduce import commands, sums
 from bench.reporting.roofline import roofline
-from bench.reporting.words import choice, findings, opening
+from bench.reporting.summary import summary
 
 SYNTHETIC = (
     "Random weights of the real geometry: time, memory and size are those of the real model; "
@@ -61,10 +63,10 @@ def document(
     blocks += [Text(f"**{_lost(damages)}**")] if damages else []
     blocks += [Text(told)] if (told := warning(records)) else []
     blocks += overview(models, budget)
-    for own in models:
-        model = (own[0].subject.model, own[0].subject.synthetic)
+    for model_rows in models:
+        model = (model_rows[0].subject.model, model_rows[0].subject.synthetic)
         fitting = [f for f in figures if (f.subject.model, f.subject.synthetic) == model]
-        blocks += _model(own, fitting, budget, _failed(records, *model))
+        blocks += _model(model_rows, fitting, budget, _failed(records, *model))
     blocks += _left_out("Failed jobs", [r for r in records if r.status == "failed"])
     blocks += _left_out("Skipped jobs", [r for r in records if r.status == "skipped"])
     blocks += section("Lines that are no records", _damaged(damages), level=2)
@@ -76,34 +78,34 @@ def document(
 
 
 def _model(
-    own: Sequence[Row],
+    model_rows: Sequence[Row],
     figures: Sequence[Figure],
     budget: Budget | None,
     failed: Sequence[Record],
 ) -> list[Block]:
-    model, synthetic = own[0].subject.model, own[0].subject.synthetic
-    found = findings(own)
+    model, synthetic = model_rows[0].subject.model, model_rows[0].subject.synthetic
+    found = findings(model_rows)
     return [
         Heading(2, f"{model}{' (random weights)' if synthetic else ''}"),
         *([Text(SYNTHETIC)] if synthetic else []),
         *([Bullets(found)] if found else []),
-        *tables.summary(own, budget),
-        *section("Which one to take", choice(own, budget)),
+        *summary(model_rows, budget),
+        *section("Which one to take", choice(model_rows, budget)),
         *(Picture(figure.file, f"{model}: {figure.caption}") for figure in figures),
-        *section("Phases of one request", tables.phases(own)),
-        *section("Peak memory by phase", tables.memory(own)),
-        *section("Which devices it fits", fits(own, failed)),
-        *section("Share of what the machine can do", roofline(own)),
-        *section("Speed side by side", evidence.speed(own)),
-        *section("Accuracy by task", answers.scores(own)),
-        *section("Accuracy by part", answers.parts(own)),
-        *section("Accuracy side by side", answers.compared(own)),
-        *section("Items that could not be used", answers.bad(own)),
-        *section("Agreement with the reference", evidence.fidelity(own)),
-        *section("Proof of each artifact", proofs(own)),
-        *section("Where the bytes are", evidence.sizes(own)),
-        *section("Weights not kept as the recipe asked", evidence.exceptions(own)),
-        *section("Spread of the samples", tables.spread(own)),
+        *section("Phases of one request", speed.phases(model_rows)),
+        *section("Peak memory by phase", memory.memory(model_rows)),
+        *section("Which devices it fits", fits(model_rows, failed)),
+        *section("Share of what the machine can do", roofline(model_rows)),
+        *section("Speed side by side", speed.speed(model_rows)),
+        *section("Accuracy by task", accuracy.scores(model_rows)),
+        *section("Accuracy by part", accuracy.parts(model_rows)),
+        *section("Accuracy side by side", accuracy.compared(model_rows)),
+        *section("Items that could not be used", accuracy.bad(model_rows)),
+        *section("Agreement with the reference", fidelity(model_rows)),
+        *section("Proof of each artifact", proofs(model_rows)),
+        *section("Where the bytes are", sizes.sizes(model_rows)),
+        *section("Weights not kept as the recipe asked", sizes.exceptions(model_rows)),
+        *section("Spread of the samples", speed.spread(model_rows)),
     ]
 
 
@@ -120,18 +122,18 @@ def _left_out(title: str, records: Sequence[Record]) -> list[Block]:
     """A line for each reason, with the artifacts and the runtimes that share it."""
     subjects: dict[tuple[str, ...], dict[str, None]] = {}
     for record in records:
-        case, reason = record.case, record.reason or text.ABSENT
+        case, reason = record.case, record.reason or fmt.ABSENT
         subjects.setdefault((case.runtime, case.task, reason), {})[_full_name(case.subject)] = None
     runtimes: dict[tuple[str, ...], list[str]] = {}
     for (runtime, *why), names in subjects.items():
-        runtimes.setdefault((text.listed(list(names)), *why), []).append(runtime)
-    lines = [[what, text.listed(found), *why] for (what, *why), found in runtimes.items()]
+        runtimes.setdefault((fmt.listed(list(names)), *why), []).append(runtime)
+    lines = [[what, fmt.listed(found), *why] for (what, *why), found in runtimes.items()]
     table = Table(["what", "runtime", "task", "reason"], lines, left=4)
     return section(title, [table] if lines else [], level=2)
 
 
 def _lost(damages: Sequence[Damage]) -> str:
-    lines = text.count(len(damages), "damaged line")
+    lines = fmt.count(len(damages), "damaged line")
     return f"{lines} of the runs left out: see the end of this report."
 
 

@@ -6,7 +6,8 @@ Artifacts are named by where `python -m export` puts them, checkpoints by their 
 import shlex
 from collections.abc import Sequence
 
-from bench.record import Options, Record, Subject
+from bench.options import Options
+from bench.record import Record, Subject
 from bench.tasks import TASKS
 from export.quantize.recipe import arguments
 from export.targets import TARGETS
@@ -45,7 +46,7 @@ def _subjects(records: Sequence[Record]) -> list[Subject]:
 def _export(subject: Subject) -> str:
     words = ["python -m export", shlex.quote(subject.model), "--target", str(subject.target)]
     if subject.target not in TARGETS:  # what a peer makes of the model
-        words = ["python -m bench.peers", subject.model]
+        words = ["bench peers", subject.model]
     words += arguments(str(subject.recipe))
     words += ["--weights", "synthetic"] if subject.synthetic else []
     words += ["--layout", subject.layout] if subject.layout not in (None, "native") else []

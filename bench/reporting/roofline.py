@@ -11,7 +11,7 @@ from bench.analysis.rows import Row, names
 from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment
 from bench.machine.gpu_ceilings import GpuCeilings
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 from export.quantize.recipe import base
 
@@ -32,15 +32,15 @@ class Reached:
 
 
 def reached(row: Row) -> Reached | None:
-    """Medians of the row's first workload against its own run's ceilings."""
-    workload = row.workload
-    if workload is None or workload.work is None:
+    """Medians of the row's first latency against its own run's ceilings."""
+    latency = row.latency
+    if latency is None or latency.work is None:
         return None
-    work, machine = workload.work, workload.records[0].environment
+    work, machine = latency.work, latency.records[0].environment
     rate = row.decode_tokens_per_s()
     read = rate.value * work.decode_bytes if rate and work.decode_bytes else None
-    image = _rate(work.image_flops, workload.middle(lambda timing: timing.image_s))
-    prefill = _rate(work.prefill_flops, workload.middle(lambda timing: timing.prefill_s))
+    image = _rate(work.image_flops, latency.middle(lambda timing: timing.image_s))
+    prefill = _rate(work.prefill_flops, latency.middle(lambda timing: timing.prefill_s))
     arithmetic, reading = limits(row, machine)
     return Reached(
         *(read, _share(read, reading)),
@@ -64,28 +64,28 @@ def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
     return cpu.int8_ops_per_s if integer else cpu.fp32_flops_per_s, cpu.read_bytes_per_s
 
 
-def roofline(own: Sequence[Row]) -> list[Block]:
+def roofline(rows: Sequence[Row]) -> list[Block]:
     """Rates of each step and the shares of the ceilings that they are."""
     lines = []
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         found = reached(row)
         if found is not None:
             cells = (
-                *(_giga(found.decode_bytes_per_s, "B/s"), text.percent(found.decode)),
-                *(_giga(found.image_flops_per_s, "op/s"), text.percent(found.image)),
-                *(_giga(found.prefill_flops_per_s, "op/s"), text.percent(found.prefill)),
+                *(_giga(found.decode_bytes_per_s, "B/s"), fmt.percent(found.decode)),
+                *(_giga(found.image_flops_per_s, "op/s"), fmt.percent(found.image)),
+                *(_giga(found.prefill_flops_per_s, "op/s"), fmt.percent(found.prefill)),
             )
             lines.append([name, row.runtime, *cells])
     if not lines:
         return []
     steps = [("decode reads", "of bandwidth"), ("image", "of peak"), ("prefill", "of peak")]
     header = ["artifact", "runtime", *(f"{a}{b}" for a, c in steps for b in ("", f", {c}"))]
-    header_and_lines = text.known(header, lines, left=2)
-    return [Table(*header_and_lines, left=2), Text(_explained(own))]
+    header_and_lines = fmt.known(header, lines, left=2)
+    return [Table(*header_and_lines, left=2), Text(_explained(rows))]
 
 
-def _explained(own: Sequence[Row]) -> str:
-    machines = [(row, row.workload.records[0].environment) for row in own if row.workload]
+def _explained(rows: Sequence[Row]) -> str:
+    machines = [(row, row.latency.records[0].environment) for row in rows if row.latency]
     integers = " and ".join(INTEGER_RECIPES)
     rule = "Decoding must read the decoder's weights and the cache for every token; "
     cpu = next((m.ceilings for row, m in machines if row.device == "cpu" and m.ceilings), None)
@@ -132,4 +132,4 @@ def _share(rate: float | None, limit: float | None) -> float | None:
 
 
 def _giga(rate: float | None, unit: str) -> str:
-    return text.ABSENT if rate is None else f"{text.significant(rate / 1e9)} G{unit}"
+    return fmt.ABSENT if rate is None else f"{fmt.significant(rate / 1e9)} G{unit}"

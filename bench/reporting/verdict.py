@@ -6,9 +6,9 @@ NOT aware of how it was decided.
 from bench.analysis.compare import KLD_TOLERANCE_NATS, Compared, Comparison
 from bench.analysis.rows import Row, subject_name
 from bench.record import Subject
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Bullets, Heading, Table, Text, section
-from bench.reporting.tables import request_name
+from bench.tasks.latency import request_name
 
 MARKS = {"worse": "**worse**", "better": "better", "same": "same", "undecided": "undecided"}
 
@@ -32,9 +32,9 @@ def headline(found: Compared) -> str:
     """One sentence: how many numbers got worse, and how many could not be told."""
     counts = {name: sum(c.verdict == name for c in found.comparisons) for name in MARKS}
     parts = [f"{n} {name}" for name, n in counts.items() if n] or ["none compared"]
-    lost = f"; {text.count(len(found.lost), 'job')} now failing" if found.lost else ""
+    lost = f"; {fmt.count(len(found.lost), 'job')} now failing" if found.lost else ""
     left = f"; {len(found.apart)} left out, see below" if found.apart else ""
-    return f"Of {text.count(len(found.comparisons), 'number')}: {text.listed(parts)}{lost}{left}."
+    return f"Of {fmt.count(len(found.comparisons), 'number')}: {fmt.listed(parts)}{lost}{left}."
 
 
 def worse(found: Compared) -> list[str]:
@@ -66,7 +66,7 @@ UNITS = {"accuracy": (100, 2, " points"), "KLD": (1, 4, " nats")}
 def sureness(found: Comparison) -> str:
     """How probable the verdict is; counted numbers are certain."""
     if found.sure is None:
-        return "100 %" if found.change.low is not None else text.ABSENT
+        return "100 %" if found.change.low is not None else fmt.ABSENT
     return "over 99.9 %" if found.sure > 0.999 else f"{100 * found.sure:.1f} %"
 
 
@@ -80,7 +80,7 @@ def _numbers(found: Compared) -> list[Block]:
             change(c),
             f"{c.change.n:,}",
             MARKS[c.verdict],
-            sureness(c) if c.verdict != "undecided" else text.ABSENT,
+            sureness(c) if c.verdict != "undecided" else fmt.ABSENT,
         ]
         for c in found.comparisons
     ]
@@ -129,12 +129,12 @@ def _rule(found: Compared) -> str:
 
 def _value(found: Comparison, value: float) -> str:
     if found.number in ("peak memory", "size on disk"):
-        return text.megabytes(value)
+        return fmt.megabytes(value)
     if found.number.startswith("accuracy"):
-        return text.percent(value)
+        return fmt.percent(value)
     if found.number == "KLD":
-        return text.significant(value)
-    return f"{text.significant(value)}/s" if found.worse_sign < 0 else text.milliseconds(value)
+        return fmt.significant(value)
+    return f"{fmt.significant(value)}/s" if found.worse_sign < 0 else fmt.milliseconds(value)
 
 
 def _of(row: Row) -> str:

@@ -21,11 +21,11 @@ from bench.scorers import (
 )
 from bench.scorers.gold import Gold
 
-__all__ = ["SCORERS", "Gold", "Scorer"]
+__all__ = ["SCORERS", "AnswerScorer", "Gold"]
 
 
 @dataclass(frozen=True)
-class Scorer:
+class AnswerScorer:
     """`version` is raised with every change that can change a score, and kept in the record."""
 
     score: Callable[[str, Gold], float]
@@ -36,16 +36,16 @@ class Scorer:
     """The score from which an answer counts as right where only right and wrong are counted."""
 
 
-SCORERS: Mapping[str, Scorer] = {
-    "exact": Scorer(exact.score),
-    "vqa": Scorer(vqa.score, graded=True),
-    "anls": Scorer(anls.score, graded=True),
-    "relaxed": Scorer(relaxed.score),
-    "ocrbench": Scorer(ocrbench.score),
-    "choice": Scorer(choice.score),
-    "short": Scorer(short.score),
-    "mmmu": Scorer(mmmu.score),
-    "yes-no": Scorer(yes_no.score),
-    "iou": Scorer(places.box_score, graded=True),
-    "point": Scorer(places.point_score),
+SCORERS: Mapping[str, AnswerScorer] = {
+    "exact": AnswerScorer(exact.score),
+    "vqa": AnswerScorer(vqa.score, graded=True),
+    "anls": AnswerScorer(anls.score, graded=True),
+    "relaxed": AnswerScorer(relaxed.score),
+    "ocrbench": AnswerScorer(ocrbench.score),
+    "choice": AnswerScorer(choice.score),
+    "short": AnswerScorer(short.score),
+    "mmmu": AnswerScorer(mmmu.score),
+    "yes-no": AnswerScorer(yes_no.score),
+    "iou": AnswerScorer(places.box_score, graded=True),
+    "point": AnswerScorer(places.point_score),
 }

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from bench.machine.memory import Phases
-from bench.record import Case, Options, Outcome
+from bench.options import FidelityOptions, LatencyOptions, Options, QuestionOptions, part
+from bench.record import Case, Outcome
 from bench.tasks.journal import Journal
 from export.artifact import Artifact
 from export.model import Model
@@ -35,65 +36,102 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One task: `module` offers `run(context: Context) -> Outcome`."""
+class LatencyTask:
+    """Time and memory of one request of fixed lengths.
+
+    Measured in several rounds, each in a process of its own. Random weights are fine for it, and a
+    model without vision where the prompt is text. `module` offers
+    `run(context: Context, options: LatencyOptions) -> Outcome`.
+    """
 
     module: str
     summary: str
-    repeated: bool = False
-    """Measured in several rounds, each in a process of its own."""
-    takes_text: bool = False
-    """Can be done without images, where the options' prompt is text."""
-    needs_training: bool = True
-    """Meaningless with random weights."""
-    needs_reference: bool = False
     imports: tuple[str, ...] = ()
-    asks: bool = True
-    """It has items, with a score each."""
-    by_name: bool = True
-    """Done only where it is asked for."""
+
+    def options(self, options: Options) -> LatencyOptions:
+        """The options that it reads."""
+        return part(LatencyOptions, options)
+
+
+@dataclass(frozen=True)
+class QuestionTask:
+    """Questions about images, with a score for each answer.
+
+    `module` offers `run(context: Context, options: QuestionOptions) -> Outcome`.
+    """
+
+    module: str
+    summary: str
+    imports: tuple[str, ...] = ()
     public: bool = False
-    """Its data comes from the hub or from --data; its module offers `check`."""
+    """Its questions come from the hub or from --data; its module also offers `check`."""
 
-    def concerning(self, options: Options) -> Options:
-        """The options that this task reads, with the others as they are by default."""
-        read = LATENCY if self.repeated else ASKED if self.asks else FIDELITY
-        return Options(**{name: getattr(options, name) for name in read})
-
-    def told(self, name: str) -> str:
-        """What it measures; of a public data set as its file says."""
-        if not self.public:
-            return self.summary
-        return str(importlib.import_module(self.module).public_tasks()[name].summary)
-
-    def unavailable(self) -> str | None:
-        """Why it cannot be run here, or None."""
-        missing = [name for name in self.imports if find_spec(name) is None]
-        if not missing:
-            return None
-        return f"needs {', '.join(missing)}; pip install 'pocket-vlm[bench]'"
-
-    def check(self, name: str, options: Options) -> None:
-        """Look at its data before anything is loaded. Raises UserError for data that is bad."""
-        if self.public:
-            importlib.import_module(self.module).check(name, options)
-
-    def run(self, context: Context) -> Outcome:
-        """Do it. Raises UserError for what the user can mend."""
-        function = importlib.import_module(self.module).run
-        return cast(Outcome, function(context))
+    def options(self, options: Options) -> QuestionOptions:
+        """The options that it reads."""
+        return part(QuestionOptions, options)
 
 
-# What each kind of task reads of its options.
-LATENCY = ("prompt", "prefill_tokens", "decode_tokens", "repeats", "max_tiles")
-ASKED = ("max_tiles", "limit", "seed", "shard", "data", "reuse", "batch")
-FIDELITY = ("max_tiles", "limit", "seed", "data", "prompts")
+@dataclass(frozen=True)
+class FidelityTask:
+    """Difference of next-token distributions between an artifact and its reference model.
+
+    `module` offers `run(context: Context, options: FidelityOptions) -> Outcome`.
+    """
+
+    module: str
+    summary: str
+    imports: tuple[str, ...] = ()
+
+    def options(self, options: Options) -> FidelityOptions:
+        """The options that it reads."""
+        return part(FidelityOptions, options)
 
 
-def concerning(case: Case) -> Case:
-    """The case with the options that its task reads: others do not tell two jobs apart."""
+TaskKind = LatencyTask | QuestionTask | FidelityTask
+
+
+def summary(name: str) -> str:
+    """What a task measures; a public data set's summary is in its file."""
+    task = TASKS[name]
+    if not isinstance(task, QuestionTask) or not task.public:
+        return task.summary
+    return str(importlib.import_module(task.module).public_tasks()[name].summary)
+
+
+def unavailable(task: TaskKind) -> str | None:
+    """Why a task cannot be run here, or None."""
+    missing = [name for name in task.imports if find_spec(name) is None]
+    return f"needs {', '.join(missing)}; pip install 'pocket-vlm[bench]'" if missing else None
+
+
+def check(name: str, options: Options) -> None:
+    """Open a task's local data before anything is measured. Raises UserError for bad data."""
+    task = TASKS[name]
+    if isinstance(task, QuestionTask) and task.public:
+        importlib.import_module(task.module).check(name, options)
+
+
+def run(context: Context) -> Outcome:
+    """Do the context's task. Raises UserError for what the user can repair."""
+    task, options = TASKS[context.case.task], context.case.options
+    function = importlib.import_module(task.module).run
+    return cast(Outcome, function(context, task.options(options)))
+
+
+def is_latency(name: str) -> bool:
+    """Whether it is a latency task, by its name; False for an unknown one (of an old record)."""
+    return isinstance(TASKS.get(name), LatencyTask)
+
+
+def with_own_options(case: Case) -> Case:
+    """The case with every option that its task does not read at its default.
+
+    Such options do not make two jobs different.
+    """
     task = TASKS.get(case.task)
-    return replace(case, options=task.concerning(case.options)) if task else case
+    if task is None:
+        return case
+    return replace(case, options=Options(**vars(task.options(case.options))))
 
 
 GENERATED: Mapping[str, str] = {
@@ -116,36 +154,29 @@ NEEDS = {
 # One file each, whose name is the task's; what is in it is read when it is needed.
 DATA_SETS = sorted(file.stem for file in (Path(__file__).parent / "data_sets").glob("*.yaml"))
 
-TASKS: Mapping[str, Task] = {
-    "latency": Task(
+DEFAULT_TASKS = ("latency", "easy-vqa", "fidelity")
+
+TASKS: Mapping[str, TaskKind] = {
+    "latency": LatencyTask(
         "bench.tasks.latency",
         "time and memory of loading, encoding, prefill and decoding, at exact lengths",
-        repeated=True,
-        takes_text=True,
-        needs_training=False,
-        asks=False,
-        by_name=False,
     ),
-    "easy-vqa": Task(
+    "easy-vqa": QuestionTask(
         "bench.tasks.easy_vqa",
         "accuracy on the test split of easy-VQA (9,673 questions on 1,000 images)",
         imports=("easy_vqa",),
-        by_name=False,
     ),
-    "fidelity": Task(
+    "fidelity": FidelityTask(
         "bench.tasks.fidelity",
         "divergence of next-token distributions from the reference's, whole and by halves",
-        needs_reference=True,
         imports=("easy_vqa",),
-        asks=False,
-        by_name=False,
     ),
     **{
-        name: Task("bench.tasks.generated", summary, imports=NEEDS.get(name, ()))
-        for name, summary in GENERATED.items()
+        name: QuestionTask("bench.tasks.generated", description, imports=NEEDS.get(name, ()))
+        for name, description in GENERATED.items()
     },
     **{
-        name: Task(
+        name: QuestionTask(
             "bench.tasks.public", f"public data set: {name}", imports=("datasets",), public=True
         )
         for name in DATA_SETS

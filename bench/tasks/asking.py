@@ -1,4 +1,4 @@
-"""Puts a deck's questions to a session and scores the answers, item by item.
+"""Puts a task's questions to a session and scores the answers, item by item.
 
 Questions about one image follow each other, so its features and the common start of the prompts are
 reused; runtimes that can, answer them at once. What was answered is written down at once, and a bad
@@ -11,14 +11,22 @@ from typing import cast
 
 from PIL import Image
 
-from bench.jobs.subjects import detokenizer, prompt_of
 from bench.measure import timed
+from bench.options import QuestionOptions
 from bench.record import BadItem, Evaluation, Item, Outcome
 from bench.scorers import SCORERS
 from bench.scorers.places import written
+from bench.subjects import detokenizer, prompt_of
 from bench.tasks import Context
-from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable, chosen
 from bench.tasks.journal import Journal
+from bench.tasks.questions import (
+    LazyImage,
+    QuestionSet,
+    TaskQuestion,
+    Turn,
+    UnusableQuestion,
+    chosen,
+)
 from export.errors import UserError
 from export.prompts import Templates
 from runtimes import RUNTIMES
@@ -37,16 +45,16 @@ class How:
     scorer: str
 
 
-def ask(context: Context, deck: Deck, how: How) -> Outcome:
+def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how: How) -> Outcome:
     """Ask all items, or a sample, or a shard of it. Raises UserError where none can be asked."""
-    options, journal = context.case.options, context.journal
-    places = chosen(deck.pictures, options.limit, options.seed, options.shard)
+    journal = context.journal
+    places = chosen(questions.pictures, options.limit, options.seed, options.shard)
     if not places:
         raise UserError(
-            f"{deck.source}: nothing to ask in shard {options.shard}; take fewer shards"
+            f"{questions.source}: nothing to ask in shard {options.shard}; take fewer shards"
         )
     already = len(journal.items) + len(journal.bad)
-    _, asked_s = timed(lambda: _ask(context, deck, how, places))
+    _, asked_s = timed(lambda: _ask(_Asker(context, options, how), questions, places))
     if not journal.items:
         first = journal.bad[0]
         raise UserError(f"none of {len(places):,} items can be used; the first: {first.reason}")
@@ -55,7 +63,7 @@ def ask(context: Context, deck: Deck, how: How) -> Outcome:
         max_tokens=how.max_tokens,
         scorer=how.scorer,
         scorer_version=SCORERS[how.scorer].version,
-        source=deck.source,
+        source=questions.source,
         asked=len(journal.items) + len(journal.bad) - already,
         asked_s=asked_s,
         bad=tuple(journal.bad),
@@ -63,15 +71,15 @@ def ask(context: Context, deck: Deck, how: How) -> Outcome:
     return Outcome(items=tuple(journal.items), evaluation=evaluation)
 
 
-def _ask(context: Context, deck: Deck, how: How, places: Sequence[int]) -> None:
-    asker, journal, step = _Asker(context, how), context.journal, max(1, len(places) // STEPS)
-    fits, waiting = _fits(context), list[Question]()
+def _ask(asker: "_Asker", questions: QuestionSet, places: Sequence[int]) -> None:
+    context, journal, step = asker.context, asker.context.journal, max(1, len(places) // STEPS)
+    fits, waiting = _fits(context, asker.options), list[TaskQuestion]()
     for n, place in enumerate(places):
         if n % step == 0:
             context.tell(f"question {n + 1:,} of {len(places):,}")
         try:
-            question = deck.question(place)
-        except Unusable as bad:
+            question = questions.question(place)
+        except UnusableQuestion as bad:
             if bad.id not in journal.known:
                 _add(asker, journal, waiting)
                 journal.add(BadItem(bad.id, str(bad)))
@@ -84,10 +92,11 @@ def _ask(context: Context, deck: Deck, how: How, places: Sequence[int]) -> None:
     _add(asker, journal, waiting)
 
 
-def _fits(context: Context) -> Callable[[Sequence[Question], Question], bool]:
+def _fits(
+    context: Context, options: QuestionOptions
+) -> Callable[[Sequence[TaskQuestion], TaskQuestion], bool]:
     """Whether a question is asked together with those that wait: as many as were chosen, or, where
     that is one and the runtime can, those of the same images."""
-    options = context.case.options
     if options.batch > 1:
         return lambda waiting, _: len(waiting) < options.batch
     if not options.reuse or not RUNTIMES[context.case.runtime].batches:
@@ -97,11 +106,11 @@ def _fits(context: Context) -> Callable[[Sequence[Question], Question], bool]:
     )
 
 
-def _keys(question: Question) -> list[str]:
+def _keys(question: TaskQuestion) -> list[str]:
     return [picture.key for picture in question.pictures]
 
 
-def _add(asker: "_Asker", journal: Journal, waiting: list[Question]) -> None:
+def _add(asker: "_Asker", journal: Journal, waiting: list[TaskQuestion]) -> None:
     """Ask those that wait: at once where that is possible, else one by one."""
     questions = [*waiting]
     waiting.clear()
@@ -116,35 +125,35 @@ def _add(asker: "_Asker", journal: Journal, waiting: list[Question]) -> None:
     for question in questions:
         try:
             journal.add(asker.item(question))
-        except Unusable as bad:
+        except UnusableQuestion as bad:
             journal.add(BadItem(bad.id, str(bad)))
 
 
 class _Asker:
-    def __init__(self, context: Context, how: How) -> None:
-        self._context, self._how = context, how
+    def __init__(self, context: Context, options: QuestionOptions, how: How) -> None:
+        self.context, self.options, self._how = context, options, how
         self._score = SCORERS[how.scorer]
         self._text_of = detokenizer(context.loaded)
         prompt = prompt_of(context.loaded)
         self._tasks = prompt.tasks if isinstance(prompt, Templates) else {}
         self._opened: dict[str, Image.Image] = {}
 
-    def item(self, question: Question) -> Item:
-        """Asked turn by turn, up to the first that is wrong. Raises Unusable."""
+    def item(self, question: TaskQuestion) -> Item:
+        """Asked turn by turn, up to the first that is wrong. Raises UnusableQuestion."""
         try:
             images = self._images(question.pictures)
             answers, score = [], 1.0
             for turn in question.turns:
-                events = self._context.session.generate(self._request(question, turn, images))
+                events = self.context.session.generate(self._request(question, turn, images))
                 answers.append(self._answer(events))
                 score = min(score, self._score.score(answers[-1], turn.gold))
                 if score == 0:
                     break
         except UserError as error:
-            raise Unusable(question.id, f"item {question.id}: {error}") from error
+            raise UnusableQuestion(question.id, f"item {question.id}: {error}") from error
         return self._scored(question, answers, score)
 
-    def at_once(self, questions: Sequence[Question]) -> list[Item] | None:
+    def at_once(self, questions: Sequence[TaskQuestion]) -> list[Item] | None:
         """Asked together; None where some of them take several turns. Raises UserError."""
         if any(len(q.turns) > 1 or q.model_task in self._tasks for q in questions):
             return None
@@ -154,7 +163,7 @@ class _Asker:
             images = tuple(next(shown) for _ in question.pictures)
             requests.append(self._request(question, question.turns[0], images))
         events: list[list[Event]] = [[] for _ in questions]
-        for number, event in cast(BatchSession, self._context.session).generate_each(requests):
+        for number, event in cast(BatchSession, self.context.session).generate_each(requests):
             events[number].append(event)
         items = []
         for question, own in zip(questions, events, strict=True):
@@ -163,7 +172,7 @@ class _Asker:
             items.append(self._scored(question, [answer], score))
         return items
 
-    def _scored(self, question: Question, answers: Sequence[str], score: float) -> Item:
+    def _scored(self, question: TaskQuestion, answers: Sequence[str], score: float) -> Item:
         return Item(
             question.id,
             "\n".join(answers),
@@ -173,7 +182,7 @@ class _Asker:
             question.turns[0].gold.answers,
         )
 
-    def _images(self, pictures: Sequence[Picture]) -> tuple[Image.Image, ...]:
+    def _images(self, pictures: Sequence[LazyImage]) -> tuple[Image.Image, ...]:
         """The last items' images are kept for the next."""
         keys = {picture.key for picture in pictures}
         self._opened = {key: image for key, image in self._opened.items() if key in keys}
@@ -182,8 +191,10 @@ class _Asker:
                 self._opened[picture.key] = picture.open()
         return tuple(self._opened[picture.key] for picture in pictures)
 
-    def _request(self, question: Question, turn: Turn, images: tuple[Image.Image, ...]) -> Request:
-        reuse, most = self._context.case.options.reuse, self._how.max_tokens
+    def _request(
+        self, question: TaskQuestion, turn: Turn, images: tuple[Image.Image, ...]
+    ) -> Request:
+        reuse, most = self.options.reuse, self._how.max_tokens
         key = " ".join(_keys(question))
         request = Request(turn.text, images, max_tokens=most, reuse=reuse, images_key=key)
         if question.model_task in self._tasks:

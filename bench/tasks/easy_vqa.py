@@ -2,22 +2,23 @@
 
 from importlib.metadata import version
 
+from bench.options import QuestionOptions
 from bench.record import Outcome
 from bench.scorers import Gold
 from bench.tasks import Context
 from bench.tasks.asking import How, ask
-from bench.tasks.deck import Deck, Picture, Question, Turn
+from bench.tasks.questions import LazyImage, QuestionSet, TaskQuestion, Turn
 from runtimes.prepare.request import load_image
 
 HOW = How(prompt="{question}", max_tokens=8, scorer="exact")
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: QuestionOptions) -> Outcome:
     """Ask all questions, or a sample of `limit`."""
-    return ask(context, deck(), HOW)
+    return ask(context, options, questions(), HOW)
 
 
-def deck() -> Deck:
+def questions() -> QuestionSet:
     """Image by image in the order of their numbers; an id is the image's number and a place."""
     import easy_vqa
 
@@ -31,9 +32,9 @@ def deck() -> Deck:
         for n, (text, answer) in enumerate(asked)
     ]
 
-    def question(place: int) -> Question:
+    def question(place: int) -> TaskQuestion:
         id_, path, text, answer = rows[place]
-        picture = Picture(path, lambda: load_image(path))
-        return Question(id_, (Turn(text, Gold((answer,))),), (picture,))
+        picture = LazyImage(path, lambda: load_image(path))
+        return TaskQuestion(id_, (Turn(text, Gold((answer,))),), (picture,))
 
-    return Deck(f"easy-vqa {version('easy-vqa')}", [path for _, path, *_ in rows], question)
+    return QuestionSet(f"easy-vqa {version('easy-vqa')}", [path for _, path, *_ in rows], question)

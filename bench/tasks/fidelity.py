@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from bench.options import FidelityOptions
 from bench.record import Agreement, BadItem, Outcome
-from bench.tasks import Context
-from bench.tasks.deck import Unusable, chosen
-from bench.tasks.decks import deck_of
-from export.errors import UserError
+from bench.tasks import Context, easy_vqa, generated, public
+from bench.tasks.questions import QuestionSet, UnusableQuestion, chosen
+from export.errors import UserError, unknown
 from runtimes.base import FloatArray, Request, Session
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator, surprise
 
@@ -24,13 +24,12 @@ DEFAULT_LIMIT = 100
 MAX_TOKENS = 8
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: FidelityOptions) -> Outcome:
     """Compare on a sample of a task's questions."""
-    options = context.case.options
     context.tell("loading the reference")
     name, reference = context.open_reference()
-    deck = deck_of(options.prompts, options)
-    places = chosen(deck.pictures, options.limit or DEFAULT_LIMIT, options.seed, options.shard)
+    questions = questions_of(options)
+    places = chosen(questions.pictures, options.limit or DEFAULT_LIMIT, options.seed)
 
     bad: list[BadItem] = []
 
@@ -38,9 +37,9 @@ def run(context: Context) -> Outcome:
         for n, place in enumerate(places):
             context.tell(f"comparing prompt {n + 1:,} of {len(places):,}")
             try:
-                question = deck.question(place)
+                question = questions.question(place)
                 images = tuple(picture.open() for picture in question.pictures)
-            except Unusable as unusable:
+            except UnusableQuestion as unusable:
                 bad.append(BadItem(unusable.id, str(unusable)))
                 continue
             except UserError as unreadable:
@@ -53,7 +52,23 @@ def run(context: Context) -> Outcome:
     if not agreement.items:
         first = bad[0].reason if bad else "there are none"
         raise UserError(f"none of {len(places):,} questions can be asked; the first: {first}")
-    return Outcome(agreement=replace(agreement, source=deck.source, bad=tuple(bad)))
+    return Outcome(agreement=replace(agreement, source=questions.source, bad=tuple(bad)))
+
+
+def questions_of(options: FidelityOptions) -> QuestionSet:
+    """The questions of the task `options.prompts`.
+
+    Raises UserError for a task without questions, and where its data cannot be opened.
+    """
+    name = options.prompts
+    if name == "easy-vqa":
+        return easy_vqa.questions()
+    if name in generated.GENERATED_TASKS:
+        return generated.questions(name, options.seed)
+    if name in public.public_tasks():
+        return public.questions(name, options)
+    known = ["easy-vqa", *generated.GENERATED_TASKS, *public.public_tasks()]
+    raise unknown("task with questions", name, known)
 
 
 def compare(

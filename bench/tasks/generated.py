@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from bench.options import QuestionOptions
 from bench.record import Outcome
 from bench.scorers import Gold
 from bench.tasks import Context
 from bench.tasks.asking import How, ask
-from bench.tasks.deck import Deck, Picture, Question, Turn
+from bench.tasks.questions import LazyImage, QuestionSet, TaskQuestion, Turn
 from bench.tasks.scenes import GENERATORS, Scene, scenes
 
 COUNT = 500  # scenes, where the material is not finite
 
 
 @dataclass(frozen=True)
-class Kind:
+class GeneratedTask:
     """How a generator's questions are put; `model_task` is a model's own for them, if it has it."""
 
     max_tokens: int
@@ -26,30 +27,31 @@ class Kind:
     model_task: str = ""
 
 
-KINDS: Mapping[str, Kind] = {
-    "counting": Kind(8),
-    "grid": Kind(8),
-    "boxes": Kind(24, "iou", "detect"),
-    "points": Kind(16, "point", "point"),
-    "digits": Kind(8),
-    "handwritten": Kind(8),
-    "latin": Kind(12),
-    "hangul": Kind(12),
-    "ocr-english": Kind(24),
-    "ocr-korean": Kind(24),
+GENERATED_TASKS: Mapping[str, GeneratedTask] = {
+    "counting": GeneratedTask(8),
+    "grid": GeneratedTask(8),
+    "boxes": GeneratedTask(24, "iou", "detect"),
+    "points": GeneratedTask(16, "point", "point"),
+    "digits": GeneratedTask(8),
+    "handwritten": GeneratedTask(8),
+    "latin": GeneratedTask(12),
+    "hangul": GeneratedTask(12),
+    "ocr-english": GeneratedTask(24),
+    "ocr-korean": GeneratedTask(24),
 }
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: QuestionOptions) -> Outcome:
     """Ask about the scenes of the task's own name."""
-    name, seed = context.case.task, context.case.options.seed
-    kind = KINDS[name]
-    return ask(context, deck(name, seed), How("{question}", kind.max_tokens, kind.scorer))
+    name = context.case.task
+    kind = GENERATED_TASKS[name]
+    how = How("{question}", kind.max_tokens, kind.scorer)
+    return ask(context, options, questions(name, options.seed), how)
 
 
-def deck(name: str, seed: int = 0) -> Deck:
+def questions(name: str, seed: int = 0) -> QuestionSet:
     """The questions of all scenes, scene by scene; an id is the scene's number and a place."""
-    generator, kind = GENERATORS[name], KINDS[name]
+    generator, kind = GENERATORS[name], GENERATED_TASKS[name]
     counts = _counts(name, seed)
     places = [(number, n) for number, count in enumerate(counts) for n in range(count)]
 
@@ -57,16 +59,16 @@ def deck(name: str, seed: int = 0) -> Deck:
     def scene(number: int) -> Scene:
         return next(scenes(name, "test", 1, seed, first=number))
 
-    def question(place: int) -> Question:
+    def question(place: int) -> TaskQuestion:
         number, n = places[place]
         one = scene(number).asked[n]
         gold = Gold((one.answer,), places=one.places)
-        picture = Picture(str(number), lambda: scene(number).image)
+        picture = LazyImage(str(number), lambda: scene(number).image)
         turns = (Turn(one.question, gold),)
-        return Question(f"{number}/{n}", turns, (picture,), "", one.subject, kind.model_task)
+        return TaskQuestion(f"{number}/{n}", turns, (picture,), "", one.subject, kind.model_task)
 
     source = f"made: {name} version {generator.version}, seed {seed}"
-    return Deck(source, [str(number) for number, _ in places], question)
+    return QuestionSet(source, [str(number) for number, _ in places], question)
 
 
 def _counts(name: str, seed: int) -> list[int]:

@@ -8,20 +8,22 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from bench.jobs.subjects import vlm
 from bench.measure import Stopwatch, measure
-from bench.record import Options, Outcome
+from bench.options import LatencyOptions
+from bench.record import Outcome
+from bench.subjects import vlm
 from bench.tasks import Context
 from export.modeling.vlm import Vlm
 from runtimes.base import Request
 
 IMAGE_SIZE = (640, 480)  # a small photo; families scale it to what they take
+IMAGE = f"{IMAGE_SIZE[0]} × {IMAGE_SIZE[1]} pixels"
 QUESTION = "What is in this image?"
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: LatencyOptions) -> Outcome:
     """One warm-up, whose memory is read phase by phase, then the repeats, undisturbed."""
-    request = request_of(vlm(context.loaded), context.case.options)
+    request = request_of(vlm(context.loaded), options)
     context.tell("warming up")
     warmup = Stopwatch()
     for event in warmup.watch(context.session.generate(request)):
@@ -29,17 +31,25 @@ def run(context: Context) -> Outcome:
             context.phases.end(event.kind)
     context.phases.end("decode")
     context.tell("measuring")
-    repeats = range(context.case.options.repeats)
+    repeats = range(options.repeats)
     timings = tuple(measure(context.session.generate(request)) for _ in repeats)
     return Outcome(warmups=(warmup.timing(),), timings=timings)
 
 
-def request_of(numbers: Vlm, options: Options) -> Request:
+def request_of(numbers: Vlm, options: LatencyOptions) -> Request:
     """Nothing is reused between requests; the answer is forced, so all decode equally long."""
     request = Request(answer=ids(numbers, options.decode_tokens), reuse=False)
     if options.prompt == "text":
         return replace(request, ids=ids(numbers, options.prefill_tokens))
     return replace(request, question=QUESTION, images=(image(),))
+
+
+def request_name(options: LatencyOptions) -> str:
+    """What a latency request is."""
+    image = f"an image of {IMAGE}" if options.prompt == "image" else None
+    if image and options.max_tiles:
+        image += f" in at most {options.max_tiles} tile{'s' if options.max_tiles > 1 else ''}"
+    return f"{image or f'{options.prefill_tokens} text tokens'} + {options.decode_tokens} tokens"
 
 
 def ids(numbers: Vlm, length: int) -> tuple[int, ...]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import yaml
 
-from bench.record import Options, Outcome
+from bench.options import QuestionOptions, SampleOptions
+from bench.record import Outcome
 from bench.scorers import Gold
 from bench.scorers.choice import shuffled
 from bench.tasks import Context
 from bench.tasks.asking import How, ask
-from bench.tasks.deck import Deck, Picture, Question, Turn, Unusable
-from bench.tasks.tables import Place, Row, Table
+from bench.tasks.public_rows import DatasetLocation, DatasetRow, DatasetRows
+from bench.tasks.questions import LazyImage, QuestionSet, TaskQuestion, Turn, UnusableQuestion
 from export.decode import decode
 
 FOLDER = Path(__file__).parent / "data_sets"
@@ -67,15 +68,15 @@ class PublicTask:
     """A question counts only if it is answered under every rotation of its options."""
 
 
-def run(context: Context) -> Outcome:
+def run(context: Context, options: QuestionOptions) -> Outcome:
     """Ask the items of the task's own name."""
     name = context.case.task
     task = public_tasks()[name]
     how = How(task.prompt, task.max_tokens, task.scorer)
-    return ask(context, deck(name, context.case.options), how)
+    return ask(context, options, questions(name, options), how)
 
 
-def check(name: str, options: Options) -> None:
+def check(name: str, options: SampleOptions) -> None:
     """Open local data and ask nothing. Raises UserError where that fails."""
     if options.data is not None:
         _table(name, options.data)
@@ -90,27 +91,27 @@ def public_tasks() -> Mapping[str, PublicTask]:
     }
 
 
-def deck(name: str, options: Options) -> Deck:
+def questions(name: str, options: SampleOptions) -> QuestionSet:
     """All rows of a task's data. Raises UserError for data that cannot be opened."""
     task = public_tasks()[name]
     table, place = _table(name, options.data)
     reader = _Reader(task, table)
-    return Deck(str(place), reader.pictures, reader.question)
+    return QuestionSet(str(place), reader.pictures, reader.question)
 
 
-def _table(name: str, data: str | None) -> tuple[Table, Place]:
+def _table(name: str, data: str | None) -> tuple[DatasetRows, DatasetLocation]:
     task = public_tasks()[name]
     folder = Path(data) if data else None
     if folder is not None and (folder / name).is_dir():
         folder = folder / name
-    place = Place(task.dataset, task.config, task.split, task.revision, folder)
-    return Table(place, task.columns.needed()), place
+    place = DatasetLocation(task.dataset, task.config, task.split, task.revision, folder)
+    return DatasetRows(place, task.columns.needed()), place
 
 
 class _Reader:
     """One task's rows as questions."""
 
-    def __init__(self, task: PublicTask, table: Table) -> None:
+    def __init__(self, task: PublicTask, table: DatasetRows) -> None:
         self._task, self._table, self._columns = task, table, task.columns
         self.pictures = _distinct(table, task.columns.picture)
         ids = _distinct(table, task.columns.id)
@@ -118,18 +119,18 @@ class _Reader:
         # Items are told apart by their ids alone: a journal and a comparison know nothing else.
         self._ids = ids if unique else [f"{id_}#{row}" for row, id_ in enumerate(ids)]
 
-    def question(self, number: int) -> Question:
-        """Raises Unusable, with file, row and column."""
+    def question(self, number: int) -> TaskQuestion:
+        """Raises UnusableQuestion, with file, row and column."""
         row, id_ = self._table.row(number), self._ids[number]
         if row is None:
-            raise Unusable(id_, f"{self._table.where(number)}: not a JSON object")
+            raise UnusableQuestion(id_, f"{self._table.where(number)}: not a JSON object")
         try:
             return self._question(number, row, id_)
         except _Wrong as wrong:
             where = self._table.where(number, wrong.column)
-            raise Unusable(id_, f"{where}: {wrong}") from wrong
+            raise UnusableQuestion(id_, f"{where}: {wrong}") from wrong
 
-    def _question(self, number: int, row: Row, id_: str) -> Question:
+    def _question(self, number: int, row: DatasetRow, id_: str) -> TaskQuestion:
         options = self._options(row)
         answers = self._answers(row, options)
         text, hint = self._text(row, self._columns.question), self._hint(row)
@@ -147,28 +148,28 @@ class _Reader:
             asked = prompt.format(question=text, options=listed, hint=hint)
             turns.append(Turn(asked, Gold(right, moved, kind, key=id_)))
         part = str(row.get(self._columns.part, "")) if self._columns.part else ""
-        return Question(id_, tuple(turns), self._pictures(number, row), part)
+        return TaskQuestion(id_, tuple(turns), self._pictures(number, row), part)
 
-    def _pictures(self, number: int, row: Row) -> tuple[Picture, ...]:
+    def _pictures(self, number: int, row: DatasetRow) -> tuple[LazyImage, ...]:
         key = self.pictures[number]
         first, *others = self._columns.images
         names = [first, *(name for name in others if row.get(name) is not None)]
         return tuple(
-            Picture(f"{key}/{name}", lambda name=name: self._table.image(number, name))  # type: ignore[misc]
+            LazyImage(f"{key}/{name}", lambda name=name: self._table.image(number, name))  # type: ignore[misc]
             for name in names
         )
 
-    def _text(self, row: Row, column: str) -> str:
+    def _text(self, row: DatasetRow, column: str) -> str:
         value = row.get(column)
         if not isinstance(value, str) or not value.strip():
             raise _Wrong(column, "a text", value)
         return value.strip()
 
-    def _hint(self, row: Row) -> str:
+    def _hint(self, row: DatasetRow) -> str:
         value = row.get(self._columns.hint) if self._columns.hint else None
         return f"{value}\n" if _present(value) else ""
 
-    def _options(self, row: Row) -> tuple[str, ...]:
+    def _options(self, row: DatasetRow) -> tuple[str, ...]:
         names = self._columns.options
         if not names:
             return ()
@@ -184,7 +185,7 @@ class _Reader:
             raise _Wrong(names[0], "a list of texts", value)
         return tuple(value)
 
-    def _answers(self, row: Row, options: tuple[str, ...]) -> tuple[str, ...]:
+    def _answers(self, row: DatasetRow, options: tuple[str, ...]) -> tuple[str, ...]:
         column = self._columns.answers
         value = row.get(column)
         if options:
@@ -212,7 +213,7 @@ class _Wrong(Exception):
         self.column = column
 
 
-def _distinct(table: Table, column: str | None) -> list[str]:
+def _distinct(table: DatasetRows, column: str | None) -> list[str]:
     """The column's values; a row that has none is told by its number."""
     values = table.column(column) if column in table.columns() else [None] * len(table)
     return [str(n) if value is None else str(value) for n, value in enumerate(values)]

@@ -18,7 +18,7 @@ CONTEXT = 2048
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
-    """Open a folder of onnxruntime-genai's builder (bench/peers.py makes it)."""
+    """Open a folder of onnxruntime-genai's builder (`bench peers` makes it)."""
     return GreedySession(GenaiBackend(artifact.path, threads), preparer_of(artifact), ())
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from bench.jobs.plan import Job
-from bench.jobs.subjects import source
-from bench.record import Case, Options, Outcome, Record
+from bench.options import Options
+from bench.record import Case, Outcome, Record
+from bench.subjects import candidate
 from export.artifact import SCHEMA, Manifest
 from tests.bench.made import (
     PROMPT,
@@ -70,7 +71,7 @@ def make_job(make_artifact: MakeArtifact) -> MakeJob:
 
     def make(script: Mapping[str, Any] | None = None, task: str = "latency", **options: Any) -> Job:
         location = str(make_artifact(script=script))
-        case = Case(source(location).subject, "fake", "cpu", 1, task, Options(**options), 0)
+        case = Case(candidate(location).subject, "fake", "cpu", 1, task, Options(**options), 0)
         return Job(case, location, None)
 
     return make

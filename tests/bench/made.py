@@ -12,7 +12,8 @@ from bench.jobs.plan import Job
 from bench.machine.environment import Environment, Load
 from bench.machine.memory import PHASES, PhaseMemory
 from bench.measure import Timing
-from bench.record import Agreement, Case, Item, Options, Outcome, Record, Subject
+from bench.options import Options
+from bench.record import Agreement, Case, Item, Outcome, Record, Subject
 from export.images import Tiles
 from export.modeling.decoder import Decoder
 from export.modeling.pixel_shuffle import PixelShuffle

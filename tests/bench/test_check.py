@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.analysis.baselines import Accepted, differences, load, markdown, save
+from bench.analysis.baselines import Accepted, differences, load, save
 from bench.cli import main, parser
 from bench.commands.check import run
+from bench.reporting.footprints import differing
 
 ROWS = [
     Accepted("small", "onnx", "int4", 1000, 64, 5000, {"a.onnx": 400, "a.onnx_data": 600}),
@@ -57,7 +58,7 @@ def test_what_is_not_as_accepted_is_told(
 
 def test_the_table_names_export_quantity_and_files() -> None:
     now = changed(disk_bytes=1100, files={"a.onnx": 400, "a.onnx_data": 700})
-    found = markdown(differences(ROWS, now))
+    found = differing(differences(ROWS, now))
     assert (
         "| small onnx int4 | disk_bytes | grew    | a.onnx_data |    1,000 | 1,100 | +10.0 % |"
         in (found)
@@ -66,7 +67,7 @@ def test_the_table_names_export_quantity_and_files() -> None:
 
 def test_a_byte_in_a_gigabyte_is_not_rounded_away() -> None:
     before, after = (changed(disk_bytes=n, files={}) for n in (10**9, 10**9 + 1))
-    assert "0.00100 ppm" in markdown(differences(before, after))
+    assert "0.00100 ppm" in differing(differences(before, after))
 
 
 def test_a_baseline_is_read_as_it_was_written(tmp_path: Path) -> None:

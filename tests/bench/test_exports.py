@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from bench.jobs.exports import Wish, sources
+from bench.jobs.exports import ExportRequest, candidates
 from export.artifact import MANIFEST
 from export.errors import UserError
 
 TINY = "tiny-smolvlm"
-SYNTHETIC = Wish(["onnx"], ["int4"], False, "synthetic")
+SYNTHETIC = ExportRequest(["onnx"], ["int4"], False, "synthetic")
 
 
 def test_what_is_missing_is_exported_once(tmp_path: Path) -> None:
     told: list[str] = []
-    (first,) = sources([TINY], SYNTHETIC, told.append, tmp_path)
-    (second,) = sources([TINY], SYNTHETIC, told.append, tmp_path)
+    (first,) = candidates([TINY], SYNTHETIC, told.append, tmp_path)
+    (second,) = candidates([TINY], SYNTHETIC, told.append, tmp_path)
     assert first == second
     assert first.problem is None
     assert (first.subject.synthetic, first.subject.recipe) == (True, "int4")
@@ -24,28 +24,30 @@ def test_what_is_missing_is_exported_once(tmp_path: Path) -> None:
 
 
 def test_an_artifact_of_other_weights_is_exported_again(tmp_path: Path) -> None:
-    (first,) = sources([TINY], SYNTHETIC, lambda text: None, tmp_path)
+    (first,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
     path = Path(first.location) / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"origin": {"seed": 99}}))
-    (second,) = sources([TINY], SYNTHETIC, lambda text: None, tmp_path)
+    (second,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
     assert second == first
 
 
 def test_a_failed_export_is_a_problem_and_not_the_end(tmp_path: Path) -> None:
     (tmp_path / TINY).write_text("in the way")
-    (found,) = sources([TINY], SYNTHETIC, lambda text: None, tmp_path)
+    (found,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
     assert found.problem is not None
     assert "it could not be exported: exit code" in found.problem
     assert (found.subject.target, found.subject.sha256) == ("onnx", None)
 
 
 def test_a_model_itself_is_its_checkpoint(tmp_path: Path) -> None:
-    (own,) = sources([TINY], Wish([], [], True), lambda text: None, tmp_path)
-    (random,) = sources([TINY], Wish([], [], True, "synthetic"), lambda text: None, tmp_path)
+    (own,) = candidates([TINY], ExportRequest([], [], True), lambda text: None, tmp_path)
+    (random,) = candidates(
+        [TINY], ExportRequest([], [], True, "synthetic"), lambda text: None, tmp_path
+    )
     assert (own.subject.target, own.subject.synthetic, own.weights) == (None, False, None)
     assert (random.subject.synthetic, random.weights) == (True, "synthetic")
 
 
 def test_what_is_neither_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean tiny-smolvlm"):
-        sources(["tiny-smolvm"], SYNTHETIC, lambda text: None, tmp_path)
+        candidates(["tiny-smolvm"], SYNTHETIC, lambda text: None, tmp_path)

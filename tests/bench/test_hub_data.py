@@ -18,9 +18,9 @@ configs:
 ---
 """
 ASK = """
-from bench.record import Options
-from bench.tasks.public import deck
-found = deck("docvqa", Options())
+from bench.options import Options
+from bench.tasks.public import questions
+found = questions("docvqa", Options())
 question = found.question(1)
 print(len(found.pictures), question.pictures[0].open().size, question.turns[0].gold.answers[0])
 """

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_artifact
 
-from bench.overhead import Overhead, Turns, line, overhead, timer_s
-from bench.record import Options
+from bench.commands.overhead import Overhead, Turns, line, overhead, timer_s
+from bench.options import LatencyOptions
 from export.checkpoint.registry import open_model
 
 
@@ -30,6 +30,6 @@ def test_ratios_are_of_pairs_of_every_opening() -> None:
 def test_a_bare_loop_chooses_what_our_session_does(name: str, tmp_path: Path) -> None:
     """Raises where it does not."""
     artifact = tiny_artifact(open_model(name, weights="synthetic"), "onnx", "int8", tmp_path)
-    options = Options(prompt="text", prefill_tokens=9, decode_tokens=4)
+    options = LatencyOptions(prompt="text", prefill_tokens=9, decode_tokens=4)
     found = overhead(artifact, threads=1, pairs=2, openings=2, options=options)
     assert [len(opening) for opening in found.step.ours_s] == [1, 1]

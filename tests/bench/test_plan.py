@@ -6,19 +6,19 @@ from typing import Any
 import pytest
 
 from bench.jobs.plan import Choices, plan
-from bench.jobs.subjects import Source
 from bench.machine.profiles import PROFILES
-from bench.record import Options
+from bench.options import Options
+from bench.subjects import Candidate
 from bench.tasks import TASKS
 from runtimes import RUNTIMES, Runtime
 from tests.bench.made import subject
 
-ONNX = Source(subject("int4", 1.5), "a/onnx-int4")
-GGUF = Source(replace(subject("int8", 2.5), target="gguf"), "a/gguf-int8")
-RANDOM = Source(replace(subject("int4", 300), synthetic=True), "a/random")
-CHECKPOINT = Source(subject(None, 3.3), "tiny-smolvlm")
-STRANGER = Source(replace(subject("int4", 1.5), model="fine-tune"), "a/fine-tune")
-BLIND = Source(subject("int4", 1.5), "a/text", sees=False)
+ONNX = Candidate(subject("int4", 1.5), "a/onnx-int4")
+GGUF = Candidate(replace(subject("int8", 2.5), target="gguf"), "a/gguf-int8")
+RANDOM = Candidate(replace(subject("int4", 300), synthetic=True), "a/random")
+CHECKPOINT = Candidate(subject(None, 3.3), "tiny-smolvlm")
+STRANGER = Candidate(replace(subject("int4", 1.5), model="fine-tune"), "a/fine-tune")
+BLIND = Candidate(subject("int4", 1.5), "a/text", has_vision=False)
 ABSENT = Runtime("runtimes.fake", ("onnx",), ("cpu",), imports=("no_such_library",))
 
 
@@ -92,11 +92,11 @@ SKIPS = [
 ]
 
 
-@pytest.mark.parametrize(("source", "changes", "reason"), SKIPS)
+@pytest.mark.parametrize(("candidate", "changes", "reason"), SKIPS)
 def test_what_cannot_run_is_skipped_with_its_reason(
-    source: Source, changes: dict[str, Any], reason: str
+    candidate: Candidate, changes: dict[str, Any], reason: str
 ) -> None:
-    found = plan([source], choices(**changes))
+    found = plan([candidate], choices(**changes))
     assert not found.jobs
     assert found.skips
     assert all(reason in skip.reason for skip in found.skips)
@@ -139,16 +139,16 @@ PROFILE_SKIPS = [
 ]
 
 
-@pytest.mark.parametrize(("source", "runtime", "profile", "task", "reason"), PROFILE_SKIPS)
+@pytest.mark.parametrize(("candidate", "runtime", "profile", "task", "reason"), PROFILE_SKIPS)
 def test_what_a_profile_rules_out_is_skipped(
-    source: Source, runtime: str, profile: str, task: str, reason: str
+    candidate: Candidate, runtime: str, profile: str, task: str, reason: str
 ) -> None:
     made = choices(
         runtimes={runtime: RUNTIMES[runtime]},
         profiles={profile: PROFILES[profile]},
         tasks={task: TASKS[task]},
     )
-    found = plan([source], made)
+    found = plan([candidate], made)
     assert found.jobs == ()
     assert [reason in skip.reason for skip in found.skips] == [True]
 

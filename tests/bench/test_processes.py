@@ -185,7 +185,7 @@ def test_a_process_that_cannot_be_started_is_recorded(
 PARENT = """
 import os
 import sys
-from bench.jobs.child import Bounds, attend
+from bench.jobs.child import StopConditions, run_child
 from bench.jobs.launch import command
 from bench.jobs.limits import Limits
 from bench.jobs.processes import variables
@@ -193,7 +193,7 @@ sleep = "__import__('time').sleep(60)"
 words = command(Limits(os.getpid(), (), None), "timeit", "-n1", "-r1", sleep)
 sys.stdout.write("ready\\n")
 sys.stdout.flush()
-attend(words, b"", variables(1), Bounds(), lambda line: False)
+run_child(words, b"", variables(1), StopConditions(), lambda line: False)
 """
 
 

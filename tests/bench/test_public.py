@@ -1,6 +1,5 @@
 """Public data sets in their own schemas become questions; bad data is named by file and row."""
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +8,15 @@ from typing import Any
 import pytest
 from public_rows import ROWS, Row, png
 
-from bench.cli import main
-from bench.record import Options, read
+from bench.cli import main, parser
+from bench.commands.run import choices
+from bench.options import Options
+from bench.record import read
 from bench.scorers import SCORERS
 from bench.tasks import DATA_SETS, TASKS
-from bench.tasks.deck import Deck, Unusable
-from bench.tasks.public import deck, public_tasks
-from bench.tasks.tables import Place, Table
+from bench.tasks.public import public_tasks, questions
+from bench.tasks.public_rows import DatasetLocation, DatasetRows
+from bench.tasks.questions import QuestionSet, UnusableQuestion
 from export.errors import UserError
 from tests.bench.made import MakeArtifact
 
@@ -56,8 +57,8 @@ def jsonl(tmp_path: Path) -> Write:
     return write
 
 
-def opened(name: str, folder: Path) -> Deck:
-    return deck(name, Options(data=str(folder)))
+def opened(name: str, folder: Path) -> QuestionSet:
+    return questions(name, Options(data=str(folder)))
 
 
 def row(**changes: Any) -> Row:
@@ -156,7 +157,7 @@ def test_folders_without_rows_are_refused(tmp_path: Path, jsonl: Write) -> None:
 
 def test_the_hub_is_not_reached_where_the_environment_says_so() -> None:
     with pytest.raises(UserError, match=r"cannot be fetched.*--data DIR"):
-        deck("chartqa", Options())
+        questions("chartqa", Options())
 
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -178,7 +179,7 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_a_bad_row_is_named_and_spoils_no_other(what: str, jsonl: Write) -> None:
     bad, expected = BAD[what]
     found = opened("chartqa", jsonl([row(), bad, row()]))
-    with pytest.raises(Unusable, match=expected):
+    with pytest.raises(UnusableQuestion, match=expected):
         found.question(1)
     assert [found.question(n).turns[0].gold.answers for n in (0, 2)] == [("14",)] * 2
 
@@ -188,7 +189,7 @@ def test_rows_are_lines_whatever_a_question_holds(jsonl: Write) -> None:
     found = opened("chartqa", jsonl(["", odd, "", row(answer=14)]))
     assert len(found.pictures) == 2
     assert "How\u2028many" in found.question(0).turns[0].text
-    with pytest.raises(Unusable, match="row 4, column 'answer'"):
+    with pytest.raises(UnusableQuestion, match="row 4, column 'answer'"):
         found.question(1)
 
 
@@ -199,14 +200,14 @@ def test_brackets_are_text_and_yes_and_no_are_all_there_is(parquet: Write, jsonl
     column = public_tasks()["pope"].columns.answers
     found = opened("pope", parquet([{**pope, column: said} for said in ("Yes", "maybe")]))
     assert found.question(0).turns[0].gold.answers == ("yes",)
-    with pytest.raises(Unusable, match="expected yes or no, found 'maybe'"):
+    with pytest.raises(UnusableQuestion, match="expected yes or no, found 'maybe'"):
         found.question(1)
 
 
 def test_an_option_that_is_missing_before_others_shifts_no_letter(parquet: Write) -> None:
     (bench, *_) = ROWS["mmbench"]
     found = opened("mmbench", parquet([{**bench, "B": "nan", "answer": "C"}], split="dev"))
-    with pytest.raises(Unusable, match="column 'B': expected an option"):
+    with pytest.raises(UnusableQuestion, match="column 'B': expected an option"):
         found.question(0)
 
 
@@ -238,19 +239,19 @@ def test_damaged_bytes_in_parquet_are_named(parquet: Write) -> None:
 
 def test_letters_beyond_the_options_are_refused(parquet: Write) -> None:
     rows = [{**ROWS["ai2d"][0], "answer": "4"}]
-    with pytest.raises(Unusable, match=r"column 'answer': expected a letter up to D"):
+    with pytest.raises(UnusableQuestion, match=r"column 'answer': expected a letter up to D"):
         opened("ai2d", parquet(rows)).question(0)
 
 
 def test_an_answer_of_several_letters_is_no_letter(parquet: Write) -> None:
     rows = [{**ROWS["ai2d"][0], "answer": "AB"}]
-    with pytest.raises(Unusable, match=r"expected a letter up to D.*found 'AB'"):
+    with pytest.raises(UnusableQuestion, match=r"expected a letter up to D.*found 'AB'"):
         opened("ai2d", parquet(rows)).question(0)
 
 
 def test_a_choice_without_options_is_refused(parquet: Write) -> None:
     rows = [{**ROWS["mmbench"][0], "A": "nan", "B": "nan", "C": "nan"}]
-    with pytest.raises(Unusable, match=r"column 'A': expected an option, found 'nan'"):
+    with pytest.raises(UnusableQuestion, match=r"column 'A': expected an option, found 'nan'"):
         opened("mmbench", parquet(rows, split="dev")).question(0)
 
 
@@ -271,7 +272,7 @@ def test_rows_that_name_no_picture_share_none(parquet: Write) -> None:
 def test_tables_keep_their_rows_places_over_several_files(jsonl: Write) -> None:
     jsonl([row(), row()], "a.jsonl")
     folder = jsonl([row(question="last?")], "b.jsonl")
-    table = Table(Place("d", None, "test", None, folder), ("question",))
+    table = DatasetRows(DatasetLocation("d", None, "test", None, folder), ("question",))
     assert (len(table), table.column("question")[2]) == (3, "last?")
     assert table.where(2, "question").endswith("b.jsonl, row 1, column 'question'")
 
@@ -304,5 +305,5 @@ def test_an_unknown_task_offers_the_nearest(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_public_data_is_only_reached_for_when_it_is_asked_for() -> None:
-    run = importlib.import_module("bench.commands.run")
-    assert run.default_tasks() == ["latency", "easy-vqa", "fidelity"]
+    chosen = choices(parser().parse_args(["run", "tiny-smolvlm"]))
+    assert list(chosen.tasks) == ["latency", "easy-vqa", "fidelity"]

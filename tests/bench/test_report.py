@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.analysis.rows import names, rows
-from bench.record import Damage, Options, Outcome, Record
+from bench.options import Options
+from bench.record import Damage, Outcome, Record
 from bench.reporting.report import Figure, report
 from bench.reporting.reproduce import flags
 from tests.bench.made import phases
@@ -51,7 +52,7 @@ def test_lengths_are_never_pooled(records: list[Record]) -> None:
         own[0], case=replace(own[0].case, options=replace(own[0].case.options, prompt="text"))
     )
     (row,) = rows([text, *own])
-    assert [workload.options.prompt for workload in row.workloads] == ["image", "text"]
+    assert [latency.options.prompt for latency in row.latencies] == ["image", "text"]
 
 
 def test_a_proof_of_any_shape_is_shown(records: list[Record]) -> None:
@@ -200,4 +201,4 @@ def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
 
 def test_the_command_to_measure_again_names_no_real_folder() -> None:
     options = Options(data="/home/somebody/rows", reuse=False, shard="1/2")
-    assert flags(options) == ["--shard 1/2", "--data DIR", "--no-reuse"]
+    assert flags(options) == ["--data DIR", "--shard 1/2", "--no-reuse"]

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from bench.jobs.plan import Job, Plan, Skip
 from bench.jobs.resume import key, remaining
-from bench.record import Case, Options, Outcome, Record, Subject
+from bench.options import Options
+from bench.record import Case, Outcome, Record, Subject
 from tests.bench.made import record, subject
 
 SUBJECT = subject("int4", 1.5)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bench.cli import main, parser
-from bench.commands.run import wish
+from bench.commands.run import export_request
 from bench.record import Record, read
 from tests.bench.made import MakeArtifact
 
@@ -156,7 +156,7 @@ WISHES = [
 def test_a_models_name_stands_for_what_is_asked(
     flags: list[str], expected: tuple[list[str], bool]
 ) -> None:
-    found = wish(parser().parse_args(["run", "tiny-smolvlm", *flags]))
+    found = export_request(parser().parse_args(["run", "tiny-smolvlm", *flags]))
     assert (list(found.targets), found.itself) == expected
 
 

@@ -23,10 +23,10 @@ def test_the_request_that_most_rows_answered_comes_first() -> None:
         *asked_as_text(both),
         *asked_as_text(latency(peer, "onnxruntime", 1.0, 10**8)),
     ]
-    first = [row.workload.options.prompt for row in rows(records) if row.workload]
+    first = [row.latency.options.prompt for row in rows(records) if row.latency]
     assert first == ["text", "text"]
     alone = rows([*asked_as_text(both), *both])[0]
-    assert [w.options.prompt for w in alone.workloads] == ["image", "text"]
+    assert [w.options.prompt for w in alone.latencies] == ["image", "text"]
 
 
 def test_peers_and_random_checkpoints_are_made_again_by_their_own_commands() -> None:
@@ -34,5 +34,5 @@ def test_peers_and_random_checkpoints_are_made_again_by_their_own_commands() -> 
     checkpoint = replace(subject(None, 2.0), synthetic=True)
     records = [*latency(peer, "genai", 1.0, 10**8), *latency(checkpoint, "reference", 1.0, 10**8)]
     lines = commands(records).splitlines()
-    assert lines[0] == f"python -m bench.peers {peer.model} --recipe int4 --weights synthetic"
+    assert lines[0] == f"bench peers {peer.model} --recipe int4 --weights synthetic"
     assert "--weights synthetic" in lines[1]

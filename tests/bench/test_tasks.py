@@ -12,15 +12,15 @@ import pytest
 from bench.cli import parser
 from bench.jobs.plan import Job
 from bench.jobs.processes import run_job
-from bench.jobs.subjects import source
-from bench.record import BadItem, Case, Item, Options
+from bench.options import FidelityOptions, Options
+from bench.record import BadItem, Case, Item
 from bench.scorers import SCORERS
-from bench.tasks import TASKS, easy_vqa, generated
-from bench.tasks.deck import QUESTIONS_PER_IMAGE, chosen, sample
-from bench.tasks.decks import deck_of
-from bench.tasks.fidelity import compare
+from bench.subjects import candidate
+from bench.tasks import TASKS, easy_vqa, generated, unavailable
+from bench.tasks.fidelity import compare, questions_of
 from bench.tasks.journal import Journal
 from bench.tasks.latency import ids, image
+from bench.tasks.questions import QUESTIONS_PER_IMAGE, chosen, sample
 from bench.tasks.scenes import GENERATORS
 from export.errors import UserError
 from export.prompts import PromptTask as ModelTask
@@ -33,11 +33,11 @@ MADE = [f"{number}.png" for number in range(50) for _ in range(9)]
 
 
 def test_the_test_split_is_whole_and_grouped_by_image() -> None:
-    deck = easy_vqa.deck()
-    assert len(deck.pictures) == 9673
-    assert len({deck.question(n).id for n in range(9673)}) == 9673
-    changes = sum(here != before for before, here in itertools.pairwise(deck.pictures))
-    assert changes == len(set(deck.pictures)) - 1 == 999
+    questions = easy_vqa.questions()
+    assert len(questions.pictures) == 9673
+    assert len({questions.question(n).id for n in range(9673)}) == 9673
+    changes = sum(here != before for before, here in itertools.pairwise(questions.pictures))
+    assert changes == len(set(questions.pictures)) - 1 == 999
 
 
 @pytest.mark.parametrize("limit", [1, 4, 30, 200, 300, 449])
@@ -68,13 +68,13 @@ def test_shards_that_do_not_exist_are_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["run", "there", f"--shard={word}"])
-    assert f"'{word}' is no shard; give I/N, as 1/4" in capsys.readouterr().err
+    assert f"'{word}' is not a shard; give I/N, for example 1/4" in capsys.readouterr().err
 
 
 def test_answers_are_matched_without_case_and_edges(make_job: MakeJob) -> None:
     # "red" to every question (the tokenizer's word 3), "no" to one, then the end.
-    deck = easy_vqa.deck()
-    asked = [deck.question(n) for n in sample(deck.pictures, 12, 0)]
+    questions = easy_vqa.questions()
+    asked = [questions.question(n) for n in sample(questions.pictures, 12, 0)]
     texts = [question.turns[0].text for question in asked]
     answers = {texts[0]: [2, 0], **{text: [3, 0] for text in texts[1:]}}
     record = run_job(make_job({"answers": answers}, task="easy-vqa", limit=12), 60, ENVIRONMENT)
@@ -121,8 +121,8 @@ def test_a_journal_keeps_bad_items_too(tmp_path: Path) -> None:
 
 
 def test_questions_that_cannot_be_asked_are_kept_with_their_reason(make_job: MakeJob) -> None:
-    deck = easy_vqa.deck()
-    text = deck.question(sample(deck.pictures, 6, 0)[2]).turns[0].text
+    questions = easy_vqa.questions()
+    text = questions.question(sample(questions.pictures, 6, 0)[2]).turns[0].text
     job = make_job({"refuses": [text]}, task="easy-vqa", limit=6)
     record = run_job(job, 60, ENVIRONMENT)
     assert record.outcome.evaluation is not None
@@ -135,8 +135,8 @@ def test_questions_that_cannot_be_asked_are_kept_with_their_reason(make_job: Mak
 def test_a_batch_has_the_items_of_one_by_one_and_the_bad_one_alone_is_bad(
     make_job: MakeJob,
 ) -> None:
-    deck = easy_vqa.deck()
-    texts = [deck.question(n).turns[0].text for n in sample(deck.pictures, 6, 0)]
+    questions = easy_vqa.questions()
+    texts = [questions.question(n).turns[0].text for n in sample(questions.pictures, 6, 0)]
     script = {"refuses": [texts[2]], "answers": {texts[0]: [2, 0], texts[4]: [3, 0]}}
     job = make_job(script, task="easy-vqa", limit=6)
     options = replace(job.case.options, batch=4)
@@ -151,27 +151,27 @@ def test_a_batch_has_the_items_of_one_by_one_and_the_bad_one_alone_is_bad(
     assert batched.evaluation.bad == alone.evaluation.bad != ()
 
 
-@pytest.mark.parametrize("name", generated.KINDS)
+@pytest.mark.parametrize("name", generated.GENERATED_TASKS)
 def test_made_tasks_ask_what_their_scenes_hold(name: str) -> None:
-    if TASKS[name].unavailable():
-        pytest.skip(TASKS[name].unavailable())
-    deck = generated.deck(name, seed=5)
-    scorer = SCORERS[generated.KINDS[name].scorer]
-    for place in sample(deck.pictures, 8, 0):
-        question = deck.question(place)
+    if unavailable(TASKS[name]):
+        pytest.skip(unavailable(TASKS[name]))
+    questions = generated.questions(name, seed=5)
+    scorer = SCORERS[generated.GENERATED_TASKS[name].scorer]
+    for place in sample(questions.pictures, 8, 0):
+        question = questions.question(place)
         turn = question.turns[0]
         assert scorer.score(turn.gold.answers[0], turn.gold) > 0.9  # places in whole percents
         assert scorer.score("nothing like it", turn.gold) == 0
         assert question.pictures[0].open().size[0] in (64, 448)
-    assert f"version {GENERATORS[name].version}, seed 5" in deck.source
+    assert f"version {GENERATORS[name].version}, seed 5" in questions.source
 
 
 @pytest.mark.parametrize(("name", "model_task"), [("boxes", "detect"), ("points", "point")])
 def test_models_that_find_places_are_asked_by_their_own_task(
     name: str, model_task: str, make_artifact: MakeArtifact
 ) -> None:
-    deck = generated.deck(name)
-    asked = [deck.question(n) for n in sample(deck.pictures, 3, 0)]
+    questions = generated.questions(name)
+    asked = [questions.question(n) for n in sample(questions.pictures, 3, 0)]
     boxes = {question.subject: question.turns[0].gold.places[0] for question in asked}
     assert len(boxes) == 3
     wrong = asked[0].subject
@@ -182,7 +182,7 @@ def test_models_that_find_places_are_asked_by_their_own_task(
     task = ModelTask((0,), "", "{question}", (0,), name, 1, ("image", "question"))  # type: ignore[arg-type]
     prompt = Templates((0,), IMAGE_TOKEN_ID, 4, {model_task: task})
     folder = make_artifact(script={"places": {k: [p] for k, p in places.items()}}, prompt=prompt)
-    case = Case(source(str(folder)).subject, "fake", "cpu", 1, name, Options(limit=3), 0)
+    case = Case(candidate(str(folder)).subject, "fake", "cpu", 1, name, Options(limit=3), 0)
     record = run_job(Job(case, str(folder), None), 60, ENVIRONMENT)
     assert record.reason is None
     for item, question in zip(record.outcome.items, asked, strict=True):
@@ -193,7 +193,7 @@ def test_models_that_find_places_are_asked_by_their_own_task(
 
 def test_every_made_task_has_a_generator() -> None:
     assert (
-        set(generated.KINDS)
+        set(generated.GENERATED_TASKS)
         == set(GENERATORS)
         == {name for name, task in TASKS.items() if task.module == "bench.tasks.generated"}
     )
@@ -245,4 +245,4 @@ def test_every_task_has_its_code() -> None:
 
 def test_a_task_without_questions_lends_none_to_fidelity() -> None:
     with pytest.raises(UserError, match="unknown task with questions 'latency'"):
-        deck_of("latency", Options())
+        questions_of(FidelityOptions(prompts="latency"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.jobs.subjects import within_tiles
+from bench.subjects import within_tiles
 from export.artifact import Artifact, load_artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError

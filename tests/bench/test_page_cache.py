@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.jobs.cache import drop, resident, warm
+from bench.jobs.page_cache import drop, resident, warm
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from PIL import Image
 from export.errors import UserError
 from runtimes.prepare.image import load_image, load_image_bytes
 
-Row = Mapping[str, Any]
+DatasetRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class DatasetLocation:
     """Where a data set is: on the hub, or (with `folder`) in a folder with the same columns."""
 
     dataset: str
@@ -37,7 +37,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowFile:
     """Rows of one file, or of a split of the hub."""
 
     name: str
@@ -49,10 +49,10 @@ class Part:
     """Each row's number in the file, from 1, where lines between them are empty."""
 
 
-class Table:
+class DatasetRows:
     """All rows, one file after another. Images are left as they are until one is opened."""
 
-    def __init__(self, place: Place, needed: Sequence[str]) -> None:
+    def __init__(self, place: DatasetLocation, needed: Sequence[str]) -> None:
         """Opens it. Raises UserError for what cannot be read, lacks a column or has no rows."""
         self._parts = _local(place, place.folder) if place.folder else [_hub(place)]
         for part in self._parts:
@@ -79,10 +79,10 @@ class Table:
         """All values of one column; None where a line is no row."""
         return [value for part in self._parts for value in _values(part.rows, name)]
 
-    def row(self, number: int) -> Row | None:
+    def row(self, number: int) -> DatasetRow | None:
         """One row without opening its images; None where a line is no row."""
         part, place = self._at(number)
-        found: Row | None = part.rows[place]
+        found: DatasetRow | None = part.rows[place]
         return found
 
     def where(self, number: int, column: str | None = None) -> str:
@@ -99,7 +99,7 @@ class Table:
         except UserError as error:
             raise UserError(f"{self.where(number, column)}: {error}") from error
 
-    def _at(self, number: int) -> tuple[Part, int]:
+    def _at(self, number: int) -> tuple[RowFile, int]:
         n = next(n for n, end in enumerate(self._ends) if number < end)
         return self._parts[n], number - (self._ends[n - 1] if n else 0)
 
@@ -111,7 +111,7 @@ def _values(rows: Any, name: str) -> Iterator[Any]:
         yield from rows[name]
 
 
-def _expect_columns(part: Part, needed: Sequence[str]) -> None:
+def _expect_columns(part: RowFile, needed: Sequence[str]) -> None:
     if not len(part.rows):
         return  # that is told of all files together
     missing = next((name for name in needed if name not in part.columns), None)
@@ -122,7 +122,7 @@ def _expect_columns(part: Part, needed: Sequence[str]) -> None:
         )
 
 
-def _local(place: Place, folder: Path) -> list[Part]:
+def _local(place: DatasetLocation, folder: Path) -> list[RowFile]:
     if not folder.is_dir():
         raise UserError(f"--data {folder}: not a folder; it holds parquet or jsonl files")
     inside = folder / place.config if place.config and (folder / place.config).is_dir() else folder
@@ -141,7 +141,7 @@ def _local(place: Place, folder: Path) -> list[Part]:
     )
 
 
-def _parquet(file: Path) -> Part:
+def _parquet(file: Path) -> RowFile:
     from datasets import Dataset, disable_progress_bars, logging
 
     disable_progress_bars()  # it takes no time
@@ -153,17 +153,17 @@ def _parquet(file: Path) -> Part:
     return _undecoded(str(file), found, file.parent)
 
 
-def _undecoded(name: str, found: Any, folder: Path | None) -> Part:
+def _undecoded(name: str, found: Any, folder: Path | None) -> RowFile:
     """Images stay bytes, so that one that is broken spoils no other row."""
     from datasets import Image as Images
 
     for column, feature in found.features.items():
         if isinstance(feature, Images):
             found = found.cast_column(column, Images(decode=False))
-    return Part(name, found, frozenset(found.column_names), folder)
+    return RowFile(name, found, frozenset(found.column_names), folder)
 
 
-def _jsonl(file: Path) -> Part:
+def _jsonl(file: Path) -> RowFile:
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
@@ -172,10 +172,10 @@ def _jsonl(file: Path) -> Part:
     rows = [_parsed(lines[number - 1]) for number in numbers]
     whole = [frozenset(row) for row in rows if row is not None]
     # A column that only some rows lack is their own fault; one that all lack is the file's.
-    return Part(str(file), rows, frozenset().union(*whole), file.parent, numbers)
+    return RowFile(str(file), rows, frozenset().union(*whole), file.parent, numbers)
 
 
-def _parsed(line: str) -> Row | None:
+def _parsed(line: str) -> DatasetRow | None:
     try:
         value = json.loads(line)
     except ValueError:
@@ -183,7 +183,7 @@ def _parsed(line: str) -> Row | None:
     return value if isinstance(value, dict) else None
 
 
-def _hub(place: Place) -> Part:
+def _hub(place: DatasetLocation) -> RowFile:
     """Fetched, or from the cache alone where HF_HUB_OFFLINE says so."""
     from datasets import load_dataset
 

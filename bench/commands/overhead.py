@@ -1,10 +1,10 @@
-"""What measuring costs: our session under our stopwatch against a bare loop on the same file.
+"""`bench overhead`: what measuring costs: our session and stopwatch against a bare loop.
 
-`python -m bench.overhead ARTIFACT…` answers the same request in turns (ours, bare, bare, ours, …)
-in one process, so that both meet the same machine: a prompt, then decode steps.
-NOT aware of how a runtime works.
+Both answer the same request on the same files, a prompt and then decode steps, alternately in one
+process (ours, bare, bare, ours, …), so that both meet the same state of the machine.
 """
 
+import argparse
 import importlib
 import sys
 import time
@@ -20,9 +20,8 @@ import numpy as np
 from bench.analysis.stats import Estimate, grouped_median
 from bench.machine.environment import usable_cpus
 from bench.measure import measure, timed
-from bench.record import Options
+from bench.options import LatencyOptions
 from bench.tasks.latency import request_of
-from export.arguments import Parser, whole
 from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes import RUNTIMES
@@ -131,7 +130,7 @@ def timer_s(events: int = EVENTS, tries: int = 5) -> float:
 
 
 def overhead(
-    artifact: Artifact, threads: int, pairs: int, openings: int, options: Options
+    artifact: Artifact, threads: int, pairs: int, openings: int, options: LatencyOptions
 ) -> Overhead:
     """At least so many pairs, an equal number in each opening. Raises UserError."""
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(artifact.manifest.target))
@@ -152,7 +151,7 @@ def _turns(found: Sequence[Sides], seconds: Callable[[Answered], float]) -> Turn
 
 
 def _opening(
-    artifact: Artifact, name: str, threads: int, pairs: int, options: Options, number: int
+    artifact: Artifact, name: str, threads: int, pairs: int, options: LatencyOptions, number: int
 ) -> Sides:
     """Both in turns, after one request each that does not count."""
     vlm, yardstick = artifact.manifest.vlm, YARDSTICKS[name]
@@ -230,27 +229,16 @@ def _compared(what: str, turns: Turns) -> str:
     )
 
 
-def main() -> int:
-    """The command."""
-    parser = Parser(prog="python -m bench.overhead", description=__doc__)
-    parser.add_argument("artifacts", nargs="+", metavar="ARTIFACT")
-    parser.add_argument("--pairs", type=whole, default=25, metavar="N")
-    parser.add_argument("--openings", type=whole, default=5, metavar="N")
-    parser.add_argument("--threads", type=whole, default=usable_cpus(), metavar="N")
-    parser.add_argument("--prefill-tokens", type=whole, default=512, metavar="N")
-    parser.add_argument("--decode-tokens", type=whole, default=64, metavar="N")
-    given = parser.parse_args()
-    options = Options(
+def run(arguments: argparse.Namespace) -> int:
+    """Print a line for each artifact."""
+    options = LatencyOptions(
         prompt="text",
-        prefill_tokens=given.prefill_tokens,
-        decode_tokens=given.decode_tokens,
+        prefill_tokens=arguments.prefill_tokens,
+        decode_tokens=arguments.decode_tokens,
     )
-    for name in given.artifacts:
+    threads = arguments.threads or usable_cpus()
+    for name in arguments.artifacts:
         artifact = load_artifact(Path(name))
-        found = overhead(artifact, given.threads, given.pairs, given.openings, options)
+        found = overhead(artifact, threads, arguments.pairs, arguments.openings, options)
         sys.stdout.write(line(found) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

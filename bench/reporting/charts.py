@@ -12,8 +12,9 @@ from bench.analysis.rows import Row, names
 from bench.analysis.stats import Estimate
 from bench.machine.memory import PHASES
 from bench.measure import Timing
-from bench.reporting.format import significant
-from bench.reporting.tables import IMAGE, PHASE_TITLES
+from bench.reporting.fmt import significant
+from bench.reporting.memory import PHASE_TITLES
+from bench.tasks.latency import IMAGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,33 +40,33 @@ LEGEND_INCHES, CHARACTER_INCHES = 0.5, 0.07  # a legend's line with its gaps; a 
 WIDE = 6.0  # inches from which two panels stand side by side
 
 
-def accuracy(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+def accuracy(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
     """Two panels with accuracy upwards; the line joins what nothing beats in both numbers."""
     costs: list[tuple[str, Callable[[Row], float | None]]] = [
         ("size on disk, MB (logarithmic)", lambda row: _scaled(row.subject.disk_bytes, 1e-6)),
         ("one request, ms (logarithmic)", lambda row: _value(row.total_s(), 1e3)),
     ]
-    costs = [cost for cost in costs if any(cost[1](row) is not None for row in own)]
+    costs = [cost for cost in costs if any(cost[1](row) is not None for row in rows)]
     beside = canvas.get_figwidth() >= WIDE
     grid = (1, len(costs)) if beside else (len(costs), 1)
-    _height(canvas, (2.6 if beside else 2.2 * len(costs)) + 0.16 * len(own) + 0.3)
+    _height(canvas, (2.6 if beside else 2.2 * len(costs)) + 0.16 * len(rows) + 0.3)
     panels = canvas.subplots(*grid, squeeze=False, sharey=beside).flat
     for axes, (title, cost) in zip(panels, costs, strict=True):
-        _tradeoff(axes, own, cost)
+        _tradeoff(axes, rows, cost)
         axes.set_xlabel(title)
     for axes in canvas.axes[:1] if beside else canvas.axes:
         axes.set_ylabel("right answers, %")
     _legend(canvas, columns=3 if beside else 2)
 
 
-def decode(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+def decode(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
     """Bars with intervals, the figure at the end."""
-    axes = _bars(canvas, own)
+    axes = _bars(canvas, rows)
     ends = []
-    for place, row in enumerate(own):
+    for place, row in enumerate(rows):
         rate = row.decode_tokens_per_s()
         if rate is not None:
-            axes.barh(place, rate.value, height=0.62, color=_colour(row, own))
+            axes.barh(place, rate.value, height=0.62, color=_colour(row, rows))
             axes.errorbar(
                 rate.value, place, xerr=_errors(rate), fmt="none", color=INK, capsize=3, lw=1.1
             )
@@ -77,14 +78,14 @@ def decode(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
     axes.set_xlabel("tokens/s, median with 95 % interval")
 
 
-def first_token(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+def first_token(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
     """Medians of the steps before the first token, one behind the other."""
-    axes = _bars(canvas, own)
+    axes = _bars(canvas, rows)
     ends = []
-    for place, row in enumerate(own):
+    for place, row in enumerate(rows):
         left = 0.0
         for title, colour, step in STEPS:
-            width = 1e3 * ((row.workload.middle(step) if row.workload else None) or 0.0)
+            width = 1e3 * ((row.latency.middle(step) if row.latency else None) or 0.0)
             if width:
                 axes.barh(place, width, 0.62, left=left, color=colour, label=_once(axes, title))
             left += width
@@ -104,20 +105,20 @@ def first_token(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> 
     _legend(canvas, columns=4 if canvas.get_figwidth() >= WIDE else 2)
 
 
-def memory(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+def memory(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
     """A line for each row over the phases, from 0, with the budget where it is near.
 
     Of a GPU's rows it is the GPU's memory, which their budget is of.
     """
-    _height(canvas, 2.5 + 0.16 * len(own) + 0.2)
+    _height(canvas, 2.5 + 0.16 * len(rows) + 0.2)
     axes = canvas.add_subplot()
-    peaks = [[_peak_mb(row, phase) for phase in PHASES] for row in own]
-    for row, name, line in zip(own, names(own), peaks, strict=True):
+    peaks = [[_peak_mb(row, phase) for phase in PHASES] for row in rows]
+    for row, name, line in zip(rows, names(rows), peaks, strict=True):
         known = [(n, peak) for n, peak in enumerate(line) if peak is not None]
-        axes.plot(*zip(*known, strict=True), **_look(row, own), label=f"{name}, {row.runtime}")
+        axes.plot(*zip(*known, strict=True), **_look(row, rows), label=f"{name}, {row.runtime}")
     highest = max(peak for line in peaks for peak in line if peak is not None)
     top = 1.08 * highest
-    limit = _limit_mb(own, budget)
+    limit = _limit_mb(rows, budget)
     if limit is not None and limit < 2.5 * highest:
         top = max(top, 1.12 * limit)
         axes.axhline(limit, color=RED, ls="--", lw=1.2, label=f"budget, {significant(limit)} MB")
@@ -126,20 +127,20 @@ def memory(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
     axes.set_ylim(0, top)
     axes.grid(axis="y", color=LIGHT, lw=0.6)
     axes.set_axisbelow(True)
-    axes.set_ylabel(_counted([row.device == "cpu" for row in own]))
+    axes.set_ylabel(_counted([row.device == "cpu" for row in rows]))
     _legend(canvas, columns=3 if canvas.get_figwidth() >= WIDE else 2)
 
 
-def storage(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None:
+def storage(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
     """Shares of the parameters by how they are kept; at the end, how many tensors fell back."""
-    rows = list({row.subject.sha256: row for row in own}.values())
-    axes = _bars(canvas, rows, runtime=False)
-    found = [row.subject.quantization or {} for row in rows]
+    artifacts = list({row.subject.sha256: row for row in rows}.values())
+    axes = _bars(canvas, artifacts, runtime=False)
+    found = [row.subject.quantization or {} for row in artifacts]
     kept = [_by_bits(quantization["types"]) for quantization in found]
-    left = [0.0] * len(rows)
+    left = [0.0] * len(artifacts)
     for bits in sorted({bits for shares in kept for bits in shares}, reverse=True):
         widths, colour = [shares.get(bits, 0.0) for shares in kept], STORAGE.get(bits, LIGHT)
-        axes.barh(range(len(rows)), widths, 0.62, left=left, color=colour, label=f"{bits} bit")
+        axes.barh(range(len(artifacts)), widths, 0.62, left=left, color=colour, label=f"{bits} bit")
         left = [end + width for end, width in zip(left, widths, strict=True)]
     for place, quantization in enumerate(found):
         fell = len(quantization.get("fallbacks") or ())
@@ -150,14 +151,14 @@ def storage(canvas: "Canvas", own: Sequence[Row], budget: Budget | None) -> None
     _legend(canvas, columns=5)
 
 
-def _tradeoff(axes: "Axes", own: Sequence[Row], cost: Callable[[Row], float | None]) -> None:
+def _tradeoff(axes: "Axes", rows: Sequence[Row], cost: Callable[[Row], float | None]) -> None:
     points = []
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         share, price = row.accuracy_share(), cost(row)
         if share is None or price is None:
             continue
         points.append((price, 100 * share.value))
-        look = _look(row, own) | {"ls": "none", "capsize": 3, "elinewidth": 1}
+        look = _look(row, rows) | {"ls": "none", "capsize": 3, "elinewidth": 1}
         axes.errorbar(*points[-1], _errors(share, 100), label=f"{name}, {row.runtime}", **look)
     ahead = sorted(points[n] for n in front([(price, -share) for price, share in points]))
     line: dict[str, Any] = {"color": INK, "lw": 1, "ls": ":", "drawstyle": "steps-post"}
@@ -182,17 +183,17 @@ def _log_ticks(axes: "Axes", values: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
 
 
-def _bars(canvas: "Canvas", own: Sequence[Row], runtime: bool = True) -> "Axes":
+def _bars(canvas: "Canvas", rows: Sequence[Row], runtime: bool = True) -> "Axes":
     """Axes with a row for each bar, the first one topmost, named in two lines."""
-    _height(canvas, 1.1 + 0.4 * max(len(own), 2))
+    _height(canvas, 1.1 + 0.4 * max(len(rows), 2))
     axes: Axes = canvas.add_subplot()
     labels = [
         f"{name}\n{row.runtime}" if runtime else name
-        for row, name in zip(own, names(own), strict=True)
+        for row, name in zip(rows, names(rows), strict=True)
     ]
-    axes.set_yticks(range(len(own)), labels)
+    axes.set_yticks(range(len(rows)), labels)
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(own) - 0.45, -0.55)
+    axes.set_ylim(len(rows) - 0.45, -0.55)
     return axes
 
 
@@ -200,21 +201,21 @@ def _height(canvas: "Canvas", inches: float) -> None:
     canvas.set_figheight(inches)
 
 
-def _look(row: Row, own: Sequence[Row]) -> dict[str, Any]:
+def _look(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     """Colour tells the runtime, marker the recipe."""
     marker = MARKERS.get(row.subject.recipe, "P")
     return {
-        "color": _colour(row, own),
+        "color": _colour(row, rows),
         "marker": marker,
         "ms": 8 if marker == "*" else 5.5,
         "lw": 1.3,
     }
 
 
-def _colour(row: Row, own: Sequence[Row]) -> str:
+def _colour(row: Row, rows: Sequence[Row]) -> str:
     if row.runtime in COLOURS:
         return COLOURS[row.runtime]
-    others = list(dict.fromkeys(r.runtime for r in own if r.runtime not in COLOURS))
+    others = list(dict.fromkeys(r.runtime for r in rows if r.runtime not in COLOURS))
     return OTHERS[others.index(row.runtime) % len(OTHERS)]
 
 
@@ -228,17 +229,17 @@ def _by_bits(types: Mapping[str, int]) -> Mapping[int, float]:
     return shares
 
 
-def _limit_mb(own: Sequence[Row], budget: Budget | None) -> float | None:
+def _limit_mb(rows: Sequence[Row], budget: Budget | None) -> float | None:
     if budget is not None:
         return budget.memory_bytes / 1e6
-    held = {row.budget_bytes for row in own}
+    held = {row.budget_bytes for row in rows}
     return _scaled(held.pop(), 1e-6) if len(held) == 1 else None
 
 
 def _peak_mb(row: Row, phase: str) -> float | None:
-    if row.workload is None:
+    if row.latency is None:
         return None
-    counted = row.workload.peak_bytes if row.device == "cpu" else row.workload.device_bytes
+    counted = row.latency.peak_bytes if row.device == "cpu" else row.latency.device_bytes
     return _scaled(counted(phase), 1e-6)
 
 

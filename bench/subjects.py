@@ -20,14 +20,14 @@ from runtimes.prepare.request import Preparer
 
 
 @dataclass(frozen=True)
-class Source:
+class Candidate:
     """A subject, and where to open it again in another process."""
 
     subject: Subject
     location: str
     weights: WeightsKind | None = None
     """Of a model: "synthetic" for random values instead of its own."""
-    sees: bool = True
+    has_vision: bool = True
     """False: its model is for text alone."""
     problem: str | None = None
     """Why there is nothing to measure: it could not be exported."""
@@ -56,13 +56,15 @@ def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model
     return replace(loaded, image=image)
 
 
-def source(location: str, offline: bool = False, weights: WeightsKind | None = None) -> Source:
+def candidate(
+    location: str, offline: bool = False, weights: WeightsKind | None = None
+) -> Candidate:
     """What is at a location, identified."""
     loaded = load(location, offline, weights)
-    sees = vlm(loaded).vision is not None
+    has_vision = vlm(loaded).vision is not None
     if isinstance(loaded, Artifact):
-        return Source(_artifact(loaded), location, sees=sees)
-    return Source(checkpoint(loaded), location, weights, sees)
+        return Candidate(_artifact(loaded), location, has_vision=has_vision)
+    return Candidate(checkpoint(loaded), location, weights, has_vision)
 
 
 def weight_files(loaded: Artifact | Model) -> list[Path]:

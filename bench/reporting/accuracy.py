@@ -6,10 +6,10 @@ NOT aware of how a report is put together. Rows in, blocks out, none where nothi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.paired import Change, graded_change, mcnemar, power, share_change
+from bench.analysis.paired import Change, mcnemar, power
 from bench.analysis.rows import Row, coarseness, names
-from bench.analysis.scores import Scores
-from bench.reporting import format as text
+from bench.analysis.scores import Scores, comparable, score_change, shared_values
+from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 from bench.scorers import yes_no
 
@@ -19,17 +19,17 @@ SHOWN_BAD = 20
 Scored = tuple[Row, str, Scores]
 
 
-def scores(own: Sequence[Row]) -> list[Block]:
+def scores(rows: Sequence[Row]) -> list[Block]:
     """A line for each row and task; none where there is one whole task, which the summary shows."""
-    found = _scored(own)
+    found = _scored(rows)
     told = any(one.bad or one.shards for *_, one in found)
     if len({one.task for *_, one in found}) < 2 and not told:
         return []
     lines = [
         [
-            *(one.task, name, row.runtime, text.share(one.share())),
+            *(one.task, name, row.runtime, fmt.share(one.share())),
             f"{len(one.bad):,}",
-            f"{text.significant(rate)}/s" if (rate := one.items_per_s()) else text.ABSENT,
+            f"{fmt.significant(rate)}/s" if (rate := one.items_per_s()) else fmt.ABSENT,
             _how(one),
         ]
         for row, name, one in _by_task(found)
@@ -39,15 +39,15 @@ def scores(own: Sequence[Row]) -> list[Block]:
     return [Table(header, lines, left=3), Text(explained)]
 
 
-def parts(own: Sequence[Row]) -> list[Block]:
+def parts(rows: Sequence[Row]) -> list[Block]:
     """Each subset on its own; questions of yes and no with yes as the positive class."""
     lines, positives = [], []
-    for row, name, one in _by_task(_scored(own)):
+    for row, name, one in _by_task(_scored(rows)):
         labels = sorted({item.part for item in one.items if item.part})
         for label in labels if len(labels) > 1 else []:
             items = tuple(item for item in one.items if item.part == label)
             part = Scores(one.task, one.options, items, (), (), ())
-            lines.append([one.task, label, name, row.runtime, text.share(part.share())])
+            lines.append([one.task, label, name, row.runtime, fmt.share(part.share())])
             positives += _positives(part, label, name, row.runtime)
         positives += _positives(one, "all", name, row.runtime) if _yes_no(one) else []
     blocks: list[Block] = []
@@ -59,12 +59,12 @@ def parts(own: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def compared(own: Sequence[Row]) -> list[Block]:
+def compared(rows: Sequence[Row]) -> list[Block]:
     """Each row against the reference (or what is most exact), task by task, item by item."""
     lines, bases, few = [], dict[str, str](), 0
-    for task, rows in _tasks(own).items():
-        base_row, base_name, base = min(rows, key=lambda scored: coarseness(scored[0]))
-        for row, name, one in rows:
+    for task, scored in _tasks(rows).items():
+        base_row, base_name, base = min(scored, key=lambda one: coarseness(one[0]))
+        for row, name, one in scored:
             if row is base_row or not comparable(base, one):
                 continue
             pair = _pair(base, one)
@@ -82,43 +82,23 @@ def compared(own: Sequence[Row]) -> list[Block]:
     return [Text(_explained(bases)), table, *([Text(said)] if few else [])]
 
 
-def bad(own: Sequence[Row]) -> list[Block]:
+def bad(rows: Sequence[Row]) -> list[Block]:
     """Items that were neither asked nor scored, with their reasons; the same ones told once."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for row, name in zip(own, names(own), strict=True):
+    for row, name in zip(rows, names(rows), strict=True):
         of_task = {one.task: one.bad for one in row.scores}
         of_task["fidelity"] = row.agreement.bad if row.agreement else ()
         for task, bad_ones in of_task.items():
             for item in bad_ones:
                 who = found.setdefault((task, item.id, item.reason), [])
                 who.append(f"{name} on {row.runtime}")
-    lines = [[task, id_, reason, _who(own, who)] for (task, id_, reason), who in found.items()]
+    lines = [[task, id_, reason, _who(rows, who)] for (task, id_, reason), who in found.items()]
     if not lines:
         return []
     more = len(lines) - SHOWN_BAD
     rest = [Text(f"And {more:,} more, which the records list.")] if more > 0 else []
     header = ["task", "item", "what is wrong with it", "artifacts"]
     return [Table(header, lines[:SHOWN_BAD], left=4), *rest]
-
-
-def comparable(base: Scores, new: Scores) -> bool:
-    """Whether equal ids are the same questions, scored in the same way."""
-    return base.scorer() == new.scorer() and base.sources() == new.sources()
-
-
-def paired(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
-    """Both sides' scores of the items that both have, in one order."""
-    before, after = base.values(), new.values()
-    shared = [key for key in before if key in after]
-    return [before[key] for key in shared], [after[key] for key in shared]
-
-
-def score_change(base: Scores, new: Scores) -> Change | None:
-    """Of the mean score on shared items; of graded ones by bootstrap."""
-    if base.graded or new.graded:
-        return graded_change(*paired(base, new))
-    pair = mcnemar(base.correct(), new.correct())
-    return share_change(pair) if pair else None
 
 
 @dataclass(frozen=True)
@@ -133,13 +113,13 @@ def _pair(base: Scores, one: Scores) -> _Pair | None:
     change, pair = score_change(base, one), mcnemar(base.correct(), one.correct())
     if change is None or pair is None:
         return None
-    asked = power(*paired(base, one))
+    asked = power(*shared_values(base, one))
     needed = asked.needed(ASKED_ABOUT)
     cells = (
         _points(change),
-        *(text.ABSENT if one.graded else str(n) for n in (pair.only_first, pair.only_second)),
+        *(fmt.ABSENT if one.graded else str(n) for n in (pair.only_first, pair.only_second)),
         f"{pair.n:,}",
-        text.ABSENT if one.graded else text.significant(pair.p, 2),
+        fmt.ABSENT if one.graded else fmt.significant(pair.p, 2),
         f"{100 * asked.visible():.1f}",
         f"{needed:,}",
     )
@@ -147,7 +127,7 @@ def _pair(base: Scores, one: Scores) -> _Pair | None:
 
 
 def _explained(bases: Mapping[str, str]) -> str:
-    named = text.listed([f"{base} ({task})" for task, base in bases.items()])
+    named = fmt.listed([f"{base} ({task})" for task, base in bases.items()])
     base = next(iter(bases.values())) if len(set(bases.values())) == 1 else named
     return (
         f"The same questions, compared one by one with {base}. p is McNemar's exact test: how "
@@ -164,15 +144,15 @@ def _points(change: Change) -> str:
     return f"{value} [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
 
 
-def _scored(own: Sequence[Row]) -> list[Scored]:
+def _scored(rows: Sequence[Row]) -> list[Scored]:
     return [
-        (row, name, one) for row, name in zip(own, names(own), strict=True) for one in row.scores
+        (row, name, one) for row, name in zip(rows, names(rows), strict=True) for one in row.scores
     ]
 
 
-def _tasks(own: Sequence[Row]) -> Mapping[str, list[Scored]]:
+def _tasks(rows: Sequence[Row]) -> Mapping[str, list[Scored]]:
     found: dict[str, list[Scored]] = {}
-    for scored in _scored(own):
+    for scored in _scored(rows):
         found.setdefault(scored[2].task, []).append(scored)
     return found
 
@@ -186,7 +166,7 @@ def _how(one: Scores) -> str:
     scorer = one.scorer()
     asked = f"{len(set(one.shards))} of {one.shards[0].partition('/')[2]}" if one.shards else ""
     shards = f", shards {asked}" if asked else ""
-    return f"{scorer[0]} {scorer[1]}{shards}" if scorer else text.ABSENT
+    return f"{scorer[0]} {scorer[1]}{shards}" if scorer else fmt.ABSENT
 
 
 def _yes_no(one: Scores) -> bool:
@@ -203,9 +183,9 @@ def _positives(one: Scores, label: str, name: str, runtime: str) -> list[list[st
     if found is None:
         return []
     shares = (found.precision, found.recall, found.f1, found.yes_ratio)
-    return [[one.task, label, name, runtime, *map(text.percent, shares)]]
+    return [[one.task, label, name, runtime, *map(fmt.percent, shares)]]
 
 
-def _who(own: Sequence[Row], who: Sequence[str]) -> str:
-    scored = sum(bool(row.scores) for row in own)
-    return "all" if len(who) == scored > 1 else text.listed(list(who))
+def _who(rows: Sequence[Row], who: Sequence[str]) -> str:
+    scored = sum(bool(row.scores) for row in rows)
+    return "all" if len(who) == scored > 1 else fmt.listed(list(who))

@@ -5,9 +5,9 @@ From shapes and the artifact's own account of its weights. NOT aware of how long
 
 import math
 
-from bench.jobs.subjects import vlm
 from bench.measure import Timing
 from bench.record import Work
+from bench.subjects import vlm
 from export.artifact import Artifact
 from export.count import FLOAT_BYTES, cache_bytes_per_token, decoder_counts, vision_counts
 from export.model import Model

@@ -1,9 +1,7 @@
-"""What exports take: time and peak memory, also as seen from outside, kept line by line.
+"""`bench export-cost`: what one export takes, in time and peak memory, also seen from outside.
 
-`python -m bench.exports qwen2.5-vl-3b --weights synthetic --target onnx --recipe int4` passes all
-arguments on to `python -m export`, in a process of its own whose artifact is thrown away; it adds a
-line to results/exports.jsonl and writes the table of all lines to results/EXPORTS.md. NOT aware of
-how artifacts are made.
+The export is a process of its own, and its artifact is thrown away. The command appends a line to
+exports.jsonl and writes the table of all lines to EXPORTS.md beside it.
 """
 
 import argparse
@@ -19,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine.environment import environment, load
-from bench.reporting.format import megabytes, significant, table
+from bench.reporting.fmt import megabytes, significant, table
 
-ROWS = Path("results/exports.jsonl")
 PACKAGES = ("numpy", "onnx-ir", "onnxruntime", "torch", "gguf")
-# What an export tells of itself (export/summary.py) and is kept here.
+# The facts that an export prints (export/summary.py) and a line keeps.
 KEPT = (
     *("model", "synthetic", "target", "recipe", "layout", "total_bytes", "bits_per_weight"),
     *("writing_peak_bytes", "peak_bytes", "seconds", "proof"),
@@ -35,16 +32,16 @@ HEADER = (
 BLOCK_BYTES = 512
 """Of getrusage's count of blocks read."""
 
-Row = Mapping[str, Any]
+ExportCost = Mapping[str, Any]
 
 
-def export(arguments: Sequence[str]) -> tuple[int, Row]:
-    """Run one export: its exit code, and what it said of itself beside what the system says.
+def export(arguments: Sequence[str]) -> tuple[int, ExportCost]:
+    """Run one export; returns its exit code and its cost: its own facts and those of the system.
 
     `outside` has wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included),
-    disk_read_bytes (0 where the checkpoint was in the system's page cache) and others_cpu_s, what
-    the machine did meanwhile for others (None where the system does not tell). Call it from a small
-    process: Linux begins the child's largest resident set with the caller's at that moment.
+    disk_read_bytes (0 if the checkpoint was in the system's page cache) and others_cpu_s, CPU time
+    of all other processes meanwhile (None if it is not known). Call it from a small process:
+    Linux starts the child's largest resident set at the caller's current one.
     """
     with tempfile.TemporaryDirectory() as place:
         out, said = Path(place) / "artifact", Path(place) / "said.json"
@@ -72,7 +69,7 @@ def export(arguments: Sequence[str]) -> tuple[int, Row]:
     return 0, row | {"outside": outside, "environment": asdict(environment(PACKAGES))}
 
 
-def document(rows: Sequence[Row]) -> str:
+def document(rows: Sequence[ExportCost]) -> str:
     """The table of all rows, in their order, as markdown."""
     cells = [_cells(row) for row in rows]
     machines = {
@@ -80,7 +77,7 @@ def document(rows: Sequence[Row]) -> str:
     }
     return (
         "# What exports take\n\n"
-        "Written by `python -m bench.exports` from exports.jsonl beside it. Peak memory is that of "
+        "Written by `bench export-cost` from exports.jsonl beside it. Peak memory is that of "
         "writing, as the export prints it; from outside, it is the largest resident set of the "
         "process, mapped files included, the proof too where there was one. Where others took CPU "
         "time, the export waited for them. Nothing read from the disk: the checkpoint was in the "
@@ -89,7 +86,7 @@ def document(rows: Sequence[Row]) -> str:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ExportCost) -> tuple[str, ...]:
     outside = row["outside"]
     layout = "" if row["layout"] == "native" else f" {row['layout']}"
     return (
@@ -108,20 +105,14 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def main(arguments: Sequence[str], rows: Path = ROWS) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Export once and keep the line. Returns the export's exit code."""
-    usage = "python -m bench.exports [-h] ARGUMENTS-OF-PYTHON-M-EXPORT…"
-    parser = argparse.ArgumentParser(usage=usage, description=__doc__, allow_abbrev=False)
-    _, passed_on = parser.parse_known_args(arguments)
-    code, row = export(passed_on)
+    lines: Path = arguments.output
+    code, row = export([arguments.model, *arguments.options])
     if code == 0:
-        rows.parent.mkdir(parents=True, exist_ok=True)
-        with rows.open("a", encoding="utf-8") as file:
+        lines.parent.mkdir(parents=True, exist_ok=True)
+        with lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        kept = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
-        rows.with_name("EXPORTS.md").write_text(document(kept), encoding="utf-8")
+        kept = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+        lines.with_name("EXPORTS.md").write_text(document(kept), encoding="utf-8")
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

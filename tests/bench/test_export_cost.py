@@ -10,7 +10,8 @@ import pytest
 from random_checkpoint import save
 from tiny_configs import CONFIGS, PREPROCESSORS
 
-from bench.exports import document, main
+from bench.cli import main
+from bench.commands.export_cost import document
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ("--target", "onnx", "--recipe", "int4", "--no-verify")
@@ -20,7 +21,7 @@ def test_an_export_is_a_line_and_a_row_and_agrees_with_the_system(tmp_path: Path
     folder = save(tmp_path / "tiny", CONFIGS["gemma3"], PREPROCESSORS["gemma3"])
     rows = tmp_path / "results" / "exports.jsonl"
     # By a process of its own: what pytest takes itself would count as the export's peak.
-    command = [sys.executable, "-m", "bench.exports", str(folder), *ARGUMENTS]
+    command = [sys.executable, "-m", "bench", "export-cost", str(folder), *ARGUMENTS]
     for _ in range(2):
         variables = os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run(command, cwd=tmp_path, env=variables, check=True)
@@ -36,16 +37,16 @@ def test_an_export_is_a_line_and_a_row_and_agrees_with_the_system(tmp_path: Path
 
 def test_an_export_that_fails_is_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rows = tmp_path / "exports.jsonl"
-    assert main(["no-such-model", *ARGUMENTS], rows) == 2
+    assert main(["export-cost", "-o", str(rows), "no-such-model", *ARGUMENTS]) == 2
     assert "unknown model 'no-such-model'" in capfd.readouterr().err
     assert not rows.exists()
 
 
-def test_help_is_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_exports_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["--help"], tmp_path / "exports.jsonl")
+        main(["export-cost", "-o", str(tmp_path / "exports.jsonl"), "--help"])
     assert stop.value.code == 0
-    assert capsys.readouterr().out.startswith("usage: python -m bench.exports")
+    assert capsys.readouterr().out.startswith("usage: bench export-cost")
     assert not any(tmp_path.iterdir())
 
 

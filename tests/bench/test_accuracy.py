@@ -9,8 +9,9 @@ import pytest
 from bench.analysis.compare import compare
 from bench.analysis.paired import Power, power
 from bench.analysis.rows import rows
-from bench.record import BadItem, Evaluation, Item, Options, Outcome, Record
-from bench.reporting import answers
+from bench.options import Options
+from bench.record import BadItem, Evaluation, Item, Outcome, Record
+from bench.reporting import accuracy
 from bench.reporting.document import Block, Table, Text
 from tests.bench.made import record, subject
 
@@ -50,8 +51,8 @@ def test_shards_of_one_sample_are_put_together() -> None:
     assert share is not None
     assert (share.value, share.n) == (0.6, 10)
     assert row.accuracy.items_per_s() == 10.0
-    assert "exact 1, shards 4 of 4" in words(answers.scores([row]))
-    assert "exact 1, shards 3 of 4" in words(answers.scores(rows(parts[1:])))
+    assert "exact 1, shards 4 of 4" in words(accuracy.scores([row]))
+    assert "exact 1, shards 3 of 4" in words(accuracy.scores(rows(parts[1:])))
 
 
 def test_shards_of_several_machines_are_one_row() -> None:
@@ -95,7 +96,7 @@ def test_every_task_has_its_line_and_the_main_one_is_that_of_most_rows() -> None
         ]
     )
     assert {row.main_task for row in shown} == {"easy-vqa"}
-    found = words(answers.scores(shown))
+    found = words(accuracy.scores(shown))
     assert (
         "digits | onnx int4 | fake | 100.0 % [72.2, 100.0], n = 10 | 0 | 10.0/s | exact 1" in found
     )
@@ -103,15 +104,15 @@ def test_every_task_has_its_line_and_the_main_one_is_that_of_most_rows() -> None
 
 
 def test_one_task_without_bad_items_needs_no_table_of_tasks() -> None:
-    assert answers.scores(rows([scored(SMALL, items([True] * 10))])) == []
+    assert accuracy.scores(rows([scored(SMALL, items([True] * 10))])) == []
 
 
 def test_bad_items_are_listed_with_their_reasons() -> None:
     bad = (BadItem("7", "rows.jsonl, row 8, column 'image': no such file"),)
     shown = rows([scored(of, items([True] * 9), bad=bad) for of in (BASE, SMALL)])
-    found = answers.bad(shown)
+    found = accuracy.bad(shown)
     assert words(found) == f"easy-vqa | 7 | {bad[0].reason} | all"
-    assert " | 1 | " in words(answers.scores(shown))
+    assert " | 1 | " in words(accuracy.scores(shown))
 
 
 def test_parts_and_figures_of_yes_and_no() -> None:
@@ -125,7 +126,7 @@ def test_parts_and_figures_of_yes_and_no() -> None:
             for n in range(4)
         ),
     ]
-    found = words(answers.parts(rows([scored(SMALL, asked, "pope", scorer="yes-no")])))
+    found = words(accuracy.parts(rows([scored(SMALL, asked, "pope", scorer="yes-no")])))
     assert "pope | adversarial | onnx int4 | fake | 50.0 %" in found
     # 3 of 4 said yes rightly; 3 of 5 that are yes were found; yes was said 4 times of 8.
     assert "pope | all | onnx int4 | fake | 75.0 % | 60.0 % | 66.7 % | 50.0 %" in found
@@ -137,7 +138,7 @@ def test_pairs_are_compared_and_a_small_n_is_said() -> None:
     other = right.copy()
     other[:6] = ~other[:6]
     shown = rows([scored(BASE, items(right.tolist())), scored(SMALL, items(other.tolist()))])
-    found = words(answers.compared(shown))
+    found = words(accuracy.compared(shown))
     assert "n is too small to see a difference of 1 point in 1 of 1 comparisons" in found
     assert found.endswith(f" | {Power(200, 7 / 202).needed(0.01):,}")
 
@@ -148,7 +149,7 @@ def test_scores_of_other_questions_or_scorer_versions_are_not_compared(
 ) -> None:
     base = scored(BASE, items([True] * 30))
     newer = scored(SMALL, items([False] * 30), **changed)
-    assert answers.compared(rows([base, newer])) == []
+    assert accuracy.compared(rows([base, newer])) == []
     found = compare([scored(SMALL, items([True] * 30))], [newer])
     assert [one.number for one in found.comparisons if "accuracy" in one.number] == []
     ((*_, why),) = found.apart

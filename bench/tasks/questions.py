@@ -18,7 +18,7 @@ QUESTIONS_PER_IMAGE = 4
 
 
 @dataclass(frozen=True)
-class Picture:
+class LazyImage:
     """An image that is opened when it is needed; `key` is the same for the same image.
 
     `open` raises UserError, with one line, for an image that cannot be read.
@@ -37,7 +37,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Question:
+class TaskQuestion:
     """An item of a task. It is right if every turn is: rotated options of one question, say.
 
     `part` is the subset that figures are also given of. `subject` is what is to be found, for
@@ -46,13 +46,13 @@ class Question:
 
     id: str
     turns: tuple[Turn, ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[LazyImage, ...]
     part: str = ""
     subject: str = ""
     model_task: str = ""
 
 
-class Unusable(Exception):
+class UnusableQuestion(Exception):
     """An item that cannot be asked or scored: the message says where and why."""
 
     def __init__(self, id_: str, reason: str) -> None:
@@ -61,19 +61,21 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True)
-class Deck:
+class QuestionSet:
     """All items of a task. `pictures` has the key of each one's first image.
 
-    `question` raises Unusable for an item that is bad, and for nothing else.
+    `question` raises UnusableQuestion for an item that is bad, and for nothing else.
     """
 
     source: str
     """Where they come from, so that they can be had again."""
     pictures: Sequence[str]
-    question: Callable[[int], Question]
+    question: Callable[[int], TaskQuestion]
 
 
-def chosen(pictures: Sequence[str], limit: int | None, seed: int, shard: str | None) -> list[int]:
+def chosen(
+    pictures: Sequence[str], limit: int | None, seed: int, shard: str | None = None
+) -> list[int]:
     """The places of the items that are asked, in their order."""
     found = sample(pictures, limit, seed)
     if shard is None:

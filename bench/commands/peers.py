@@ -1,10 +1,11 @@
-"""Makes what peers make of the same model, so that `bench run` can measure both side by side.
+"""`bench peers`: builds what a peer makes of a model, so that `bench run` measures both.
 
-`python -m bench.peers MODEL` writes build/MODEL/genai-int4: the text decoder by onnxruntime-genai's
-own model builder (it makes no vision tower for these families). llama.cpp needs nothing made: the
-hidden runtime llama_bench runs our GGUF files in a bare loop. NOT aware of measuring.
+It writes build/MODEL/genai-int4: the text decoder built by onnxruntime-genai's model builder, which
+makes no vision tower for these families. llama.cpp needs no such build: the hidden runtime
+`llama_bench` runs our GGUF files in a bare loop.
 """
 
+import argparse
 import math
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import tempfile
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from export.arguments import Parser
 from export.build import Order, build
 from export.checkpoint.registry import open_model
 from export.errors import UserError
@@ -23,7 +23,7 @@ from export.modeling.vlm import component
 from export.quantize.recipe import RECIPES, Recipe
 from export.targets import Quantization, Share, Target, Written
 
-GENAI = Target("bench.peers:write_genai", ("native",))
+GENAI = Target("bench.commands.peers:write_genai", ("native",))
 
 
 def write_genai(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
@@ -93,24 +93,11 @@ def _write_decoder_checkpoint(model: Model, folder: Path) -> None:
             (folder / name).write_bytes(model.files[name])
 
 
-def main() -> int:
-    """Build the peers of one model."""
-    parser = Parser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("model", help="a name of models.yaml or a checkpoint's folder")
-    parser.add_argument("--weights", choices=("hub", "synthetic"), default=None)
-    parser.add_argument("--recipe", choices=("fp32", "int4"), default="int4")
-    arguments = parser.parse_args()
-    try:
-        model = open_model(arguments.model, weights=arguments.weights)
-        out = Path("build") / model.name / f"genai-{arguments.recipe}"
-        order = Order("genai", RECIPES[arguments.recipe], "native")
-        build(model, order, out, targets={"genai": GENAI})
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(out)
+def run(arguments: argparse.Namespace) -> int:
+    """Build the peer of one model and print its folder."""
+    model = open_model(arguments.model, weights=arguments.weights)
+    out = Path("build") / model.name / f"genai-{arguments.recipe}"
+    order = Order("genai", RECIPES[arguments.recipe], "native")
+    build(model, order, out, targets={"genai": GENAI})
+    sys.stdout.write(f"{out}\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

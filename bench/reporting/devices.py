@@ -9,34 +9,34 @@ from bench.analysis.pareto import Budget, profile_budget
 from bench.analysis.rows import Row, names, subject_name
 from bench.machine.profiles import PROFILES
 from bench.record import Record
-from bench.reporting import format as text
+from bench.reporting import fmt
 from bench.reporting.document import Block, Bullets, Table, Text
 
 
-def fits(own: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
+def fits(rows: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
     """A verdict for each row and profile, then the jobs that were stopped at a budget."""
     budgets = [profile_budget(name) for name in PROFILES]
     lines = [
-        [name, row.runtime, text.megabytes(row.counted_bytes), *(_cell(row, b) for b in budgets)]
-        for row, name in zip(own, names(own), strict=True)
+        [name, row.runtime, fmt.megabytes(row.counted_bytes), *(_cell(row, b) for b in budgets)]
+        for row, name in zip(rows, names(rows), strict=True)
         if row.counted_bytes is not None
     ]
     header = ["artifact", "runtime", "measured peak"]
-    header += [f"{budget.name}, {text.megabytes(budget.memory_bytes)}" for budget in budgets]
+    header += [f"{budget.name}, {fmt.megabytes(budget.memory_bytes)}" for budget in budgets]
     explained = (
         "Measured here, as a share of what each device gives to one process; a dash is a runtime "
         "that does not exist there. Other CPUs pack weights differently."
     )
     blocks: list[Block] = []
     if lines:
-        blocks = [Table(*text.known(header, lines, left=3), left=2), Text(explained)]
+        blocks = [Table(*fmt.known(header, lines, left=3), left=2), Text(explained)]
     stopped = list(dict.fromkeys(_stopped(r) for r in failed if r.outcome.fits is False))
     return [*blocks, Bullets(stopped)] if stopped else blocks
 
 
 def _cell(row: Row, budget: Budget) -> str:
     if row.counted_bytes is None or not budget.has(row):
-        return text.ABSENT
+        return fmt.ABSENT
     share = f"{row.counted_bytes / budget.memory_bytes:.0%}".replace("%", " %")
     return f"fits, {share}" if budget.holds(row) else f"**does not fit**, {share}"
 

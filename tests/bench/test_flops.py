@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bench.jobs.subjects import load
-from bench.jobs.work import decoder_bytes, work_of
+from bench.jobs.flops import decoder_bytes, work_of
+from bench.subjects import load
 from export.artifact import Artifact
 from tests.bench.made import VLM, MakeArtifact, timing
 

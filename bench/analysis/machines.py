@@ -1,0 +1,69 @@
+"""Which machines some records come from, and how two machines differ: pure functions."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+from bench.machine.environment import Environment
+from bench.record import Record
+
+# What makes a machine another one. Packages, Python and our own revision are what is compared.
+HARDWARE: Mapping[str, Callable[[Environment], object]] = {
+    "CPU": lambda e: e.cpu,
+    "architecture": lambda e: e.architecture,
+    "instructions": lambda e: " ".join(e.cpu_flags),
+    "cores": lambda e: e.cores,
+    "usable CPUs": lambda e: e.usable_cpus,
+    "highest clock": lambda e: e.max_hz,
+    "governor": lambda e: e.governor,
+    "GPUs": lambda e: "; ".join(e.gpus) or None,
+    # A kernel keeps a few MB more or less for itself.
+    "memory, GB": lambda e: None if e.memory_bytes is None else round(e.memory_bytes / 1e9),
+}
+SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
+    "system": lambda e: e.system,
+    "Python": lambda e: e.python,
+    "GPU driver": lambda e: e.gpu_driver,
+    "PocketVLM revision": lambda e: e.revision,
+}
+
+
+def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
+    """The different environments, in order of appearance."""
+    found = {machine_key(record.environment): record.environment for record in records}
+    return tuple(found.values())
+
+
+def machine_key(environment: Environment) -> str:
+    """Equal for environments that differ at most in their measured ceilings."""
+    return json.dumps(asdict(environment.unmeasured()), sort_keys=True)
+
+
+def hardware_differences(first: Environment, second: Environment) -> list[str]:
+    """`CPU: A -> B` for each trait that makes them different machines."""
+    return _differences(HARDWARE, first, second)
+
+
+def software_differences(first: Environment, second: Environment) -> list[str]:
+    """The same of what runs on the machine, package by package."""
+    names = sorted({*first.packages, *second.packages})
+    packages = {name: _package(name) for name in names}
+    return _differences({**SOFTWARE, **packages}, first, second)
+
+
+def _differences(
+    traits: Mapping[str, Callable[[Environment], object]], first: Environment, second: Environment
+) -> list[str]:
+    return [
+        f"{name}: {_or_unknown(trait(first))} -> {_or_unknown(trait(second))}"
+        for name, trait in traits.items()
+        if trait(first) != trait(second)
+    ]
+
+
+def _package(name: str) -> Callable[[Environment], object]:
+    return lambda environment: environment.packages.get(name)
+
+
+def _or_unknown(value: object) -> str:
+    return "not known" if value is None else str(value)

@@ -1,0 +1,132 @@
+"""Predicted footprints of models x targets x recipes, and which device profiles they fit.
+
+Reads configurations only: no weights, no network, no runtime's library. NOT aware of baselines.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.machine.profiles import PROFILES
+from bench.record import Record
+from export.checkpoint.registry import open_model
+from export.errors import UserError
+from export.footprint import footprint
+from export.footprint.memory import MEMORY, Workload, full_context
+from export.model import Model
+from export.quantize.recipe import RECIPES
+from export.targets import TARGETS
+from runtimes import RUNTIMES
+from runtimes.session.loop import room
+
+PEAK_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One export that was not made."""
+
+    model: str
+    target: str
+    recipe: str
+    disk_bytes: int
+    kv_bytes_per_token: int
+    peak_bytes: int
+    fits: Mapping[str, bool]
+    """Profile -> whether the runtime exists there and the peak is within its budget."""
+    files: Mapping[str, int]
+
+
+def predict(
+    models: Iterable[str],
+    targets: Sequence[str] = tuple(TARGETS),
+    recipes: Sequence[str] = tuple(RECIPES),
+    context: int | None = None,
+) -> tuple[list[Prediction], list[str]]:
+    """The rows, and a line for each model or its exports that cannot be, with the reason.
+
+    Peaks are those of a request that fills `context` positions (default: what a session has).
+    """
+    rows: list[Prediction] = []
+    refusals: list[str] = []
+    for name in models:
+        try:
+            model = open_model(name, weights="synthetic")
+        except UserError as error:
+            refusals.append(f"{name}: {error}")
+            continue
+        for target in targets:
+            refused: dict[str, list[str]] = {}
+            for recipe in recipes:
+                try:
+                    rows.append(_prediction(model, target, recipe, context))
+                except UserError as error:
+                    refused.setdefault(str(error), []).append(recipe)
+            refusals += [f"{name} {target} {', '.join(of)}: {why}" for why, of in refused.items()]
+    return rows, refusals
+
+
+def _prediction(model: Model, target: str, recipe: str, context: int | None) -> Prediction:
+    work = full_context(model.vlm, model.image, room(model.vlm, context))
+    found = footprint(model, RECIPES[recipe], target, work)
+    runtime = MEMORY[target].runtime
+    fits = {
+        name: runtime in profile.runtimes and found.peak_bytes <= profile.memory_bytes
+        for name, profile in PROFILES.items()
+    }
+    return Prediction(
+        model=model.name,
+        target=target,
+        recipe=recipe,
+        disk_bytes=found.disk_bytes,
+        kv_bytes_per_token=found.kv_bytes_per_token,
+        peak_bytes=found.peak_bytes,
+        fits=fits,
+        files=found.files,
+    )
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """Prediction and measurement of one latency record."""
+
+    export: str
+    """Model, target, recipe, and the request's tiles and positions."""
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    disk_bytes_off: int
+    """Predicted minus measured bytes on disk."""
+
+    @property
+    def relative(self) -> float:
+        """Predicted over measured peak, minus 1."""
+        return self.predicted_peak_bytes / self.measured_peak_bytes - 1
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the peak is off by more than 5 %, or the bytes on disk at all."""
+        return abs(self.relative) > PEAK_TOLERANCE or self.disk_bytes_off != 0
+
+
+def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
+    """One for each latency record of an artifact on one of our runtimes on the CPU.
+
+    The peak is predicted for the work of the record's warm-up request.
+    """
+    for record in records:
+        subject, warmups = record.case.subject, record.outcome.warmups
+        peaks = [phase.peak_bytes for phase in record.outcome.memory if phase.peak_bytes]
+        runtime = RUNTIMES.get(record.case.runtime)
+        predictable = runtime is not None and not runtime.hidden and record.case.device == "cpu"
+        if not (warmups and peaks and predictable and subject.target and subject.recipe):
+            continue
+        model = open_model(subject.model, weights="synthetic" if subject.synthetic else None)
+        tiles = warmups[0].image_tiles or 0
+        positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
+        work = Workload(tiles, positions, room(model.vlm))
+        predicted = footprint(model, RECIPES[subject.recipe], subject.target, work, subject.layout)
+        yield PredictionError(
+            f"{subject.model} {subject.target} {subject.recipe}, {tiles} tiles, {positions}",
+            predicted.peak_bytes,
+            max(peaks),
+            predicted.disk_bytes - (subject.disk_bytes or 0),
+        )

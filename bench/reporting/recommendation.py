@@ -1,0 +1,84 @@
+"""Which artifact to take: the Pareto front, what fits a budget, and the recommendation. Pure."""
+
+from collections.abc import Sequence
+
+from bench.analysis.pareto import AS_FAST, Budget, Choice, choose
+from bench.analysis.rows import Row, names
+from bench.analysis.stats import Estimate
+from bench.reporting import fmt
+from bench.reporting.document import Block, Text
+
+
+def choice(rows: Sequence[Row], budget: Budget | None) -> list[Block]:
+    """The front, what fits, the one to take, and the rule by which it was found."""
+    found = choose(rows, budget)
+    if len(found.candidates) < 2:
+        return []
+    scored = any(rows[place].accuracy for place in found.candidates)
+    parts = [_front(rows, found, scored), _recommended(rows, found, budget, scored)]
+    return [Text(part) for part in parts]
+
+
+def _front(rows: Sequence[Row], found: Choice, scored: bool) -> str:
+    labels, dropped = _labels(rows), [p for p in found.candidates if p not in found.front]
+    numbers = f"{'accuracy, ' if scored else ''}time of a request and peak memory"
+    ahead = f"On the Pareto front of {numbers}: {fmt.listed([labels[p] for p in found.front])}."
+    if not dropped:
+        return f"{ahead} None of them is beaten in every respect."
+    beaten = fmt.listed([labels[place] for place in dropped])
+    return f"{ahead} Matched or beaten by one of those in every respect: {beaten}."
+
+
+def _recommended(rows: Sequence[Row], found: Choice, budget: Budget | None, scored: bool) -> str:
+    labels = _labels(rows)
+    within = f"within {_limit(budget)}" if budget else ""
+    if not scored:
+        fitting = fmt.listed([labels[place] for place in found.fitting]) or "nothing"
+        fits = f"{within[0].upper()}{within[1:]}: {fitting}. " if budget else ""
+        return f"{fits}Nothing is recommended: without accuracy, the fastest may be the worst."
+    if found.chosen is None:
+        return f"**Nothing fits {within}**: the smallest peak is {_least(rows, found)}."
+    rule = (
+        f"{'of those that stay ' + within + ' and' if budget else 'of those that'} are not shown "
+        "to be less accurate than the best of them (McNemar's test at 5 %) and answer a request "
+        f"within {100 * AS_FAST - 100:.0f} % of the fastest's time, the one with the lowest peak"
+    )
+    ask = "" if budget else " `--budget-mb` or `--profile` sets a limit of memory."
+    return f"**Take {labels[found.chosen]}**: {rule}.{_as_fast(rows, found)}{ask}"
+
+
+def _limit(budget: Budget) -> str:
+    size = fmt.megabytes(budget.memory_bytes)
+    return size if budget.name == size else f"{budget.name} ({size})"
+
+
+def _as_fast(rows: Sequence[Row], found: Choice) -> str:
+    """Which others' times cannot be told from the chosen one's."""
+    chosen = rows[found.chosen].total_s() if found.chosen is not None else None
+    labels = _labels(rows)
+    close = [
+        labels[place]
+        for place in found.accurate
+        if place != found.chosen
+        and chosen is not None
+        and (total := rows[place].total_s()) is not None
+        and _overlap(chosen, total)
+    ]
+    return f" Its time cannot be told from that of {fmt.listed(close)}." if close else ""
+
+
+def _least(rows: Sequence[Row], found: Choice) -> str:
+    place = min(found.candidates, key=lambda p: rows[p].counted_bytes or 0)
+    return f"{fmt.megabytes(rows[place].counted_bytes)} ({_labels(rows)[place]})"
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    return [f"{name} on {row.runtime}" for row, name in zip(rows, names(rows), strict=True)]
+
+
+def _overlap(first: Estimate, second: Estimate) -> bool:
+    bounds = (first.low, first.high, second.low, second.high)
+    if None in bounds:
+        return True
+    low_1, high_1, low_2, high_2 = (bound or 0.0 for bound in bounds)
+    return low_1 <= high_2 and low_2 <= high_1

@@ -1,0 +1,58 @@
+"""A report's tables of an artifact's bytes: by component, and tensors kept in another type.
+
+Rows in, blocks out; no block where nothing is known.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.analysis.rows import Row, names
+from bench.reporting import fmt
+from bench.reporting.document import Block, Table, Text
+
+
+def sizes(rows: Sequence[Row]) -> list[Block]:
+    """Parameters, share quantized and bytes of each component."""
+    lines = []
+    for name, row in artifacts(rows).items():
+        components = (row.subject.quantization or {}).get("components") or {}
+        bits = fmt.significant(row.bits_per_weight)
+        for component, part in components.items():
+            lines.append([name, component, *_component(part), bits])
+            bits = ""
+    header = ["artifact", "component", "parameters", "quantized", "weights", "bits/weight in all"]
+    return [Table(header, lines, left=2)] if lines else []
+
+
+def exceptions(rows: Sequence[Row]) -> list[Block]:
+    """Tensors that fell back, by reason; one sentence where artifacts kept to their recipes."""
+    lines, kept = [], []
+    for name, row in artifacts(rows).items():
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        fallbacks = (row.subject.quantization or {}).get("fallbacks")
+        for fallback in fallbacks or ():
+            key = tuple(str(fallback.get(k, fmt.ABSENT)) for k in ("asked", "got", "reason"))
+            groups.setdefault((key[0], key[1], key[2]), []).append(str(fallback.get("tensor")))
+        for (asked, got, reason), tensors in groups.items():
+            more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
+            lines.append([name, f"`{tensors[0]}`{more}", asked, got, reason])
+        kept += [name] if fallbacks is not None and not fallbacks else []
+    header = ["artifact", "tensors", "asked", "got", "reason"]
+    table: list[Block] = [Table(header, lines, left=5)] if lines else []
+    return table + ([Text(f"None in {fmt.listed(kept)}.")] if kept else [])
+
+
+def artifacts(rows: Sequence[Row]) -> Mapping[str, Row]:
+    """Rows of different artifacts by name: what is true of an artifact on any runtime."""
+    found: dict[str | None, tuple[str, Row]] = {}
+    for row, name in zip(rows, names(rows), strict=True):
+        if row.subject.target is not None:
+            found.setdefault(row.subject.sha256, (name, row))
+    return dict(found.values())
+
+
+def _component(part: Mapping[str, Any]) -> list[str]:
+    parameters, quantized = part.get("parameters"), part.get("quantized_parameters")
+    share = quantized / parameters if parameters and quantized is not None else None
+    count = fmt.ABSENT if parameters is None else f"{parameters:,}"
+    return [count, fmt.percent(share), fmt.megabytes(part.get("weight_bytes"))]
