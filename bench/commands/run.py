@@ -22,7 +22,7 @@ from bench.jobs.processes import run_job, skipped, variables
 from bench.jobs.progress import showing, title
 from bench.jobs.resume import key, remaining
 from bench.machine.ceilings import Ceilings
-from bench.machine.environment import Environment, environment, usable_cpus
+from bench.machine.environment import Environment, environment
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.machine.profiles import profile_of
 from bench.record import Options, append, read
@@ -32,7 +32,7 @@ from export.decode import decode
 from export.errors import UserError
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.devices import device_of
+from runtimes.devices import device_of, usable_cpus
 
 LIBRARIES = ("numpy", "pillow", "tokenizers")
 DEFAULT_RECIPES = ("int4",)
