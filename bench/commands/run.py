@@ -40,7 +40,7 @@ CEILINGS_TIMEOUT_S = 60.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what the plan has; 1 when a job failed, 130 when it was interrupted."""
+    """Measure what the plan has; 1 if a job or an export failed, 130 if it was interrupted."""
     console = Console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         planned = _rest(console, planned, output)
     try:
-        return _measure(console, planned, arguments, output)
+        unmade = any(source.problem for source in found)
+        return _measure(console, planned, arguments, output) or int(unmade)
     except KeyboardInterrupt:
         again = f"continue by adding --resume -o {output}"
         _print(console, f"interrupted; what was measured is in {output}; {again}")
