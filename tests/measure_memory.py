@@ -1,7 +1,7 @@
 """Run by hand: predicted beside measured peaks and bytes of the exports in a run's records.
 
 `python tests/measure_memory.py RUN.jsonl…`; exit code 1 where a peak is off by more than 5 %. See
-docs/footprint.md for how such records are made.
+docs/notes/2026-11-peak-memory.md for how such records are made.
 """
 
 import sys

@@ -20,7 +20,7 @@ from export.rotary import STORED_POSITIONS, rotary_tables
 from export.weights import FloatArray
 
 # int8 activations inside MatMulNBits, one scale a block: up to 2.3 times float's rate on a CPU and
-# the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
+# the only fast 8-bit kernel (docs/reference/quantization.md). Every proof and report has its cost.
 ACCURACY_LEVEL = 4
 FLOAT = ir.DataType.FLOAT
 MIDDLE, MIDDLE_OF_4 = 128, 8

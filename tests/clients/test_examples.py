@@ -1,4 +1,4 @@
-"""What docs/clients.md shows runs as it stands there."""
+"""The examples of docs/reference/layouts.md run as they stand there, in the clients themselves."""
 
 import os
 import re
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pages import ROOT, blocks
 
 from clients.conftest import HERE, Export, expect_genai, expect_node
 from export.checkpoint.registry import open_model
 from runtimes.proof.probes import probes
 
-PAGE = (HERE.parents[1] / "docs" / "clients.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "reference" / "layouts.md"
 RUNS: dict[str, tuple[str, Callable[[], None], list[str]]] = {
     "js": ("transformers.js", expect_node, ["node"]),
     "python": ("genai", expect_genai, [sys.executable]),
@@ -24,7 +25,7 @@ RUNS: dict[str, tuple[str, Callable[[], None], list[str]]] = {
 def test_the_pages_example_answers(language: str, exported: Export, tmp_path: Path) -> None:
     layout, expect_client, command = RUNS[language]
     expect_client()
-    (example,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    (example,) = blocks(PAGE, language)
     (model,) = set(re.findall(r"build/([\w.-]+)/", example))
     artifact = exported(open_model(model), "int4", layout)
     (tmp_path / "build" / model).mkdir(parents=True)
