@@ -1,10 +1,9 @@
 """`python -m export`: makes one artifact and says what became of it.
 
-The only module of the package that reaches for a runtime, for the proof. NOT aware of formats.
+NOT aware of formats or of how an artifact is proven.
 """
 
 import argparse
-import importlib
 import json
 import signal
 import sys
@@ -12,21 +11,18 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from export.arguments import Parser, above_zero, whole
-from export.artifact import Artifact
-from export.build import Order, ProofFailed, Prove, build
+from export.build import ProofFailed, Prove, build
 from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.model import Model
+from export.exporter import ExportOptions, default_out, prepared, prove
 from export.progress import Stages, peak_bytes, showing
-from export.quantize.recipe import CALIBRATED, KNOWN, METHODS, Recipe
+from export.quantize.recipe import KNOWN, METHODS
 from export.summary import lines, summary
-from export.targets import TARGETS, Target, folder_name
+from export.targets import TARGETS, Target
 
 LAYOUTS = sorted({layout for target in TARGETS.values() for layout in target.layouts})
 STOPPED = 128 + signal.SIGTERM
@@ -54,18 +50,14 @@ def run(
     args: argparse.Namespace,
     *,
     targets: Mapping[str, Target] = TARGETS,
-    prove: Prove | None = None,
+    prove: Prove = prove,
 ) -> int:
     """Export as `args` say; `targets` and `prove` may be others than the real ones."""
     started, stages = time.perf_counter(), Stages()
     model = open_model(
         args.model, weights=args.weights, revision=args.revision, offline=args.offline
     )
-    if args.max_tiles is not None and model.image is not None:
-        model = replace(model, image=model.image.within(args.max_tiles))
-    layout = args.layout or targets[args.target].layout_for(model.vlm)
-    model, recipe = _rounded(model, args, layout)
-    order = Order(args.target, recipe, layout, args.allow_drift)
+    model, order = prepared(model, _options(args), targets=targets)
     try:
         with showing(model, stages) as (watched, stage):
             artifact = build(
@@ -73,7 +65,7 @@ def run(
                 order,
                 args.out or default_out(model, order),
                 targets=targets,
-                prove=None if args.no_verify else prove or _prove,
+                prove=None if args.no_verify else prove,
                 stage=stage,
             )
     except ProofFailed as failed:
@@ -86,11 +78,6 @@ def run(
     }
     print(json.dumps(facts) if args.json else "\n".join(lines(facts)))
     return 0
-
-
-def default_out(model: Model, order: Order) -> Path:
-    """build/<model>/<target>-<recipe>[-<layout>]."""
-    return Path("build") / model.name / folder_name(order.target, order.recipe.name, order.layout)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -147,30 +134,18 @@ def add_options(it: argparse.ArgumentParser) -> None:
     it.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
-def _rounded(model: Model, args: argparse.Namespace, layout: str) -> tuple[Model, Recipe]:
-    """The model and the recipe with what the arguments say of rounding."""
-    recipe = KNOWN[args.recipe]
-    if (recipe.least_bits != 4 or recipe.targets) and (
-        args.rounding or args.calibrate or args.budget_mb
-    ):
-        raise UserError(
-            f"{recipe.name} rounds nothing to 4 bits our way; --rounding, … go with int4"
-        )
-    if args.rounding:
-        recipe = recipe.rounded(args.rounding)
-    questions = args.calibrate if args.calibrate != Path() else None
-    if args.budget_mb:
-        within = importlib.import_module("runtimes.calibrate.sensitivity").within
-        recipe = within(model, TARGETS[args.target], recipe, layout, args.budget_mb, questions)
-    if args.calibrate:
-        model = importlib.import_module("runtimes.calibrate.hessian").calibrated(model, questions)
-        recipe = replace(recipe, name=f"{recipe.name}-{CALIBRATED}")
-    return model, recipe
-
-
-def _prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:
-    prove: Prove = importlib.import_module("runtimes.proof.ladder").prove
-    return prove(model, artifact)
+def _options(args: argparse.Namespace) -> ExportOptions:
+    return ExportOptions(
+        args.target,
+        args.recipe,
+        layout=args.layout,
+        max_tiles=args.max_tiles,
+        rounding=args.rounding,
+        # Path() stands for the flag without a file: the proof's own questions.
+        calibrate=True if args.calibrate == Path() else args.calibrate or False,
+        budget_mb=args.budget_mb,
+        allow_drift=args.allow_drift,
+    )
 
 
 @contextmanager

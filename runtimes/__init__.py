@@ -1,21 +1,54 @@
-"""The table of runtimes: what each one opens and where its code is. Importing it imports none.
+"""Runtimes: open an artifact or a checkpoint and ask it questions.
 
-NOT aware of what is asked of a session or of how long an answer takes.
+    import runtimes
+
+    answer = runtimes.ask("build/tiny-smolvlm/onnx-int4", "picture.png", "what color is it?")
+    print(answer.text)
+
+RUNTIMES is the table of them: what each one opens and where its code is. Importing this package
+imports no runtime's library. NOT aware of how long an answer takes.
 """
 
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from export.artifact import Artifact
 from export.errors import UserError
 from export.files import short
+from export.lazy import importing
 from export.model import Model
-from runtimes.base import Session
+from runtimes.base import Event, Request, Session
 from runtimes.devices import device_of
 from runtimes.nvidia import BUILDS, load_linked, problem
+
+__all__ = [
+    "RUNTIMES",
+    "Answer",
+    "Event",
+    "Request",
+    "Runtime",
+    "Session",
+    "ask",
+    "load_image",
+    "open_session",
+]
+
+if TYPE_CHECKING:
+    from runtimes.answer import Answer, ask, open_session
+    from runtimes.prepare.image import load_image
+else:
+    __getattr__ = importing(
+        __name__,
+        {
+            "Answer": "runtimes.answer",
+            "ask": "runtimes.answer",
+            "load_image": "runtimes.prepare.image",
+            "open_session": "runtimes.answer",
+        },
+    )
 
 ANY_TARGET = "*"
 GPU_VALUE_BYTES = 2

@@ -1,5 +1,6 @@
 """Devices by name: cpu, cuda, cuda:1. NOT aware of runtimes or of what a device can do."""
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -26,3 +27,10 @@ def device_of(name: str) -> Device:
     if found is None:
         raise UserError(f"device '{name}': there is cpu, cuda, or cuda:N for the GPU number N")
     return CPU if name == "cpu" else Device("cuda", int(found[1] or 0))
+
+
+def usable_cpus() -> int:
+    """Logical CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

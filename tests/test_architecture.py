@@ -14,8 +14,8 @@ ALLOWED = {
     "runtimes": {"export", "runtimes"},
     "bench": {"export", "runtimes", "bench"},
 }
-# export/__main__.py puts everything together: it reaches runtimes by name, when it needs them.
-BY_NAME = {"export/__main__.py"}
+# An export is proven and calibrated by runtimes, which this module imports by name when needed.
+BY_NAME = {"export/exporter.py"}
 # heavy library -> how the names of modules start that may import it at their top: each wraps it,
 # and is itself only imported by name, at the last moment
 WRAPPERS = {

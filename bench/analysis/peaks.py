@@ -1,8 +1,8 @@
 """The measured half of the gate: a run's peaks of memory beside those that were accepted.
 
 A row is an artifact that answers a request. Threads and machine are no part of it, because they
-move the peak by about 1 % (docs/footprint.md), which the baseline's tolerance holds. NOT aware of
-how memory is measured or of predictions.
+move the peak by about 1 % (docs/notes/2026-11-peak-memory.md), which is within the baseline's
+tolerance. NOT aware of how memory is measured or of predictions.
 """
 
 from collections.abc import Iterable, Sequence

@@ -5,15 +5,15 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from bench.machine.environment import usable_cpus
 from bench.machine.memory import peak_bytes
 from bench.measure import Stopwatch, Timing, timed
 from bench.reporting.fmt import megabytes, milliseconds, significant
 from bench.subjects import detokenizer, load, vlm, within_tiles
 from export.artifact import Artifact
 from export.errors import UserError
-from runtimes import RUNTIMES, Runtime
+from runtimes.answer import runtime_for
 from runtimes.base import Place, Request
+from runtimes.devices import usable_cpus
 from runtimes.prepare.request import load_image
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in the next token
@@ -24,10 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
     loaded = within_tiles(loaded, arguments.max_tiles)
     request = _request(arguments, sees=vlm(loaded).vision is not None)
-    manifest = loaded.manifest if isinstance(loaded, Artifact) else None
-    target, layout = (manifest.target, manifest.layout) if manifest else (None, None)
-    runtime = _runtime(arguments.runtime, target, layout)
-    runtime.preload(layout)
+    runtime = runtime_for(loaded, arguments.runtime)
+    runtime.preload(loaded.manifest.layout if isinstance(loaded, Artifact) else None)
     threads = arguments.threads or usable_cpus()
     session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
     text = detokenizer(loaded)
@@ -109,22 +107,6 @@ class _Printer:
             sys.stdout.write(whole[len(self._written) :])
             sys.stdout.flush()
             self._written = whole
-
-
-def _runtime(name: str | None, target: str | None, layout: str | None) -> Runtime:
-    """The one asked for, else the first that opens the target and is available."""
-    if name is not None:
-        fitting = [RUNTIMES[name]] if RUNTIMES[name].opens(target) else []
-    else:
-        fitting = [row for row in RUNTIMES.values() if row.opens(target) and not row.hidden]
-    what = target or "a checkpoint"
-    if not fitting:
-        able = [key for key, row in RUNTIMES.items() if row.opens(target) and not row.hidden]
-        raise UserError(f"{name or 'no runtime'} does not open {what}; choose {' or '.join(able)}")
-    reasons = [row.unavailable(layout) for row in fitting]
-    if all(reasons):
-        raise UserError(f"no runtime for {what}: {'; '.join(str(reason) for reason in reasons)}")
-    return fitting[reasons.index(None)]
 
 
 def _timings(timing: Timing, load_s: float, peak: int | None) -> str:

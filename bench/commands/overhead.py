@@ -18,7 +18,6 @@ from typing import Any, cast
 import numpy as np
 
 from bench.analysis.stats import Estimate, grouped_median
-from bench.machine.environment import usable_cpus
 from bench.measure import measure, timed
 from bench.options import LatencyOptions
 from bench.tasks.latency import request_of
@@ -26,6 +25,7 @@ from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes import RUNTIMES
 from runtimes.base import Event, Logits, Request, Session
+from runtimes.devices import usable_cpus
 from runtimes.session.loop import Backend
 
 

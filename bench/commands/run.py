@@ -22,7 +22,7 @@ from bench.jobs.processes import run_job, skipped, variables
 from bench.jobs.progress import showing, title
 from bench.jobs.resume import key, remaining
 from bench.machine.ceilings import Ceilings
-from bench.machine.environment import Environment, environment, usable_cpus
+from bench.machine.environment import Environment, environment
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.machine.profiles import profile_of
 from bench.options import Options
@@ -33,7 +33,7 @@ from export.decode import decode
 from export.errors import UserError
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.devices import device_of
+from runtimes.devices import device_of, usable_cpus
 
 LIBRARIES = ("numpy", "pillow", "tokenizers")
 DEFAULT_RECIPES = ("int4",)
@@ -41,7 +41,7 @@ CEILINGS_TIMEOUT_S = 60.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what the plan has; 1 when a job failed, 130 when it was interrupted."""
+    """Measure what the plan has; 1 if a job or an export failed, 130 if it was interrupted."""
     console = Console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         planned = _rest(console, planned, output)
     try:
-        return _measure(console, planned, arguments, output)
+        unmade = any(source.problem for source in found)
+        return _measure(console, planned, arguments, output) or int(unmade)
     except KeyboardInterrupt:
         again = f"continue by adding --resume -o {output}"
         _print(console, f"interrupted; what was measured is in {output}; {again}")

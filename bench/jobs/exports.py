@@ -14,13 +14,13 @@ from bench.jobs.child import StopConditions, run_child
 from bench.jobs.launch import command
 from bench.jobs.limits import Limits, choose_cpus
 from bench.jobs.processes import variables
-from bench.machine.environment import usable_cpus
 from bench.subjects import Candidate, candidate, checkpoint
 from export.artifact import MANIFEST, load_artifact
 from export.checkpoint.registry import WeightsKind, open_model
 from export.errors import UserError
 from export.model import Model
 from export.targets import TARGETS, folder_name
+from runtimes.devices import usable_cpus
 
 GRACE_S = 5.0  # for taking back what is half written
 

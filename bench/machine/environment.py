@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.machine.ceilings import Ceilings
 from bench.machine.gpu_ceilings import GpuCeilings
+from runtimes.devices import usable_cpus
 from runtimes.nvidia import driver
 
 # Instruction sets that decide how fast matrices are multiplied at 32, 16, 8 and 4 bits.
@@ -106,13 +107,6 @@ def gpus_of(listing: str) -> tuple[tuple[str, ...], str | None]:
     whole = [row for row in rows if len(row) == 3]
     drivers = [driver for *_, driver in whole]
     return tuple(f"{name}, {memory}" for name, memory, _ in whole), next(iter(drivers), None)
-
-
-def usable_cpus() -> int:
-    """Logical CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load() -> Load:

@@ -52,14 +52,13 @@ PLOTS: Mapping[str, Plot] = {
 def draw(
     shown: Sequence[Row], folder: Path, stem: str, budget: Budget | None = None
 ) -> tuple[Figure, ...]:
-    """For each model, one SVG and one PNG of each figure that the rows have data for."""
+    """For each model, one SVG of each figure that the rows have data for."""
     done = []
     for name, rows in _drawable(shown):
         with _style(stem):
             canvas = _canvas(name, rows, WIDE_INCHES, budget, titled=True)
             figure = _figure(name, rows, stem)
             canvas.savefig(folder / figure.file, metadata={"Date": None})
-            canvas.savefig((folder / figure.file).with_suffix(".png"), dpi=150)
         done.append(figure)
     return tuple(done)
 

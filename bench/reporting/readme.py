@@ -1,8 +1,9 @@
-"""The block of README.md that comes from records: between two markers, nothing else is touched.
+"""The block of a page that comes from records: between two markers, nothing else is touched.
 
 Pure. NOT aware of files.
 """
 
+import re
 from collections.abc import Sequence
 
 from bench.analysis.machines import machines
@@ -15,11 +16,13 @@ from bench.reporting.markdown import markdown
 from bench.reporting.summary import summary
 from export.errors import UserError
 
-START = "<!-- results: bench report results/runs/*.jsonl --readme README.md -->"
+START = "<!-- results: bench report RUN.jsonl --readme README.md -->"
 END = "<!-- end of results -->"
+# A page names its own runs and itself in the first marker.
+MARKERS = re.compile(r"(<!-- results: .*? -->).*?" + re.escape(END), re.DOTALL)
 EMPTY = (
-    "No records are kept in results/runs/ yet. When there are,\n"
-    "`bench report results/runs/*.jsonl --readme README.md` puts their summary here."
+    "No records yet. When there are,\n"
+    "`bench report RUN.jsonl --readme README.md` puts their summary here."
 )
 
 
@@ -36,10 +39,9 @@ def block(records: Sequence[Record], budget: Budget | None = None) -> str:
     return markdown(blocks).strip()
 
 
-def filled(readme: str, content: str) -> str:
-    """The README with `content` between the markers. Raises UserError where they are not."""
-    before, start, rest = readme.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
+def filled(page: str, content: str) -> str:
+    """The page with `content` between the markers. Raises UserError where they are not there."""
+    found = MARKERS.search(page)
+    if found is None:
         raise UserError(f"no place for results; put these lines into it: {START} and {END}")
-    return f"{before}{START}\n\n{content}\n\n{END}{after}"
+    return f"{page[: found.start()]}{found[1]}\n\n{content}\n\n{END}{page[found.end() :]}"

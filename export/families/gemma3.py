@@ -254,7 +254,7 @@ GEMMA3 = Family(
             "mm.input_projection.weight": 16,
         },
     ),
-    layout="onnx-vision",  # faster than mmproj and exact: docs/quantization.md
+    layout="onnx-vision",  # faster than mmproj: docs/notes/2026-11-gguf-image-encoders.md
     stop_tokens=("<end_of_turn>",),
     prefixes=(
         # transformers 5 in memory, and what it saves of a model that was not loaded from the hub.

@@ -196,7 +196,7 @@ QWEN2_5_VL = Family(
         vision_keys=_vision_keys,
         arranged={"v.patch_embd.weight": "by_frame"},
     ),
-    layout="onnx-vision",  # faster than mmproj and exact: docs/quantization.md
+    layout="onnx-vision",  # faster than mmproj: docs/notes/2026-11-gguf-image-encoders.md
     stop_tokens=("<|im_end|>", "<|endoftext|>"),
     prefixes=(
         # transformers 5 in memory.

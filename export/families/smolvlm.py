@@ -143,7 +143,7 @@ SMOLVLM = Family(
         },
         floats={"v.patch_embd.*": 32, "v.position_embd.*": 32},
     ),
-    layout="onnx-vision",  # faster than mmproj and exact: docs/quantization.md
+    layout="onnx-vision",  # faster than mmproj: docs/notes/2026-11-gguf-image-encoders.md
     stop_tokens=("<end_of_utterance>",),
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
     clients={

@@ -1,7 +1,7 @@
 """Peak memory of a process that answers requests about images, as a sum of stated parts.
 
-The parts are derived from shapes; the constants beside them were measured (docs/footprint.md) on
-x86-64 with the runtimes of constraints.txt. NOT aware of how a file is laid out.
+The parts are derived from shapes; their constants were measured on x86-64 with the runtimes of
+constraints.txt (docs/notes/2026-11-peak-memory.md). NOT aware of how a file is laid out.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -18,7 +18,7 @@ from export.onnx.parameters import Parameters
 from export.quantize.recipe import Storage
 
 # int8 activations inside MatMulNBits, one scale a block: up to 2.3 times float's rate on a CPU and
-# the only fast 8-bit kernel. What it costs is in every proof and report (docs/quantization.md).
+# the only fast 8-bit kernel (docs/reference/quantization.md). Every proof and report has its cost.
 ACCURACY_LEVEL = 4
 SAME_AS_INPUT = 0
 """Accuracy level of products in float16: activations are not rounded."""

@@ -38,7 +38,8 @@ def open_graph(
     options.log_severity_level = 3
     if not steps:
         # Threads of one session must not wait busily while another session has the cores. Waking
-        # them for each step of an answer would cost 1 to 2 % of it (docs/measuring.md).
+        # them for each step of an answer would cost 1 to 2 % of it
+        # (docs/notes/2026-11-harness-overhead.md).
         options.add_session_config_entry("session.force_spinning_stop", "1")
     # Planned for each new length of the inputs and kept beside what the arena holds already.
     options.enable_mem_pattern = False

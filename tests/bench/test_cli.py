@@ -110,6 +110,20 @@ def test_run_appends_records_and_report_reads_them(
         assert (report.parent / f"report-fake-model-{figure}.svg").exists()
 
 
+def test_a_failed_export_fails_the_run_although_the_rest_is_measured(
+    tmp_path: Path, make_artifact: MakeArtifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, run = make_artifact("good"), str(tmp_path / "run.jsonl")
+    monkeypatch.chdir(tmp_path)
+    Path("build").write_text("in the way of exports")
+    words = ["run", str(good), "tiny-smolvlm", "--recipe", "int4", "--target", "onnx"]
+    flags = ["--runtime", "fake", "--task", "latency", "--rounds", "1", "--no-ceilings"]
+    assert main([*words, *flags, "-o", run]) == 1
+    records, _ = read([Path(run)])
+    assert [record.status for record in records] == ["skipped", "ok"]
+    assert "could not be exported" in str(records[0].reason)
+
+
 def test_a_plan_without_jobs_is_a_users_error(
     tmp_path: Path, make_artifact: MakeArtifact, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,11 @@
-"""The README's results are those of the records kept beside it."""
+"""Pages that show results show those of the records that are kept beside them."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from bench.cli import main
+from bench.cli import main, parser
 from bench.record import Record, append, read
 from bench.reporting.readme import EMPTY, END, START, block, filled
 from export.errors import UserError
@@ -12,11 +13,23 @@ from export.errors import UserError
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_readme_shows_what_results_has() -> None:
-    records, damages = read(sorted((ROOT / "results" / "runs").glob("*.jsonl")))
+PAGE = ROOT / "results" / "README.md"
+
+
+def test_the_page_of_results_shows_its_records() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (command,) = re.findall(r"<!-- results: (.*) -->", text)
+    arguments = parser().parse_args(command.split()[1:])
+    assert ROOT / arguments.readme == PAGE
+    records, damages = read([ROOT / run for run in arguments.runs])
     assert damages == []
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert filled(text, block(records)) == text, START
+    assert filled(text, block(records)) == text, command
+
+
+def test_a_page_may_name_its_own_runs_in_the_marker() -> None:
+    own = "<!-- results: bench report a.jsonl b.jsonl --readme docs/x.md -->"
+    page = f"# A\n\n{own}\nold\n{END}\n"
+    assert filled(page, "new") == f"# A\n\n{own}\n\nnew\n\n{END}\n"
 
 
 def test_only_the_block_changes() -> None:

@@ -136,7 +136,7 @@ def test_peak_memory_grows_with_the_work(target: str, less: Workload, more: Work
     assert peaks[0] < peaks[1]
 
 
-# Measured as docs/footprint.md says: tiles, positions, MB.
+# Measured as docs/notes/2026-11-peak-memory.md says: tiles, positions, MB.
 MEASURED = [
     ("smolvlm-256m", "onnx", "int4", 13, 913, 610.1),
     ("smolvlm-256m", "onnx", "int8", 13, 913, 661.7),

@@ -1,0 +1,130 @@
+"""Exports a model: opens it, applies the options, writes the artifact and proves it.
+
+The only module of the package that reaches for runtimes, by name and only when they are needed: a
+proof runs the artifact, calibration runs the model. NOT aware of formats or of what is printed.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from export.artifact import Artifact
+from export.build import Order, Prove, build
+from export.checkpoint.registry import WeightsKind, open_model
+from export.errors import UserError, unknown
+from export.model import Model
+from export.quantize.recipe import CALIBRATED, KNOWN, Method, Recipe
+from export.targets import TARGETS, Target, folder_name
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What can be chosen about an export; `export_model` describes each field."""
+
+    target: str
+    recipe: str
+    layout: str | None = None
+    max_tiles: int | None = None
+    rounding: Method | None = None
+    calibrate: bool | Path = False
+    budget_mb: float | None = None
+    allow_drift: bool = False
+
+
+def export_model(  # noqa: PLR0913 # one keyword for each flag of `python -m export`
+    model: str | Path | Model,
+    *,
+    target: str,
+    recipe: str,
+    out: str | Path | None = None,
+    layout: str | None = None,
+    weights: WeightsKind | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    max_tiles: int | None = None,
+    rounding: Method | None = None,
+    calibrate: bool | Path = False,
+    budget_mb: float | None = None,
+    verify: bool = True,
+    allow_drift: bool = False,
+) -> Artifact:
+    """Export a model and prove the artifact; the same as `python -m export`.
+
+    model: a name in models.yaml, a checkpoint folder (safetensors), or an opened `Model`.
+    target: "onnx" or "gguf". recipe: "fp32", "fp16", "int8", "int4", or one of GGUF's own.
+    out: the artifact's folder; default build/<model>/<target>-<recipe>[-<layout>]. An artifact
+    there is replaced, and only when the new one is complete.
+    layout: arrangement of the files; default: the family's own choice.
+    weights, revision, offline: see `open_model`; they do nothing to an opened model.
+    max_tiles: cut an image into at most this many tiles, the overview included.
+    rounding: "search" (default) or "nearest", for 4-bit weights. calibrate: GPTQ on the proof's
+    questions (True) or on those of a JSONL file; needs torch. budget_mb: keep 8 bits in the layers
+    that lose most, up to this size in MB (10^6 bytes); needs torch.
+    verify: prove the artifact. Without torch the artifact is kept and `manifest.proof` says why
+    there is no verdict. allow_drift: keep an artifact whose proof fails.
+
+    Raises UserError for what the caller can mend, ProofFailed for a failed proof. After either,
+    `out` is as it was before.
+    """
+    opened = model
+    if not isinstance(opened, Model):
+        opened = open_model(str(opened), weights=weights, revision=revision, offline=offline)
+    options = ExportOptions(
+        target, recipe, layout, max_tiles, rounding, calibrate, budget_mb, allow_drift
+    )
+    opened, order = prepared(opened, options)
+    folder = default_out(opened, order) if out is None else Path(out)
+    return build(opened, order, folder, targets=TARGETS, prove=prove if verify else None)
+
+
+def prepared(
+    model: Model, options: ExportOptions, *, targets: Mapping[str, Target] = TARGETS
+) -> tuple[Model, Order]:
+    """The model and the order to `build` as the options ask; calibration runs here.
+
+    Raises UserError for options that are unknown or contradict each other.
+    """
+    if options.target not in targets:
+        raise unknown("target", options.target, targets)
+    if options.recipe not in KNOWN:
+        raise unknown("recipe", options.recipe, KNOWN)
+    if options.max_tiles is not None and model.image is not None:
+        model = replace(model, image=model.image.within(options.max_tiles))
+    layout = options.layout or targets[options.target].layout_for(model.vlm)
+    model, recipe = _rounded(model, options, layout)
+    return model, Order(options.target, recipe, layout, options.allow_drift)
+
+
+def default_out(model: Model, order: Order) -> Path:
+    """build/<model>/<target>-<recipe>[-<layout>]."""
+    return Path("build") / model.name / folder_name(order.target, order.recipe.name, order.layout)
+
+
+def prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:
+    """The proof of an artifact against its checkpoint (runtimes.proof.ladder)."""
+    function: Prove = importlib.import_module("runtimes.proof.ladder").prove
+    return function(model, artifact)
+
+
+def _rounded(model: Model, options: ExportOptions, layout: str) -> tuple[Model, Recipe]:
+    """The model and the recipe with what the options say of 4-bit rounding."""
+    recipe = KNOWN[options.recipe]
+    if (recipe.least_bits != 4 or recipe.targets) and (
+        options.rounding or options.calibrate or options.budget_mb
+    ):
+        raise UserError(
+            f"{recipe.name} rounds nothing to 4 bits our way; --rounding, … go with int4"
+        )
+    if options.rounding:
+        recipe = recipe.rounded(options.rounding)
+    questions = options.calibrate if isinstance(options.calibrate, Path) else None
+    if options.budget_mb:
+        within = importlib.import_module("runtimes.calibrate.sensitivity").within
+        target = TARGETS[options.target]
+        recipe = within(model, target, recipe, layout, options.budget_mb, questions)
+    if options.calibrate:
+        model = importlib.import_module("runtimes.calibrate.hessian").calibrated(model, questions)
+        recipe = replace(recipe, name=f"{recipe.name}-{CALIBRATED}")
+    return model, recipe
