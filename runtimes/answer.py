@@ -11,7 +11,7 @@ from export.checkpoint.registry import open_model
 from export.errors import UserError, unknown
 from export.model import Model
 from runtimes import RUNTIMES, Runtime
-from runtimes.base import Event, Place, Request, Session
+from runtimes.base import Event, Region, Request, Session
 from runtimes.devices import usable_cpus
 from runtimes.prepare.image import load_image
 from runtimes.prepare.request import preparer_of
@@ -27,7 +27,7 @@ class Answer:
     text: str
     """Special tokens and outer white space are left out; "" where the answer is places."""
     token_ids: tuple[int, ...]
-    places: tuple[Place, ...] = ()
+    places: tuple[Region, ...] = ()
 
 
 def ask(
@@ -109,12 +109,12 @@ def runtime_for(opened: Artifact | Model, name: str | None = None, device: str =
 def collected(events: Iterable[Event], opened: Artifact | Model) -> Answer:
     """The answer that a session's events add up to."""
     tokens: list[int] = []
-    places: list[Place] = []
+    places: list[Region] = []
     for event in events:
         if event.token is not None:
             tokens.append(event.token)
         if event.kind == "place":
-            places.append(event.place)
+            places.append(event.region)
     return Answer(preparer_of(opened).text(tokens).strip(), tuple(tokens), tuple(places))
 
 

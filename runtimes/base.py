@@ -1,6 +1,7 @@
-"""What a runtime is: a session takes a request and yields events, each when its result is there.
+"""What every runtime offers: a session answers a request with a stream of events.
 
-NOT aware of clocks, files of reports, or models' names: a runtime never measures and never prints.
+Each event is yielded as soon as its result exists, so that the caller can time it. NOT aware of
+clocks, reports or models' names: a runtime neither measures nor prints.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,73 +14,78 @@ from PIL import Image
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-Place = tuple[float, ...]
-"""A point (x, y) or a box (x_min, y_min, x_max, y_max), in shares of an image's width and height;
-() is none."""
+Region = tuple[float, ...]
+"""A point (x, y) or a box (x_min, y_min, x_max, y_max) in normalized coordinates, which are
+fractions of the image's width and height; () where there is none."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question about images, or exact prompt ids; answered greedily.
-
-    `answer` forces the given tokens instead of the model's own choice (teacher forcing); exactly
-    those are decoded, stop tokens included. `arrays` asks for what the steps computed: the images'
-    features and the distribution behind each token.
-    `reuse` allows image features and a common prompt prefix of the last request to be reused.
-    `images_key` names their images' content where the caller knows it: of one session, requests
-    with equal keys have equal images. "": it is found from their pixels, every time.
-    `features` [image tokens, hidden] are taken as the images' instead of encoding them.
-    `task` is one of the model's own (detect, point, …; "": what it does first), for models that
-    have some; `place` is what it is asked about.
-    """
+    """A question about images, to be answered greedily."""
 
     question: str = ""
     images: tuple[Image.Image, ...] = ()
     ids: tuple[int, ...] | None = None
+    """The whole prompt as token ids; None: it is made of the question and the images."""
     max_tokens: int = 64
     answer: tuple[int, ...] | None = None
+    """Tokens to decode instead of the model's own choices (teacher forcing): exactly these, and a
+    stop token among them does not end the answer."""
     arrays: bool = False
+    """Whether events carry the images' features and the logits of each token."""
     reuse: bool = True
+    """Whether the last request's image features and prompt prefix may be reused."""
     images_key: str = ""
+    """Identifies the images: in one session, requests with the same key have the same images.
+    "": the session hashes their pixels for every request."""
     features: FloatArray | None = None
+    """Image features [image tokens, hidden] to use instead of encoding the images."""
     task: str = ""
-    place: Place = ()
+    """A task of the model's own, such as detect or point; "": the model's first task. Must be ""
+    for models that have none."""
+    region: Region = ()
+    """The point or box that the task asks about."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One finished step of an answer.
+    """A finished step of an answer.
 
-    prepare: pixels and prompt ids exist (positions = prompt length); image: features of all images
-    are on the host (positions = image tokens, of `tiles` tiles); prefill: the prompt is in the
-    cache (positions = how many were computed, fewer than the prompt's when a prefix was reused);
-    token: one more token, the first right after prefill; place: one more place, of tasks that
-    answer with places. `logits` [vocab] are those that `token` was chosen from, `features`
-    [image tokens, hidden] what the images became; both only when asked for.
+    kind     what exists now                          positions
+    prepare  pixel values and prompt ids              prompt length
+    image    features of all images, on the host      image tokens
+    prefill  the prompt in the key-value cache        computed, without a reused prefix
+    token    one more token of the answer             -
+    place    one more region, if the answer has some  -
     """
 
     kind: Literal["prepare", "image", "prefill", "token", "place"]
     positions: int = 0
     reused: bool = False
+    """Whether features (image) or a prefix of the prompt (prefill) came from the last request."""
     token: int | None = None
     logits: FloatArray | None = None
+    """[vocab]: the distribution that `token` was chosen from; None unless Request.arrays."""
     features: FloatArray | None = None
+    """[image tokens, hidden]; None unless Request.arrays."""
     tiles: int = 0
-    place: Place = ()
+    """Tiles that the vision tower encoded for all images (image)."""
+    region: Region = ()
+    """The region of a `place` event."""
 
 
 class Logits(Protocol):
-    """Logits [vocab], which a backend may leave where they were computed: numpy arrays are some."""
+    """Logits [vocab] on any device: a numpy array, or an array that stays where it was computed."""
 
     def argmax(self) -> Any:
         """The first index of the largest."""
 
     def copy(self) -> FloatArray:
-        """Their values, the caller's own."""
+        """The values in a new array on the host."""
 
 
 class Session(Protocol):
-    """An artifact loaded into a runtime."""
+    """An artifact or a checkpoint loaded into a runtime."""
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Answer one request. Raises UserError for a request that cannot be answered."""
@@ -92,4 +98,4 @@ class BatchSession(Session, Protocol):
     """A session that can answer several requests at once."""
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
-        """The events of each request, with its number. Raises UserError as `generate`."""
+        """Their events, each with the index of its request. Raises UserError as `generate`."""

@@ -1,4 +1,4 @@
-"""Devices by name: cpu, cuda, cuda:1. NOT aware of runtimes or of what a device can do."""
+"""Devices by name (cpu, cuda, cuda:1), and the kinds of machines that runtimes exist on."""
 
 import os
 import re
@@ -7,14 +7,16 @@ from typing import Literal
 
 from export.errors import UserError
 
-Kind = Literal["cpu", "cuda"]
+DeviceKind = Literal["cpu", "cuda"]
+MachineKind = Literal["phone", "board", "computer"]
+"""board: a single-board computer; computer: a laptop, desktop or server."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a session computes; `index` counts the GPUs that CUDA shows, from 0."""
+    """Where a session computes; `index` counts the GPUs that CUDA lists, from 0."""
 
-    kind: Kind = "cpu"
+    kind: DeviceKind = "cpu"
     index: int = 0
 
 
@@ -22,15 +24,15 @@ CPU = Device()
 
 
 def device_of(name: str) -> Device:
-    """The device of a name. Raises UserError for what is none."""
-    found = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", name)
-    if found is None:
+    """Parse a device's name. Raises UserError for anything but cpu, cuda and cuda:N."""
+    match = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", name)
+    if match is None:
         raise UserError(f"device '{name}': there is cpu, cuda, or cuda:N for the GPU number N")
-    return CPU if name == "cpu" else Device("cuda", int(found[1] or 0))
+    return CPU if name == "cpu" else Device("cuda", int(match[1] or 0))
 
 
 def usable_cpus() -> int:
-    """Logical CPUs this process may run on."""
+    """Logical CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

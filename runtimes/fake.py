@@ -1,4 +1,4 @@
-"""A public fake: a session that follows the script in its artifact's `details["fake"]`."""
+"""A public fake for tests: a session that follows the script in its artifact's details["fake"]."""
 
 import importlib
 import os
@@ -13,17 +13,17 @@ from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.base import Event, Request
 
-LOGITS = 9 * np.eye(16, dtype=np.float32)  # one row for each token that can be chosen
+LOGITS = 9 * np.eye(16, dtype=np.float32)  # row n: the logits that choose token n
 
 
 @dataclass(frozen=True)
 class FakeSession:
-    # answers: {question: tokens}, places: {question: [place]}, refuses: [question],
+    # answers: {question: tokens}, places: {question: [region]}, refuses: [question],
     # step: {bytes, delay_s, says, …}
     script: Mapping[str, Any]
 
     def generate(self, request: Request) -> Iterator[Event]:
-        own = self.script.get("answers", {}).get(request.question, (1, 2, 0))
+        tokens = self.script.get("answers", {}).get(request.question, (1, 2, 0))
         if request.question in self.script.get("refuses", ()):
             raise UserError("refused")
         yield self.step(Event("prepare", len(request.ids or range(12))))
@@ -31,11 +31,11 @@ class FakeSession:
             yield self.step(Event("image", 4 * len(request.images), tiles=len(request.images)))
         yield self.step(Event("prefill", len(request.ids or range(12))))
         if request.task:
-            found = self.script.get("places", {}).get(request.question, ())
-            yield from (Event("place", place=tuple(place)) for place in found)
+            regions = self.script.get("places", {}).get(request.question, ())
+            yield from (Event("place", region=tuple(region)) for region in regions)
             return
-        for n, token in enumerate(request.answer or own[: request.max_tokens]):
-            yield self.step(Event("token", token=token, logits=LOGITS[own[n % len(own)]]))
+        for n, token in enumerate(request.answer or tokens[: request.max_tokens]):
+            yield self.step(Event("token", token=token, logits=LOGITS[tokens[n % len(tokens)]]))
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
         for number, request in enumerate(requests):

@@ -16,13 +16,15 @@ from export.model import Model
 from export.modeling.vision import ImageVision
 from export.torch.attention import GrowingState
 from export.torch.run import Observer, Parameter, Run, resident, streaming
-from runtimes.base import FloatArray, IntArray, Place, Request, Session
+from runtimes.base import FloatArray, IntArray, Region, Request, Session
 from runtimes.devices import device_of
 from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels, preparer_of
-from runtimes.session.loop import Extend, GreedySession, number_images, place_features
-from runtimes.session.positions import following, of_text, positions
-from runtimes.session.regions import Head
+from runtimes.session.backend import Extend
+from runtimes.session.images import image_ids, place_features
+from runtimes.session.loop import GreedySession
+from runtimes.session.positions import answer_positions, prompt_positions
+from runtimes.session.regions import RegionHead
 
 RESIDENT_BYTES = 2**30
 TILES = 32  # that go through the tower at once
@@ -49,7 +51,7 @@ def open_session(
     return GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)
 
 
-class Scorer:
+class ReferenceScorer:
     """The reference's answer to forced requests, each in one pass over the weights.
 
     A model over `RESIDENT_BYTES` is read from its source at every use instead of being kept, so a
@@ -65,13 +67,13 @@ class Scorer:
         self._session = GreedySession(self._backend, self._preparer, model.vlm.stop_token_ids)
 
     @property
-    def never_later(self) -> tuple[int, ...]:
-        """Ids that are not chosen behind the first token of an answer."""
-        return self._preparer.never_later
+    def only_first(self) -> tuple[int, ...]:
+        """Ids that may be chosen as the first token of an answer only."""
+        return self._preparer.only_first
 
-    def first_place(self, request: Request) -> Place:
-        """The first place of an answer with places; () where there is none."""
-        return next((e.place for e in self._session.generate(request) if e.kind == "place"), ())
+    def first_region(self, request: Request) -> Region:
+        """The first region of an answer that consists of regions; () if it is empty."""
+        return next((e.region for e in self._session.generate(request) if e.kind == "place"), ())
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """Token ids of an answer's text."""
@@ -86,15 +88,15 @@ class Scorer:
         """The logits [answer, vocab] behind each token of the request's answer."""
         prepared, answer = self._preparer(request), request.answer or ()
         cells = [image.token_grid for image in prepared.images if image.token_grid is not None]
-        places = positions(prepared.ids, self._preparer.image_token_id, cells)
-        behind = following(places, len(answer) - 1)
+        where = prompt_positions(prepared.ids, self._preparer.image_token_id, cells)
+        following = answer_positions(where, len(answer) - 1)
         ids = np.concatenate([prepared.ids, np.array(answer[:-1], np.int64)])
-        places = np.concatenate([places, behind], axis=1)
-        return self._backend.extend_all(ids, features, 0, places, keep=len(answer))
+        where = np.concatenate([where, following], axis=1)
+        return self._backend.extend_all(Extend(ids, features, 0, where), keep=len(answer))
 
 
 class TorchBackend:
-    """BatchBackend (session/loop.py) over the reference interpreter, a `Run` for each pass."""
+    """A runtimes.session.backend.BatchBackend over export.torch.run, with a `Run` for each pass."""
 
     def __init__(
         self,
@@ -155,7 +157,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """See runtimes.session.loop.BatchBackend.
+        """See runtimes.session.backend.BatchBackend.
 
         Prompts end together: of what they have not in common, the shorter begins later.
         """
@@ -186,9 +188,10 @@ class TorchBackend:
         if not common:
             return [*steps]
         ids, features, _, positions = steps[0]
-        self.extend_all(ids[:common], features, 0, positions[:, :common], keep=1)
+        prefix = Extend(ids[:common], features, 0, positions[:, :common])
+        self.extend_all(prefix, keep=1)
         self._state.cache.expand(len(steps))
-        return [step.behind(common, self._vlm.image_token_id) for step in steps]
+        return [step.after_prefix(common, self._vlm.image_token_id) for step in steps]
 
     def _begin(self, steps: Sequence[Extend], where: IntArray) -> None:
         """A new batch of prompts: how far each begins after the longest, where its images are."""
@@ -198,7 +201,7 @@ class TorchBackend:
         images[:, :past] = self._images[:past]
         for row, step in zip(images, steps, strict=True):
             own = row[past + length - len(step.ids) :]
-            number_images(own, step.ids, step.features, 0, token, prefix)
+            image_ids(own, step.ids, step.features, 0, token, prefix)
             own[own > 0] += past  # not the numbers of images before
         pads = np.array([length - len(step.ids) for step in steps])
         self._begin_pass(past, images, where, 1, pads)
@@ -223,43 +226,31 @@ class TorchBackend:
         )
 
     @torch.inference_mode()
-    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.Places."""
+    def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
         assert self._vlm.region is not None
-        return _host(self._vlm.region.embed(self._ops, head, self._ops.tensor(numbers)))
+        return _host(self._vlm.region.embed(self._ops, head, self._ops.tensor(values)))
 
     @torch.inference_mode()
-    def place_logits(self, head: Head) -> FloatArray:
-        """See runtimes.session.regions.Places."""
+    def region_logits(self, head: RegionHead) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
         assert self._vlm.region is not None
         state = self._ops.tensor(self.state)[None]
         return _host(self._vlm.region.logits(self._ops, head, state)[0])
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> FloatArray:
-        logits: FloatArray = self.extend_all(ids, features, past, positions, keep=1)[0]
+    def extend(self, step: Extend) -> FloatArray:
+        """See runtimes.session.backend.Backend."""
+        logits: FloatArray = self.extend_all(step, keep=1)[0]
         return logits
 
     @torch.inference_mode()
-    def extend_all(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None,
-        keep: int,
-    ) -> FloatArray:
-        """As extend, with the logits of the last `keep` positions: [keep, vocab]."""
+    def extend_all(self, step: Extend, keep: int) -> FloatArray:
+        """As `extend`, but returns the logits of the last `keep` positions: [keep, vocab]."""
+        ids, features, past, positions = step
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
         embeds = _host(text.embed(self._ops, self._ops.tensor(ids)))
         place_features(embeds, ids, features, image_token_id)
-        images = number_images(self._images, ids, features, past, image_token_id, text.prefix)
-        positions = of_text(past, len(ids)) if positions is None else positions
+        images = image_ids(self._images, ids, features, past, image_token_id, text.prefix)
         self._begin_pass(past, images, positions, keep)
         ops = self._run(state=self._state)
         logits, state = text.forward(ops, ops.tensor(embeds)[None])

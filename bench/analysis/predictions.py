@@ -16,7 +16,7 @@ from export.model import Model
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.session.loop import room
+from runtimes.session.backend import context_length
 
 PEAK_TOLERANCE = 0.05
 
@@ -66,7 +66,7 @@ def predict(
 
 
 def _prediction(model: Model, target: str, recipe: str, context: int | None) -> Prediction:
-    work = full_context(model.vlm, model.image, room(model.vlm, context))
+    work = full_context(model.vlm, model.image, context_length(model.vlm, context))
     found = footprint(model, RECIPES[recipe], target, work)
     runtime = MEMORY[target].runtime
     fits = {
@@ -122,7 +122,7 @@ def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
         model = open_model(subject.model, weights="synthetic" if subject.synthetic else None)
         tiles = warmups[0].image_tiles or 0
         positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
-        work = Workload(tiles, positions, room(model.vlm))
+        work = Workload(tiles, positions, context_length(model.vlm))
         predicted = footprint(model, RECIPES[subject.recipe], subject.target, work, subject.layout)
         yield PredictionError(
             f"{subject.model} {subject.target} {subject.recipe}, {tiles} tiles, {positions}",

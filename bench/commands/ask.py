@@ -12,7 +12,7 @@ from bench.subjects import detokenizer, load, vlm, within_tiles
 from export.artifact import Artifact
 from export.errors import UserError
 from runtimes.answer import runtime_for
-from runtimes.base import Place, Request
+from runtimes.base import Region, Request
 from runtimes.devices import usable_cpus
 from runtimes.prepare.request import load_image
 
@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         if event.token is not None:
             printer.add(event.token)
         if event.kind == "place":
-            places.append(event.place)
-            sys.stdout.write(_place(event.place) + "\n")
+            places.append(event.region)
+            sys.stdout.write(_place(event.region) + "\n")
     session.close()
     timing, load_s, peak = watch.timing(), reading_s + opening_s, peak_bytes()
     sys.stdout.write("\n")
@@ -64,12 +64,12 @@ def _request(arguments: argparse.Namespace, sees: bool) -> Request:
         () if image is None else (load_image(image),),
         max_tokens=arguments.max_tokens,
         task=arguments.task,
-        place=arguments.place,
+        region=arguments.place,
     )
 
 
 def answer_line(
-    answer: str, timing: Timing, load_s: float, peak: int | None, places: Sequence[Place] = ()
+    answer: str, timing: Timing, load_s: float, peak: int | None, places: Sequence[Region] = ()
 ) -> str:
     """The shape that other programs rely on; `places` is there where the answer has some."""
     return json.dumps(
@@ -87,7 +87,7 @@ def answer_line(
     )
 
 
-def _place(place: Place) -> str:
+def _place(place: Region) -> str:
     """A point, or a box's corners, in shares of the image."""
     return " ".join(f"{number:.4f}" for number in place)
 

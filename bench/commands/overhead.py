@@ -26,7 +26,7 @@ from export.errors import UserError
 from runtimes import RUNTIMES
 from runtimes.base import Event, Logits, Request, Session
 from runtimes.devices import usable_cpus
-from runtimes.session.loop import Backend
+from runtimes.session.backend import Backend, Extend
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,13 @@ def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered
     """As _ours, from exact prompt ids."""
     ids, forced = np.array(request.ids, np.int64), request.answer
     limit = request.max_tokens if forced is None else len(forced)
-    logits, prefill_s = timed(lambda: backend.extend(ids, None, 0))
+    logits, prefill_s = timed(lambda: backend.extend(Extend.sequential(ids)))
     token = _token(logits, forced, 0)
     answer = [token]
     start = time.perf_counter()
     while len(answer) < limit and (forced or token not in stop):
-        logits = backend.extend(np.array([token], np.int64), None, len(ids) + len(answer) - 1)
+        past = len(ids) + len(answer) - 1
+        logits = backend.extend(Extend.sequential(np.array([token], np.int64), past))
         token = _token(logits, forced, len(answer))
         answer.append(token)
     step_s = (time.perf_counter() - start) / max(1, len(answer) - 1)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtimes.base import Place
+from runtimes.base import Region
 
 
 @dataclass(frozen=True)
@@ -17,5 +17,5 @@ class Gold:
     answers: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     kind: str = ""
-    places: tuple[Place, ...] = ()
+    places: tuple[Region, ...] = ()
     key: str = ""

@@ -6,7 +6,7 @@ Boxes are (x_min, y_min, x_max, y_max), points (x, y). NOT aware of images or un
 import re
 
 from bench.scorers.gold import Gold
-from runtimes.base import Place
+from runtimes.base import Region
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 PERCENT = 100
@@ -24,18 +24,18 @@ def point_score(answer: str, gold: Gold) -> float:
     return float(bool(found) and any(within(found, box) for box in gold.places))
 
 
-def parsed(answer: str, count: int) -> Place:
+def parsed(answer: str, count: int) -> Region:
     """The first numbers of a text, percents, as shares; () where there are too few."""
     numbers = NUMBER.findall(answer)[:count]
     return tuple(float(number) / PERCENT for number in numbers) if len(numbers) == count else ()
 
 
-def written(place: Place) -> str:
+def written(place: Region) -> str:
     """A place as `parsed` reads it."""
     return " ".join(f"{PERCENT * share:.2f}" for share in place)
 
 
-def iou(first: Place, second: Place) -> float:
+def iou(first: Region, second: Region) -> float:
     """Intersection over union of two boxes; 0 for a box without area (or turned inside out)."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
@@ -44,10 +44,10 @@ def iou(first: Place, second: Place) -> float:
     return shared / union if shared else 0.0
 
 
-def area(box: Place) -> float:
+def area(box: Region) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
-def within(point: Place, box: Place) -> bool:
+def within(point: Region, box: Region) -> bool:
     """Whether a point lies in a box, its edges included."""
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]

@@ -205,5 +205,5 @@ class _Asker:
         tokens, places = [], []
         for event in events:
             tokens += [event.token] if event.token is not None else []
-            places += [event.place] if event.kind == "place" else []
+            places += [event.region] if event.kind == "place" else []
         return "; ".join(map(written, places)) if places else self._text_of(tokens)

@@ -30,7 +30,7 @@ from models.train.rounded import Asker, questions
 from runtimes.base import Request
 from runtimes.calibrate.hessian import small
 from runtimes.proof.fidelity import divergence
-from runtimes.reference import Scorer, open_session
+from runtimes.reference import ReferenceScorer, open_session
 
 NORMAL_95 = 1.96
 
@@ -79,7 +79,7 @@ def main() -> None:
 
 def _asked(model: Model, task: str, limit: int) -> list[tuple[Request, FloatArray]]:
     """Questions with the reference's answers, and its logits [answer, vocab]."""
-    asker, scorer = Asker(model, open_session(model, threads=1)), Scorer(model)
+    asker, scorer = Asker(model, open_session(model, threads=1)), ReferenceScorer(model)
     found = []
     for one in islice(questions(task), limit):
         request = Request(one.question, (one.image,), answer=asker.words(one)[1])
@@ -91,7 +91,7 @@ def _loss(
     model: Model, method: Method, draw: int, asked: list[tuple[Request, FloatArray]]
 ) -> float:
     """Mean divergence over all tokens."""
-    scorer = Scorer(replace(model, weights=Drawn(model.weights, method, draw)))
+    scorer = ReferenceScorer(replace(model, weights=Drawn(model.weights, method, draw)))
     losses = []
     for request, expected in asked:
         found = scorer.score(request, scorer.features(request))

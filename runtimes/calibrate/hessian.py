@@ -24,7 +24,7 @@ from runtimes.base import Request
 from runtimes.calibrate.questions import read_questions
 from runtimes.prepare.image import edge, one_tile
 from runtimes.proof.probes import Probe, probes
-from runtimes.reference import Scorer
+from runtimes.reference import ReferenceScorer
 
 SUMS_BYTES = 1 << 30
 SAME_INPUT = re.compile(r"(?<=attn_)[qkv]$|(?<=ffn_)(gate|up)$")
@@ -43,7 +43,7 @@ def calibrated(model: Model, questions: Path | None) -> Model:
 def requests_of(model: Model, questions: Path | None) -> tuple[Request, ...]:
     """The questions as forced requests: answers are given, not found."""
     asked, _ = _asked(model, questions)
-    return _requests(Scorer(small(model)), model, asked)
+    return _requests(ReferenceScorer(small(model)), model, asked)
 
 
 def _asked(model: Model, questions: Path | None) -> tuple[Sequence[Probe], Mapping[str, Any]]:
@@ -58,7 +58,7 @@ def small(model: Model) -> Model:
     return replace(model, image=one_tile(model.image))
 
 
-def _requests(scorer: Scorer, model: Model, asked: Sequence[Probe]) -> tuple[Request, ...]:
+def _requests(scorer: ReferenceScorer, model: Model, asked: Sequence[Probe]) -> tuple[Request, ...]:
     most = model.prompt.most_images
     return tuple(
         Request(
@@ -82,7 +82,7 @@ class Curvatures:
         self.origin = origin
         self._shapes = model.weights.shapes()
         self._listener = HessianCollector()
-        self._scorer = Scorer(small(model), self._listener)
+        self._scorer = ReferenceScorer(small(model), self._listener)
         self._requests = _requests(self._scorer, model, asked)
         self._features: list[FloatArray | None] | None = None
         self._sums_bytes = sums_bytes

@@ -18,7 +18,7 @@ from export.targets import Target
 from runtimes.base import Request
 from runtimes.calibrate.hessian import requests_of, small
 from runtimes.proof.fidelity import divergence
-from runtimes.reference import Scorer
+from runtimes.reference import ReferenceScorer
 
 
 def within(
@@ -56,15 +56,15 @@ class Answers:
     def __init__(self, model: Model, requests: Sequence[Request]) -> None:
         self._model = small(model)
         self._requests = requests
-        scorer = Scorer(self._model)
+        scorer = ReferenceScorer(self._model)
         self._logits = [scorer.score(r, scorer.features(r)) for r in requests]
 
     def harm(self, pattern: str, recipe: Recipe) -> float:
         """Mean divergence over all tokens with the matrices of `pattern` rounded as it says."""
         weights = Rounded(self._model.weights, recipe, pattern)
-        return fmean(self._divergences(Scorer(replace(self._model, weights=weights))))
+        return fmean(self._divergences(ReferenceScorer(replace(self._model, weights=weights))))
 
-    def _divergences(self, scorer: Scorer) -> list[float]:
+    def _divergences(self, scorer: ReferenceScorer) -> list[float]:
         found = []
         for request, logits in zip(self._requests, self._logits, strict=True):
             other = scorer.score(request, scorer.features(request))

@@ -1,7 +1,4 @@
-"""How a prompt's positions are handed to llama.cpp: in spans that are computed alike.
-
-NOT aware of models' files, contexts or caches.
-"""
+"""Cuts a step into spans that llama.cpp can compute in one call, and fills its batches."""
 
 import ctypes
 from dataclasses import dataclass
@@ -16,18 +13,19 @@ from runtimes.base import FloatArray, IntArray
 
 INT32, FLOAT = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_float)
 AXES = 4
-"""Of a position with `rope_sections`: time, row, column, and one that is always 0 (mtmd.cpp)."""
+"""Positions of decoders with `rope_sections`: time, row, column and one that is 0 (mtmd.cpp)."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring positions [start, stop). `rows`: they enter as embeddings, not as token ids;
-    `together`: they see each other, later ones too."""
+    """Neighbouring positions [start, stop) of a step."""
 
     start: int
     stop: int
-    rows: bool
-    together: bool
+    embeddings: bool
+    """llama.cpp is given embeddings, not token ids."""
+    bidirectional: bool
+    """The positions attend to each other in both directions, instead of causally."""
 
 
 def spans(
@@ -40,29 +38,29 @@ def spans(
 ) -> list[Span]:
     """The spans of new `ids` after the first `past` positions; without features all is text.
 
-    Image tokens beyond the features are an answer's own. With a `prefix` (Decoder.prefix) the first
-    positions, text among them, are one span. `joined`: so are all from the first image's to the
-    last one's, where images see no later position.
+    Image tokens beyond the rows of `features` count as text. The positions of a decoder's prefix
+    (Decoder.prefix) are one span if an image is among them. `joined`: with causal images, all
+    positions from the first image token to the last one are one span.
     """
-    if features is None:  # every decode step: said at once, which spares it 1 % of its time
-        return [Span(0, len(ids), rows=False, together=False)]
+    if features is None:  # every decode step; returning early saves 1 % of its time
+        return [Span(0, len(ids), embeddings=False, bidirectional=False)]
     is_row = np.zeros(len(ids), bool)
     is_row[np.flatnonzero(ids == image_token_id)[: len(features)]] = True
-    together = is_row.copy() if text.bidirectional_images else np.zeros_like(is_row)
-    if joined and not together.any():
+    both_ways = is_row.copy() if text.bidirectional_images else np.zeros_like(is_row)
+    if joined and not both_ways.any():
         is_row = np.logical_or.accumulate(is_row) & np.logical_or.accumulate(is_row[::-1])[::-1]
     prefix = max(0, text.prefix - past)
     if is_row[:prefix].any():
-        is_row[:prefix] = together[:prefix] = True
-    kinds = 2 * together + is_row
+        is_row[:prefix] = both_ways[:prefix] = True
+    kinds = 2 * both_ways + is_row
     edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(ids)]
-    return [Span(a, b, bool(is_row[a]), bool(together[a])) for a, b in pairwise(edges)]
+    return [Span(a, b, bool(is_row[a]), bool(both_ways[a])) for a, b in pairwise(edges)]
 
 
 class Batch:
-    """One llama_batch over buffers that are allocated once and refilled.
+    """A llama_batch of up to `size` positions, over buffers that are allocated once.
 
-    axes: numbers of an embedding's position, AXES or 1; a token's is always its first.
+    `axes`: numbers per position of an embedding, AXES or 1; a token id always has one, its time.
     """
 
     def __init__(self, size: int, axes: int) -> None:
@@ -70,49 +68,52 @@ class Batch:
         self._axes = axes
         self._tokens = np.zeros(size, np.int32)
         self._positions = np.zeros(axes * size, np.int32)
-        self._wanted = np.zeros(size, np.int8)
-        self._counts = np.ones(size, np.int32)  # each position belongs to one sequence, …
-        self._numbers = np.zeros(size, np.int32)  # … with this number
-        places = np.arange(size, dtype=np.uintp)
-        self._sequences = self._numbers.ctypes.data + self._numbers.itemsize * places
+        self._outputs = np.zeros(size, np.int8)
+        self._counts = np.ones(size, np.int32)  # sequences that each position belongs to: one, …
+        self._sequence_ids = np.zeros(size, np.int32)  # … this one
+        offsets = self._sequence_ids.itemsize * np.arange(size, dtype=np.uintp)
+        self._pointers = self._sequence_ids.ctypes.data + offsets
         self._rows: FloatArray | None = None
         self._c = _empty_batch()
         self._c.pos = self._positions.ctypes.data_as(INT32)
         self._c.n_seq_id = self._counts.ctypes.data_as(INT32)
-        self._c.seq_id = self._sequences.ctypes.data_as(ctypes.POINTER(INT32))
-        self._c.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        self._c.seq_id = self._pointers.ctypes.data_as(ctypes.POINTER(INT32))
+        self._c.logits = self._outputs.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
         self._token = self._tokens.ctypes.data_as(INT32)
 
-    def filled(
+    def fill(
         self,
         inputs: IntArray | FloatArray,
-        where: IntArray,
-        wanted: bool | IntArray,
+        positions: IntArray,
+        outputs: bool | IntArray,
         sequences: int | IntArray = 0,
     ) -> Any:
-        """The batch with ids [n] or rows [n, hidden] at positions [3, n], of one sequence or of one
-        each [n]; `wanted` asks for logits: the last one's, or those of some [n]."""
+        """The llama_batch of ids [n] or embeddings [n, hidden] at positions [3, n].
+
+        `outputs`: whether logits of the last position are computed, or 0 or 1 for each position
+        [n]. `sequences`: the sequence of all positions, or of each [n].
+        """
         count = len(inputs)
         self._c.n_tokens = count
-        self._numbers[:count] = sequences
-        self._wanted[:count] = 0
-        if isinstance(wanted, bool):
-            self._wanted[count - 1] = wanted
+        self._sequence_ids[:count] = sequences
+        self._outputs[:count] = 0
+        if isinstance(outputs, bool):
+            self._outputs[count - 1] = outputs
         else:
-            self._wanted[:count] = wanted
+            self._outputs[:count] = outputs
         if inputs.ndim == 1:
-            self._positions[:count] = where[0]
+            self._positions[:count] = positions[0]
             self._tokens[:count] = inputs
             self._c.token, self._c.embd = self._token, None
             return self._c
-        axes = min(self._axes, len(where))
-        self._positions[: axes * count] = where[:axes].ravel()
+        axes = min(self._axes, len(positions))
+        self._positions[: axes * count] = positions[:axes].ravel()
         self._positions[axes * count : self._axes * count] = 0
-        self._rows = np.ascontiguousarray(inputs, np.float32)  # held while it is decoded
+        self._rows = np.ascontiguousarray(inputs, np.float32)  # llama.cpp reads it later
         self._c.token, self._c.embd = None, self._rows.ctypes.data_as(FLOAT)
         return self._c
 
 
 def _empty_batch() -> Any:
-    """Untyped: the bindings annotate a batch's pointers as arrays."""
+    """Typed as Any, because the bindings annotate a batch's pointers as arrays."""
     return llama.llama_batch()

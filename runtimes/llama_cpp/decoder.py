@@ -1,6 +1,6 @@
-"""The text model of a GGUF artifact over llama.cpp's C functions: one answer, or several in step.
+"""The text model of a GGUF artifact over llama.cpp's C functions: one sequence, or several in step.
 
-NOT aware of images (it takes their features as rows), prompts or clocks.
+NOT aware of images (their features come as rows), prompts or clocks.
 """
 
 import os
@@ -18,23 +18,22 @@ from runtimes.llama_cpp.batch import AXES, Batch, Span, spans
 from runtimes.llama_cpp.devices import model_settings
 from runtimes.llama_cpp.files import DecoderFile
 from runtimes.llama_cpp.log import complaints, silence
-from runtimes.llama_cpp.rows import TokenRows
 from runtimes.llama_cpp.state import StateTap
 from runtimes.nvidia import expect_memory
-from runtimes.session.loop import Extend
-from runtimes.session.positions import of_text
+from runtimes.session.backend import Extend
+from runtimes.session.positions import text_positions
 
 LOADING = "while the model was loaded"
-BATCH, MICRO_BATCH = 2048, 512  # positions handed over, and computed at once: llama.cpp's defaults
-NO_ROOM = 1  # as llama_decode says it
+BATCH, MICRO_BATCH = 2048, 512  # positions per llama_decode, and computed at once: the defaults
+CACHE_FULL = 1  # status of llama_decode
 CACHE_TYPES: Mapping[int, int] = {16: llama.GGML_TYPE_F16, 32: llama.GGML_TYPE_F32}
 
 
 class LlamaDecoder:
     """A loaded text model with a key-value cache of `context` positions.
 
-    `cache_bits` 16 with flash attention is llama.cpp's default; 32 does without both, because the
-    flash attention kernels round keys, values and queries to float16: slower, exact.
+    `cache_bits`: 16 with flash attention is llama.cpp's default. 32 turns flash attention off, as
+    its kernels round keys, values and queries to float16: slower, but exact.
     """
 
     def __init__(
@@ -48,18 +47,17 @@ class LlamaDecoder:
         batch: int = BATCH,
         device: Device = CPU,
     ) -> None:
-        """Raises UserError where llama.cpp cannot load the file or allocate the cache."""
+        """Raises UserError if llama.cpp cannot load the file or allocate the cache."""
         silence()
-        self._vlm, self._text = vlm, vlm.text
-        self._table = TokenRows(file, vlm.text.embedding_scale)
+        self._vlm, self._text, self._file = vlm, vlm.text, file
         self._tap = StateTap(vlm.text) if vlm.region else None
-        # Each span is a call of some milliseconds on a GPU; on a CPU what reads rows of text takes
-        # more memory (5 MB) than time is won.
+        # A span is one call, which takes milliseconds on a GPU. On a CPU joined spans save little
+        # time, and reading the embeddings of the text between tiles takes 5 MB of memory.
         self.joins_tiles = device != CPU
         self._context: Any = None
         self._memory: Any = None
-        self._length = 0
-        self._sequences: dict[int, int] = {}  # of answers in step: by their numbers
+        self._length = 0  # cached positions, of all sequences
+        self._sequences: dict[int, int] = {}  # number in extend_each -> llama.cpp's sequence id
         self.model = llama.llama_model_load_from_file(
             os.fsencode(file.path), model_settings(device)
         )
@@ -67,12 +65,12 @@ class LlamaDecoder:
             expect_memory(complaints(), LOADING)
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
         settings = _context_settings(threads, context, cache_bits, min(batch, context))
-        settings.n_ubatch = min(context, max(settings.n_ubatch, _together(vlm)))
+        settings.n_ubatch = min(context, max(settings.n_ubatch, _longest_bidirectional_span(vlm)))
         settings.n_batch = max(settings.n_batch, settings.n_ubatch)
         if self._tap:
             settings.cb_eval = self._tap.callback
         self._settings = settings
-        if not self._opened(sequences=1):
+        if not self._open_context(sequences=1):
             self.close()
             raise UserError(
                 f"{file.path}: no memory for a context of {context}; ask for a smaller one"
@@ -82,79 +80,29 @@ class LlamaDecoder:
 
     @property
     def state(self) -> FloatArray:
-        """What the output norm read at the last position of the last `extend`: [hidden]."""
-        assert self._tap is not None, "only models with region heads are asked"
+        """[hidden]: what the output norm read at the last position of the last `extend`."""
+        assert self._tap is not None, "only models with region heads have a tap"
         return self._tap.state
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> FloatArray:
-        """Append positions after the first `past` ones; the last one's logits [vocab], which
-        the next call overwrites.
-
-        See runtimes.session.loop.Backend.
-        """
-        if positions is None or self._text.rope_sections is None:
-            positions = of_text(past, len(ids))
-        if self._sequences:  # of answers in step, which have ended
+    def extend(self, step: Extend) -> FloatArray:
+        """See runtimes.session.backend.Backend."""
+        if self._sequences:  # a batch came before
             self._clear()
-        self._forget(past, int(positions[0, 0]))
-        return self._extended(ids, features, past, positions)
+        positions = self._own_positions(step)
+        self._truncate(step.past, int(positions[0, 0]))
+        return self._append(step, positions)
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """See BatchBackend; raises UserError where the cache has no room for all.
+        """See runtimes.session.backend.BatchBackend.
 
-        A common beginning is cached once, for all of them. The first time, the context is opened
-        anew, with room for the logits of so many.
+        A common prefix is cached once for all sequences. Raises UserError if the cache or the
+        memory is too small for so many sequences.
         """
         if next(iter(steps.values())).past == 0:
-            steps = self._begun(steps, common if common >= self._text.prefix else 0)
+            steps = self._start(steps, common if common >= self._text.prefix else 0)
             if any(step.features is not None for step in steps.values()):
-                return {n: self._beside(n, step) for n, step in steps.items()}
-        return dict(zip(steps, self._texts(steps), strict=True))
-
-    def _begun(self, steps: dict[int, Extend], common: int) -> dict[int, Extend]:
-        """What is left of the prompts when their common beginning is cached."""
-        if len(steps) > self._settings.n_seq_max and not self._opened(len(steps)):
-            if not self._opened(sequences=1):
-                raise RuntimeError("llama.cpp has no memory for its context any more")
-            raise UserError(f"no memory for {len(steps)} answers at once; ask fewer at once")
-        self._clear()
-        self._sequences = {number: place for place, number in enumerate(steps)}
-        if not common:
-            return steps
-        ids, features, _, positions = next(iter(steps.values()))
-        self._extended(ids[:common], features, 0, self._where(0, positions)[:, :common])
-        for sequence in range(1, len(steps)):
-            llama.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
-        image = self._vlm.image_token_id
-        return {number: step.behind(common, image) for number, step in steps.items()}
-
-    def _beside(self, number: int, step: Extend) -> FloatArray:
-        """A prompt's last logits, of one of the sequences."""
-        where = self._where(step.past, step.positions)
-        sequence = self._sequences[number]
-        return self._extended(step.ids, step.features, step.past, where, sequence).copy()
-
-    def _texts(self, steps: dict[int, Extend]) -> list[FloatArray]:
-        """The last logits of each sequence's text."""
-        own = [*steps.values()]
-        counts = [len(step.ids) for step in own]
-        ids = np.concatenate([step.ids for step in own])
-        where = np.concatenate([self._where(s.past, s.positions) for s in own], axis=1)
-        sequences = np.repeat([self._sequences[number] for number in steps], counts)
-        ends = np.zeros(len(ids), np.int64)
-        ends[np.cumsum(counts) - 1] = 1
-        found = []
-        for start in range(0, len(ids), self._batch.size):
-            part = slice(start, start + self._batch.size)
-            self._decode(self._batch.filled(ids[part], where[:, part], ends[part], sequences[part]))
-            found += [self._logits(place).copy() for place in np.flatnonzero(ends[part]).tolist()]
-        return found
+                return {number: self._prefill(number, step) for number, step in steps.items()}
+        return dict(zip(steps, self._extend_with_text(steps), strict=True))
 
     def close(self) -> None:
         """Free the context and the model."""
@@ -164,8 +112,51 @@ class LlamaDecoder:
             llama.llama_model_free(self.model)
         self._context = self.model = None
 
-    def _opened(self, sequences: int) -> bool:
-        """Open the context, or open it anew, for so many answers in step; False: no memory."""
+    def _start(self, steps: dict[int, Extend], common: int) -> dict[int, Extend]:
+        """Start new sequences and cache the prompts' common prefix; returns the prompts' rest."""
+        if len(steps) > self._settings.n_seq_max and not self._open_context(len(steps)):
+            if not self._open_context(sequences=1):
+                raise RuntimeError("llama.cpp has no memory for its context any more")
+            raise UserError(f"no memory for {len(steps)} answers at once; ask fewer at once")
+        self._clear()
+        self._sequences = {number: sequence for sequence, number in enumerate(steps)}
+        if not common:
+            return steps
+        whole = next(iter(steps.values()))
+        prefix = Extend(whole.ids[:common], whole.features, 0, whole.positions[:, :common])
+        self._append(prefix, self._own_positions(prefix))
+        for sequence in range(1, len(steps)):
+            llama.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+        image = self._vlm.image_token_id
+        return {number: step.after_prefix(common, image) for number, step in steps.items()}
+
+    def _prefill(self, number: int, step: Extend) -> FloatArray:
+        """Append a prompt with images to one sequence; returns its last logits [vocab]."""
+        return self._append(step, self._own_positions(step), self._sequences[number]).copy()
+
+    def _extend_with_text(self, steps: dict[int, Extend]) -> list[FloatArray]:
+        """Append text to each sequence in shared batches; returns each one's last logits."""
+        parts = [*steps.values()]
+        counts = [len(step.ids) for step in parts]
+        ids = np.concatenate([step.ids for step in parts])
+        positions = np.concatenate([self._own_positions(step) for step in parts], axis=1)
+        sequences = np.repeat([self._sequences[number] for number in steps], counts)
+        ends = np.zeros(len(ids), np.int64)
+        ends[np.cumsum(counts) - 1] = 1
+        logits = []
+        for start in range(0, len(ids), self._batch.size):
+            part = slice(start, start + self._batch.size)
+            self._decode(
+                self._batch.fill(ids[part], positions[:, part], ends[part], sequences[part])
+            )
+            logits += [self._logits(index).copy() for index in np.flatnonzero(ends[part]).tolist()]
+        return logits
+
+    def _open_context(self, sequences: int) -> bool:
+        """Open the context, replacing an open one; False if there is no memory for it.
+
+        Its buffers hold the logits of `sequences` positions, one for each sequence.
+        """
         if self._context:
             llama.llama_free(self._context)
         self._settings.n_seq_max = self._settings.n_outputs_max = sequences
@@ -180,67 +171,67 @@ class LlamaDecoder:
         llama.llama_memory_clear(self._memory, False)
         self._length, self._sequences = 0, {}
 
-    def _where(self, past: int, positions: IntArray) -> IntArray:
-        """Positions [3, n] behind the first `past` ones, as the decoder counts them."""
-        return positions if self._text.rope_sections else of_text(past, positions.shape[1])
-
-    def _extended(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray,
-        sequence: int = 0,
-    ) -> FloatArray:
-        """As `extend`, of a sequence whose cache ends there."""
-        used = 0
-        image, joined = self._vlm.image_token_id, self.joins_tiles
-        for span in spans(ids, features, image, past, self._text, joined):
-            inputs: IntArray | FloatArray = ids[span.start : span.stop]
-            if span.rows:
-                assert features is not None
-                inputs, used = self._rows(ids[span.start : span.stop], features, used)
-            where = positions[:, span.start : span.stop]
-            self._append(span, inputs, where, len(ids), sequence)
-        return self._logits()
-
-    def _forget(self, past: int, position: int) -> None:
-        """Keep the first `past` cached positions; the next one is at `position`."""
+    def _truncate(self, past: int, position: int) -> None:
+        """Keep the first `past` cached positions; `position` is the time of the next one."""
         if past < self._length and not llama.llama_memory_seq_rm(self._memory, 0, position, -1):
-            raise RuntimeError(f"llama.cpp cannot forget positions from {position} on")
+            raise RuntimeError(f"llama.cpp cannot remove cached positions from {position} on")
         self._length = past
 
-    def _rows(self, ids: IntArray, features: FloatArray, used: int) -> tuple[FloatArray, int]:
-        """Embeddings [n, hidden] of a span, of whose features `used` are taken already."""
-        is_image = ids == self._vlm.image_token_id
-        own = features[used : used + np.count_nonzero(is_image)]
-        if is_image.all():
-            return own, used + len(own)
-        rows = np.empty((len(ids), features.shape[1]), np.float32)
-        rows[is_image], rows[~is_image] = own, self._table.rows(ids[~is_image])
-        return rows, used + len(own)
+    def _own_positions(self, step: Extend) -> IntArray:
+        """The step's positions [3, n] as this decoder counts them."""
+        if self._text.rope_sections:
+            return step.positions
+        return text_positions(step.past, len(step.ids))
 
-    def _append(
+    def _append(self, step: Extend, positions: IntArray, sequence: int = 0) -> FloatArray:
+        """Append a step to a sequence that has `step.past` positions; returns the last logits."""
+        used = 0
+        image, joined = self._vlm.image_token_id, self.joins_tiles
+        for span in spans(step.ids, step.features, image, step.past, self._text, joined):
+            inputs: IntArray | FloatArray = step.ids[span.start : span.stop]
+            if span.embeddings:
+                assert step.features is not None
+                inputs, used = self._embeddings(
+                    step.ids[span.start : span.stop], step.features, used
+                )
+            self._append_span(
+                span, inputs, positions[:, span.start : span.stop], len(step.ids), sequence
+            )
+        return self._logits()
+
+    def _embeddings(self, ids: IntArray, features: FloatArray, used: int) -> tuple[FloatArray, int]:
+        """Embeddings [n, hidden] of a span, and how many features are used up after it."""
+        is_image = ids == self._vlm.image_token_id
+        images = features[used : used + np.count_nonzero(is_image)]
+        if is_image.all():
+            return images, used + len(images)
+        rows = np.empty((len(ids), features.shape[1]), np.float32)
+        rows[is_image] = images
+        rows[~is_image] = self._file.embeddings(ids[~is_image])
+        rows[~is_image] *= np.float32(self._text.embedding_scale)
+        return rows, used + len(images)
+
+    def _append_span(
         self,
         span: Span,
         inputs: IntArray | FloatArray,
-        where: IntArray,
+        positions: IntArray,
         length: int,
         sequence: int,
     ) -> None:
-        """A span's token ids [n] or embeddings [n, hidden] at `where` [3, n]."""
-        if span.together:
+        """Decode ids [n] or embeddings [n, hidden] at positions [3, n], of a step of `length`."""
+        if span.bidirectional:
             llama.llama_set_causal_attn(self._context, False)
         for start in range(0, len(inputs), self._batch.size):
             part = slice(start, start + self._batch.size)
-            ends = span.stop == length and part.stop >= len(inputs)
-            self._decode(self._batch.filled(inputs[part], where[:, part], ends, sequence))
-        if span.together:
+            is_last = span.stop == length and part.stop >= len(inputs)
+            self._decode(self._batch.fill(inputs[part], positions[:, part], is_last, sequence))
+        if span.bidirectional:
             llama.llama_set_causal_attn(self._context, True)
 
     def _decode(self, batch: Any) -> None:
         status = llama.llama_decode(self._context, batch)
-        if status == NO_ROOM and self._sequences:
+        if status == CACHE_FULL and self._sequences:
             raise UserError(
                 f"no room for {len(self._sequences)} answers at once in a context of "
                 f"{self._settings.n_ctx}; ask fewer at once"
@@ -251,15 +242,18 @@ class LlamaDecoder:
             )
         self._length += batch.n_tokens
 
-    def _logits(self, place: int = -1) -> FloatArray:
-        """Behind a position of the last batch."""
-        found = llama.llama_get_logits_ith(self._context, place)
-        return np.ctypeslib.as_array(found, (self._vocab,))
+    def _logits(self, index: int = -1) -> FloatArray:
+        """Logits [vocab] at this index of the last batch, valid until the next one."""
+        pointer = llama.llama_get_logits_ith(self._context, index)
+        return np.ctypeslib.as_array(pointer, (self._vocab,))
 
 
-def _together(vlm: Vlm) -> int:
-    """The most positions that see each other: llama.cpp computes them at once or ends the process
-    (GGML_ASSERT in llama_context::decode)."""
+def _longest_bidirectional_span(vlm: Vlm) -> int:
+    """The most positions that attend to each other in both directions.
+
+    llama.cpp must compute them in one micro-batch: otherwise it aborts the process (GGML_ASSERT in
+    llama_context::decode).
+    """
     if vlm.vision is None or not vlm.text.bidirectional_images:
         return vlm.text.prefix
     return max(vlm.text.prefix, vlm.vision.tokens_per_tile)
@@ -269,7 +263,7 @@ def _context_settings(threads: int, context: int, cache_bits: int, batch: int) -
     settings = llama.llama_context_default_params()
     settings.n_ctx = context
     settings.n_batch, settings.n_ubatch = batch, min(MICRO_BATCH, batch)
-    settings.kv_unified = True  # sequences share a beginning; of one alone it is the same
+    settings.kv_unified = True  # lets sequences share a prefix; changes nothing for a single one
     settings.n_threads = settings.n_threads_batch = threads
     settings.type_k = settings.type_v = CACHE_TYPES[cache_bits]
     if cache_bits == 32:

@@ -1,7 +1,4 @@
-"""What llama.cpp says goes to Python's logging instead of stderr; its last complaints are kept.
-
-NOT aware of what it was doing.
-"""
+"""Sends llama.cpp's messages to Python's logging instead of stderr, and keeps the last errors."""
 
 import ctypes
 import functools
@@ -18,7 +15,7 @@ KEPT = 8
 
 
 class _Complaints(logging.Handler):
-    """Also keeps logging from writing to stderr where a program has not asked for it."""
+    """Keeps the last errors; a logger with a handler also does not write to stderr by default."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -29,17 +26,17 @@ class _Complaints(logging.Handler):
 
 
 def _write(level: int, text: bytes, _: Any) -> None:
-    found = logging.ERROR if level == ERROR else logging.DEBUG
-    LOG.log(found, "%s", text.decode(errors="replace").rstrip())
+    severity = logging.ERROR if level == ERROR else logging.DEBUG
+    LOG.log(severity, "%s", text.decode(errors="replace").rstrip())
 
 
 _complaints = _Complaints()
-_write_c = llama.llama_log_callback(_write)  # held: llama.cpp keeps only its address
+_write_c = llama.llama_log_callback(_write)  # kept alive: llama.cpp only has its address
 
 
 @functools.cache
 def silence() -> None:
-    """Once a process: llama.cpp and mtmd write to this module's log instead of stderr."""
+    """Redirect llama.cpp's and mtmd's messages, and initialise llama.cpp; once per process."""
     LOG.addHandler(_complaints)
     llama.llama_log_set(_write_c, ctypes.c_void_p())
     mtmd.mtmd_log_set(_write_c, ctypes.c_void_p())
@@ -48,7 +45,7 @@ def silence() -> None:
 
 
 def complaints() -> str:
-    """Its last errors, the oldest first, which are then forgotten; empty where there was none."""
-    found = " ".join(_complaints.texts)
+    """The errors since the last call, the oldest first, at most KEPT of them."""
+    texts = " ".join(_complaints.texts)
     _complaints.texts.clear()
-    return found
+    return texts

@@ -1,7 +1,6 @@
-"""llama.cpp: a GGUF text model, and a vision tower through mtmd or ONNX Runtime.
+"""llama.cpp as a backend: a GGUF text model, and a vision tower through mtmd or ONNX Runtime.
 
-Uses the bindings' C functions, not their `Llama` class, which samples and copies on its own.
-NOT aware of prompts or clocks.
+Uses the C functions of the bindings: their `Llama` class samples tokens and copies logits itself.
 """
 
 from collections.abc import Sequence
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from export.artifact import Artifact
 from export.errors import UserError
-from runtimes.base import FloatArray, IntArray, Session
+from runtimes.base import FloatArray, Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.llama_cpp.files import checked_decoder, checked_mmproj
 from runtimes.nvidia import memory_errors
 from runtimes.prepare.request import Pixels, preparer_of
-from runtimes.session.loop import Extend, GreedySession, room
-from runtimes.session.regions import Head
-from runtimes.vision import Tower
+from runtimes.session.backend import Extend, VisionTower, context_length
+from runtimes.session.loop import GreedySession
+from runtimes.session.regions import RegionHead
 
 if TYPE_CHECKING:
     from runtimes.onnxruntime.regions import RegionHeads
@@ -28,22 +27,23 @@ ONNX_VISION = "onnx-vision"
 def open_session(
     artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
 ) -> Session:
-    """Load a GGUF artifact; `context`: positions to make room for (see session.room).
+    """Load a GGUF artifact. `context`: positions of the cache (see context_length).
 
     Raises UserError for files that are missing, damaged or of another model.
     """
     manifest, where = artifact.manifest, device_of(device)
     with memory_errors("while the model was loaded"):
-        backend = LlamaBackend(artifact, threads, room(manifest.vlm, context), device=where)
-    places = "region" in manifest.components
+        positions = context_length(manifest.vlm, context)
+        backend = LlamaBackend(artifact, threads, positions, device=where)
+    has_regions = "region" in manifest.components
     stop = manifest.vlm.stop_token_ids
-    return GreedySession(backend, preparer_of(artifact), stop, places=places)
+    return GreedySession(backend, preparer_of(artifact), stop, has_regions=has_regions)
 
 
 class LlamaBackend:
-    """BatchBackend over llama.cpp. `cache_bits`: 16 (llama.cpp's default) or 32.
+    """A BatchBackend, and a RegionBackend for artifacts with the onnx target's region heads.
 
-    runtimes.session.regions.Places, too, where the artifact has the onnx target's region heads.
+    `cache_bits`: see LlamaDecoder.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class LlamaBackend:
 
         if device != CPU and artifact.manifest.layout == ONNX_VISION:
             raise UserError(
-                f"{artifact.path}: the tower of layout {ONNX_VISION} is made for the CPU; export "
-                f"it with --layout native to run all of it on a GPU"
+                f"{artifact.path}: the tower of layout {ONNX_VISION} only runs on the CPU; export "
+                f"with --layout native to run all of it on a GPU"
             )
 
         self.context = context
         vlm = artifact.manifest.vlm
         if "region" not in artifact.manifest.components:
-            vlm = replace(vlm, region=None)  # nothing reads the state, whose tap slows every step
+            vlm = replace(vlm, region=None)  # no StateTap, which slows down every step
         file = checked_decoder(artifact)
-        # Graphs first: an int4 tower takes several times its size while it loads.
+        # The tower first: while an int4 tower is loaded, it takes several times its size.
         self._tower = _onnx_tower(artifact, threads)
         self._decoder = LlamaDecoder(
             file, vlm, threads, context, cache_bits=cache_bits, device=device
@@ -81,42 +81,34 @@ class LlamaBackend:
             raise
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        assert self._tower is not None, "the preparer refuses images of models for text alone"
+        """See runtimes.session.backend.Backend."""
+        assert self._tower is not None, "the preparer refuses images for text-only models"
         return self._tower.encode(images)
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> FloatArray:
-        return self._decoder.extend(ids, features, past, positions)
+    def extend(self, step: Extend) -> FloatArray:
+        """See runtimes.session.backend.Backend."""
+        return self._decoder.extend(step)
 
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
-        """See runtimes.session.loop.BatchBackend."""
-        return [self.encode(own) for own in images]
+        """See runtimes.session.backend.BatchBackend."""
+        return [self.encode(of_request) for of_request in images]
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """See runtimes.session.loop.BatchBackend."""
+        """See runtimes.session.backend.BatchBackend."""
         return self._decoder.extend_each(steps, common)
 
-    @property
-    def state(self) -> FloatArray:
-        """See runtimes.session.regions.Places."""
-        return self._decoder.state
-
-    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.Places."""
+    def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
         assert self._heads is not None
-        return self._heads.embed(head, numbers)
+        return self._heads.embeddings(head, values)
 
-    def place_logits(self, head: Head) -> FloatArray:
-        """See runtimes.session.regions.Places."""
+    def region_logits(self, head: RegionHead) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
         assert self._heads is not None
-        return self._heads.logits(head, self.state)
+        return self._heads.logits(head, self._decoder.state)
 
     def close(self) -> None:
+        """See runtimes.session.backend.Backend."""
         if self._tower is not None:
             self._tower.close()
         self._decoder.close()
@@ -130,7 +122,9 @@ def _heads(artifact: Artifact, threads: int) -> "RegionHeads | None":
     return RegionHeads(artifact, threads)
 
 
-def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int, device: Device) -> Tower | None:
+def _mtmd_tower(
+    artifact: Artifact, text_model: Any, threads: int, device: Device
+) -> VisionTower | None:
     manifest = artifact.manifest
     if manifest.image is None:
         return None
@@ -140,7 +134,7 @@ def _mtmd_tower(artifact: Artifact, text_model: Any, threads: int, device: Devic
     return MtmdTower(mmproj, text_model, manifest.vlm, manifest.image, threads, device=device)
 
 
-def _onnx_tower(artifact: Artifact, threads: int) -> Tower | None:
+def _onnx_tower(artifact: Artifact, threads: int) -> VisionTower | None:
     if artifact.manifest.layout != ONNX_VISION:
         return None
     from runtimes.onnxruntime.tower import OnnxTower

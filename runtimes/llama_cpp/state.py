@@ -1,6 +1,6 @@
-"""The state before a llama.cpp decoder's output norm, which its own outputs come too late for.
+"""Copies the state before a llama.cpp decoder's output norm, which region heads read.
 
-NOT aware of what reads it.
+The embeddings that llama.cpp itself returns are taken after that norm.
 """
 
 import ctypes
@@ -22,20 +22,20 @@ _tensor_get.restype = None
 
 
 class StateTap:
-    """llama.cpp's callback of computed tensors: copies the last layer's output as it is made.
+    """A callback for llama.cpp's scheduler that copies the output of the last layer to `state`.
 
-    That layer keeps only the positions whose logits are wanted (inp_out_ids), here one.
+    The last layer only computes positions whose logits are requested (inp_out_ids), here one.
     """
 
     def __init__(self, text: Decoder) -> None:
         self.state: FloatArray = np.zeros(text.hidden, np.float32)
         self._name = b"l_out-%d" % (text.layers - 1)
-        self.callback: Any = llama.ggml_backend_sched_eval_callback(self._seen)  # held: C keeps it
+        self.callback: Any = llama.ggml_backend_sched_eval_callback(self._on_tensor)
 
-    def _seen(self, tensor: int, asked: bool, _: object) -> bool:
-        """Asked: whether to stop behind a tensor. Else: it is there; whether to go on."""
+    def _on_tensor(self, tensor: int, ask: bool, _: object) -> bool:
+        """With `ask`: whether the tensor is needed. Without: it is computed; whether to go on."""
         if _get_name(tensor) != self._name:
-            return not asked
-        if not asked and _nbytes(tensor) == self.state.nbytes:  # empty where no logits are wanted
+            return not ask
+        if not ask and _nbytes(tensor) == self.state.nbytes:  # empty where no logits are requested
             _tensor_get(tensor, self.state.ctypes.data, 0, self.state.nbytes)
         return True

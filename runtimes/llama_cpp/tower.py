@@ -1,8 +1,7 @@
 """The vision tower of a GGUF artifact through llama.cpp's multimodal library (mtmd).
 
-mtmd prepares images itself, each family's in its own way. An image that has the size which it would
-be given stays as it is, so the tower sees the very pixels that the artifact's recipe made.
-NOT aware of prompts or of the text model's arithmetic.
+mtmd preprocesses images itself, each family in its own way. It does not resize an image that has
+the target size already, so the tower gets exactly the pixels that the artifact's recipe made.
 """
 
 import ctypes
@@ -22,7 +21,7 @@ from export.modeling.vlm import Vlm
 from runtimes.base import FloatArray
 from runtimes.devices import CPU, Device
 from runtimes.llama_cpp.devices import gpu
-from runtimes.llama_cpp.files import Mmproj
+from runtimes.llama_cpp.files import MmprojFile
 from runtimes.llama_cpp.log import complaints
 from runtimes.nvidia import expect_memory
 
@@ -30,16 +29,17 @@ Bytes = NDArray[np.uint8]
 
 
 class MtmdTower:
-    """runtimes.vision.Tower through mtmd.
+    """A runtimes.session.backend.VisionTower over mtmd.
 
-    Tiles go in strips: for idefics3 mtmd scales the longest edge to the file's preproc_image_size,
-    cuts tiles row by row and adds a scaled overview (mtmd-image.cpp), so an image of exactly that
-    width and one tile's height is only cut apart. Images that are not cut go one by one.
+    Tiles are passed as strips. For idefics3, mtmd scales the longest edge to the file's
+    preproc_image_size, cuts tiles row by row and appends a scaled overview (mtmd-image.cpp), so a
+    strip of exactly that width and one tile's height is cut but not scaled. Images that mtmd does
+    not cut are passed one by one.
     """
 
     def __init__(
         self,
-        file: Mmproj,
+        file: MmprojFile,
         text_model: Any,
         vlm: Vlm,
         image: ImageRecipe,
@@ -47,7 +47,7 @@ class MtmdTower:
         *,
         device: Device = CPU,
     ) -> None:
-        """Raises UserError for a file it cannot load, and for a GPU it does not see."""
+        """Raises UserError for a file that mtmd cannot load and a GPU that it does not find."""
         self._tokens, self._hidden = vlm.require_vision().tokens_per_tile, vlm.text.hidden
         self._image, self._columns = image, file.columns
         settings = _settings(image, threads, gpu(device))
@@ -57,16 +57,18 @@ class MtmdTower:
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """See VisionTower."""
         encoded = self._whole if self._columns is None else self._in_strips
         return np.concatenate([encoded(image) for image in images])
 
     def close(self) -> None:
+        """See VisionTower."""
         if self._context:
             mtmd.mtmd_free(self._context)
         self._context = None
 
     def _whole(self, image: Pixels) -> FloatArray:
-        """Features [tokens, hidden] of an image that mtmd takes in one piece."""
+        """Features [tokens, hidden] of an image that mtmd does not cut."""
         if image.token_grid is None:
             pixels, tokens = _rgb(image.values[0], self._image), self._tokens
         else:
@@ -75,8 +77,8 @@ class MtmdTower:
         with self._chunks(pixels) as chunks:
             self._expect(chunks, 1, tokens)
             self._encode(chunks, features)
-        found: FloatArray = features[0]
-        return found
+        rows: FloatArray = features[0]
+        return rows
 
     def _in_strips(self, image: Pixels) -> FloatArray:
         """Normalised tiles [n, 3, tile, tile] -> features [n * tokens, hidden]."""
@@ -86,25 +88,25 @@ class MtmdTower:
         for start in range(0, len(values), self._columns):
             tiles = values[start : start + self._columns]
             strip = np.zeros((size, self._columns, size, 3), np.uint8)
-            for n, tile in enumerate(tiles):  # one at a time: what it takes on the way stays small
+            for n, tile in enumerate(tiles):  # one at a time, for small temporaries
                 strip[:, n] = _rgb(tile, self._image)
             with self._chunks(strip.reshape(size, -1, 3)) as chunks:
                 self._expect(chunks, self._columns + 1, self._tokens)
-                # Row by row; behind the tiles come empty ones, and the overview that mtmd adds.
+                # After the tiles come empty ones, and the overview that mtmd appends: ignored.
                 self._encode(chunks, features[start : start + self._columns])
         return features.reshape(-1, self._hidden)
 
     def _encode(self, chunks: list[Any], features: FloatArray) -> None:
-        """The first chunks into `features` [n, tokens, hidden]."""
+        """Encode as many of the chunks as `features` [n, tokens, hidden] holds, into it."""
         for chunk, rows in zip(chunks, features, strict=False):
             if mtmd.mtmd_encode_chunk(self._context, chunk):
                 raise RuntimeError(f"mtmd_encode_chunk failed: {complaints()}")
-            found = mtmd.mtmd_get_output_embd(self._context)
-            rows[:] = np.ctypeslib.as_array(found, rows.shape)
+            pointer = mtmd.mtmd_get_output_embd(self._context)
+            rows[:] = np.ctypeslib.as_array(pointer, rows.shape)
 
     @contextmanager
     def _chunks(self, pixels: Bytes) -> Iterator[list[Any]]:
-        """What mtmd cuts an image [height, width, 3] into, in its order."""
+        """The chunks that mtmd cuts an image [height, width, 3] into; freed at the end."""
         pixels = np.ascontiguousarray(pixels)
         chunks = mtmd.mtmd_input_chunks_init()
         data = pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
@@ -121,12 +123,13 @@ class MtmdTower:
             mtmd.mtmd_input_chunks_free(chunks)
 
     def _expect(self, chunks: list[Any], count: int, tokens: int) -> None:
+        """Raises UserError unless mtmd cut an image into `count` chunks of `tokens` each."""
         sizes = {mtmd.mtmd_input_chunk_get_n_tokens(chunk) for chunk in chunks}
         if len(chunks) != count or sizes != {tokens}:
             raise UserError(
                 f"mtmd made {len(chunks)} tiles of {sorted(sizes)} tokens from an image, expected "
-                f"{count} of {tokens}; this llama-cpp-python cuts images differently, install the "
-                f"version of constraints.txt"
+                f"{count} of {tokens}; this version of llama-cpp-python cuts images differently, "
+                f"install the one of constraints.txt"
             )
 
 
@@ -135,7 +138,7 @@ def _settings(image: ImageRecipe, threads: int, handle: int | None) -> Any:
     settings.use_gpu, settings.device = handle is not None, handle
     settings.print_timings = False
     settings.n_threads = threads
-    if isinstance(image, Patches):  # mtmd's own limits are narrower than the checkpoint's
+    if isinstance(image, Patches):  # mtmd's default limits are narrower than the checkpoint's
         token = (image.patch_size * image.merge_size) ** 2
         settings.image_min_tokens = max(1, image.min_pixels // token)
         settings.image_max_tokens = image.most_pixels // token
@@ -143,18 +146,16 @@ def _settings(image: ImageRecipe, threads: int, handle: int | None) -> Any:
 
 
 def _image_chunks(chunks: Any) -> list[Any]:
-    found = [
-        mtmd.mtmd_input_chunks_get(chunks, n) for n in range(mtmd.mtmd_input_chunks_size(chunks))
-    ]
+    count = mtmd.mtmd_input_chunks_size(chunks)
     return [
         chunk
-        for chunk in found
+        for chunk in (mtmd.mtmd_input_chunks_get(chunks, n) for n in range(count))
         if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE
     ]
 
 
 def _rgb(values: FloatArray, image: ImageRecipe) -> Bytes:
-    """A normalised tile [3, h, w] back to the pixels [h, w, 3] that it came from, exactly."""
+    """Undoes the normalisation of a tile [3, h, w]: exactly the pixels [h, w, 3] it came from."""
     mean, std = (np.array(part, np.float32)[:, None, None] for part in (image.mean, image.std))
     levels: FloatArray = np.rint((values * std + mean) / np.float32(image.rescale))
     return levels.astype(np.uint8).transpose(1, 2, 0)

@@ -1,7 +1,7 @@
-"""The decoder's graph of layouts for the CPU: past and present are one buffer, bound once.
+"""Runs the decoder graph of CPU layouts, with its key-value cache.
 
-Past and present are the same OrtValue of the full context, so a step copies no cache
-(GroupQueryAttention appends in place). NOT aware of prompts, of images' features or of GPUs.
+The past and the present of a layer are bound to the same buffer of the full context, so that
+GroupQueryAttention appends in place and no step copies the cache.
 """
 
 from typing import Protocol
@@ -15,24 +15,24 @@ from runtimes.onnxruntime.graph import inputs_of
 
 
 class OnnxDecoder(Protocol):
-    """A decoder's graph with its cache."""
+    """A loaded decoder graph with its key-value cache."""
 
     @property
     def state(self) -> FloatArray:
-        """[hidden]: see runtimes.session.regions.Places."""
+        """[hidden]: what the output norm read at the last position; region heads read it, too."""
 
     def extend(
-        self, embeds: FloatArray, past: int, numbers: IntArray, positions: IntArray
+        self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """The last position's logits [vocab] behind `embeds` [1, n, width] at `past`.
+        """Append `embeds` [1, n, width] after `past` positions; returns the last logits [vocab].
 
-        `numbers` [past + n] are those of session.number_images, `positions` [3, n] of
-        runtimes.session.positions; graphs take what their model needs.
+        `image_ids` [past + n] are those of runtimes.session.images, `positions` [3, n] those of
+        runtimes.session.positions. A graph is fed whichever of the two its model reads.
         """
 
 
 class HostDecoder:
-    """OnnxDecoder in the host's memory."""
+    """An OnnxDecoder on the CPU."""
 
     def __init__(self, graph: ort.InferenceSession, text: Decoder, context: int) -> None:
         self._graph, self._takes = graph, inputs_of(graph)
@@ -41,7 +41,7 @@ class HostDecoder:
         self._cache = self._bind_cache(text, context)
         if "num_logits_to_keep" in self._takes:
             self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
-        # Bound once, as the cache is: asking the binding for its outputs wraps every one of them.
+        # Bound once: IOBinding.get_outputs would wrap every output, the cache too, at each step.
         self._logits = np.zeros((1, 1, text.vocab), np.float32)
         self._last: FloatArray = self._logits[0, 0]
         self._bound = self._bind_output("logits", self._logits)
@@ -50,14 +50,14 @@ class HostDecoder:
             self._bound_state = self._bind_output("state", self.state[None, None])
 
     def extend(
-        self, embeds: FloatArray, past: int, numbers: IntArray, positions: IntArray
+        self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
         """See OnnxDecoder."""
         binding = self._binding
         binding.bind_cpu_input("inputs_embeds", embeds)
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + embeds.shape[1]])
         if "image_numbers" in self._takes:
-            binding.bind_cpu_input("image_numbers", numbers[None])
+            binding.bind_cpu_input("image_numbers", image_ids[None])
         if "position_ids" in self._takes:
             binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
         self._graph.run_with_iobinding(binding)
@@ -69,12 +69,12 @@ class HostDecoder:
         return bound
 
     def _bind_cache(self, text: Decoder, context: int) -> list[ort.OrtValue]:
-        """One buffer a layer and kind, bound as past and as present."""
+        """One buffer per layer for keys and one for values, bound as past and as present."""
         shape = (1, text.kv_heads, context, text.head_dim)
         cache = []
         for i in range(text.layers):
             for kind in ("key", "value"):
-                # Not cleared: pages that no position reaches never become memory.
+                # Not cleared: the system allocates a page only when a position is written to it.
                 buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")
                 self._binding.bind_ortvalue_input(f"past_key_values.{i}.{kind}", buffer)
                 self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)

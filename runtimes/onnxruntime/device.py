@@ -1,8 +1,7 @@
-"""The decoder's graph of layout cuda, with its inputs, cache and logits on a device.
+"""Runs the decoder graph of layout cuda, with inputs, key-value cache and logits on the device.
 
-A step writes a row of embeddings and a few numbers into buffers that stay where they are, and reads
-the chosen token: so it can be captured as a CUDA graph. Works on the CPU as well, to be tested.
-NOT aware of prompts or of images' features.
+A decode step copies one row of embeddings and a few integers into fixed buffers and reads back the
+chosen token, so that it can be captured as a CUDA graph. Also runs on the CPU, for tests.
 """
 
 from typing import Any
@@ -17,23 +16,24 @@ from runtimes.devices import Device
 from runtimes.onnxruntime.graph import inputs_of
 
 STRIDE = 256
-"""A step attends to a multiple of so many positions, where attention is told who sees whom."""
-NOT_CAPTURED = "-1"
+"""With a mask made of image ids, a decode step attends to a multiple of so many positions: each
+length is another CUDA graph."""
+NOT_CAPTURED = "-1"  # value of gpu_graph_id
 
 
 class DeviceLogits:
-    """Logits [vocab] that stay on the device until they are asked for; until the next step."""
+    """Logits [vocab] on the device, copied to the host on request; valid until the next step."""
 
     def __init__(self, logits: ort.OrtValue, token: ort.OrtValue) -> None:
         self._logits, self._token = logits, token
 
     def argmax(self) -> int:
-        """The token with the largest logit, as the graph found it."""
+        """The token with the largest logit, which the graph has computed."""
         return int(self._token.numpy()[0, 0])
 
     def copy(self) -> FloatArray:
-        """Their values on the host."""
-        values: FloatArray = self._logits.numpy()[0, 0].copy()  # on the CPU, a view
+        """The values in a new array on the host."""
+        values: FloatArray = self._logits.numpy()[0, 0].copy()  # numpy() is a view on the CPU
         return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -41,9 +41,9 @@ class DeviceLogits:
 
 
 class DeviceDecoder:
-    """runtimes.onnxruntime.decoder.OnnxDecoder whose arrays are on `device`.
+    """An OnnxDecoder whose arrays are on `device`.
 
-    `capture`: the graph was loaded so that steps can be captured.
+    `capture`: the graph was loaded with CUDA graphs enabled, so decode steps are captured.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DeviceDecoder:
         self._graph, self._context, self._device = graph, context, device
         self._takes, self._capture = inputs_of(graph), capture
         shape = (1, text.kv_heads, context, text.head_dim)
-        # Cleared: what is behind the valid positions is multiplied by 0, and must be finite.
+        # Cleared: attention multiplies what follows the valid positions by 0; it must be finite.
         self._cache = {
             f"{i}.{kind}": self._zeros(shape, np.float16)
             for i in range(text.layers)
@@ -86,37 +86,37 @@ class DeviceDecoder:
         return values
 
     def extend(
-        self, embeds: FloatArray, past: int, numbers: IntArray, positions: IntArray
+        self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
         """See OnnxDecoder."""
         fed = self._inputs(embeds, past, positions)
         if past and embeds.shape[1] == 1:
             self._step(fed, past)
         else:
-            self._prefill(fed, numbers)
+            self._prefill(fed, image_ids)
         return DeviceLogits(self._outputs["logits"], self._outputs["token"])
 
     def _inputs(
         self, embeds: FloatArray, past: int, positions: IntArray
     ) -> dict[str, NDArray[Any]]:
-        """What differs from one position to the next."""
+        """The inputs that change with every step, by name."""
         total = past + embeds.shape[1]
-        found: dict[str, NDArray[Any]] = {
+        inputs: dict[str, NDArray[Any]] = {
             "inputs_embeds": embeds,
             "seqlens_k": np.array([total - 1], np.int32),
             "cache_positions": np.arange(past, total),
             "position_ids": np.ascontiguousarray(positions[:, None]),
         }
-        return {name: values for name, values in found.items() if name in self._takes}
+        return {name: values for name, values in inputs.items() if name in self._takes}
 
-    def _prefill(self, fed: dict[str, NDArray[Any]], numbers: IntArray) -> None:
+    def _prefill(self, fed: dict[str, NDArray[Any]], image_ids: IntArray) -> None:
         binding = self._graph.io_binding()
         self._bind(binding)
-        total = np.array([len(numbers)], np.int32)
+        total = np.array([len(image_ids)], np.int32)
         for name, values in {**fed, "total_sequence_length": total}.items():
             binding.bind_cpu_input(name, values)
         if "image_numbers" in self._takes:
-            binding.bind_cpu_input("image_numbers", numbers[None])
+            binding.bind_cpu_input("image_numbers", image_ids[None])
         self._run(binding, NOT_CAPTURED)
 
     def _step(self, fed: dict[str, NDArray[Any]], past: int) -> None:
@@ -128,16 +128,16 @@ class DeviceDecoder:
         self._run(self._bound_step(total), str(total))
 
     def _bound_step(self, total: int) -> ort.IOBinding:
-        """A step's inputs and outputs, which stay where they are, for so many positions."""
+        """The fixed buffers of a decode step that attends to `total` positions, bound once."""
         if total not in self._steps:
             binding = self._graph.io_binding()
             self._bind(binding)
             for name, value in self._fed.items():
                 binding.bind_ortvalue_input(name, value)
             binding.bind_cpu_input("total_sequence_length", np.array([total], np.int32))
-            if "image_numbers" in self._takes:  # a new position is text: it sees what is before it
-                numbers = self._zeros((1, total), np.int64)
-                binding.bind_ortvalue_input("image_numbers", numbers)
+            if "image_numbers" in self._takes:  # all 0, text: a new token attends to all before it
+                text = self._zeros((1, total), np.int64)
+                binding.bind_ortvalue_input("image_numbers", text)
             self._steps[total] = binding
         return self._steps[total]
 
@@ -155,5 +155,5 @@ class DeviceDecoder:
             binding.bind_ortvalue_output(name, value)
 
     def _zeros(self, shape: tuple[int, ...], dtype: type[np.generic]) -> ort.OrtValue:
-        values = np.zeros(shape, dtype)  # on the CPU, the buffer itself
+        values = np.zeros(shape, dtype)  # on the CPU, the OrtValue shares this buffer
         return ort.OrtValue.ortvalue_from_numpy(values, self._device.kind, self._device.index)

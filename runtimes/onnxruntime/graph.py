@@ -1,7 +1,4 @@
-"""One ONNX graph loaded into ONNX Runtime, with the settings that all graphs share.
-
-NOT aware of what a graph computes.
-"""
+"""Loads an ONNX graph into ONNX Runtime, with the settings that all graphs share."""
 
 import ctypes
 from pathlib import Path
@@ -13,8 +10,8 @@ from runtimes.devices import CPU, Device
 from runtimes.nvidia import load_libraries, memory_errors
 
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
-# What multiplies, attends or norms: on a GPU's session none of it may be on the CPU. Arithmetic on
-# shapes may, and ONNX Runtime wants it there.
+# Products, attention and norms: in a session on a GPU, none of them may run on the CPU. Arithmetic
+# on shapes may: ONNX Runtime places it there on purpose.
 HEAVY = frozenset(
     {
         "FusedMatMul", "GatherBlockQuantized", "Gemm", "GroupQueryAttention", "LayerNormalization",
@@ -28,20 +25,20 @@ HEAVY = frozenset(
 def open_graph(
     path: Path, threads: int, device: Device = CPU, capture: bool = False, steps: bool = False
 ) -> ort.InferenceSession:
-    """Load one graph; `capture`: so that steps can be captured as CUDA graphs; `steps`: for runs of
-    a few milliseconds one after the other.
+    """Load one graph.
 
-    Raises UserError for a GPU that ONNX Runtime cannot use or does not use for all of the graph.
+    `capture`: enable CUDA graphs. `steps`: the graph runs in a loop, for milliseconds each time.
+    Raises UserError for a GPU that ONNX Runtime cannot use, or not for all of the graph.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if not steps:
-        # Threads of one session must not wait busily while another session has the cores. Waking
-        # them for each step of an answer would cost 1 to 2 % of it
+        # Idle threads must not spin while another session needs the cores. In the decoder's session
+        # they may: waking them takes 1 to 2 % of a decode step
         # (docs/notes/2026-11-harness-overhead.md).
         options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Planned for each new length of the inputs and kept beside what the arena holds already.
+    # A plan is made for each new input length and takes memory in addition to the arena.
     options.enable_mem_pattern = False
     if device.kind == "cuda":
         return _on_gpu(path, options, device, capture)
@@ -51,7 +48,7 @@ def open_graph(
 
 
 def inputs_of(graph: ort.InferenceSession) -> frozenset[str]:
-    """Names of its inputs: what a layout (export.onnx.layouts) has of them."""
+    """Names of the graph's inputs, which depend on the layout (export.onnx.layouts)."""
     return frozenset(value.name for value in graph.get_inputs())
 
 
@@ -64,8 +61,8 @@ def _on_gpu(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     settings = {
         "device_id": str(device.index),
-        "arena_extend_strategy": "kSameAsRequested",  # the other one doubles what it holds
-        "use_tf32": "0",  # what is float32 in a graph is so to be exact
+        "arena_extend_strategy": "kSameAsRequested",  # the default doubles the arena
+        "use_tf32": "0",  # a graph has float32 only where it must be exact
         "enable_cuda_graph": str(int(capture)),
     }
     providers = [(CUDA_PROVIDER, settings), CPU_PROVIDER]
@@ -74,7 +71,7 @@ def _on_gpu(
             session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except UserError:
         raise
-    except Exception as error:  # ONNX Runtime's have no other base
+    except Exception as error:  # ONNX Runtime's exceptions have no narrower base class
         raise UserError(
             f"onnxruntime cannot use {path.name} on GPU {device.index}: {_line(error)}"
         ) from error
@@ -84,11 +81,11 @@ def _on_gpu(
 
 
 def check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
-    """Raises UserError where the CPU would compute in the GPU's place."""
+    """Raises UserError if some of the graph's HEAVY nodes would run on the CPU."""
     if session.get_providers()[0] != CUDA_PROVIDER:
         raise UserError(
             f"onnxruntime did not load its CUDA provider for GPU {device.index}: a library of CUDA "
-            f"or cuDNN is missing or of another version (make setup-cuda)"
+            f"or cuDNN is missing or has the wrong version (make setup-cuda)"
         )
     elsewhere = {
         node.op_type
@@ -109,9 +106,9 @@ def _line(error: Exception) -> str:
 
 
 def give_back() -> None:
-    """Return what the C library keeps of the memory that was freed (glibc only).
+    """Return freed memory to the system that the C library would keep (glibc only).
 
-    Folding the constants of an int4 tower leaves more than twice the tower behind.
+    After the constants of an int4 tower are folded, that is more than twice the tower's size.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

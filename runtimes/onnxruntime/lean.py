@@ -1,38 +1,38 @@
-"""ONNX Runtime for devices short of memory: either the tower is loaded or the decoder, never both.
+"""ONNX Runtime in less memory: either the vision tower is loaded or the decoder, never both.
 
-A new image loads the tower; when it has been seen, the tower is freed and the decoder loaded. The
-numbers are those of runtimes.onnxruntime.session. NOT aware of prompts or clocks.
+A new image frees the decoder and loads the tower; the next decoder step frees the tower and loads
+the decoder. Results are those of runtimes.onnxruntime.session.
 """
 
 from functools import partial
 
 from export.artifact import Artifact
-from runtimes.base import FloatArray, IntArray, Logits, Session
+from runtimes.base import FloatArray, Logits, Session
 from runtimes.onnxruntime.graph import give_back
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import Pixels, preparer_of
-from runtimes.session.loop import GreedySession, room
-from runtimes.session.regions import Head
+from runtimes.session.backend import Extend, context_length
+from runtimes.session.loop import GreedySession
+from runtimes.session.regions import RegionHead
 
 
 def open_session(
     artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
 ) -> Session:
-    """Open an ONNX artifact; `context`: positions to make room for (see session.room)."""
+    """Open an ONNX artifact. `context`: positions of the cache (see context_length)."""
     manifest = artifact.manifest
-    backend = LeanBackend(artifact, threads, room(manifest.vlm, context))
+    backend = LeanBackend(artifact, threads, context_length(manifest.vlm, context))
     return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
 
 class LeanBackend:
-    """Backend and Places. It begins with what is needed first: the
-    tower, if there is one."""
+    """A Backend and RegionBackend; starts with the tower loaded, if the model has one."""
 
     def __init__(self, artifact: Artifact, threads: int, context: int) -> None:
         self.context = context
         self._open_tower = partial(OnnxTower, artifact, threads)
-        self._open_decoder = partial(OnnxBackend, artifact, threads, context, sees=False)
+        self._open_decoder = partial(OnnxBackend, artifact, threads, context, load_tower=False)
         self._loaded: OnnxTower | OnnxBackend | None = None
         if artifact.manifest.vlm.vision is None:
             self._decoder()
@@ -40,29 +40,23 @@ class LeanBackend:
             self._tower()
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See runtimes.session.loop.Backend."""
+        """See runtimes.session.backend.Backend."""
         return self._tower().encode(images)
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> Logits:
-        """See runtimes.session.loop.Backend."""
-        return self._decoder().extend(ids, features, past, positions)
+    def extend(self, step: Extend) -> Logits:
+        """See runtimes.session.backend.Backend."""
+        return self._decoder().extend(step)
 
-    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.Places."""
-        return self._decoder().embed_places(head, numbers)
+    def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
+        return self._decoder().region_embeddings(head, values)
 
-    def place_logits(self, head: Head) -> FloatArray:
-        """See runtimes.session.regions.Places."""
-        return self._decoder().place_logits(head)
+    def region_logits(self, head: RegionHead) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
+        return self._decoder().region_logits(head)
 
     def close(self) -> None:
-        """Free everything."""
+        """Free what is loaded."""
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None

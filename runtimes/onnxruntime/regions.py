@@ -1,7 +1,4 @@
-"""The region heads of an artifact in ONNX Runtime, for whichever decoder has the states they read.
-
-NOT aware of the loop that answers with places (runtimes/session/regions.py).
-"""
+"""Runs the region heads of an artifact in ONNX Runtime, for the decoder of any library."""
 
 from collections.abc import Mapping
 
@@ -11,31 +8,30 @@ from export.artifact import Artifact
 from runtimes.base import FloatArray
 from runtimes.devices import CPU, Device
 from runtimes.onnxruntime.graph import open_graph
-from runtimes.session.regions import Head
+from runtimes.session.regions import RegionHead
 
-NAMES: Mapping[Head, str] = {"coord": "coordinate", "size": "size"}
+NAMES: Mapping[RegionHead, str] = {"coord": "coordinate", "size": "size"}
 
 
 class RegionHeads:
-    """Both heads in both directions, one graph."""
+    """One graph with the encoder and the decoder of each head."""
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         file = artifact.manifest.components["region"][0]
         self._graph = open_graph(artifact.path / file, threads, device)
 
-    def embed(self, head: Head, numbers: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.Places.embed_places."""
-        return self._run(f"{NAMES[head]}s", f"{NAMES[head]}_embeds", numbers)
+    def embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend.region_embeddings."""
+        return self._run(f"{NAMES[head]}s", f"{NAMES[head]}_embeds", values)
 
-    def logits(self, head: Head, state: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.Places.place_logits; `state` [hidden] is the decoder's."""
-        found: FloatArray = self._run(
-            f"{NAMES[head]}_states", f"{NAMES[head]}_logits", state[None]
-        )[0]
-        return found
+    def logits(self, head: RegionHead, state: FloatArray) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend.region_logits; `state` is [hidden]."""
+        logits = self._run(f"{NAMES[head]}_states", f"{NAMES[head]}_logits", state[None])
+        row: FloatArray = logits[0]
+        return row
 
-    def _run(self, given: str, wanted: str, rows: FloatArray) -> FloatArray:
-        """One direction of one head; the others get no rows."""
-        none = {x.name: np.zeros((0, x.shape[1]), np.float32) for x in self._graph.get_inputs()}
-        found: FloatArray = self._graph.run([wanted], none | {given: rows})[0]
-        return found
+    def _run(self, input_name: str, output_name: str, rows: FloatArray) -> FloatArray:
+        """Compute one output from one input; the graph's other inputs get 0 rows."""
+        empty = {x.name: np.zeros((0, x.shape[1]), np.float32) for x in self._graph.get_inputs()}
+        result: FloatArray = self._graph.run([output_name], empty | {input_name: rows})[0]
+        return result

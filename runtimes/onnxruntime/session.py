@@ -1,8 +1,4 @@
-"""ONNX Runtime: the embedding's table in the host's memory, tower and decoder on the device.
-
-NOT aware of prompts or clocks, nor of how a decoder's graph is fed (runtimes/onnxruntime/decoder.py
-on the CPU, runtimes/onnxruntime/device.py on a GPU).
-"""
+"""ONNX Runtime as a backend: embedding graph on the CPU, vision tower and decoder on the device."""
 
 from functools import cached_property, partial
 
@@ -21,12 +17,13 @@ from runtimes.onnxruntime.graph import inputs_of, open_graph
 from runtimes.onnxruntime.regions import RegionHeads
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import Pixels, preparer_of
-from runtimes.session.loop import GreedySession, number_images, place_features, room
-from runtimes.session.positions import of_text
-from runtimes.session.regions import Head
+from runtimes.session.backend import Extend, context_length
+from runtimes.session.images import image_ids, place_features
+from runtimes.session.loop import GreedySession
+from runtimes.session.regions import RegionHead
 
 CUDA = "cuda"
-"""The layout whose graphs a GPU's kernels run."""
+"""The layout whose graphs have kernels on a GPU."""
 
 
 def open_session(
@@ -37,20 +34,20 @@ def open_session(
     context: int | None = None,
     capture: bool = True,
 ) -> Session:
-    """Load an ONNX artifact; `context`: positions to make room for (see session.room).
+    """Load an ONNX artifact. `context`: positions of the cache (see context_length).
 
-    `capture`: on a GPU, steps are captured as CUDA graphs and replayed.
+    `capture`: on a GPU, capture decode steps as CUDA graphs and replay them. Raises UserError for a
+    context or a device that the artifact does not support.
     """
     manifest, where = artifact.manifest, device_of(device)
     backend = OnnxBackend(
-        artifact, threads, room(manifest.vlm, context), device=where, capture=capture
+        artifact, threads, context_length(manifest.vlm, context), device=where, capture=capture
     )
     return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
 
 class OnnxBackend:
-    """Backend over ONNX Runtime sessions; Places, too, where the
-    artifact has region heads."""
+    """A Backend, and a RegionBackend for artifacts with region heads."""
 
     def __init__(
         self,
@@ -60,25 +57,25 @@ class OnnxBackend:
         *,
         device: Device = CPU,
         capture: bool = True,
-        sees: bool = True,
+        load_tower: bool = True,
     ) -> None:
-        """Without `sees` the tower is not loaded, and `encode` cannot be called."""
+        """Without `load_tower`, `encode` cannot be called."""
         manifest = artifact.manifest
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
         _check(artifact, device, context)
         self.context = context
-        self._tower = OnnxTower(artifact, threads, device) if sees else None
-        # One row is read at a time: on a GPU the table would take memory and save nothing.
+        self._tower = OnnxTower(artifact, threads, device) if load_tower else None
+        # On the CPU: a step reads one row, so the table would only take memory on a GPU.
         self._embed = open_graph(artifact.path / manifest.components["embedding"][0], 1)
         self._decoder = self._opened_decoder(artifact, threads, device, capture)
         self._merges = "image_features" in inputs_of(self._embed)
-        # Columns of marks (export.onnx.layouts), read once: a session lists outputs anew each time.
+        # Columns of marks (export.onnx.layouts). Read once: get_outputs builds a list each time.
         self._marks = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
-        self._images = np.zeros(context, np.int64)
+        self._image_ids = np.zeros(context, np.int64)
         self._token = np.zeros((1, 1), np.int64)
         self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
-        self._look_up = self._bind_look_up()
+        self._lookup = self._bind_lookup()
         self._open_heads = partial(RegionHeads, artifact, threads, device)
 
     def _opened_decoder(
@@ -93,32 +90,27 @@ class OnnxBackend:
             return DeviceDecoder(graph, self._text, self.context, device, captured)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See runtimes.session.loop.Backend."""
+        """See runtimes.session.backend.Backend."""
         assert self._tower is not None
         return self._tower.encode(images)
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> Logits:
+    def extend(self, step: Extend) -> Logits:
+        """See runtimes.session.backend.Backend."""
+        ids, features, past, positions = step
         embeds = self._embedded(ids, features)
-        numbers = number_images(
-            self._images, ids, features, past, self._image_token_id, self._text.prefix
+        images = image_ids(
+            self._image_ids, ids, features, past, self._image_token_id, self._text.prefix
         )
-        positions = of_text(past, len(ids)) if positions is None else positions
-        return self._decoder.extend(embeds, past, numbers, positions)
+        return self._decoder.extend(embeds, past, images, positions)
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
-        """Embeddings [1, n, width] of the ids with the images' rows in their places.
+        """The decoder's inputs [1, n, width]: embeddings of the ids, and features of image tokens.
 
-        Those of a single id are overwritten by the next one's.
+        The result of a single id is valid until the next call.
         """
         if len(ids) == 1 and features is None:
             self._token[0] = ids
-            self._embed.run_with_iobinding(self._look_up)
+            self._embed.run_with_iobinding(self._lookup)
             return self._row
         if features is not None and self._marks:
             features = np.pad(features, ((0, 0), (0, self._marks)), constant_values=1)
@@ -132,32 +124,32 @@ class OnnxBackend:
         return embeds
 
     def close(self) -> None:
-        """Free everything."""
-        del self._look_up, self._embed, self._decoder
+        """See runtimes.session.backend.Backend."""
+        del self._lookup, self._embed, self._decoder
         self.__dict__.pop("_heads", None)
         if self._tower is not None:
             self._tower.close()
 
     @cached_property
     def _heads(self) -> RegionHeads:
-        """Loaded when a place is first asked for."""
+        """Loaded by the first request with a region."""
         return self._open_heads()
 
     @property
     def state(self) -> FloatArray:
-        """See runtimes.session.regions.Places."""
+        """See OnnxDecoder."""
         return self._decoder.state
 
-    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.Places."""
-        return self._heads.embed(head, numbers)
+    def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
+        return self._heads.embeddings(head, values)
 
-    def place_logits(self, head: Head) -> FloatArray:
-        """See runtimes.session.regions.Places."""
+    def region_logits(self, head: RegionHead) -> FloatArray:
+        """See runtimes.session.regions.RegionBackend."""
         return self._heads.logits(head, self._decoder.state)
 
-    def _bind_look_up(self) -> ort.IOBinding:
-        """One id's row of the embedding, as every step of an answer needs it."""
+    def _bind_lookup(self) -> ort.IOBinding:
+        """The buffers of a decode step, which looks up the embedding of one id."""
         binding = self._embed.io_binding()
         binding.bind_cpu_input("input_ids", self._token)
         if self._merges:
@@ -171,16 +163,16 @@ class OnnxBackend:
 
 
 def _check(artifact: Artifact, device: Device, context: int) -> None:
-    """Raises UserError for what no session could do."""
+    """Raises UserError for a context or a device that the artifact does not support."""
     text, layout = artifact.manifest.vlm.text, artifact.manifest.layout
     most = min(text.context, STORED_POSITIONS)
     if context > most:
         raise UserError(
-            f"{artifact.path}: a context of {context} was asked for, but the model has room for "
-            f"{most} positions"
+            f"{artifact.path}: a context of {context} was asked for, but the model has {most} "
+            f"positions; ask for a shorter one"
         )
     if device != CPU and layout != CUDA:
         raise UserError(
-            f"{artifact.path} has layout {layout}, whose attention is float32, and onnxruntime's "
-            f"attention on a GPU takes float16 alone; export with --layout {CUDA}"
+            f"{artifact.path} has layout {layout}, whose attention is float32, but onnxruntime's "
+            f"attention on a GPU only takes float16; export with --layout {CUDA}"
         )

@@ -1,7 +1,4 @@
-"""The vision graphs of an artifact in ONNX Runtime, for whichever decoder takes their features.
-
-NOT aware of prompts or of decoders.
-"""
+"""Runs the vision graphs of an artifact in ONNX Runtime, for the decoder of any library."""
 
 from typing import Any
 
@@ -17,11 +14,11 @@ from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels
 
 PARTS = ("vision", "projection")
-"""The components of an artifact (Manifest.components) that are its tower."""
+"""The artifact's components (Manifest.components) that encode images."""
 
 
 class OnnxTower:
-    """runtimes.vision.Tower over an artifact's ONNX graphs."""
+    """A runtimes.session.backend.VisionTower over an artifact's ONNX graphs."""
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         manifest = artifact.manifest
@@ -35,9 +32,9 @@ class OnnxTower:
         self._padded = any("pixel_attention_mask" in inputs_of(graph) for graph in graphs)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """Tile by tile: no slower than all at once on a CPU, and a small part of the memory.
+        """See VisionTower. Columns of marks (export.onnx.layouts) are removed from the features.
 
-        Of layouts whose features are marked (export.onnx.layouts), the marks are left out.
+        Encodes tile by tile: as fast as all tiles at once on a CPU, in a fraction of the memory.
         """
         features = [self._encoded(image) for image in images]
         rows = [feature.reshape(-1, feature.shape[-1]) for feature in features]
@@ -54,19 +51,22 @@ class OnnxTower:
             return whole
         tiles = (vision.run(None, self._fed(tile[None]))[0] for tile in image.values)
         if part.crops is None:
-            found: FloatArray = np.concatenate(list(tiles))
-            return found
+            stacked: FloatArray = np.concatenate(list(tiles))
+            return stacked
         patches = (tile[0] for tile in tiles)
         both = stitched(patches, image.rows, image.cols, part.tower.side, part.crops.margin)
         features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
         return features
 
     def _fed(self, tiles: FloatArray) -> dict[str, NDArray[Any]]:
-        """Tiles [T, C, h, w] as the graph takes them; of a padded batch, as its one sample."""
+        """The graph's inputs for tiles [T, C, h, w].
+
+        Graphs with a padding mask take a batch of samples; the tiles are its only sample.
+        """
         if not self._padded:
             return {"pixel_values": tiles}
-        there = np.ones((1, len(tiles), *tiles.shape[2:]), np.bool_)
-        return {"pixel_values": tiles[None], "pixel_attention_mask": there}
+        mask = np.ones((1, len(tiles), *tiles.shape[2:]), np.bool_)
+        return {"pixel_values": tiles[None], "pixel_attention_mask": mask}
 
     def close(self) -> None:
         self._graphs.clear()

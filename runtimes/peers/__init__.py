@@ -1,1 +1,1 @@
-"""Other people's ways to run a text decoder, driven by our loop so that both are timed alike."""
+"""Baselines for our runtimes: other ways to run a text decoder, timed in our generation loop."""

@@ -1,6 +1,6 @@
-"""onnxruntime-genai on a model that its own builder made: prefill and decode of exact ids.
+"""onnxruntime-genai on the output of its own model builder: prefill and decode of given ids.
 
-NOT aware of images: the builder makes no vision tower for the families it is compared on.
+Text only: the builder does not support the vision towers of our families.
 """
 
 import json
@@ -10,20 +10,21 @@ import numpy as np
 
 from export.artifact import Artifact
 from export.errors import UserError
-from runtimes.base import FloatArray, IntArray, Session
+from runtimes.base import FloatArray, Session
 from runtimes.prepare.request import Pixels, preparer_of
+from runtimes.session.backend import Extend
 from runtimes.session.loop import GreedySession
 
 CONTEXT = 2048
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
-    """Open a folder of onnxruntime-genai's builder (`bench peers` makes it)."""
+    """Open a folder that onnxruntime-genai's model builder wrote (see `bench peers`)."""
     return GreedySession(GenaiBackend(artifact.path, threads), preparer_of(artifact), ())
 
 
 class GenaiBackend:
-    """runtimes.session.loop.Backend over onnxruntime_genai.Generator."""
+    """A runtimes.session.backend.Backend over onnxruntime_genai.Generator."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         import onnxruntime_genai as og
@@ -38,18 +39,13 @@ class GenaiBackend:
         self.context = CONTEXT
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        raise UserError("genai runs text alone here; ask for --prompt text")
+        raise UserError("genai only runs text here; ask for --prompt text")
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> FloatArray:
-        if past < self._generator.token_count():
-            self._generator.rewind_to(past)
-        self._generator.append_tokens(ids[None].astype(np.int32))
+    def extend(self, step: Extend) -> FloatArray:
+        """See runtimes.session.backend.Backend."""
+        if step.past < self._generator.token_count():
+            self._generator.rewind_to(step.past)
+        self._generator.append_tokens(step.ids[None].astype(np.int32))
         logits: FloatArray = self._generator.get_logits()[0, -1]
         return logits
 

@@ -1,7 +1,7 @@
-"""llama.cpp with nothing around it: llama_decode in a loop, as llama-bench's pp and tg tests do.
+"""A bare loop of llama_decode, as in llama-bench's pp and tg tests.
 
-The yardstick of the llama_cpp runtime on the same file. NOT aware of images; logits are left where
-llama.cpp puts them, so answers must be forced.
+Baseline for the llama_cpp runtime on the same file. Text only. Logits are not copied out of
+llama.cpp, so answers must be forced.
 """
 
 import ctypes
@@ -11,13 +11,14 @@ from llama_cpp import llama_cpp as llama
 
 from export.artifact import Artifact
 from export.errors import UserError
-from runtimes.base import FloatArray, IntArray, Session
+from runtimes.base import FloatArray, Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.llama_cpp.devices import model_settings
 from runtimes.llama_cpp.log import complaints, silence
 from runtimes.nvidia import expect_memory
 from runtimes.prepare.request import Pixels, preparer_of
-from runtimes.session.loop import Backend, GreedySession
+from runtimes.session.backend import Backend, Extend
+from runtimes.session.loop import GreedySession
 
 CONTEXT = 2048
 
@@ -29,14 +30,14 @@ def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Se
 
 
 def open_backend(artifact: Artifact, threads: int, device: Device = CPU) -> Backend:
-    """The bare loop's step."""
+    """A backend whose `extend` is one llama_decode."""
     manifest = artifact.manifest
     path = artifact.path / manifest.components["decoder"][0]
     return BareBackend(str(path), threads, manifest.vlm.text.vocab, device)
 
 
 class BareBackend:
-    """runtimes.session.loop.Backend that only decodes."""
+    """A runtimes.session.backend.Backend without images."""
 
     def __init__(self, path: str, threads: int, vocab: int, device: Device) -> None:
         silence()
@@ -51,26 +52,22 @@ class BareBackend:
         if not self._context:
             raise UserError(f"{path}: no memory for a context of {CONTEXT}")
         self._memory = llama.llama_get_memory(self._context)
-        self._nothing = np.zeros(vocab, np.float32)
+        self._no_logits = np.zeros(vocab, np.float32)
         self.context = CONTEXT
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        raise UserError("llama_bench runs text alone; ask for --prompt text")
+        raise UserError("llama_bench only runs text; ask for --prompt text")
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> FloatArray:
-        if past == 0:
+    def extend(self, step: Extend) -> FloatArray:
+        """See runtimes.session.backend.Backend."""
+        if step.past == 0:
             llama.llama_memory_clear(self._memory, False)  # as llama-bench does
-        tokens = (ctypes.c_int32 * len(ids))(*ids.tolist())
-        if llama.llama_decode(self._context, llama.llama_batch_get_one(tokens, len(ids))):
-            raise RuntimeError(f"llama_decode failed at position {past}")
+        count = len(step.ids)
+        tokens = (ctypes.c_int32 * count)(*step.ids.tolist())
+        if llama.llama_decode(self._context, llama.llama_batch_get_one(tokens, count)):
+            raise RuntimeError(f"llama_decode failed at position {step.past}")
         llama.llama_synchronize(self._context)
-        return self._nothing
+        return self._no_logits
 
     def close(self) -> None:
         llama.llama_free(self._context)

@@ -1,7 +1,6 @@
-"""ONNX Runtime with nothing around it: the two graphs of text run in a loop, bound once, with the
-library's own settings.
+"""A bare loop over an artifact's embedding and decoder graphs in ONNX Runtime.
 
-The yardstick of the onnxruntime runtime on the same file. NOT aware of images.
+Baseline for the onnxruntime runtime on the same files. Text only, with default session settings.
 """
 
 import numpy as np
@@ -10,9 +9,10 @@ import onnxruntime as ort
 from export.artifact import Artifact
 from export.errors import UserError
 from export.modeling.vlm import Vlm
-from runtimes.base import FloatArray, IntArray, Session
+from runtimes.base import FloatArray, Session
 from runtimes.prepare.request import Pixels, preparer_of
-from runtimes.session.loop import Backend, GreedySession, room
+from runtimes.session.backend import Backend, Extend, context_length
+from runtimes.session.loop import GreedySession
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
@@ -21,12 +21,12 @@ def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Se
 
 
 def open_backend(artifact: Artifact, threads: int) -> Backend:
-    """The bare loop's step."""
+    """A backend whose `extend` runs two graphs."""
     return BareLoop(artifact, threads)
 
 
 class BareLoop:
-    """runtimes.session.loop.Backend that only decodes."""
+    """A runtimes.session.backend.Backend without images."""
 
     def __init__(self, artifact: Artifact, threads: int) -> None:
         options = ort.SessionOptions()
@@ -40,12 +40,12 @@ class BareLoop:
             for part in ("embedding", "decoder")
         )
         vlm = artifact.manifest.vlm
-        self.context = room(vlm)
-        self._lengths = {  # what is as long as the positions so far
+        self.context = context_length(vlm)
+        self._per_position = {  # inputs with one value for each position so far
             "attention_mask": np.ones((1, self.context), np.int64),
             "image_numbers": np.zeros((1, self.context), np.int64),
         }
-        self._places = np.arange(self.context)
+        self._positions = np.arange(self.context)
         self._takes = frozenset(value.name for value in self._decoder.get_inputs())
         self._logits = np.zeros((1, 1, vlm.text.vocab), np.float32)
         self._last: FloatArray = self._logits[0, 0]
@@ -53,40 +53,36 @@ class BareLoop:
         self._cache = self._bind(vlm)
         self._token = np.zeros((1, 1), np.int64)
         self._row = np.zeros((1, 1, vlm.text.hidden), np.float32)
-        self._look_up = self._embed.io_binding()
-        self._look_up.bind_cpu_input("input_ids", self._token)
+        self._lookup = self._embed.io_binding()
+        self._lookup.bind_cpu_input("input_ids", self._token)
         row = ort.OrtValue.ortvalue_from_numpy(self._row)
-        self._look_up.bind_ortvalue_output("inputs_embeds", row)
+        self._lookup.bind_ortvalue_output("inputs_embeds", row)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        raise UserError("onnx_loop runs text alone; ask for --prompt text")
+        raise UserError("onnx_loop only runs text; ask for --prompt text")
 
-    def extend(
-        self,
-        ids: IntArray,
-        features: FloatArray | None,
-        past: int,
-        positions: IntArray | None = None,
-    ) -> FloatArray:
+    def extend(self, step: Extend) -> FloatArray:
+        """See runtimes.session.backend.Backend."""
+        ids, past = step.ids, step.past
         end = past + len(ids)
         if len(ids) == 1:
             self._token[0] = ids
-            self._embed.run_with_iobinding(self._look_up)
+            self._embed.run_with_iobinding(self._lookup)
             self._binding.bind_cpu_input("inputs_embeds", self._row)
         else:
             rows = self._embed.run(None, {"input_ids": ids[None]})[0]
             self._binding.bind_cpu_input("inputs_embeds", rows)
-        for name, values in self._lengths.items():
+        for name, values in self._per_position.items():
             if name in self._takes:
                 self._binding.bind_cpu_input(name, values[:, :end])
         if "position_ids" in self._takes:
-            axes = np.broadcast_to(self._places[past:end], (3, 1, len(ids)))
+            axes = np.broadcast_to(self._positions[past:end], (3, 1, len(ids)))
             self._binding.bind_cpu_input("position_ids", np.ascontiguousarray(axes))
         self._decoder.run_with_iobinding(self._binding)
         return self._last
 
     def close(self) -> None:
-        del self._binding, self._look_up, self._cache, self._embed, self._decoder
+        del self._binding, self._lookup, self._cache, self._embed, self._decoder
 
     def _bind(self, vlm: Vlm) -> list[ort.OrtValue]:
         text, cache = vlm.text, []

@@ -1,6 +1,6 @@
-"""The onnxruntime runtime on a GPU without CUDA graphs: every kernel of a step launched anew.
+"""The onnxruntime runtime on a GPU without CUDA graphs: each step launches all its kernels.
 
-The yardstick of what capturing a step is worth.
+Baseline that shows how much time CUDA graphs save.
 """
 
 from export.artifact import Artifact
@@ -9,5 +9,5 @@ from runtimes.onnxruntime.session import open_session as open_onnxruntime
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cuda") -> Session:
-    """As of runtimes.onnxruntime.session."""
+    """Load an ONNX artifact (see runtimes.onnxruntime.session.open_session)."""
     return open_onnxruntime(artifact, threads=threads, device=device, capture=False)

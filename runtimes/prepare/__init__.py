@@ -1,1 +1,1 @@
-"""From a request to pixel values and prompt ids."""
+"""Prepares a request for a model: from images to pixel values, from a question to prompt ids."""

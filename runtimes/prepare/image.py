@@ -1,6 +1,6 @@
-"""From an image file to the tiles a vision tower takes. Pillow and numpy only.
+"""Executes an image recipe: from an image file to the pixel values that a vision tower takes.
 
-NOT aware of prompts, tokens, runtimes or models: an ImageRecipe says what to do.
+Uses Pillow and numpy only.
 """
 
 import io
@@ -19,9 +19,9 @@ from export.images.pixels import Pixels
 from export.images.resize import Size
 
 MAX_PIXELS = 178_956_970
-"""The size from which Pillow itself calls a file a decompression bomb (716 MB once decoded)."""
+"""Larger images are refused: Pillow's limit for decompression bombs (716 MB once decoded)."""
 
-RUNS_PROGRAMS = frozenset({"EPS"})  # Pillow decodes it with Ghostscript: foreign code
+EXTERNAL_DECODERS = frozenset({"EPS"})  # Pillow would run Ghostscript on it
 
 # What Pillow's decoders raise on damaged files (found by mutating files of every format).
 DAMAGED = (
@@ -36,15 +36,16 @@ DAMAGED = (
     RuntimeError,
     struct.error,
     zlib.error,
-    Warning,  # where warnings are made errors
+    Warning,  # where warnings are turned into errors
 )
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """An image file as RGB, upright by its EXIF orientation; the first frame of an animation.
+    """An image file as RGB, rotated upright by its EXIF orientation.
 
-    The same pixels as `transformers.image_utils.load_image`: transparency is dropped, not blended.
-    Raises UserError for what is missing, no image, damaged, or larger than MAX_PIXELS.
+    Of an animation, the first frame. Same pixels as `transformers.image_utils.load_image` gives:
+    transparency is dropped, not blended. Raises UserError for a file that is missing, damaged, not
+    an image, or larger than MAX_PIXELS.
     """
     with _decoding(str(path)):
         if not Path(path).is_file():
@@ -53,30 +54,30 @@ def load_image(path: str | Path) -> Image.Image:
 
 
 def load_image_bytes(data: bytes, name: str) -> Image.Image:
-    """The same of a file's bytes; `name` is for errors."""
+    """As `load_image`, from a file's bytes; `name` stands for the file in error messages."""
     with _decoding(name):
         return _loaded(io.BytesIO(data), name)
 
 
 def _loaded(file: Path | io.BytesIO, name: str) -> Image.Image:
     with Image.open(file) as image:
-        if image.format in RUNS_PROGRAMS:
+        if image.format in EXTERNAL_DECODERS:
             raise UserError(f"{name}: {image.format} is not decoded; convert it to PNG first")
         _check_size(image.size, name)
         upright = ImageOps.exif_transpose(image)
         if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-            del upright.info["transparency"]  # dropped in any case, but with a warning
+            del upright.info["transparency"]  # convert would drop it with a warning
         return upright.convert("RGB")
 
 
 def rgb(
     image: Image.Image, name: str = "the image", transparency: Literal["white", "dropped"] = "white"
 ) -> Image.Image:
-    """An image in memory as RGB, transparency blended onto white (transformers' convert_to_rgb), or
-    dropped.
+    """An image as RGB, its transparency dropped or blended onto white.
 
-    Returns `image` itself where nothing is to do; an EXIF orientation is left alone. `name` is for
-    errors: UserError for an empty or too large image and for one that cannot be decoded.
+    Blending equals transformers' convert_to_rgb. Returns `image` itself if it is RGB already, and
+    does not apply an EXIF orientation. Raises UserError, with `name` in the message, for an image
+    that is empty, too large or cannot be decoded.
     """
     _check_size(image.size, name)
     with _decoding(name):
@@ -84,15 +85,15 @@ def rgb(
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
         if "A" in image.getbands() or image.info.get("transparency") is not None:
-            over = image.convert("RGBA")
+            foreground = image.convert("RGBA")
             white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-            return Image.alpha_composite(white, over).convert("RGB")
-        image.load()  # an opened file is decoded here, where its damages are reported
+            return Image.alpha_composite(white, foreground).convert("RGB")
+        image.load()  # an opened file is decoded here, where damage is reported
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def one_tile(recipe: ImageRecipe | None) -> ImageRecipe | None:
-    """The same recipe, if there is one, with images of one tile."""
+    """The recipe changed so that every image becomes one tile; None stays None."""
     return None if recipe is None else recipe.one_tile()
 
 

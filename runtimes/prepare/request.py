@@ -1,6 +1,6 @@
-"""From a request to what a model takes: pixels by tiles and prompt ids. numpy, Pillow, tokenizers.
+"""From a request to a model's inputs: pixel values of the images and prompt ids.
 
-NOT aware of runtimes or checkpoints; the recipes it executes come from the artifact.
+The image and prompt recipes that say how come from the artifact or the checkpoint.
 """
 
 import hashlib
@@ -19,35 +19,36 @@ from export.images import ImageRecipe
 from export.images.pixels import Pixels
 from export.model import Model
 from export.prompts import Prompt, PromptRecipe, PromptTask, Templates
-from runtimes.base import IntArray, Place, Request
+from runtimes.base import IntArray, Region, Request
 from runtimes.prepare.image import load_image, pixels, rgb
-from runtimes.prepare.prompt import prompt_text
-from runtimes.prepare.templates import PLACE_POSITIONS, task_of, template_ids
+from runtimes.prepare.prompt import REGION_POSITIONS, prompt_text, task_of, template_ids
 
 __all__ = ["Pixels", "Prepared", "Preparer", "load_image"]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request ready for a backend: prompt `ids` [n] and its images in their order.
-
-    `images_key` is the same for the same images (a digest of their RGB pixels), else another one.
-    `task` is what is asked, of models that have tasks; `place` what it is asked about, whose
-    positions begin at `place_at` (n where there is none).
-    """
+    """A request ready for a backend."""
 
     ids: IntArray
+    """[n]: the prompt."""
     images: tuple[Pixels, ...]
+    """In the order of their tokens in the prompt."""
     images_key: str
+    """Equal for requests with the same images: the request's own key, or a digest of the RGB
+    pixels."""
     task: PromptTask | None
-    place: Place
-    place_at: int
+    """None for models without tasks."""
+    region: Region
+    region_at: int
+    """Index of the region's first placeholder in the prompt; n where there is none."""
 
 
 class Preparer:
-    """Executes one artifact's image and prompt recipes with its tokenizer.
+    """Turns requests into a model's inputs, by its image recipe, prompt recipe and tokenizer.
 
-    Keeps the last request's images, so that further questions about them skip the preprocessing.
+    The last request's pixel values are kept, so that the next question about the same images skips
+    the preprocessing.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class Preparer:
         tokenizer_json: bytes | Path,
         image_token_id: int | None,
     ) -> None:
-        """Raises UserError where the tokenizer cannot be read or is not this prompt's."""
+        """`image` is None for text-only models. Raises UserError for a tokenizer that cannot be
+        read, or whose image token has another id."""
         self.image_token_id = image_token_id
-        self.never_later = prompt.never_later if isinstance(prompt, Templates) else ()
+        self.only_first = prompt.never_later if isinstance(prompt, Templates) else ()
+        """Ids that may be chosen as the first token of an answer only."""
         self._image = image
         self._prompt = prompt
         self._name, self._tokenizer = _read_tokenizer(tokenizer_json)
@@ -70,17 +73,18 @@ class Preparer:
         self._last: tuple[str, tuple[Pixels, ...]] = ("", ())
 
     def __call__(self, request: Request) -> Prepared:
-        """Pixels and ids of one request; given ids are taken as they are.
+        """Pixel values and prompt ids of one request.
 
-        Raises UserError for a question or ids that do not fit the images and the tokenizer.
+        Raises UserError for a question or ids that do not fit the images or the tokenizer.
         """
-        self._expect_words(request)
+        self._expect_no_special_tokens(request)
         if isinstance(self._prompt, Templates):
             return self._from_templates(self._prompt, request)
-        if request.task or request.place:
+        if request.task or request.region:
+            asked = f"task '{request.task}'" if request.task else "a place"
             raise UserError(
-                f"this model has no tasks of its own and takes no places, but "
-                f"{request.task or 'a place'} was asked; ask a question"
+                f"this model has neither tasks of its own nor region heads, but {asked} was given; "
+                f"ask a question"
             )
         return self._from_prompt(self._prompt, request)
 
@@ -88,33 +92,33 @@ class Preparer:
         key, images = self._images(request)
         counts = [_tokens_per_tile(prompt, image) for image in images]
         if request.ids is None:
-            cuts = [(image.rows, image.cols, n) for image, n in zip(images, counts, strict=True)]
-            ids = np.array(self._encoded(prompt_text(prompt, request.question, cuts)))
+            tiles = [(image.rows, image.cols, n) for image, n in zip(images, counts, strict=True)]
+            ids = np.array(self._encoded(prompt_text(prompt, request.question, tiles)))
         else:
             ids = self._checked(request.ids)
         expected = sum(image.tiles * n for image, n in zip(images, counts, strict=True))
-        self._expect_found(ids, expected, len(images))
+        self._expect_image_tokens(ids, expected, len(images))
         return Prepared(ids.astype(np.int64), images, key, None, (), len(ids))
 
     def _from_templates(self, templates: Templates, request: Request) -> Prepared:
         task = task_of(templates, request)
         key, images = self._images(request)
-        found, place_at = template_ids(templates, task, request, self._encoded)
-        ids = np.array(found, np.int64)
+        filled, region_at = template_ids(templates, task, request, self._encoded)
+        ids = np.array(filled, np.int64)
         if request.ids is not None:
             ids = self._checked(request.ids)
             expected = len(images) * templates.image_positions
-            expected += PLACE_POSITIONS[len(request.place)]
-            self._expect_found(ids, expected, len(images))
-            place_at = 0 if request.place else len(ids)
-        return Prepared(ids, images, key, task, request.place, place_at)
+            expected += REGION_POSITIONS[len(request.region)]
+            self._expect_image_tokens(ids, expected, len(images))
+            region_at = 0 if request.region else len(ids)
+        return Prepared(ids, images, key, task, request.region, region_at)
 
     def text(self, ids: Sequence[int]) -> str:
-        """An answer's ids as text, special tokens left out."""
+        """The text of an answer's ids, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """Token ids of plain text, nothing added."""
+        """Token ids of a text, without any special token added."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _images(self, request: Request) -> tuple[str, tuple[Pixels, ...]]:
@@ -140,24 +144,24 @@ class Preparer:
 
     def _expect_image_token(self) -> None:
         token, expected = self._prompt.image_token, self.image_token_id
-        found = None if token is None else self._tokenizer.token_to_id(token)
-        if token is not None and found != expected:
+        id_ = None if token is None else self._tokenizer.token_to_id(token)
+        if token is not None and id_ != expected:
             raise UserError(
-                f"{self._name}: the image token '{token}' has id {found}, the model's is "
+                f"{self._name}: the image token '{token}' has id {id_}, the model's is "
                 f"{expected}; take the tokenizer of the same checkpoint"
             )
 
-    def _expect_found(self, ids: IntArray, expected: int, images: int) -> None:
-        found = int(np.count_nonzero(ids == self.image_token_id))
-        if found != expected:
+    def _expect_image_tokens(self, ids: IntArray, expected: int, images: int) -> None:
+        count = int(np.count_nonzero(ids == self.image_token_id))
+        if count != expected:
             token = self._prompt.image_token
             called = f"'{token}' of {self._name}" if token else f"id {self.image_token_id}"
             raise UserError(
-                f"the prompt has {found} image tokens ({called}), but its {images} images take "
+                f"the prompt has {count} image tokens ({called}), but its {images} images take "
                 f"{expected}"
             )
 
-    def _expect_words(self, request: Request) -> None:
+    def _expect_no_special_tokens(self, request: Request) -> None:
         for token in self._reserved:
             if token in request.question:
                 raise UserError(
@@ -168,28 +172,31 @@ class Preparer:
     def _encoded(self, text: str) -> list[int]:
         try:
             return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-        except (UnicodeError, TypeError) as error:  # a lone surrogate: bytes that were no UTF-8
+        except (
+            UnicodeError,
+            TypeError,
+        ) as error:  # a lone surrogate: not UTF-8
             raise UserError("the question is not valid Unicode text; give it as UTF-8") from error
 
     def _checked(self, ids: tuple[int, ...]) -> IntArray:
         size = self._tokenizer.get_vocab_size()
         tokens = [id_ for id_ in ids if id_ != self.image_token_id]
         if not tokens or min(tokens) < 0 or max(tokens) >= size:
-            found = f"{min(tokens)} to {max(tokens)}" if tokens else "none"
-            raise UserError(f"prompt ids: {found}; {self._name} has ids 0 to {size - 1}")
+            given = f"{min(tokens)} to {max(tokens)}" if tokens else "none"
+            raise UserError(f"prompt ids: {given}; {self._name} has ids 0 to {size - 1}")
         return np.array(ids, np.int64)
 
 
 def _tokens_per_tile(prompt: Prompt, image: Pixels) -> int:
-    """Image tokens of one tile, by the prompt or by the image's own size."""
+    """Image tokens of one tile: fixed by the prompt recipe, or by the image's own size."""
     if prompt.tokens_per_tile is not None:
         return prompt.tokens_per_tile
-    assert image.token_grid is not None, "images of any size have cells"
+    assert image.token_grid is not None, "only images of any size have no fixed number of tokens"
     return image.token_grid[0] * image.token_grid[1]
 
 
 def preparer_of(opened: Artifact | Model) -> Preparer:
-    """The preparer of its recipes and tokenizer. Raises UserError as Preparer does."""
+    """The Preparer of an artifact or a checkpoint. Raises UserError as Preparer does."""
     tokenizer: bytes | Path
     if isinstance(opened, Artifact):
         described, tokenizer = opened.manifest, opened.path / "tokenizer.json"
@@ -199,7 +206,7 @@ def preparer_of(opened: Artifact | Model) -> Preparer:
 
 
 def _read_tokenizer(source: bytes | Path) -> tuple[str, Tokenizer]:
-    """Name for errors and tokenizer, which never pads or truncates."""
+    """A name for error messages, and the tokenizer with padding and truncation turned off."""
     name = str(source) if isinstance(source, Path) else "tokenizer.json"
     try:
         raw = source.read_bytes() if isinstance(source, Path) else source

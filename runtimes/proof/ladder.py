@@ -24,7 +24,7 @@ from runtimes.proof.memory import free_bytes, proof_bytes, too_little
 from runtimes.proof.probes import Probe, probes
 
 if TYPE_CHECKING:
-    from runtimes.reference import Scorer
+    from runtimes.reference import ReferenceScorer
 
 Check = Mapping[str, Any]
 MAX_TOKENS = 16
@@ -78,10 +78,10 @@ def prove(
         # the preprocessing check, which has the full recipe.
         image = one_tile(model.image)
         manifest = replace(artifact.manifest, image=image)
-        from runtimes.reference import Scorer  # torch: only where there is one
+        from runtimes.reference import ReferenceScorer  # torch: only where there is one
 
         session = runtime.open_session(replace(artifact, manifest=manifest), threads=threads)
-        scorer = Scorer(replace(model, image=image))
+        scorer = ReferenceScorer(replace(model, image=image))
         most = model.prompt.most_images
         asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]
         checks |= _compare(scorer, session, asked)
@@ -96,7 +96,9 @@ def prove(
     return {"passed": passed, "unjudged": reason, "failures": failures, "checks": checks}
 
 
-def _compare(reference: "Scorer", session: Session, asked: list[Probe]) -> dict[str, Check]:
+def _compare(
+    reference: "ReferenceScorer", session: Session, asked: list[Probe]
+) -> dict[str, Check]:
     fidelity, features, equal, total = Accumulator(), FeatureAccumulator(), 0, 0
     for probe in asked:
         request = _request(probe, reference)
@@ -110,7 +112,7 @@ def _compare(reference: "Scorer", session: Session, asked: list[Probe]) -> dict[
         free = replace(request, answer=None, max_tokens=MAX_TOKENS)
         _, tokens, _ = _collect(session, free)
         judged = reference.score(replace(free, answer=tokens), expected_features)
-        judged[1:, list(reference.never_later)] = -np.inf
+        judged[1:, list(reference.only_first)] = -np.inf
         equal += _agreeing(tokens, judged)
         total += len(tokens)
     result, rows = fidelity.result(), features.result()
@@ -123,7 +125,7 @@ def _compare(reference: "Scorer", session: Session, asked: list[Probe]) -> dict[
 
 
 def _places(
-    reference: "Scorer", session: Session, probe: Probe, templates: Templates
+    reference: "ReferenceScorer", session: Session, probe: Probe, templates: Templates
 ) -> dict[str, Any]:
     """The first place of each task that answers with some: how far it is from the reference's.
 
@@ -134,16 +136,16 @@ def _places(
         if task.answer == "text":
             continue
         place = (0.25, 0.375) if "place" in task.needs else ()
-        request = Request("shape", probe.images, task=name, place=place)
-        wanted = reference.first_place(request)
-        found = next((e.place for e in session.generate(request) if e.kind == "place"), ())
+        request = Request("shape", probe.images, task=name, region=place)
+        wanted = reference.first_region(request)
+        found = next((e.region for e in session.generate(request) if e.kind == "place"), ())
         same = len(wanted) == len(found)
         differences[name] = max((abs(a - b) for a, b in zip(wanted, found, strict=same)), default=0)
         differences[name] = differences[name] if same else 1.0
     return {"n": len(differences), "differences": differences}
 
 
-def _request(probe: Probe, reference: "Scorer") -> Request:
+def _request(probe: Probe, reference: "ReferenceScorer") -> Request:
     return Request(
         probe.question,
         probe.images,

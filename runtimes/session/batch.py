@@ -1,52 +1,57 @@
-"""Several answers in step: what they wait for at once is computed at once.
+"""Runs the generation loops of several requests in step, so that a backend can batch their steps.
 
-NOT aware of questions or of how a cache is kept: an answer is a generator of steps
-(runtimes.session.loop.Steps).
+NOT aware of questions or caches: a loop is a generator of steps (`Steps`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from runtimes.base import Event, FloatArray, IntArray
 from runtimes.nvidia import expect_memory
-from runtimes.session.loop import BatchBackend, Encode, Extend, Steps, alike
+from runtimes.session.backend import BatchBackend, Encode, Extend
+from runtimes.session.prefix import common_prefix
+
+Steps = Generator[Event | Encode | Extend, Any, None]
+"""The loop of one request. It yields events, and steps whose results are sent back to it."""
 
 
-def together(
-    answers: Sequence[Steps], backend: BatchBackend, image_token_id: int | None
+def generate_batch(
+    loops: Sequence[Steps], backend: BatchBackend, image_token_id: int | None
 ) -> Iterator[tuple[int, Event]]:
-    """The events of all answers, each with its answer's number; equal images are encoded once.
+    """The events of all loops, each with the index of its loop.
 
-    Nothing is extended while an image is still to be encoded, so all prompts are one step, whose
-    common beginning is computed once, and so are the tokens behind them.
+    Images that several requests share are encoded once. All images are encoded before the first
+    decoder step, so all prompts are prefilled together, their common prefix once, and afterwards
+    each decoder step takes one token of every answer.
     """
-    results: dict[int, FloatArray | None] = dict.fromkeys(range(len(answers)))
+    results: dict[int, FloatArray | None] = dict.fromkeys(range(len(loops)))
     waiting: dict[int, Encode | Extend] = {}
     while results or waiting:
         for number, result in results.items():
-            step = _next(answers[number], result)
+            step = _advance(loops[number], result)
             while isinstance(step, Event):
                 yield number, step
-                step = _next(answers[number], None)
+                step = _advance(loops[number], None)
             if step is not None:
                 waiting[number] = step
-        results = _done(waiting, backend, image_token_id) if waiting else {}
+        results = _executed(waiting, backend, image_token_id) if waiting else {}
         for number in results:
             del waiting[number]
 
 
-def _next(answer: Steps, result: FloatArray | None) -> Event | Encode | Extend | None:
+def _advance(loop: Steps, result: FloatArray | None) -> Event | Encode | Extend | None:
     try:
-        return answer.send(result)
+        return loop.send(result)
     except StopIteration:
         return None
 
 
-def _done(
+def _executed(
     waiting: Mapping[int, Encode | Extend], backend: BatchBackend, image_token_id: int | None
 ) -> dict[int, FloatArray | None]:
-    """All that can be done at once: images where there are some, else the next positions."""
+    """Results of all waiting Encode steps, or, if there are none, of all Extend steps."""
     encodes = {n: step for n, step in waiting.items() if isinstance(step, Encode)}
     extends = {n: step for n, step in waiting.items() if isinstance(step, Extend)}
     try:
@@ -55,22 +60,22 @@ def _done(
         images = {step.key or n: step.images for n, step in encodes.items()}
         rows = dict(zip(images, backend.encode_each([*images.values()]), strict=True))
         return {n: rows[step.key or n] for n, step in encodes.items()}
-    except Exception as error:  # libraries say in many ways that memory ran out
-        expect_memory(str(error), next(iter(waiting.values())).told)
+    except Exception as error:  # libraries report exhausted memory by many exceptions
+        expect_memory(str(error), next(iter(waiting.values())).activity)
         raise
 
 
 def _common(steps: Sequence[Extend], image_token_id: int | None) -> int:
-    """How many first positions of the prompts are alike, images included; 0 behind prompts."""
+    """Length of the prefix that all prompts share, images included; 0 after the prefill."""
     first, *others = steps
     if first.past or not others:
         return 0
-    found = len(first.ids)
+    length = len(first.ids)
     for step in others:
-        found = min(found, alike(first.ids[:found], step.ids, image_token_id))
+        length = min(length, common_prefix(first.ids[:length], step.ids, image_token_id))
         if not _equal(first.features, step.features):
-            found = min(found, _before_images(step.ids, image_token_id))
-    return alike(first.ids[:found], first.ids, image_token_id)
+            length = min(length, _before_images(step.ids, image_token_id))
+    return common_prefix(first.ids[:length], first.ids, image_token_id)
 
 
 def _equal(features: FloatArray | None, others: FloatArray | None) -> bool:

@@ -1,7 +1,7 @@
-"""Where each position of a prompt is: in time, and inside images of any size in rows and columns.
+"""Positions of a prompt's tokens on three axes: time, row and column.
 
-For decoders with three-axis rotary positions (Qwen2-VL report, 2024); where the axes are not told
-apart, all three are the place in the prompt. NOT aware of models or runtimes.
+For decoders with three-axis rotary embeddings (Qwen2-VL report, 2024). For all other decoders the
+three axes are equal: the token's index in the prompt.
 """
 
 from collections.abc import Iterable
@@ -10,36 +10,39 @@ import numpy as np
 
 from runtimes.base import IntArray
 
-Cells = tuple[int, int]
+TokenGrid = tuple[int, int]
 """Rows and columns of an image's tokens."""
 
 
-def positions(ids: IntArray, image_token_id: int | None, images: Iterable[Cells]) -> IntArray:
-    """Time, row and column [3, n] of the prompt's ids, in which the images' tokens stand in order.
+def prompt_positions(
+    ids: IntArray, image_token_id: int | None, grids: Iterable[TokenGrid]
+) -> IntArray:
+    """Time, row and column [3, n] of a prompt's ids.
 
-    All tokens of an image have one time; its rows and columns count from there, and what follows it
-    goes on behind the longest of the three.
+    `grids` are those of the images in the prompt's order; images without one count as text. All
+    tokens of an image have one time position; its rows and columns count from the same number. The
+    text after an image continues one after the largest of the three.
     """
-    found = np.empty((3, len(ids)), np.int64)
-    place = then = 0  # the first id without a position, and the position it gets
+    result = np.empty((3, len(ids)), np.int64)
+    index = position = 0  # the first id without a position, and the position it will get
     starts = np.flatnonzero(ids == image_token_id)
-    for rows, cols in images:
-        start = int(starts[np.searchsorted(starts, place)])
-        text, end = np.arange(start - place), start + rows * cols
-        found[:, place:start] = then + text
-        then += len(text)
+    for rows, cols in grids:
+        start = int(starts[np.searchsorted(starts, index)])
+        text, end = np.arange(start - index), start + rows * cols
+        result[:, index:start] = position + text
+        position += len(text)
         cell = np.arange(rows * cols)
-        found[:, start:end] = then + np.stack([np.zeros_like(cell), cell // cols, cell % cols])
-        place, then = end, then + max(rows, cols)
-    found[:, place:] = then + np.arange(len(ids) - place)
-    return found
+        result[:, start:end] = position + np.stack([np.zeros_like(cell), cell // cols, cell % cols])
+        index, position = end, position + max(rows, cols)
+    result[:, index:] = position + np.arange(len(ids) - index)
+    return result
 
 
-def following(before: IntArray, count: int) -> IntArray:
-    """Positions [3, count] of text behind positions [3, n], which may be none."""
-    return of_text(int(before.max()) + 1 if before.size else 0, count)
+def answer_positions(prompt: IntArray, count: int) -> IntArray:
+    """Positions [3, count] of the tokens that follow a prompt with positions [3, n], n from 0."""
+    return text_positions(int(prompt.max()) + 1 if prompt.size else 0, count)
 
 
-def of_text(start: int, count: int) -> IntArray:
-    """Positions [3, count] from `start` on."""
+def text_positions(start: int, count: int) -> IntArray:
+    """Positions [3, count] that count from `start`, equal on all axes."""
     return np.repeat(np.arange(start, start + count)[None], 3, axis=0)

@@ -1,7 +1,7 @@
-"""Answers that are places in an image: coordinates and sizes in the place of tokens.
+"""Answers that are regions of an image: region heads predict coordinates and sizes, not tokens.
 
-The loop of vikhyat/moondream, moondream/torch/moondream.py (_generate_points). NOT aware of ONNX
-Runtime or torch: those are backends that have the region heads.
+The loop of vikhyat/moondream, moondream/torch/moondream.py (_generate_points). NOT aware of the
+libraries that run the region heads.
 """
 
 from collections.abc import Iterator
@@ -9,90 +9,95 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from runtimes.base import FloatArray, IntArray, Logits, Place
+from runtimes.base import FloatArray, Logits, Region
+from runtimes.session.backend import Extend
 
-Head = Literal["coord", "size"]
-SMALLEST_LOG2 = -10.0  # a size of 2^-10 is bin 0, one of 1 the last bin
+RegionHead = Literal["coord", "size"]
+SMALLEST_LOG2 = -10.0  # the first bin of a size is 2^-10, the last one 1
 
 
-class Places(Protocol):
-    """What a backend has beside runtimes.session.loop.Backend where its model has region heads."""
+class RegionBackend(Protocol):
+    """What a backend has besides `Backend` when its model has region heads."""
 
     context: int
 
-    @property
-    def state(self) -> FloatArray:
-        """[H]: the decoder's state of the last position of the last `extend`."""
+    def extend(self, step: Extend) -> Logits:
+        """See Backend."""
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> Logits:
-        """As of Backend."""
+    def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
+        """Embeddings [n, hidden] of coordinates [n, 1] or of widths and heights [n, 2]."""
 
-    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
-        """Coordinates [n, 1] or widths and heights [n, 2] as embeddings [n, H]."""
+    def region_logits(self, head: RegionHead) -> FloatArray:
+        """Logits over the bins of a coordinate [bins] or of width and height [2 bins].
 
-    def place_logits(self, head: Head) -> FloatArray:
-        """Logits over the bins of a coordinate [bins], or of width and height [2 bins]."""
+        The head reads the decoder's state before the output norm at the last extended position.
+        """
 
 
-def embedded(backend: Places, place: Place) -> FloatArray:
-    """The positions of a place in a prompt: x, y [2, H], for a box its middle and size [3, H]."""
-    if len(place) == 2:
-        return backend.embed_places("coord", _column(*place))
-    x_min, y_min, x_max, y_max = place
-    middle = _column((x_min + x_max) / 2, (y_min + y_max) / 2)
+def embed_region(backend: RegionBackend, region: Region) -> FloatArray:
+    """Embeddings of a region in a prompt: [2, hidden] for x, y; [3, hidden] for a box.
+
+    A box is embedded as the x and y of its centre, then its size.
+    """
+    if len(region) == 2:
+        return backend.region_embeddings("coord", _column(*region))
+    x_min, y_min, x_max, y_max = region
+    centre = _column((x_min + x_max) / 2, (y_min + y_max) / 2)
     size = np.array([[x_max - x_min, y_max - y_min]], np.float32)
     return np.concatenate(
-        [backend.embed_places("coord", middle), backend.embed_places("size", size)]
+        [backend.region_embeddings("coord", centre), backend.region_embeddings("size", size)]
     )
 
 
-def places(
-    backend: Places,
+def generate_regions(
+    backend: RegionBackend,
     logits: Logits,
     length: int,
     *,
     placeholder: int,
     stop: frozenset[int],
-    sized: bool,
-    most: int,
-) -> Iterator[Place]:
-    """Points (x, y), or boxes (x_min, y_min, x_max, y_max) where `sized`, in shares of the image.
+    boxes: bool,
+    limit: int,
+) -> Iterator[Region]:
+    """Points, or boxes where `boxes`, in normalized coordinates (see Region); at most `limit`.
 
-    `logits` are those behind a prompt of `length` positions; after each place the next logits say
-    whether there is one more. Ends before the context does.
+    `logits` are the last ones of a prompt of `length` positions. Before each region the model
+    chooses a token: one of `stop` ends the answer, any other one starts a region. The answer also
+    ends where the context has no positions left for another region.
     """
-    id_ = np.array([placeholder], np.int64)
-    positions = 3 if sized else 2
-    for _ in range(most):
+    ids = np.array([placeholder], np.int64)
+    positions = 3 if boxes else 2
+    for _ in range(limit):
         if int(logits.argmax()) in stop or length + positions > backend.context:
             return
         x = _coordinate(backend)
-        backend.extend(id_, backend.embed_places("coord", _column(x)), length)
+        rows = backend.region_embeddings("coord", _column(x))
+        backend.extend(Extend.sequential(ids, length, rows))
         y = _coordinate(backend)
-        rows = backend.embed_places("coord", _column(y))
-        logits = backend.extend(id_, rows, length + 1)
-        place: Place = (x, y)
-        if sized:
+        rows = backend.region_embeddings("coord", _column(y))
+        logits = backend.extend(Extend.sequential(ids, length + 1, rows))
+        region: Region = (x, y)
+        if boxes:
             width, height = _size(backend)
-            rows = backend.embed_places("size", np.array([[width, height]], np.float32))
-            logits = backend.extend(id_, rows, length + 2)
-            place = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        yield place
+            rows = backend.region_embeddings("size", np.array([[width, height]], np.float32))
+            logits = backend.extend(Extend.sequential(ids, length + 2, rows))
+            region = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        yield region
         length += positions
 
 
-def _coordinate(backend: Places) -> float:
-    logits = backend.place_logits("coord")
+def _coordinate(backend: RegionBackend) -> float:
+    logits = backend.region_logits("coord")
     return int(np.argmax(logits)) / len(logits)
 
 
-def _size(backend: Places) -> tuple[float, float]:
-    """Width and height; the bins are even in the logarithm."""
-    both = backend.place_logits("size").reshape(2, -1)
-    shares = both.argmax(-1) / (both.shape[-1] - 1)
-    width, height = 2.0 ** (SMALLEST_LOG2 * (1 - shares))
+def _size(backend: RegionBackend) -> tuple[float, float]:
+    """Width and height; the bins are evenly spaced in the logarithm."""
+    both = backend.region_logits("size").reshape(2, -1)
+    fractions = both.argmax(-1) / (both.shape[-1] - 1)
+    width, height = 2.0 ** (SMALLEST_LOG2 * (1 - fractions))
     return float(width), float(height)
 
 
-def _column(*numbers: float) -> FloatArray:
-    return np.array(numbers, np.float32)[:, None]
+def _column(*values: float) -> FloatArray:
+    return np.array(values, np.float32)[:, None]

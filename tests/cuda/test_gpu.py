@@ -74,9 +74,9 @@ def asked(name: str) -> list[Probe]:
 
 def distance(name: str, session: Session) -> Fidelity:
     """From the reference in float32 on the CPU, along the probes' answers."""
-    from runtimes.reference import Scorer
+    from runtimes.reference import ReferenceScorer
 
-    scorer, found = Scorer(opened(name)), Accumulator()
+    scorer, found = ReferenceScorer(opened(name)), Accumulator()
     for probe in asked(name):
         request = Request(
             probe.question, probe.images, answer=scorer.tokens(probe.answer), arrays=True

@@ -14,7 +14,7 @@ from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.session.loop import room
+from runtimes.session.backend import context_length
 
 ONE_IMAGE = Workload(tiles=1, positions=64, context=128)
 # What no recipe of the table does: other blocks, and one product over weights of different bits.
@@ -173,7 +173,7 @@ def test_predicted_peak_is_within_5_per_cent_of_measured(
     name: str, target: str, recipe: str, tiles: int, positions: int, megabytes: float
 ) -> None:
     model = open_model(name, weights="synthetic")
-    work = Workload(tiles, positions, room(model.vlm))
+    work = Workload(tiles, positions, context_length(model.vlm))
     peak = predicted(model, recipe, target, work).peak_bytes
     assert peak == pytest.approx(megabytes * 1e6, rel=0.05)
 

@@ -17,7 +17,7 @@ from export.count import decoder_counts, vision_counts
 from export.model import Model
 from export.torch.attention import GrowingCache, GrowingState
 from export.torch.run import Run, resident
-from runtimes.session.loop import number_images, place_features
+from runtimes.session.images import image_ids, place_features
 
 # Images between text, and words behind them: longer than every tiny window of attention.
 PROMPTS = {
@@ -116,7 +116,7 @@ def computed(
     for start, stop in steps:
         new = ids[start:stop]
         if len(new):
-            known = number_images(numbers, new, rest, start, IMAGE_TOKEN)
+            known = image_ids(numbers, new, rest, start, IMAGE_TOKEN)
             parts.append(subject.logits(new, known, rest))
             rest = rest[np.count_nonzero(new == IMAGE_TOKEN) :]
     return np.concatenate(parts)

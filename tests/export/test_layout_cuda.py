@@ -20,7 +20,7 @@ from runtimes.base import Request
 from runtimes.onnxruntime.session import open_session
 from runtimes.proof.fidelity import Accumulator
 from runtimes.proof.probes import probes
-from runtimes.reference import Scorer
+from runtimes.reference import ReferenceScorer
 
 MODELS = ("tiny-smolvlm", "tiny-moondream", "tiny-qwen2.5-vl", "tiny-gemma3")
 KERNELS = json.loads(Path(__file__).parents[1].joinpath("golden/cuda_kernels.json").read_text())
@@ -147,7 +147,7 @@ def _shape(value: onnx.ValueInfoProto) -> list[object]:
 @pytest.mark.parametrize("name", MODELS)
 def test_in_float16_it_is_the_model(name: str, tmp_path: Path) -> None:
     model = open_model(name)
-    exact, distance = Scorer(model), Accumulator()
+    exact, distance = ReferenceScorer(model), Accumulator()
     session = open_session(tiny_artifact(model, "onnx", "fp16", tmp_path, "cuda"), threads=1)
     for probe in (probe for probe in probes(64) if len(probe.images) < 2):
         answer = exact.tokens(probe.answer)

@@ -52,8 +52,8 @@ def test_graphs_give_the_references_logits_and_have_the_predicted_bytes(
     asked = [
         Request("what?", (image,), answer=answer, arrays=True),
         Request("what?", answer=answer, arrays=True),
-        Request("where?", (image,), answer=answer, arrays=True, place=(0.25, 0.5)),
-        Request("where?", (image,), answer=answer, arrays=True, place=(0.25, 0.5, 0.75, 1)),
+        Request("where?", (image,), answer=answer, arrays=True, region=(0.25, 0.5)),
+        Request("where?", (image,), answer=answer, arrays=True, region=(0.25, 0.5, 0.75, 1)),
     ]
     artifact = tiny_artifact(model, "onnx", recipe, tmp_path)
     predicted = sizes(model, RECIPES[recipe], "native")
@@ -67,10 +67,10 @@ def test_graphs_give_the_references_logits_and_have_the_predicted_bytes(
 def test_steps_and_reused_positions_equal_one_long_prefill(model: Model, tmp_path: Path) -> None:
     image, long = tiny.noise(500, 400), "what is in it, and " * 3
     asked = [
-        Request(long + "why?", (image,), answer=(5, 6), arrays=True, place=(0.25, 0.5)),
+        Request(long + "why?", (image,), answer=(5, 6), arrays=True, region=(0.25, 0.5)),
         # A longer common beginning, but for what its place's positions hold.
-        Request(long + "why?", (image,), answer=(5, 6), arrays=True, place=(0.75, 0.5)),
-        Request(long + "who?", (image,), answer=(5, 6, 7), arrays=True, place=(0.75, 0.5)),
+        Request(long + "why?", (image,), answer=(5, 6), arrays=True, region=(0.75, 0.5)),
+        Request(long + "who?", (image,), answer=(5, 6, 7), arrays=True, region=(0.75, 0.5)),
         Request(long + "who?", answer=(5,), arrays=True),
     ]
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)

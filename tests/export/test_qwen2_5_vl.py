@@ -18,8 +18,8 @@ from runtimes.base import FloatArray, IntArray
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.prepare.image import pixels
 from runtimes.reference import TorchBackend, resident
-from runtimes.session.loop import Backend
-from runtimes.session.positions import positions
+from runtimes.session.backend import Backend, Extend
+from runtimes.session.positions import prompt_positions
 
 CASES = list(QWEN_CASES)
 SIZES = {
@@ -53,16 +53,17 @@ def theirs(hf: PreTrainedModel, ids: IntArray, images: list[Pixels]) -> FloatArr
     """Logits of every position [n, vocab]."""
     inputs = {"input_ids": torch.tensor(ids[None])}
     if images:
-        cells = [image.token_grid for image in images if image.token_grid]
+        grids = [image.token_grid for image in images if image.token_grid]
         inputs["pixel_values"] = torch.from_numpy(np.concatenate([i.values for i in images]))
-        inputs["image_grid_thw"] = torch.tensor([[1, 2 * rows, 2 * cols] for rows, cols in cells])
+        inputs["image_grid_thw"] = torch.tensor([[1, 2 * rows, 2 * cols] for rows, cols in grids])
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == IMAGE_TOKEN).int()
     logits: FloatArray = hf(**inputs).logits[0].numpy()
     return logits
 
 
-def places(ids: IntArray, images: list[Pixels]) -> IntArray:
-    return positions(ids, IMAGE_TOKEN, [image.token_grid for image in images if image.token_grid])
+def positions(ids: IntArray, images: list[Pixels]) -> IntArray:
+    grids = [image.token_grid for image in images if image.token_grid]
+    return prompt_positions(ids, IMAGE_TOKEN, grids)
 
 
 def error(found: FloatArray, wanted: FloatArray) -> float:
@@ -89,7 +90,7 @@ def test_logits_are_those_of_transformers(case: str, hf: PreTrainedModel, tmp_pa
     wanted = theirs(hf, ids, images)
     for backend in backends(hf, tmp_path):
         features = backend.encode(tuple(images)) if images else None
-        found = backend.extend(ids, features, 0, places(ids, images))
+        found = backend.extend(Extend(ids, features, 0, positions(ids, images)))
         assert error(found, wanted[-1]) <= 1e-5
 
 
@@ -107,28 +108,25 @@ def test_positions_are_those_of_transformers(hf: PreTrainedModel) -> None:
     for sizes in SIZES.values():
         ids, images = asked(tiny_model(hf), sizes)
         tensor = torch.tensor(ids[None])
-        grid = [
-            [1, 2 * image.token_grid[0], 2 * image.token_grid[1]]
-            for image in images
-            if image.token_grid
-        ]
+        grids = [image.token_grid for image in images if image.token_grid]
+        grid = [[1, 2 * rows, 2 * cols] for rows, cols in grids]
         wanted, _ = hf.model.get_rope_index(
             tensor,
             image_grid_thw=torch.tensor(grid) if grid else None,
             mm_token_type_ids=(tensor == IMAGE_TOKEN).int(),
         )
-        np.testing.assert_array_equal(places(ids, images), wanted[:, 0].numpy())
+        np.testing.assert_array_equal(positions(ids, images), wanted[:, 0].numpy())
 
 
 def test_steps_equal_one_long_prefill(hf: PreTrainedModel, tmp_path: Path) -> None:
     ids, images = asked(tiny_model(hf), SIZES["two images"])
-    wanted, where = theirs(hf, ids, images), places(ids, images)
+    wanted, where = theirs(hf, ids, images), positions(ids, images)
     for backend in backends(hf, tmp_path):
         features = backend.encode(tuple(images))
         parts = [0, 6, 20, len(ids) - 2, len(ids) - 1, len(ids)]
         for start, end in pairwise(parts):
             rest = features[np.count_nonzero(ids[:start] == IMAGE_TOKEN) :]
-            found = backend.extend(ids[start:end], rest, start, where[:, start:end])
+            found = backend.extend(Extend(ids[start:end], rest, start, where[:, start:end]))
             assert error(found, wanted[end - 1]) <= 1e-5
 
 
@@ -138,7 +136,8 @@ def test_rounded_weights_stay_near(recipe: str, hf: PreTrainedModel, tmp_path: P
     wanted = theirs(hf, ids, images)[-1]
     artifact = tiny_artifact(tiny_model(hf), "onnx", recipe, tmp_path)
     backend = OnnxBackend(artifact, threads=1, context=256)
-    found = backend.extend(ids, backend.encode(tuple(images)), 0, places(ids, images))
+    features = backend.encode(tuple(images))
+    found = backend.extend(Extend(ids, features, 0, positions(ids, images)))
     assert error(found, wanted) <= {"fp16": 2e-3, "int8": 0.06, "int4": 0.6}[recipe]
 
 

@@ -108,7 +108,7 @@ def answer(theirs: Any, task: str, image: Any) -> dict[str, Any]:
             length = task.partition("-")[2] or "normal"
             theirs.caption(image, length, settings=settings)
         elif task == "gaze":
-            found = theirs._detect_gaze(image, request.place)
+            found = theirs._detect_gaze(image, request.region)
             places = [list(found.values())] if found else []
         else:
             made = getattr(theirs, task)(image, request.question, settings=settings)

@@ -80,7 +80,7 @@ def test_the_first_test_things_are_placed_as_well_as_the_card_says(
         right = []
         for image, one in located[:ITEMS]:
             events = session.generate(Request(one.subject, (image,), task=task))
-            found = [event.place for event in events if event.kind == "place"]
+            found = [event.region for event in events if event.kind == "place"]
             right.append(len(found) == 1 and JUDGES[task](found[0], one.places[0]))
         assert np.mean(right) >= share - MARGIN, task
 

@@ -45,8 +45,8 @@ def requests(tokens: int = 6) -> list[Request]:
 def test_what_prompts_have_in_common_is_computed_once(name: str) -> None:
     session, backend = opened(name)
     asked, lengths = of_one_image(), []
-    backend.extend_all = lambda ids, *rest, **keep: (  # type: ignore[method-assign]
-        lengths.append(len(ids)) or TorchBackend.extend_all(backend, ids, *rest, **keep)
+    backend.extend_all = lambda step, keep: (  # type: ignore[method-assign]
+        lengths.append(len(step.ids)) or TorchBackend.extend_all(backend, step, keep)
     )
     batched = at_once(session, asked)
     assert lengths[0] > 16  # the image's tokens and what is before them

@@ -19,7 +19,7 @@ from runtimes.nvidia import BUILDS, Driver, built_with, load_linked, memory_erro
 from runtimes.prepare.request import preparer_of
 from runtimes.proof.fidelity import Accumulator
 from runtimes.proof.probes import probes
-from runtimes.reference import Scorer, TorchBackend
+from runtimes.reference import ReferenceScorer, TorchBackend
 from runtimes.session.loop import GreedySession
 
 TWO = Driver(cuda_major=12, gpus=("A", "B"))
@@ -130,7 +130,7 @@ def test_words_of_a_full_memory_become_one_line_and_others_stay_what_they_are() 
 @pytest.mark.parametrize("name", ["tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl"])
 def test_in_bfloat16_the_reference_stays_itself(name: str) -> None:
     """What runs on a GPU, run on the CPU: bfloat16 has 8 bits of precision, so 2^-8 relative."""
-    model, exact = open_model(name), Scorer(open_model(name))
+    model, exact = open_model(name), ReferenceScorer(open_model(name))
     run = partial(Run, dtype=torch.bfloat16)
     backend = TorchBackend(model, resident(model.weights, dtype=torch.bfloat16), run)
     session = GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)

@@ -35,7 +35,7 @@ from runtimes.onnxruntime.session import open_session
 from runtimes.prepare.image import pixels, rgb
 from runtimes.prepare.request import Preparer
 from runtimes.proof.ladder import prove
-from runtimes.session.loop import number_images
+from runtimes.session.images import image_ids
 
 CASE = "five local layers to a global one"
 CHAT = (  # of google/gemma-3-4b-it, without system turns and their prefix
@@ -264,7 +264,7 @@ def test_neighbouring_image_tokens_share_a_number(ids, features, past, wanted) -
     numbers: IntArray = np.full(8, 7, np.int64)
     numbers[:2] = (0, 2)
     rows = np.zeros((features, 4), np.float32) if features else None
-    found = number_images(numbers, np.array(ids, np.int64), rows, past, 9)
+    found = image_ids(numbers, np.array(ids, np.int64), rows, past, 9)
     assert found.tolist() == wanted
 
 

@@ -24,6 +24,7 @@ from runtimes.base import FloatArray, Request, Session
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.prepare.request import preparer_of
 from runtimes.reference import TorchBackend
+from runtimes.session.backend import Extend
 
 RELATIVE = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1, "int4": 0.8}
 CHAT = (
@@ -54,7 +55,8 @@ def largest_error(backend: OnnxBackend | TorchBackend, wanted: FloatArray, steps
     """Of the logits behind each step, as a share of the largest logit."""
     ids = prompt_ids()
     ends = [
-        (stop, backend.extend(ids[start:stop], None, start).copy()) for start, stop in STEPS[steps]
+        (stop, backend.extend(Extend.sequential(ids[start:stop], start)).copy())
+        for start, stop in STEPS[steps]
     ]
     errors = [np.abs(found - wanted[stop - 1]).max() for stop, found in ends]
     return float(max(errors) / np.abs(wanted).max())

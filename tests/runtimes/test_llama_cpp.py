@@ -25,6 +25,7 @@ from runtimes.base import Event, Request, Session
 from runtimes.llama_cpp.files import checked_decoder
 from runtimes.llama_cpp.session import LlamaBackend
 from runtimes.prepare.image import pixels
+from runtimes.session.backend import Extend
 
 pytest.importorskip("llama_cpp")
 
@@ -91,7 +92,7 @@ def test_features_and_logits_are_those_of_transformers(
             assert error(backends[0].encode(prepared), features) <= of_features
         wanted = hf(input_ids=torch.tensor(ids[None]), **kwargs).logits[0, -1].numpy()
         for backend, bound in zip(backends, of_logits, strict=True):
-            assert error(backend.extend(ids, features, 0), wanted) <= bound
+            assert error(backend.extend(Extend.sequential(ids, 0, features)), wanted) <= bound
     for backend in backends:
         backend.close()
 
@@ -140,9 +141,9 @@ def test_a_prefix_of_the_cache_is_kept_and_the_rest_forgotten(tmp_path: Path) ->
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "fp32", tmp_path)
     backend = LlamaBackend(artifact, 1, 256, cache_bits=32)
     ids = np.array([1, 5, 9, 30, 12, 7, 8])
-    wanted = backend.extend(ids, None, 0).copy()
-    backend.extend(np.array([40, 41, 42, 43, 44]), None, 3)
-    assert error(backend.extend(ids[3:], None, 3), wanted) <= 1e-5
+    wanted = backend.extend(Extend.sequential(ids)).copy()
+    backend.extend(Extend.sequential(np.array([40, 41, 42, 43, 44]), 3))
+    assert error(backend.extend(Extend.sequential(ids[3:], 3)), wanted) <= 1e-5
 
 
 def test_prompts_longer_than_a_batch_give_the_same_logits(tmp_path: Path) -> None:
@@ -155,8 +156,8 @@ def test_prompts_longer_than_a_batch_give_the_same_logits(tmp_path: Path) -> Non
     )
     ids = np.array([1, *[IMAGE_TOKEN] * 50, *range(3, 40)])
     features = np.random.default_rng(0).standard_normal((50, 64), np.float32)
-    wanted = whole.extend(ids, features, 0)
-    assert error(parts.extend(ids, features, 0), wanted) <= 1e-5
+    wanted = whole.extend(Extend.sequential(ids, 0, features))
+    assert error(parts.extend(Extend.sequential(ids, 0, features)), wanted) <= 1e-5
 
 
 CAUSAL = tiny_model(hf_model("grouped heads")).vlm.text
@@ -231,9 +232,9 @@ def test_joined_tiles_give_the_same_logits(recipe: str, tmp_path: Path) -> None:
     decoder = LlamaDecoder(file, vlm, 1, 256, cache_bits=32)
     ids = np.array([1, *[IMAGE_TOKEN] * 9, 5, 6, *[IMAGE_TOKEN] * 9, *range(3, 20)])
     features = np.random.default_rng(0).standard_normal((18, 64), np.float32)
-    wanted = decoder.extend(ids, features, 0)
+    wanted = decoder.extend(Extend.sequential(ids, 0, features))
     decoder.joins_tiles = True
-    assert error(decoder.extend(ids, features, 0), wanted) <= 1e-5
+    assert error(decoder.extend(Extend.sequential(ids, 0, features)), wanted) <= 1e-5
 
 
 def test_a_recipe_with_smaller_images_is_followed(tmp_path: Path) -> None:

@@ -22,13 +22,14 @@ from export.families.moondream import MOONDREAM
 from export.families.section import Section
 from export.model import Model
 from runtimes import reference
-from runtimes.base import Event, FloatArray, IntArray, Place, Request, Session
+from runtimes.base import Event, FloatArray, Region, Request, Session
 from runtimes.onnxruntime.session import open_session as open_onnxruntime
 from runtimes.prepare.crops import stitched
 from runtimes.prepare.image import load_image, pixels
 from runtimes.prepare.request import preparer_of
 from runtimes.proof.ladder import prove
-from runtimes.session.regions import Head, places
+from runtimes.session.backend import Extend
+from runtimes.session.regions import RegionHead, generate_regions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ROWS, VOCAB = slice(None, None, 81), slice(7, None, 400)  # as tests/golden/make_moondream.py keeps
@@ -124,7 +125,7 @@ def test_answers_are_those_of_the_authors_code(
         shown = next(event.features for event in events if event.kind == "image")
         assert shown is not None
         assert close_to(shown[ROWS], golden.arrays[f"{cut}/features"])
-        places = [event.place for event in events if event.kind == "place"]
+        places = [event.region for event in events if event.kind == "place"]
         np.testing.assert_allclose(places, wanted["places"], atol=1e-6)
         check_text(events, wanted, logits)
 
@@ -144,7 +145,7 @@ def test_prompts_have_the_authors_ids(task: str, model: Model, golden: Golden) -
     prepared = preparer_of(model)(replace(tiny.REQUESTS[task], images=(image,)))
     first = [model.vlm.bos_token_id, *[model.vlm.image_token_id] * 729]
     assert list(prepared.ids[:730]) == first
-    place = range(prepared.place_at, prepared.place_at + (2 if task == "gaze" else 0))
+    place = range(prepared.region_at, prepared.region_at + (2 if task == "gaze" else 0))
     rest = [int(id_) for n, id_ in enumerate(prepared.ids) if n >= 730 and n not in place]
     assert rest == golden.facts[f"1x1/{task}"]["ids"]
 
@@ -193,54 +194,53 @@ class Script:
     context = 100
 
     def __init__(self, tokens: list[int]) -> None:
-        self.state = np.zeros(1, np.float32)
         self.tokens = tokens
         self.seen: list[tuple[int, float]] = []
 
-    def extend(self, ids: IntArray, features: FloatArray | None, past: int) -> FloatArray:
-        assert features is not None
-        self.seen.append((past, float(features.sum())))
+    def extend(self, step: Extend) -> FloatArray:
+        assert step.features is not None
+        self.seen.append((step.past, float(step.features.sum())))
         return one_hot(self.tokens.pop(0), 4)
 
-    def embed_places(self, head: Head, numbers: FloatArray) -> FloatArray:
-        return numbers.sum(axis=1, keepdims=True)
+    def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
+        return values.sum(axis=1, keepdims=True)
 
-    def place_logits(self, head: Head) -> FloatArray:
+    def region_logits(self, head: RegionHead) -> FloatArray:
         if head == "coord":
             return one_hot(512, 1024)
         return np.concatenate([one_hot(1023, 1024), one_hot(0, 1024)])
 
 
-def one_hot(place: int, width: int) -> FloatArray:
-    return np.eye(width, dtype=np.float32)[place]
+def one_hot(index: int, width: int) -> FloatArray:
+    return np.eye(width, dtype=np.float32)[index]
 
 
-def scripted(backend: Script, first: int, sized: bool, most: int = 9) -> list[Place]:
+def scripted(backend: Script, first: int, boxes: bool, limit: int = 9) -> list[Region]:
     return list(
-        places(
+        generate_regions(
             backend,
             one_hot(first, 4),
             50,
             placeholder=9,
             stop=frozenset({0}),
-            sized=sized,
-            most=most,
+            boxes=boxes,
+            limit=limit,
         )
     )
 
 
 def test_places_end_with_the_stop_token_the_most_or_the_context() -> None:
-    assert scripted(Script([]), 0, sized=False) == []
+    assert scripted(Script([]), 0, boxes=False) == []
     point, box = (0.5, 0.5), (0.0, 0.5 - 2**-11, 1.0, 0.5 + 2**-11)
-    assert scripted(Script([1, 1, 1, 0]), 1, sized=False) == [point, point]
-    assert scripted(Script([0, 0, 0]), 1, sized=True) == [box]
-    assert len(scripted(Script([1] * 99), 1, sized=True, most=4)) == 4
-    assert len(scripted(Script([1] * 99), 1, sized=True, most=99)) == (100 - 50) // 3
+    assert scripted(Script([1, 1, 1, 0]), 1, boxes=False) == [point, point]
+    assert scripted(Script([0, 0, 0]), 1, boxes=True) == [box]
+    assert len(scripted(Script([1] * 99), 1, boxes=True, limit=4)) == 4
+    assert len(scripted(Script([1] * 99), 1, boxes=True, limit=99)) == (100 - 50) // 3
 
 
 def test_places_follow_each_other_in_the_cache() -> None:
     backend = Script([1, 1, 0])
-    scripted(backend, 1, sized=True)
+    scripted(backend, 1, boxes=True)
     assert backend.seen == [(50, 0.5), (51, 0.5), (52, 1 + 2**-10)]
 
 
@@ -252,8 +252,8 @@ def test_places_follow_each_other_in_the_cache() -> None:
         (Request("cat", task="detct"), "did you mean detect"),
         (Request(task="gaze", images=(tiny.noise(9, 9),)), "gaze needs place"),
         (Request("a", images=(tiny.noise(9, 9),) * 2), "2 images were given"),
-        (Request("a", place=(0.5, 1.5)), "from 0 to 1"),
-        (Request("a", place=(0.5,)), "expected x, y"),
+        (Request("a", region=(0.5, 1.5)), "from 0 to 1"),
+        (Request("a", region=(0.5,)), "expected x, y"),
         (Request("a <|endoftext|>"), "a special token"),
     ],
 )

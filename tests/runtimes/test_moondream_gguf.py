@@ -50,7 +50,7 @@ def session(artifact: Artifact) -> Iterator[Session]:
 def answer(session: Session, request: Request) -> Answer:
     """Of tokens and places the first few: random heads go on to the most places there may be."""
     events = (event for event in session.generate(request) if event.kind in ("token", "place"))
-    return [(event.token, event.place) for event in islice(events, tiny.MOST + 2)]
+    return [(event.token, event.region) for event in islice(events, tiny.MOST + 2)]
 
 
 @pytest.mark.parametrize("cut", IMAGES)

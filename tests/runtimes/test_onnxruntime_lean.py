@@ -14,6 +14,7 @@ from runtimes.onnxruntime.lean import LeanBackend
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import preparer_of
+from runtimes.session.backend import Extend
 
 FIRST, SECOND = tiny.noise(60, 40), tiny.noise(40, 60)
 ASKED = [
@@ -49,7 +50,7 @@ def answer(session: Session, request: Request) -> list[tuple[int | None, tuple[f
         events += [event] if event.kind in ("token", "place") else []
         if len(events) == 6:
             break
-    return [(event.token, event.place) for event in events]
+    return [(event.token, event.region) for event in events]
 
 
 def test_its_answers_are_the_same_whatever_was_asked_before(sessions: list[Session]) -> None:
@@ -76,7 +77,7 @@ def test_only_one_part_is_loaded_at_a_time(artifact: Artifact) -> None:
     loaded = [type(backend._loaded)]
     features = backend.encode(prepared.images)
     loaded.append(type(backend._loaded))
-    backend.extend(prepared.ids, features, 0)
+    backend.extend(Extend.sequential(prepared.ids, 0, features))
     loaded.append(type(backend._loaded))
     backend.encode(prepared.images)
     loaded.append(type(backend._loaded))

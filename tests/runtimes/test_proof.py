@@ -11,7 +11,7 @@ from export.artifact import Artifact
 from export.model import Model
 from runtimes.base import Request
 from runtimes.proof.ladder import prove
-from runtimes.reference import Scorer
+from runtimes.reference import ReferenceScorer
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_random_weights_are_not_judged_for_rounding(model: Model, tmp_path: Path
 
 
 def test_an_image_token_in_an_answer_is_no_image(model: Model, tmp_path: Path) -> None:
-    scorer = Scorer(model)
+    scorer = ReferenceScorer(model)
     image = Image.new("RGB", (32, 32), "red")
     request = Request("what?", (image,), answer=(5, IMAGE_TOKEN, 6))
     assert scorer.score(request, scorer.features(request)).shape == (3, model.vlm.text.vocab)

@@ -61,7 +61,7 @@ def places(session: Session) -> list[Any]:
     """Of a model that answers with places: those of one image."""
     image = probes(64)[0].images
     events = session.generate(Request("shape", image, task="detect"))
-    return [event.place for event in events if event.kind == "place"][:2]
+    return [event.region for event in events if event.kind == "place"][:2]
 
 
 def answers(session: Session, model: str) -> dict[str, Any]:

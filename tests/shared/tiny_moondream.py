@@ -148,7 +148,7 @@ REQUESTS: Mapping[str, Request] = {
     "caption-short": Request(task="caption-short", max_tokens=2),
     "detect": Request("red car", task="detect"),
     "point": Request("red car", task="point"),
-    "gaze": Request(task="gaze", place=EYE),
+    "gaze": Request(task="gaze", region=EYE),
 }
 MOST = 3
 """Places that the golden answers have at most."""

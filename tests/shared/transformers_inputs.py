@@ -33,10 +33,10 @@ def _stretched(images: Images, ids: torch.Tensor, vlm: Vlm) -> Inputs:
 def _patches(images: Images, ids: torch.Tensor, vlm: Vlm) -> Inputs:
     if not images:
         return {}
-    cells = [image.token_grid for image in images if image.token_grid]
+    grids = [image.token_grid for image in images if image.token_grid]
     return {
         "pixel_values": torch.from_numpy(np.concatenate([image.values for image in images])),
-        "image_grid_thw": torch.tensor([[1, 2 * rows, 2 * cols] for rows, cols in cells]),
+        "image_grid_thw": torch.tensor([[1, 2 * rows, 2 * cols] for rows, cols in grids]),
         "mm_token_type_ids": (ids == vlm.image_token_id).int(),
     }
 

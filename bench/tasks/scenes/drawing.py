@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from runtimes.base import Place
+from runtimes.base import Region
 
 SIZE = 64
 SCALE = 4
@@ -50,7 +50,7 @@ class Canvas:
         self._large = Image.new("RGB", (size * SCALE, size * SCALE), colour)
         self._draw = ImageDraw.Draw(self._large)
 
-    def shape(self, name: str, colour: str, box: Sequence[float]) -> Place:
+    def shape(self, name: str, colour: str, box: Sequence[float]) -> Region:
         """A circle, rectangle or triangle that fills a box; returns it in shares."""
         left, top, right, bottom = (SCALE * edge for edge in box)
         right, bottom, fill = right - 1, bottom - 1, COLOURS[colour]  # Pillow's ends are inclusive
@@ -62,7 +62,7 @@ class Canvas:
             self._draw.polygon([((left + right) / 2, top), (left, bottom), (right, bottom)], fill)
         return tuple(edge / self.size for edge in box)
 
-    def text(self, text: str, colour: str, font: Font, corner: Sequence[float]) -> Place:
+    def text(self, text: str, colour: str, font: Font, corner: Sequence[float]) -> Region:
         """Text whose ink begins at a corner; returns the box of its ink in shares."""
         left, top, right, bottom = self._draw.textbbox((0, 0), text, font)
         x, y = (SCALE * edge for edge in corner)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from runtimes.base import Place
+from runtimes.base import Region
 
 Split = Literal["train", "test"]
 
@@ -20,7 +20,7 @@ class Thing:
     """Something to see. `box` is (x_min, y_min, x_max, y_max) in shares of the image."""
 
     name: str
-    box: Place
+    box: Region
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Asked:
     answer: str
     kind: str
     subject: str = ""
-    places: tuple[Place, ...] = ()
+    places: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True)

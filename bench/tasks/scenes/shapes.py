@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.tasks.scenes.drawing import COLOURS, SHAPES, SIZE, Canvas, background, pick
 from bench.tasks.scenes.scene import Asked, Scene, Split, Thing
-from runtimes.base import Place
+from runtimes.base import Region
 
 MOST_COUNTED = 6
 COUNTING_CELLS = 4
@@ -84,7 +84,7 @@ def _place(thing: Thing, kind: str) -> Asked:
     return Asked(question, _percent(answer), kind, thing.name, (thing.box,))
 
 
-def _percent(place: Place) -> str:
+def _percent(place: Region) -> str:
     return " ".join(str(round(PERCENT * share)) for share in place)
 
 
