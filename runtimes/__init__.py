@@ -5,15 +5,15 @@
     answer = runtimes.ask("build/tiny-smolvlm/onnx-int4", "picture.png", "what color is it?")
     print(answer.text)
 
-RUNTIMES is the table of them: what each one opens and where its code is. Importing this package
-imports no runtime's library. NOT aware of how long an answer takes.
+RUNTIMES is the table of runtimes: what each one opens, where it runs and which module has its
+code. Importing this package imports none of those modules or their libraries.
 """
 
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from export.artifact import Artifact
 from export.errors import UserError
@@ -21,7 +21,7 @@ from export.files import short
 from export.lazy import importing
 from export.model import Model
 from runtimes.base import Event, Request, Session
-from runtimes.devices import device_of
+from runtimes.devices import MachineKind, device_of
 from runtimes.nvidia import BUILDS, load_linked, problem
 
 __all__ = [
@@ -51,8 +51,9 @@ else:
     )
 
 ANY_TARGET = "*"
+MACHINES: tuple[MachineKind, ...] = get_args(MachineKind)
 GPU_VALUE_BYTES = 2
-# module -> the extra of pyproject.toml that brings it, where they are called differently
+# module -> the extra of pyproject.toml that installs it, where the names differ
 EXTRAS: Mapping[str, str] = {
     "llama_cpp": "llama-cpp",
     "onnxruntime_genai": "peers",
@@ -62,39 +63,47 @@ EXTRAS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Runtime:
-    """One runtime: `module` offers `open_session(subject, *, threads, device) -> Session`."""
+    """One row of the table."""
 
     module: str
+    """Its function `open_session(subject, *, threads, device)` returns a Session."""
     targets: tuple[str, ...]
+    """Export targets whose artifacts it opens; (ANY_TARGET,) for all, () for checkpoints."""
     devices: tuple[str, ...]
+    """Kinds of devices (runtimes.devices.Device.kind) it computes on."""
     takes: Literal["artifact", "checkpoint"] = "artifact"
+    machines: tuple[MachineKind, ...] = MACHINES
+    """Kinds of machines it exists on."""
     imports: tuple[str, ...] = ()
-    """Modules it needs. Imported before the clock runs, so that loading is only loading."""
+    """Modules it needs; `preload` imports them, so that a timed load does not."""
     layouts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of the artifacts it opens, those that it runs on a kind of device; not named: all."""
+    """Kind of device -> layouts that it runs there; a kind that is missing here runs all."""
     imports_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Layouts that need more of them."""
+    """Layout -> further modules that its artifacts need."""
     distributions: tuple[str, ...] = ()
-    """What they are called on PyPI; their versions belong to every measurement."""
+    """PyPI names of its libraries; bench records their versions."""
     hidden: bool = False
-    """True for runtimes that are only used when asked for by name."""
+    """Used only when it is asked for by name."""
     ours: bool = True
-    """Whether what it measures is PocketVLM, and not a peer or a test's."""
+    """False for baselines of others and for the fake, whose figures are not PocketVLM's."""
     cache_value_bytes: int = 4
-    """What a key or a value takes in its cache on the CPU."""
+    """Bytes of one key or value in its cache on the CPU."""
     batches: bool = False
     """Whether its sessions are runtimes.base.BatchSession."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Of the process's environment, set before its libraries are loaded."""
+    """Environment variables to set before its libraries are loaded."""
 
     def opens(self, target: str | None) -> bool:
-        """Whether it opens artifacts of `target`; None stands for a checkpoint."""
+        """Whether it opens artifacts of a target, or, with None, checkpoints."""
         if target is None:
             return self.takes == "checkpoint"
         return target in self.targets or ANY_TARGET in self.targets
 
     def unavailable(self, layout: str | None = None, device: str = "cpu") -> str | None:
-        """Why it cannot be used here (for artifacts of a layout), or None. Imports nothing."""
+        """Why it cannot be used here, for artifacts of a layout; None if it can.
+
+        Imports none of its modules.
+        """
         where = device_of(device)
         layouts = self.layouts.get(where.kind)
         if layout is not None and layouts is not None and layout not in layouts:
@@ -109,23 +118,24 @@ class Runtime:
     def open_session(
         self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
     ) -> Session:
-        """Load an artifact (or a checkpoint, see `takes`). Raises UserError where it cannot."""
+        """Load an artifact or a checkpoint (`takes`). Raises UserError if it cannot be loaded."""
         self.preload()
         function = importlib.import_module(self.module).open_session
         return cast(Session, function(subject, threads=threads, device=device))
 
     def runs_on(self, device: str) -> bool:
-        """Whether its code knows the kind of device; `unavailable` says whether it can here."""
+        """Whether it supports this kind of device at all; `unavailable` checks this machine."""
         return device_of(device).kind in self.devices
 
     def value_bytes(self, device: str) -> int:
-        """What a key or a value takes in its cache: on a GPU all keep 16 bits."""
+        """Bytes of one key or value in its cache; on a GPU all runtimes use 16 bits."""
         return self.cache_value_bytes if device_of(device).kind == "cpu" else GPU_VALUE_BYTES
 
     def preload(self, layout: str | None = None) -> None:
-        """Import the libraries it needs (for artifacts of a layout).
+        """Import the modules it needs, for artifacts of a layout.
 
-        Raises UserError for one that is there and cannot be loaded, for want of CUDA's own, say.
+        Raises UserError for an installed module that cannot be loaded, for example because a CUDA
+        library is missing.
         """
         for name in self._needed(layout):
             load_linked(name)
@@ -145,6 +155,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         targets=(),
         devices=("cpu", "cuda"),
         takes="checkpoint",
+        machines=("computer",),
         imports=("torch",),
         distributions=("torch",),
         batches=True,
@@ -157,7 +168,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports=("onnxruntime",),
         distributions=("onnxruntime", "onnxruntime-gpu"),
     ),
-    # The same in less memory, for a load of tower and decoder with every new image.
+    # In less memory: loads the tower and then the decoder for every new image.
     "onnxruntime_lean": Runtime(
         "runtimes.onnxruntime.lean",
         targets=("onnx",),
@@ -176,7 +187,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         cache_value_bytes=2,
         batches=True,
     ),
-    # As llama_cpp, each kernel of a decode step launched on its own: what CUDA graphs bring.
+    # Baseline without CUDA graphs: each kernel of a decode step is launched on its own.
     "llama_cpp_no_graphs": Runtime(
         "runtimes.llama_cpp.session",
         targets=("gguf",),
@@ -189,7 +200,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         variables={"GGML_CUDA_DISABLE_GRAPHS": "1"},
         hidden=True,
     ),
-    # What others offer for the same files, to be measured beside ours.
+    # Baselines: other ways to run the same files.
     "llama_bench": Runtime(
         "runtimes.peers.llama_bench",
         targets=("gguf",),

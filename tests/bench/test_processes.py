@@ -68,7 +68,7 @@ def test_a_job_is_pinned_to_as_many_cpus_as_it_has_threads(make_job: MakeJob) ->
 @pytest.fixture
 def profile(monkeypatch: pytest.MonkeyPatch) -> str:
     """A device of 200 MB."""
-    monkeypatch.setitem(dict_of(PROFILES), "tiny", Profile(1, 200_000_000, ()))
+    monkeypatch.setitem(dict_of(PROFILES), "tiny", Profile(1, 200_000_000, "phone"))
     return "tiny"
 
 
