@@ -18,7 +18,7 @@ from bench.options import Options
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.files import parse_json
-from runtimes.nvidia import State
+from runtimes.nvidia import GpuState
 from runtimes.proof.fidelity import Features, Fidelity
 
 SCHEMA = 1
@@ -159,9 +159,9 @@ class Outcome:
     held_by: Literal["cgroup", "watchdog"] | None = None
     """What would have stopped it at the budget: the kernel, or the parent, which looks ten times a
     second. None without a budget, and on a GPU, where the verdict comes afterwards."""
-    gpu_before: State | None = None
+    gpu_before: GpuState | None = None
     """Of the job's GPU before anything was loaded, and `gpu_after` right behind the last answer."""
-    gpu_after: State | None = None
+    gpu_after: GpuState | None = None
 
 
 @dataclass(frozen=True)

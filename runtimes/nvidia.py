@@ -1,6 +1,6 @@
-"""NVIDIA's GPUs as their driver tells of them (NVML): what is there, and what stands in the way.
+"""NVIDIA GPUs as their driver reports them (NVML), and why a library cannot use one.
 
-Imports no CUDA library. What the driver does not tell is None. NOT aware of sessions or models.
+Imports no CUDA library. Values that the driver does not report are None.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ BUILDS: Mapping[str, str] = {
     "onnxruntime": "capi/libonnxruntime_providers_cuda.so",
     "llama_cpp": "lib/libggml-cuda.so",
 }
-# library -> where it says which CUDA it was built with
+# library -> its file that states the CUDA version it was built with
 VERSIONS: Mapping[str, str] = {
     "torch": "version.py",
     "onnxruntime": "capi/build_and_package_info.py",
@@ -31,16 +31,16 @@ LIBRARIES = (
     "libcudart.so.*", "libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcurand.so.*",
     "libcufft.so.*", "libcudnn.so.*",
 )  # fmt: skip
-"""What ONNX Runtime's CUDA provider links or opens, those first that others need."""
+"""Libraries that ONNX Runtime's CUDA provider needs, in the order in which they must be loaded."""
 LINKED: Mapping[str, tuple[str, ...]] = {
     "llama_cpp": ("libcudart.so.*", "libcublasLt.so.*", "libcublas.so.*"),
 }
-"""library -> what its CUDA build links itself: without it the library is not even imported."""
+"""library -> CUDA libraries that its CUDA build links; without them it cannot be imported."""
 MEMORY = re.compile(
     r"out of memory|failed to allocate|ALLOC_FAILED|unable to allocate", re.IGNORECASE
 )
 CLOCKS = (1, 2)  # NVML_CLOCK_SM, NVML_CLOCK_MEM
-# nvmlClocksThrottleReason…: those that disturb, without idling and clocks that someone has set
+# nvmlClocksThrottleReason…: those that disturb a measurement; idling and fixed clocks do not
 SLOWED: Mapping[int, str] = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -52,73 +52,75 @@ SLOWED: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class Driver:
-    """What NVML says of this machine; `problem` is why it says nothing."""
+    """What NVML reports of this machine."""
 
     cuda_major: int | None = None
-    """The newest CUDA that the driver runs."""
+    """The newest major version of CUDA that the driver supports."""
     gpus: tuple[str, ...] = ()
+    """Names of the GPUs that CUDA lists, in its order."""
     problem: str | None = None
+    """Why NVML cannot be read; None if it can."""
 
 
 @dataclass(frozen=True)
-class Memory:
-    """One GPU's at one moment."""
+class GpuMemory:
+    """Memory in use on one GPU at one moment."""
 
     own_bytes: int | None
-    """Of this process; None where the driver does not list it: in a container it has other
-    numbers."""
+    """By this process; None if the driver does not list it, as in a container, where process ids
+    differ."""
     used_bytes: int
-    """Of all processes, and of the driver."""
+    """By all processes and the driver."""
     others: int
-    """Further processes on it that the driver lists."""
+    """Number of other processes that the driver lists."""
 
 
 @dataclass(frozen=True)
-class State:
-    """How one GPU runs at one moment."""
+class GpuState:
+    """Clocks, temperature and power of one GPU at one moment."""
 
     sm_hz: float | None
     memory_hz: float | None
     celsius: float | None
     watts: float | None
     slowed: tuple[str, ...] = ()
-    """Why it runs slower than it could; an idle one does not."""
+    """Reasons why its clocks are reduced (SLOWED); idling is not one."""
 
 
 def problem(index: int, library: str) -> str | None:
-    """Why `library` cannot compute on the GPU number `index`, or None. Imports no CUDA library."""
+    """Why `library` cannot compute on GPU `index`, or None. Imports no CUDA library."""
     folder = _folder(library)
     if folder is None or not _has_cuda(folder, library):
         return f"{library} is built without CUDA here (make setup-cuda)"
     return missing(index, library, built_with(folder, library), driver())
 
 
-def missing(index: int, library: str, cuda_major: int | None, found: Driver) -> str | None:
-    """What the driver lacks for a library that was built with that CUDA, or None. Pure."""
-    if found.problem is not None:
-        return found.problem
-    if index >= len(found.gpus):
-        return f"there is no GPU {index}, only {', '.join(map(str, range(len(found.gpus))))}"
-    if cuda_major and found.cuda_major and found.cuda_major < cuda_major:
+def missing(index: int, library: str, cuda_major: int | None, driver: Driver) -> str | None:
+    """Why a driver cannot run a library that was built with this CUDA version, or None. Pure."""
+    if driver.problem is not None:
+        return driver.problem
+    if index >= len(driver.gpus):
+        return f"there is no GPU {index}, only {', '.join(map(str, range(len(driver.gpus))))}"
+    if cuda_major and driver.cuda_major and driver.cuda_major < cuda_major:
         return (
-            f"the NVIDIA driver runs CUDA {found.cuda_major} at most and {library} needs CUDA "
+            f"the NVIDIA driver runs CUDA {driver.cuda_major} at most and {library} needs CUDA "
             f"{cuda_major}; update the driver"
         )
     return None
 
 
 def built_with(folder: Path, library: str) -> int | None:
-    """The major version of CUDA that a library was built with, read from its files."""
+    """The major CUDA version that a library was built with; None if its files do not state it."""
     file = folder / VERSIONS.get(library, "")
     if not file.is_file():
         return None
     text = file.read_text(encoding="utf-8")
-    found = re.search(r"""^cuda(?:_version)?\b[^=\n]*= *["'](\d+)""", text, re.MULTILINE)
-    return int(found[1]) if found else None
+    match = re.search(r"""^cuda(?:_version)?\b[^=\n]*= *["'](\d+)""", text, re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def driver() -> Driver:
-    """What NVML says now."""
+    """What NVML reports now."""
     if find_spec("pynvml") is None:
         return Driver(problem="nvidia-ml-py is not installed (pip install 'pocket-vlm[cuda]')")
     with _nvml() as nvml:
@@ -133,87 +135,88 @@ def driver() -> Driver:
         )
 
 
-def memory(index: int) -> Memory | None:
-    """One GPU's memory now; None where its driver does not answer."""
+def memory(index: int) -> GpuMemory | None:
+    """One GPU's memory now; None if the driver does not answer."""
     with _nvml() as nvml:
         return None if nvml is None else memory_of(nvml, _handle(nvml, index), os.getpid())
 
 
-def memory_of(nvml: Any, handle: Any, process: int) -> Memory | None:
-    """As NVML tells it; None where it does not."""
+def memory_of(nvml: Any, handle: Any, process: int) -> GpuMemory | None:
+    """A GPU's memory from NVML, for the process with this id; None on an NVML error."""
     try:
         rows = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         used = int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
     except nvml.NVMLError:
         return None
     own = next((row.usedGpuMemory for row in rows if row.pid == process), None)
-    return Memory(own, used, sum(row.pid != process for row in rows))
+    return GpuMemory(own, used, sum(row.pid != process for row in rows))
 
 
-def state(index: int) -> State | None:
-    """One GPU now; None where its driver does not answer."""
+def state(index: int) -> GpuState | None:
+    """One GPU's state now; None if the driver does not answer."""
     with _nvml() as nvml:
         return None if nvml is None else state_of(nvml, _handle(nvml, index))
 
 
-def state_of(nvml: Any, handle: Any) -> State:
-    """As NVML tells it; what it does not is None."""
+def state_of(nvml: Any, handle: Any) -> GpuState:
+    """A GPU's state from NVML; a value that NVML does not report is None."""
 
-    def told(name: str, *arguments: int) -> float | None:
+    def read(name: str, *arguments: int) -> float | None:
         try:
             return float(getattr(nvml, name)(handle, *arguments))
         except nvml.NVMLError:
             return None
 
-    sm, memory_clock = (told("nvmlDeviceGetClockInfo", kind) for kind in CLOCKS)
-    milliwatts = told("nvmlDeviceGetPowerUsage")
-    bits = int(told("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
-    return State(
+    sm, memory_clock = (read("nvmlDeviceGetClockInfo", kind) for kind in CLOCKS)
+    milliwatts = read("nvmlDeviceGetPowerUsage")
+    bits = int(read("nvmlDeviceGetCurrentClocksThrottleReasons") or 0)
+    return GpuState(
         sm_hz=None if sm is None else sm * 1e6,
         memory_hz=None if memory_clock is None else memory_clock * 1e6,
-        celsius=told("nvmlDeviceGetTemperature", 0),
+        celsius=read("nvmlDeviceGetTemperature", 0),
         watts=None if milliwatts is None else milliwatts / 1e3,
         slowed=tuple(reason for bit, reason in SLOWED.items() if bits & bit),
     )
 
 
 def load_linked(library: str) -> None:
-    """Before it is imported: load what its CUDA build links. Of another build, nothing."""
+    """Load what a library's CUDA build links, before it is imported; nothing for other builds."""
     folder = _folder(library)
     if library in LINKED and folder is not None and _has_cuda(folder, library):
         load_libraries(LINKED[library])
 
 
 def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
-    """Load CUDA's libraries from NVIDIA's wheels, for a library that does not look there itself.
+    """Load CUDA libraries from NVIDIA's wheels, for a library that does not search them itself.
 
-    What is not in a wheel is left to the system's loader.
+    A library that is in no wheel is left to the system's loader.
     """
     wheels = find_spec("nvidia")
-    places = wheels.submodule_search_locations if wheels else None
+    folders = wheels.submodule_search_locations if wheels else None
     for name in names:
-        found = next((file for place in places or () for file in Path(place).rglob(name)), None)
-        if found is not None:
-            with suppress(OSError):  # the library that needs it says so in its own words
-                ctypes.CDLL(str(found))
+        files = (file for folder in folders or () for file in Path(folder).rglob(name))
+        file = next(files, None)
+        if file is not None:
+            with suppress(OSError):  # the library that needs it reports the error later
+                ctypes.CDLL(str(file))
 
 
 @contextmanager
 def memory_errors(step: str) -> Iterator[None]:
-    """A library's own words for memory that is full become a UserError that names the step."""
+    """Turns any library's out-of-memory error into a UserError that names the step."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # ONNX Runtime's own errors are nothing more special
-        expect_memory(str(error), step)
+    except Exception as error:  # ONNX Runtime's errors have no narrower base class
+        raise_if_out_of_memory(str(error), step)
         raise
 
 
-def expect_memory(words: str, step: str) -> None:
-    """Raises UserError where a library's words say that memory, the GPU's or any, is full."""
-    if MEMORY.search(words) is not None:
-        said = short(" ".join(words.split()), 160)
+def raise_if_out_of_memory(message: str, step: str) -> None:
+    """Raises UserError if a library's error message reports exhausted memory, of GPU or host."""
+    if MEMORY.search(message) is not None:
+        said = short(" ".join(message.split()), 160)
         raise UserError(
             f"memory ran out {step} ({said}); ask for a smaller context, image or batch, or take a "
             f"smaller recipe"
@@ -221,7 +224,10 @@ def expect_memory(words: str, step: str) -> None:
 
 
 def _visible(count: int) -> tuple[int, ...]:
-    """Which GPUs CUDA shows to this process, in its order; UUIDs are left to CUDA itself."""
+    """NVML's indices of the GPUs that CUDA lists in this process, in CUDA's order.
+
+    CUDA_VISIBLE_DEVICES is ignored if it has UUIDs.
+    """
     text = os.environ.get("CUDA_VISIBLE_DEVICES")
     if text is None or not re.fullmatch(r"\d+(,\d+)*|", text):
         return tuple(range(count))
@@ -233,14 +239,14 @@ def _handle(nvml: Any, index: int) -> Any:
 
 
 def _physical(index: int) -> int:
-    """NVML's number of the GPU that CUDA calls `index`."""
+    """NVML's index of the GPU with index `index` in CUDA."""
     visible = _visible(index + 1)
     return visible[index] if index < len(visible) else index
 
 
 @contextmanager
 def _nvml() -> Iterator[Any]:
-    """The library, started; None where there is none or no driver."""
+    """The initialised pynvml module; None without it or without a driver."""
     if find_spec("pynvml") is None:
         yield None
         return
@@ -258,7 +264,7 @@ def _nvml() -> Iterator[Any]:
 
 
 def _has_cuda(folder: Path, library: str) -> bool:
-    return any(folder.glob(f"{BUILDS[library]}*"))  # some have a version behind
+    return any(folder.glob(f"{BUILDS[library]}*"))  # some names end with a version
 
 
 def _folder(library: str) -> Path | None:

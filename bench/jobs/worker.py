@@ -29,7 +29,7 @@ from export.model import Model
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Session
 from runtimes.devices import device_of
-from runtimes.nvidia import State, state
+from runtimes.nvidia import GpuState, state
 
 REFERENCE = "reference"
 Tell = Callable[[str], None]
@@ -123,7 +123,7 @@ def _work(loaded: Artifact | Model, timing: Timing, runtime: Runtime, device: st
     return work_of(loaded, timing, values, FLOAT_BYTES if on_cpu else values)
 
 
-def _gpu(device: str) -> State | None:
+def _gpu(device: str) -> GpuState | None:
     where = device_of(device)
     return state(where.index) if where.kind == "cuda" else None
 

@@ -6,7 +6,7 @@ NOT aware of NVML or of what a phase does.
 from collections.abc import Callable
 from typing import Literal
 
-from runtimes.nvidia import Memory
+from runtimes.nvidia import GpuMemory
 
 Source = Literal["process", "card"]
 
@@ -19,7 +19,7 @@ class DeviceMemory:
     is this process's too ("card"). With others on it, nothing is known.
     """
 
-    def __init__(self, read: Callable[[], Memory | None]) -> None:
+    def __init__(self, read: Callable[[], GpuMemory | None]) -> None:
         self._read = read
         self._before = read()
 

@@ -10,7 +10,7 @@ from bench.machine.environment import Environment
 from bench.record import Record
 from bench.reporting import fmt
 from bench.reporting.document import Block, Heading, Table
-from runtimes.nvidia import State
+from runtimes.nvidia import GpuState
 
 
 def short_name(environment: Environment) -> str:
@@ -63,7 +63,7 @@ def _environment(e: Environment) -> list[list[str]]:
     ]
 
 
-def _gpu(states: Sequence[State]) -> list[list[str]]:
+def _gpu(states: Sequence[GpuState]) -> list[list[str]]:
     """How the GPUs ran when jobs had just ended."""
     figures = [
         _span([s.sm_hz and s.sm_hz / 1e6 for s in states], "MHz"),

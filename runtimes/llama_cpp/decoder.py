@@ -19,7 +19,7 @@ from runtimes.llama_cpp.devices import model_settings
 from runtimes.llama_cpp.files import DecoderFile
 from runtimes.llama_cpp.log import complaints, silence
 from runtimes.llama_cpp.state import StateTap
-from runtimes.nvidia import expect_memory
+from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.session.backend import Extend
 from runtimes.session.positions import text_positions
 
@@ -62,7 +62,7 @@ class LlamaDecoder:
             os.fsencode(file.path), model_settings(device)
         )
         if not self.model:
-            expect_memory(complaints(), LOADING)
+            raise_if_out_of_memory(complaints(), LOADING)
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
         settings = _context_settings(threads, context, cache_bits, min(batch, context))
         settings.n_ubatch = min(context, max(settings.n_ubatch, _longest_bidirectional_span(vlm)))

@@ -23,7 +23,7 @@ from runtimes.devices import CPU, Device
 from runtimes.llama_cpp.devices import gpu
 from runtimes.llama_cpp.files import MmprojFile
 from runtimes.llama_cpp.log import complaints
-from runtimes.nvidia import expect_memory
+from runtimes.nvidia import raise_if_out_of_memory
 
 Bytes = NDArray[np.uint8]
 
@@ -53,7 +53,7 @@ class MtmdTower:
         settings = _settings(image, threads, gpu(device))
         self._context = mtmd.mtmd_init_from_file(os.fsencode(file.path), text_model, settings)
         if not self._context:
-            expect_memory(complaints(), "while the vision tower was loaded")
+            raise_if_out_of_memory(complaints(), "while the vision tower was loaded")
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:

@@ -15,7 +15,7 @@ from runtimes.base import FloatArray, Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.llama_cpp.devices import model_settings
 from runtimes.llama_cpp.log import complaints, silence
-from runtimes.nvidia import expect_memory
+from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Backend, Extend
 from runtimes.session.loop import GreedySession
@@ -43,7 +43,7 @@ class BareBackend:
         silence()
         self._model = llama.llama_model_load_from_file(path.encode(), model_settings(device))
         if not self._model:
-            expect_memory(complaints(), "while the model was loaded")
+            raise_if_out_of_memory(complaints(), "while the model was loaded")
             raise UserError(f"{path}: llama.cpp cannot load it")
         settings = llama.llama_context_default_params()
         settings.n_ctx = CONTEXT

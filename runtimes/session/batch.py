@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.base import Event, FloatArray, IntArray
-from runtimes.nvidia import expect_memory
+from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.session.backend import BatchBackend, Encode, Extend
 from runtimes.session.prefix import common_prefix
 
@@ -61,7 +61,7 @@ def _executed(
         rows = dict(zip(images, backend.encode_each([*images.values()]), strict=True))
         return {n: rows[step.key or n] for n, step in encodes.items()}
     except Exception as error:  # libraries report exhausted memory by many exceptions
-        expect_memory(str(error), next(iter(waiting.values())).activity)
+        raise_if_out_of_memory(str(error), next(iter(waiting.values())).activity)
         raise
 
 

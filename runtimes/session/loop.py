@@ -11,7 +11,7 @@ import numpy as np
 
 from export.errors import UserError
 from runtimes.base import Event, FloatArray, IntArray, Logits, Region, Request
-from runtimes.nvidia import expect_memory
+from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.prepare.request import Prepared, Preparer
 from runtimes.session.backend import Backend, BatchBackend, Encode, Extend
 from runtimes.session.batch import Steps, generate_batch
@@ -54,7 +54,7 @@ class GreedySession:
             try:
                 result = self._executed(step)
             except Exception as error:  # libraries report exhausted memory by many exceptions
-                expect_memory(str(error), step.activity)
+                raise_if_out_of_memory(str(error), step.activity)
                 raise
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:

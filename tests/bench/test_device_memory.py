@@ -9,7 +9,7 @@ import pytest
 from bench.analysis.noise import noise
 from bench.machine.device_memory import DeviceMemory
 from bench.record import Outcome
-from runtimes.nvidia import Memory, State, memory_of, state_of
+from runtimes.nvidia import GpuMemory, GpuState, memory_of, state_of
 from tests.bench.made import record, subject
 
 OWN = 4711
@@ -77,13 +77,13 @@ def test_without_a_driver_nothing_is_known() -> None:
 
 
 def test_a_card_tells_clocks_heat_power_and_what_slows_it_but_not_that_it_rests() -> None:
-    expected = State(100e6, 200e6, 45.0, 250.5, ("power cap", "heat"))
+    expected = GpuState(100e6, 200e6, 45.0, 250.5, ("power cap", "heat"))
     assert state_of(IDLE, None) == expected
     assert state_of(FakeNvml({}, 0, unknown="power"), None) == replace(expected, watts=None)
 
 
 def test_a_gpu_that_was_slowed_down_is_a_disturbance() -> None:
-    hot = State(100e6, None, 90.0, None, ("heat",))
+    hot = GpuState(100e6, None, 90.0, None, ("heat",))
     made = record(subject("int4", 1.5), "fake", "latency", Outcome(gpu_after=hot))
     assert "the GPU was slowed down at the end (heat)" in noise(made)
-    assert Memory(None, 0, 0) == memory_of(FakeNvml({}, 0), None, OWN)
+    assert GpuMemory(None, 0, 0) == memory_of(FakeNvml({}, 0), None, OWN)

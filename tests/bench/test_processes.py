@@ -17,7 +17,7 @@ from bench.jobs.plan import Job
 from bench.jobs.processes import run_job, variables
 from bench.machine.profiles import PROFILES, Profile
 from runtimes import RUNTIMES
-from runtimes.nvidia import State
+from runtimes.nvidia import GpuState
 from tests.bench.made import ENVIRONMENT, MakeJob
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_on_a_gpu_its_memory_decides(
     outcome = run_job(job, 60, ENVIRONMENT).outcome
     assert (outcome.fits, outcome.budget_bytes, outcome.held_by) == (fits, 200_000_000, None)
     assert len(outcome.timings) == 1
-    assert outcome.gpu_after == State(1980e6, 1980e6, 45.0, None)
+    assert outcome.gpu_after == GpuState(1980e6, 1980e6, 45.0, None)
     source = None if fits is None else "process"
     assert {memory.device_source for memory in outcome.memory} == {source}
 
