@@ -138,7 +138,7 @@ def _manifest(model: Model, order: Order, written: Written, folder: Path) -> Man
 
 
 def _calibration(model: Model) -> Mapping[str, Any]:
-    return {} if model.curvature is None else {"calibration": dict(model.curvature.origin)}
+    return {} if model.hessians is None else {"calibration": dict(model.hessians.origin)}
 
 
 def _tools() -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from export.images import ImageRecipe
 from export.modeling.vlm import Vlm
 from export.prompts import PromptRecipe
-from export.quantize.rounding import Curvature
+from export.quantize.rounding import Hessians
 from export.weights import Weights
 
 
@@ -28,5 +28,5 @@ class Model:
     files: Mapping[str, bytes]
     folder: Path | None
     """The checkpoint folder, where there is one (the proof loads the HF processor from it)."""
-    curvature: Curvature | None = None
-    """Of the inputs that its matrices get, where rounding is to be calibrated."""
+    hessians: Hessians | None = None
+    """Hessians from calibration, for rounding with GPTQ; None without calibration."""

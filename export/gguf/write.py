@@ -53,7 +53,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     tokenizer = tokenizer_metadata(model.files, model.vlm, facts)
     files = _files(model, facts, tensors, layout, tokenizer)
     for planned in files.values():
-        write_file(folder / planned.name, planned, model.weights, Rounding(model.curvature))
+        write_file(folder / planned.name, planned, model.weights, Rounding(model.hessians))
     written = Written(
         {component: (planned.name,) for component, planned in files.items()},
         Quantization(_shares(tensors), _types(tensors), fallbacks),

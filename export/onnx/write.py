@@ -52,7 +52,7 @@ def write_graphs(
         path.parent.mkdir(parents=True, exist_ok=True)
         known = {} if layout.apart else known
         with new_data_file(_data_path(path), layout.chunk_bytes, known) as data:
-            rounding = Rounding(model.curvature)
+            rounding = Rounding(model.hessians)
             half = _half(layout, component)
             parameters = Parameters(model.weights, recipe, data, ledger, rounding, half)
             graph = GRAPHS[component](model.vlm, parameters, layout)

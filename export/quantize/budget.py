@@ -1,7 +1,4 @@
-"""Which layers get 8 bits instead of 4 where a number of bytes is given. Pure.
-
-NOT aware of how harm or bytes are found.
-"""
+"""Chooses the layers that get 8 bits instead of 4 in an artifact of limited size. Pure."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -16,22 +13,25 @@ MB = 10**6
 
 @dataclass(frozen=True)
 class Layer:
-    """Matrices that are rounded alike: a pattern of names, their values, and what 4 bits cost."""
+    """Matrices that get the same number of bits."""
 
     pattern: str
+    """Shell-style pattern of their names."""
     values: int
-    harm: float
-    """Mean divergence of the model's answers when only this layer has 4 bits."""
+    """Number of weights in all of them."""
+    sensitivity: float
+    """Mean divergence in nats of the model's answers if only this layer has 4 bits."""
 
 
 def within_budget(
     recipe: Recipe, layers: tuple[Layer, ...], budget_mb: float, sizes: Callable[[Recipe], int]
 ) -> Recipe:
-    """The recipe with 8 bits for the layers that lose most a byte, as many as `budget_mb` holds.
+    """The recipe with 8 bits for as many layers as fit into `budget_mb`, the most sensitive first.
 
-    `sizes` tells the bytes of a whole artifact. Raises UserError where 4 bits alone are too many.
+    Layers are ordered by sensitivity per weight. `sizes` returns the bytes of an artifact with a
+    recipe. Raises UserError if 4 bits for all layers exceed the budget.
     """
-    ordered = sorted(layers, key=lambda layer: -layer.harm / layer.values)
+    ordered = sorted(layers, key=lambda layer: -layer.sensitivity / layer.values)
     name = f"{recipe.name}-{budget_mb:g}mb"
 
     def mixed(count: int) -> Recipe:
@@ -48,17 +48,20 @@ def within_budget(
     return mixed(fitting)
 
 
-def layers_of(names: Mapping[str, int], harm: Callable[[str], float]) -> tuple[Layer, ...]:
-    """Matrices (name -> values) of one block together, others each alone."""
+def layers_of(names: Mapping[str, int], sensitivity: Callable[[str], float]) -> tuple[Layer, ...]:
+    """Layers of matrices (name -> number of weights): one per block, others one per matrix.
+
+    `sensitivity` is called with each layer's pattern.
+    """
     values: dict[str, int] = {}
     for name, count in names.items():
         pattern = pattern_of(name)
         values[pattern] = values.get(pattern, 0) + count
-    return tuple(Layer(pattern, count, harm(pattern)) for pattern, count in values.items())
+    return tuple(Layer(pattern, count, sensitivity(pattern)) for pattern, count in values.items())
 
 
 def pattern_of(name: str) -> str:
-    """v.blk.3.* of v.blk.3.attn_q.weight; a name outside of blocks is its own pattern."""
+    """v.blk.3.* for v.blk.3.attn_q.weight; the name itself for a matrix outside the blocks."""
     parts = name.split(".")
     if "blk" not in parts:
         return name

@@ -1,8 +1,7 @@
-"""Rounding a matrix so that its products with real inputs change least, not its values.
+"""GPTQ: rounds a matrix so that its products with given inputs change least.
 
-GPTQ (Frantar et al. 2022, arXiv 2210.17323): columns are rounded one after the other, and the error
-of each is made up for by the columns that are not rounded yet. NOT aware of tensors' names, file
-formats or where the inputs come from.
+Frantar et al. 2022, arXiv 2210.17323: columns are rounded one after the other, and the columns that
+are not rounded yet are changed to compensate for each column's error.
 """
 
 from collections.abc import Callable
@@ -13,37 +12,41 @@ from numpy.typing import NDArray
 from export.arrays import FloatArray
 
 DAMPING = 0.01
-"""Of the curvature's mean diagonal, added to it: the paper's choice, for inputs that never vary."""
+"""Added to the Hessian's diagonal, as a fraction of the diagonal's mean: the value of the paper. It
+makes the Hessian invertible where inputs are always 0 or depend on each other."""
 LOWEST, HIGHEST = -8, 7
 
 ScaleOf = Callable[[FloatArray, int], FloatArray]
-"""(values [rows, block], number of the block) -> its scales [rows]; 0 for a block of zeros."""
+"""(values [rows, block], index of the block) -> scales [rows], 0 where all values are 0."""
 
 
-def compensation(curvature: FloatArray) -> FloatArray:
-    """What `compensated` needs of sums of x xT [columns, columns]: the Cholesky factor, upper, of
-    the damped inverse. Inputs that were always 0 count as the damping alone."""
+def inverse_cholesky(hessian: FloatArray) -> FloatArray:
+    """The upper Cholesky factor [columns, columns] of the inverse of the damped Hessian.
+
+    `hessian` [columns, columns] is the sum of x xT over the matrix's inputs x; a Hessian of zeros
+    is replaced by the identity. Raises ValueError for one that is not positive semidefinite.
+    """
     from scipy.linalg import lapack
 
-    damped = np.array(curvature, np.float32, order="F")
+    damped = np.array(hessian, np.float32, order="F")
     mean = float(np.trace(damped)) / len(damped)
     damped[np.diag_indices_from(damped)] += DAMPING * mean if mean > 0 else 1.0
-    lower, failed = lapack.spotrf(damped, lower=True, overwrite_a=True)
-    inverse, failed_too = lapack.spotri(lower, lower=True, overwrite_c=True)
-    # LAPACK reads one triangle; of the inverse the lower one is filled.
-    upper, failed_at_last = lapack.spotrf(inverse.T, lower=False, overwrite_a=False)
-    if failed or failed_too or failed_at_last:
-        raise ValueError("the sums of inputs are not positive definite")
+    lower, first_status = lapack.spotrf(damped, lower=True, overwrite_a=True)
+    inverse, second_status = lapack.spotri(lower, lower=True, overwrite_c=True)
+    # LAPACK has filled the lower triangle of the inverse, the upper one of its transpose.
+    upper, third_status = lapack.spotrf(inverse.T, lower=False, overwrite_a=False)
+    if first_status or second_status or third_status:
+        raise ValueError("the damped Hessian of the inputs is not positive definite")
     return np.triu(upper)
 
 
-def compensated(
+def gptq_quantize(
     values: FloatArray, factor: FloatArray, block: int, scale_of: ScaleOf
 ) -> tuple[NDArray[np.int8], FloatArray]:
     """Codes -8…7 [rows, columns] and scales [rows, blocks] of values [rows, columns].
 
-    `factor` is the `compensation` of the inputs; a scale is asked for when its block's turn comes,
-    of the values as the columns before have left them.
+    `factor` is the `inverse_cholesky` of the inputs' Hessian. `scale_of` is called once per block,
+    from left to right, with the block's values after compensation for all columns before it.
     """
     rest = np.array(values, np.float32)
     rows, columns = rest.shape
@@ -51,7 +54,7 @@ def compensated(
     scales = np.empty((rows, -(-columns // block)), np.float32)
     for number, start in enumerate(range(0, columns, block)):
         stop = min(start + block, columns)
-        part, own = rest[:, start:stop], factor[start:stop, start:stop]
+        part, diagonal = rest[:, start:stop], factor[start:stop, start:stop]
         scales[:, number] = scale_of(part, number)
         inverse = np.divide(
             1, scales[:, number], out=np.zeros(rows, np.float32), where=scales[:, number] != 0
@@ -61,7 +64,7 @@ def compensated(
             column = part[:, i]
             code = np.clip(np.rint(column * inverse), LOWEST, HIGHEST)
             codes[:, start + i] = code
-            errors[:, i] = (column - code * scales[:, number]) / own[i, i]
-            part[:, i + 1 :] -= errors[:, i, None] * own[i, i + 1 :]
+            errors[:, i] = (column - code * scales[:, number]) / diagonal[i, i]
+            part[:, i + 1 :] -= errors[:, i, None] * diagonal[i, i + 1 :]
         rest[:, stop:] -= errors @ factor[start:stop, stop:]
     return codes, scales

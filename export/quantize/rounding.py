@@ -1,7 +1,4 @@
-"""Rounds named matrices to 4 bits: to nearest, by the best of several scales, or calibrated.
-
-NOT aware of file formats or of how inputs were collected.
-"""
+"""Rounds named matrices to 4 bits: to nearest, with searched scales, or with GPTQ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,37 +12,38 @@ from export.quantize import blocks, gptq
 from export.quantize.recipe import Storage
 
 
-class Curvature(Protocol):
-    """What calibration found out about the inputs of linear maps."""
+class Hessians(Protocol):
+    """Hessians of a model's linear layers, from inputs that calibration has collected."""
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """What they were collected from, for artifact.json."""
+        """The calibration data, for artifact.json."""
 
-    def factor(self, name: str) -> FloatArray | None:
-        """`gptq.compensation` of the inputs of `{name}.weight`; None where none were met."""
+    def inverse_cholesky(self, name: str) -> FloatArray | None:
+        """`gptq.inverse_cholesky` of the Hessian of `{name}.weight`; None if it had no inputs."""
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """With a `curvature`, matrices whose inputs are known are compensated (export.quantize.gptq).
+    """How matrices are rounded to 4 bits: with GPTQ if there is a Hessian, else as Storage says.
 
-    `four_bits` and `four_bit_rows` take some rows of `{name}.weight`, [rows, columns], and give
-    what their namesakes in export.quantize.blocks do.
+    `four_bits` and `four_bit_rows` round some rows [rows, columns] of `{name}.weight` to what the
+    functions of the same name in export.quantize.blocks return.
     """
 
-    curvature: Curvature | None = None
+    hessians: Hessians | None = None
 
     def differs(self, name: str, storage: Storage) -> bool:
-        """Whether `{name}.weight` would be rounded otherwise than to nearest."""
-        return storage.method != "nearest" or self._known(name) is not None
+        """Whether the result for `{name}.weight` differs from rounding to nearest."""
+        return storage.method != "nearest" or self._of(name) is not None
 
     def four_bits(
         self, name: str, values: FloatArray, storage: Storage
     ) -> tuple[blocks.Codes, FloatArray]:
+        """See export.quantize.blocks.four_bits."""
         factor = self._factor(name, values)
         if factor is not None:
-            codes, scales = gptq.compensated(
+            codes, scales = gptq.gptq_quantize(
                 values, factor, storage.block, lambda part, _: blocks.block_scales(part)
             )
             whole = _whole_blocks(codes, storage.block)
@@ -57,6 +55,7 @@ class Rounding:
     def four_bit_rows(
         self, name: str, values: FloatArray, storage: Storage
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
+        """See export.quantize.blocks.four_bit_rows."""
         factor = self._factor(name, values)
         if factor is None:
             return blocks.four_bit_rows(values, storage.block)
@@ -70,15 +69,15 @@ class Rounding:
             factors.append(chosen)
             return chosen * scales
 
-        codes, _ = gptq.compensated(values, factor, storage.block, scale_of)
+        codes, _ = gptq.gptq_quantize(values, factor, storage.block, scale_of)
         return _whole_blocks(codes, storage.block), np.stack(factors, axis=1), scales
 
-    def _known(self, name: str) -> FloatArray | None:
-        return None if self.curvature is None else self.curvature.factor(name)
+    def _of(self, name: str) -> FloatArray | None:
+        return None if self.hessians is None else self.hessians.inverse_cholesky(name)
 
     def _factor(self, name: str, values: FloatArray) -> FloatArray | None:
-        factor = self._known(name)
-        # A writer may have changed a matrix (folded it, say): then its inputs are others.
+        factor = self._of(name)
+        # A target may have transformed the matrix, which then has inputs of another size.
         return factor if factor is not None and len(factor) == values.shape[1] else None
 
 

@@ -1,7 +1,4 @@
-"""Weights with the values that they have after rounding, whatever format packs them.
-
-NOT aware of formats or of what is done with the values.
-"""
+"""Simulated quantization: weights with the values that they have after rounding."""
 
 from fnmatch import fnmatchcase
 
@@ -15,7 +12,7 @@ from export.weights import Weights, Wrapper
 
 
 class Rounded(Wrapper):
-    """Weights of which those whose name matches `pattern` are as `recipe` keeps them."""
+    """Weights rounded as `recipe` says, if their name matches `pattern`; others unchanged."""
 
     def __init__(
         self,
@@ -40,7 +37,7 @@ class Rounded(Wrapper):
 
 
 def rounded(name: str, values: FloatArray, storage: Storage, rounding: Rounding) -> FloatArray:
-    """Rows of the tensor `name` as `storage` keeps them."""
+    """Rows of the tensor `name`, rounded to `storage` and converted back to float32."""
     if not storage.quantized:
         return values if storage.bits == 32 else values.astype(np.float16).astype(np.float32)
     rows = values.reshape(len(values), -1)

@@ -28,7 +28,7 @@ from export.weights import Weights, Wrapper
 from models.train.questions import EASY_VQA
 from models.train.rounded import Asker, questions
 from runtimes.base import Request
-from runtimes.calibrate.hessian import small
+from runtimes.calibrate.hessian import one_tile_images
 from runtimes.proof.fidelity import divergence
 from runtimes.reference import ReferenceScorer, open_session
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=24)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model = small(open_model(arguments.folder))
+    model = one_tile_images(open_model(arguments.folder))
     print("| task | tokens | search by nearest | 95 % | least | most | as stored |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for task in arguments.task:

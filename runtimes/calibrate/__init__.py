@@ -1,1 +1,1 @@
-"""What rounding needs to know of a model's inputs."""
+"""Runs the reference on questions, to choose how each matrix is rounded."""

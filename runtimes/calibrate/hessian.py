@@ -1,7 +1,7 @@
-"""What the inputs of a model's linear maps are like on real questions, for calibrated rounding.
+"""Collects the Hessians of a model's linear layers on real questions, for rounding with GPTQ.
 
-The reference answers the questions while sums of x xT are taken of what reaches each matrix; as
-many matrices at a time as a bound of memory allows. NOT aware of bits or formats.
+The reference answers the questions, and for each matrix the sum of x xT over its inputs x is taken.
+A limit of memory decides for how many matrices at a time.
 """
 
 import re
@@ -19,42 +19,43 @@ from export.arrays import FloatArray
 from export.files import sha256_of
 from export.model import Model
 from export.modeling.vlm import component
-from export.quantize.gptq import compensation
+from export.quantize.gptq import inverse_cholesky
 from runtimes.base import Request
 from runtimes.calibrate.questions import read_questions
 from runtimes.prepare.image import edge, one_tile
 from runtimes.proof.probes import Probe, probes
 from runtimes.reference import ReferenceScorer
 
-SUMS_BYTES = 1 << 30
+HESSIAN_BYTES = 1 << 30
+"""Limit of the Hessians that are in memory at a time."""
 SAME_INPUT = re.compile(r"(?<=attn_)[qkv]$|(?<=ffn_)(gate|up)$")
-KEPT_FACTORS = 4  # query, key and value share one; two threads round at a time
+CACHED_FACTORS = 4  # query, key and value share one, and two threads round at a time
 
 
 def calibrated(model: Model, questions: Path | None) -> Model:
-    """The model with the curvature of its inputs on a file's questions, or on the proof's probes.
+    """The model with Hessians from a file of questions, or from the proof's probes if it is None.
 
-    Raises UserError for a file that is none (runtimes.calibrate.questions).
+    Raises UserError for an invalid file (see runtimes.calibrate.questions).
     """
     asked, origin = _asked(model, questions)
-    return replace(model, curvature=Curvatures(model, asked, origin))
+    return replace(model, hessians=CollectedHessians(model, asked, origin))
 
 
 def requests_of(model: Model, questions: Path | None) -> tuple[Request, ...]:
-    """The questions as forced requests: answers are given, not found."""
+    """Requests with forced answers for a file of questions, or for the proof's probes."""
     asked, _ = _asked(model, questions)
-    return _requests(ReferenceScorer(small(model)), model, asked)
+    return _requests(ReferenceScorer(one_tile_images(model)), model, asked)
 
 
 def _asked(model: Model, questions: Path | None) -> tuple[Sequence[Probe], Mapping[str, Any]]:
     if questions is None:
         return probes(edge(one_tile(model.image))), {"questions": "the proof's probes"}
-    found = read_questions(questions)
-    return found, {"questions": questions.name, "sha256": sha256_of(questions), "n": len(found)}
+    asked = read_questions(questions)
+    return asked, {"questions": questions.name, "sha256": sha256_of(questions), "n": len(asked)}
 
 
-def small(model: Model) -> Model:
-    """Tiles of one image are alike, so one of them says enough."""
+def one_tile_images(model: Model) -> Model:
+    """The model with images of one tile, which takes less time; an image's tiles are alike."""
     return replace(model, image=one_tile(model.image))
 
 
@@ -69,61 +70,64 @@ def _requests(scorer: ReferenceScorer, model: Model, asked: Sequence[Probe]) -> 
     )
 
 
-class Curvatures:
-    """export.quantize.rounding.Curvature of a model; collects when it is asked."""
+class CollectedHessians:
+    """The export.quantize.rounding.Hessians of a model, collected on demand."""
 
     def __init__(
         self,
         model: Model,
         asked: Sequence[Probe],
         origin: Mapping[str, Any],
-        sums_bytes: int = SUMS_BYTES,
+        limit_bytes: int = HESSIAN_BYTES,
     ) -> None:
         self.origin = origin
         self._shapes = model.weights.shapes()
-        self._listener = HessianCollector()
-        self._scorer = ReferenceScorer(small(model), self._listener)
+        self._collector = HessianCollector()
+        self._scorer = ReferenceScorer(one_tile_images(model), self._collector)
         self._requests = _requests(self._scorer, model, asked)
         self._features: list[FloatArray | None] | None = None
-        self._sums_bytes = sums_bytes
+        self._limit_bytes = limit_bytes
         self._collected: frozenset[str] = frozenset()
         self._factors: OrderedDict[int, tuple[Tensor, FloatArray]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def factor(self, name: str) -> FloatArray | None:
-        """See export.quantize.rounding.Curvature; several threads may ask."""
+    def inverse_cholesky(self, name: str) -> FloatArray | None:
+        """See export.quantize.rounding.Hessians; may be called from several threads."""
         if component(name) == "region":
-            return None  # no question leads there
+            return None  # answers of text do not use the region heads
         with self._lock:
             if name not in self._collected:
                 self._collect(name)
-            sums = self._listener.sums.get(name)
-            return None if sums is None else self._factor(sums)
+            hessian = self._collector.sums.get(name)
+            return None if hessian is None else self._factor(hessian)
 
-    def _factor(self, sums: Tensor) -> FloatArray:
-        """Of the last few sums it is kept."""
-        key = id(sums)
+    def _factor(self, hessian: Tensor) -> FloatArray:
+        """Cached for the last few Hessians."""
+        key = id(hessian)
         if key not in self._factors:
-            self._factors[key] = (sums, compensation(sums.numpy()))
-            if len(self._factors) > KEPT_FACTORS:
+            self._factors[key] = (hessian, inverse_cholesky(hessian.numpy()))
+            if len(self._factors) > CACHED_FACTORS:
                 self._factors.popitem(last=False)
         return self._factors[key][1]
 
     def _collect(self, first: str) -> None:
-        """The sums of `first` and of those behind it, until the bound."""
+        """Collect the Hessians of `first` and of the matrices after it, up to the limit."""
         self._collected = frozenset(self._window(first))
-        self._listener.names, self._listener.sums = self._collected, {}
+        self._collector.names, self._collector.sums = self._collected, {}
         self._factors.clear()
         if component(first) == "vision" or self._features is None:
             self._features = [self._scorer.features(request) for request in self._requests]
         if component(first) != "vision":
             for request, features in zip(self._requests, self._features, strict=True):
-                self._listener.missing = set(self._collected)
+                self._collector.missing = set(self._collected)
                 with suppress(StopForward):
                     self._scorer.score(request, features)
 
     def _window(self, first: str) -> list[str]:
-        """Matrices of one component, in the order of the network."""
+        """The matrices whose Hessians fit into the limit, all of one component.
+
+        They follow each other in the order in which the network uses them.
+        """
         names = [n.removesuffix(".weight") for n in self._shapes if n.endswith(".weight")]
         window, sizes = [first], dict[str, int]()
         for name in names[names.index(first) :]:
@@ -131,21 +135,21 @@ class Curvatures:
             if len(shape) != 2 or component(name) != component(first):
                 continue
             sizes[SAME_INPUT.sub("", name)] = 4 * shape[1] ** 2
-            if sum(sizes.values()) > self._sums_bytes:
+            if sum(sizes.values()) > self._limit_bytes:
                 break
             window.append(name)
         return window
 
 
 class StopForward(Exception):
-    """Nothing after this in the network is collected."""
+    """Ends a forward pass: no matrix whose Hessian is collected comes later."""
 
 
 class HessianCollector:
-    """Sums over positions of x xT [columns, columns], for the inputs x of the matrices `names`.
+    """An observer of the reference interpreter that collects the Hessians of matrices `names`.
 
-    An observer of the reference interpreter. Raises StopForward once it has seen the last of the
-    matrices in `missing`, so that a pass ends early.
+    A Hessian is the sum of x xT [columns, columns] over the inputs x of all positions. Raises
+    StopForward after the last of the matrices in `missing`, so that the pass ends early.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Questions of a user's own from a file of JSON lines, to calibrate with.
+"""Reads a user's calibration questions from a file of JSON lines.
 
-Each line is {"question": …, "image": path or absent, "answer": … or absent}; paths start from the
-file's folder. NOT aware of what the questions are used for.
+Each line is {"question": …, "image": path or absent, "answer": … or absent}; paths are relative to
+the file's folder.
 """
 
 import json
@@ -21,23 +21,28 @@ MOST_QUESTIONS = 10_000
 
 
 @dataclass(frozen=True)
-class Question:
+class CalibrationQuestion:
+    """A line of the file."""
+
     question: str
     image: str | None = None
     answer: str | None = None
 
 
 def read_questions(path: Path) -> tuple[Probe, ...]:
-    """All of them; an image is opened once for neighbouring lines. Raises UserError."""
+    """The questions of a file, in order. Raises UserError with the line of the first bad one.
+
+    Neighbouring lines with the same image share it.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"{path}: cannot be read ({reason})") from None
-    found = tuple(_probes(path, lines))
-    if not 0 < len(found) <= MOST_QUESTIONS:
-        raise UserError(f"{path}: has {len(found)} questions, expected 1 to {MOST_QUESTIONS}")
-    return found
+    asked = tuple(_probes(path, lines))
+    if not 0 < len(asked) <= MOST_QUESTIONS:
+        raise UserError(f"{path}: has {len(asked)} questions, expected 1 to {MOST_QUESTIONS}")
+    return asked
 
 
 def _probes(path: Path, lines: list[str]) -> Iterator[Probe]:
@@ -47,7 +52,7 @@ def _probes(path: Path, lines: list[str]) -> Iterator[Probe]:
         if not line.strip():
             continue
         try:
-            one = decode(Question, json.loads(line))
+            one = decode(CalibrationQuestion, json.loads(line))
         except (Mismatch, ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}:{number}: {error}; expected "

@@ -1,7 +1,6 @@
-"""How much each layer suffers from 4 bits: measured, with all others as they are.
+"""Measures each layer's sensitivity to 4 bits, to spend a limit of bytes where it helps most.
 
-The reference answers the same forced questions with one layer rounded at a time. NOT aware of what
-is done about it (export/quantize/budget.py) or of formats.
+The reference answers the same questions with forced answers, with one layer rounded at a time.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from export.quantize.recipe import Recipe
 from export.quantize.simulate import Rounded
 from export.targets import Target
 from runtimes.base import Request
-from runtimes.calibrate.hessian import requests_of, small
+from runtimes.calibrate.hessian import one_tile_images, requests_of
 from runtimes.proof.fidelity import divergence
 from runtimes.reference import ReferenceScorer
 
@@ -29,9 +28,10 @@ def within(
     budget_mb: float,
     questions: Path | None,
 ) -> Recipe:
-    """The recipe with 8 bits where they help most, for an artifact of at most `budget_mb`.
+    """The recipe with 8 bits for the most sensitive layers, for an artifact of at most `budget_mb`.
 
-    Raises UserError for a budget that 4 bits alone exceed, or questions that are none.
+    Sensitivity is measured on a file of questions, or on the proof's probes. Raises UserError for
+    an invalid file, and for a budget that 4 bits for all layers exceed.
     """
     names = {
         name: prod(shape)
@@ -40,8 +40,8 @@ def within(
     }
     files = sum(map(len, model.files.values()))
     requests = requests_of(model, questions)
-    expected = Answers(model, requests)
-    layers = layers_of(names, lambda pattern: expected.harm(pattern, recipe))
+    answers = Answers(model, requests)
+    layers = layers_of(names, lambda pattern: answers.sensitivity(pattern, recipe))
     return within_budget(
         recipe,
         layers,
@@ -51,22 +51,22 @@ def within(
 
 
 class Answers:
-    """The reference's logits behind each token of forced answers, to compare with."""
+    """The logits of the unrounded model for each token of forced answers."""
 
     def __init__(self, model: Model, requests: Sequence[Request]) -> None:
-        self._model = small(model)
+        self._model = one_tile_images(model)
         self._requests = requests
         scorer = ReferenceScorer(self._model)
         self._logits = [scorer.score(r, scorer.features(r)) for r in requests]
 
-    def harm(self, pattern: str, recipe: Recipe) -> float:
-        """Mean divergence over all tokens with the matrices of `pattern` rounded as it says."""
+    def sensitivity(self, pattern: str, recipe: Recipe) -> float:
+        """Mean divergence in nats over all tokens, with the matrices of `pattern` rounded."""
         weights = Rounded(self._model.weights, recipe, pattern)
         return fmean(self._divergences(ReferenceScorer(replace(self._model, weights=weights))))
 
     def _divergences(self, scorer: ReferenceScorer) -> list[float]:
-        found = []
+        divergences = []
         for request, logits in zip(self._requests, self._logits, strict=True):
             other = scorer.score(request, scorer.features(request))
-            found += [divergence(p, q) for p, q in zip(logits, other, strict=True)]
-        return found
+            divergences += [divergence(p, q) for p, q in zip(logits, other, strict=True)]
+        return divergences

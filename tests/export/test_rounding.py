@@ -1,4 +1,4 @@
-"""Four bits: the best of several scales, compensated columns, and both as ggml's Q4_0."""
+"""Four bits: the best of several scales, GPTQ, and both as ggml's Q4_0."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from export.quantize.simulate import rounded
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.standard_normal((48, 160)).astype(np.float32)
-# Columns that follow from 40 others, nearly: activations are such.
+# Columns that nearly depend on 40 others, as those of activations do.
 INPUTS = RNG.standard_normal((2000, 40)) @ RNG.standard_normal((40, 160))
 INPUTS = (INPUTS + 0.5 * RNG.standard_normal((2000, 160))).astype(np.float32)
 SUMS = INPUTS.T @ INPUTS
@@ -25,19 +25,19 @@ SUMS = INPUTS.T @ INPUTS
 
 @dataclass(frozen=True)
 class Known:
-    """A curvature of one matrix."""
+    """Hessians of given matrices."""
 
     factors: Mapping[str, FloatArray]
     origin: Mapping[str, Any]
 
-    def factor(self, name: str) -> FloatArray | None:
+    def inverse_cholesky(self, name: str) -> FloatArray | None:
         return self.factors.get(name)
 
 
-CALIBRATED = Rounding(Known({"w": gptq.compensation(SUMS)}, {}))
+CALIBRATED = Rounding(Known({"w": gptq.inverse_cholesky(SUMS)}, {}))
 
 
-def test_the_search_leaves_less_error_than_the_scale_that_keeps_the_largest_value() -> None:
+def test_search_has_less_error_than_rounding_to_nearest() -> None:
     errors = [
         np.square(_back(method(VALUES, 32)) - VALUES).sum()
         for method in (blocks.four_bits, blocks.four_bits_searched)
@@ -45,7 +45,7 @@ def test_the_search_leaves_less_error_than_the_scale_that_keeps_the_largest_valu
     assert errors[1] < 0.93 * errors[0]
 
 
-def test_the_search_makes_no_block_shorter() -> None:
+def test_searched_scales_keep_the_product_of_a_block_with_itself() -> None:
     whole = VALUES.reshape(48, 5, 32).astype(np.float64)
     back = _back(blocks.four_bits_searched(VALUES, 32)).reshape(whole.shape)
     np.testing.assert_allclose((whole * back).sum(-1), (whole**2).sum(-1), rtol=1e-5)
@@ -58,11 +58,11 @@ def _back(found: tuple[blocks.Codes, FloatArray]) -> FloatArray:
 
 @pytest.mark.parametrize("columns", [160, 150])
 @pytest.mark.parametrize("packing", ["four_bits", "four_bit_rows"])
-def test_products_with_the_inputs_it_was_calibrated_on_are_nearer(
+def test_gptq_halves_the_error_of_products_with_the_calibration_inputs(
     packing: str, columns: int
 ) -> None:
     values, inputs = VALUES[:, :columns], INPUTS[:, :columns]
-    factor = gptq.compensation(inputs.T @ inputs)
+    factor = gptq.inverse_cholesky(inputs.T @ inputs)
     offs = []
     for rounding in (Rounding(), Rounding(Known({"w": factor}, {}))):
         back = _unpacked(packing, rounding, values)
@@ -79,8 +79,8 @@ def _unpacked(packing: str, rounding: Rounding, values: FloatArray) -> FloatArra
     return whole.reshape(len(values), -1)[:, : values.shape[1]].astype(np.float32)
 
 
-def test_inputs_that_have_nothing_to_do_with_each_other_change_no_other_column() -> None:
-    factor = gptq.compensation(np.eye(160, dtype=np.float32))
+def test_uncorrelated_inputs_leave_other_columns_unchanged() -> None:
+    factor = gptq.inverse_cholesky(np.eye(160, dtype=np.float32))
     codes, scales = Rounding(Known({"w": factor}, {})).four_bits("w", VALUES, Storage(4))
     expected = blocks.block_scales(VALUES.reshape(-1, 32)).reshape(48, 5)
     np.testing.assert_allclose(scales, expected, rtol=1e-6)
@@ -88,15 +88,15 @@ def test_inputs_that_have_nothing_to_do_with_each_other_change_no_other_column()
     np.testing.assert_array_equal(codes, nearest + 8)
 
 
-def test_inputs_that_were_always_zero_are_no_trouble() -> None:
+def test_inputs_that_were_always_zero_are_accepted() -> None:
     codes, scales = Rounding(
-        Known({"w": gptq.compensation(np.zeros((160, 160), np.float32))}, {})
+        Known({"w": gptq.inverse_cholesky(np.zeros((160, 160), np.float32))}, {})
     ).four_bits("w", VALUES, Storage(4))
     assert codes.shape == (48, 5, 32)
     assert np.isfinite(scales).all()
 
 
-def test_a_matrix_that_a_writer_changed_is_not_compensated_with_the_inputs_it_had() -> None:
+def test_a_matrix_of_another_width_is_rounded_without_its_hessian() -> None:
     other = RNG.standard_normal((8, 64)).astype(np.float32)
     found, expected = (r.four_bits("w", other, Storage(4)) for r in (CALIBRATED, Rounding()))
     np.testing.assert_array_equal(found[0], expected[0])

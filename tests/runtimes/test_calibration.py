@@ -1,4 +1,4 @@
-"""Calibration sees what the matrices see, and what it costs shows in the artifact's proof."""
+"""Calibration collects the inputs of each matrix and reduces the divergence of an artifact."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.torch.run import Run, resident
 from export.weights import Weights
-from runtimes.calibrate.hessian import Curvatures, calibrated
+from runtimes.calibrate.hessian import CollectedHessians, calibrated
 from runtimes.calibrate.questions import read_questions
 from runtimes.proof.probes import probes
 
@@ -25,7 +25,7 @@ FIRST, LAST = "v.blk.0.attn_q", "blk.3.ffn_down"
 
 
 class Inputs(Run):
-    """Keeps what reaches some matrices."""
+    """Keeps the inputs of some matrices."""
 
     def linear(self, x, *names, bias=False):
         for name in names:
@@ -34,25 +34,25 @@ class Inputs(Run):
         return super().linear(x, *names, bias=bias)
 
 
-def test_all_inputs_count_however_many_matrices_are_heard_at_a_time() -> None:
+def test_hessians_sum_all_inputs_whatever_the_memory_limit() -> None:
     names = [FIRST, "mm.model.fc", "blk.0.attn_q", LAST]
     listener = Inputs(resident(MODEL.weights))
     listener.seen = {name: [] for name in names}
-    whole = Curvatures(MODEL, ASKED, {})
+    whole = CollectedHessians(MODEL, ASKED, {})
     whole._scorer._backend._ops = listener
     for request in whole._requests:
         whole._scorer.score(request, whole._scorer.features(request))
     for room in (1 << 17, 1 << 30):  # a few matrices at a time, and all of a component
-        found = Curvatures(MODEL, ASKED, {}, sums_bytes=room)
+        found = CollectedHessians(MODEL, ASKED, {}, limit_bytes=room)
         for name in names:
             inputs = np.concatenate(listener.seen[name])
-            assert found.factor(name).shape == (inputs.shape[1],) * 2
-            sums = found._listener.sums[name].numpy()
+            assert found.inverse_cholesky(name).shape == (inputs.shape[1],) * 2
+            sums = found._collector.sums[name].numpy()
             np.testing.assert_allclose(sums, inputs.T @ inputs, rtol=1e-4, atol=1e-3)
 
 
 class Read:
-    """Weights that keep the names of what was read."""
+    """Weights that record which tensors were read."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights, self.names = weights, set[str]()
@@ -63,13 +63,13 @@ class Read:
         return self._weights.read(name, start, stop)
 
 
-def test_nothing_is_computed_behind_the_last_matrix_that_is_heard() -> None:
+def test_forward_pass_stops_after_the_last_collected_matrix() -> None:
     weights = Read(MODEL.weights)
-    found = Curvatures(replace(MODEL, weights=weights), ASKED, {}, sums_bytes=1 << 17)
-    assert found.factor("blk.1.attn_q") is not None
+    found = CollectedHessians(replace(MODEL, weights=weights), ASKED, {}, limit_bytes=1 << 17)
+    assert found.inverse_cholesky("blk.1.attn_q") is not None
     assert "blk.0.ffn_down.weight" in weights.names
     assert not any(name.startswith(("blk.2.", "output.")) for name in weights.names)
-    assert found.factor("blk.3.ffn_down") is not None
+    assert found.inverse_cholesky("blk.3.ffn_down") is not None
 
 
 def questions(folder: Path, *lines: object) -> Path:
@@ -79,13 +79,13 @@ def questions(folder: Path, *lines: object) -> Path:
     return path
 
 
-def test_a_files_questions_are_read_with_their_images(tmp_path: Path) -> None:
+def test_questions_of_a_file_are_read_with_their_images(tmp_path: Path) -> None:
     red = {"question": "what color?", "image": "red.png", "answer": " red"}
     path = questions(tmp_path, red, "", {"question": "why?"})
     first, second = read_questions(path)
     assert first.images[0].size == (64, 64)
     assert (first.answer, second.images, second.answer) == (" red", (), "")
-    origin = calibrated(MODEL, path).curvature.origin
+    origin = calibrated(MODEL, path).hessians.origin
     assert origin["n"] == 2
     assert len(origin["sha256"]) == 64
 
@@ -96,13 +96,16 @@ def test_a_files_questions_are_read_with_their_images(tmp_path: Path) -> None:
         ("{", r"questions\.jsonl:1: .*expected \{\"question\""),
         ({"image": "red.png"}, r":1: question: missing"),
         ({"question": 3}, r":1: question: expected a string"),
-        ({"question": "x", "picture": "red.png"}, r":1: Question: unknown key 'picture'"),
+        (
+            {"question": "x", "picture": "red.png"},
+            r":1: CalibrationQuestion: unknown key",
+        ),
         ({"question": "x", "image": "../red.png"}, r"not a plain path inside"),
         ({"question": "x", "image": "blue.png"}, r"blue\.png"),
         ("", r"has 0 questions, expected 1 to"),
     ],
 )
-def test_a_line_that_is_no_question_is_refused_by_its_number(
+def test_invalid_question_is_refused_with_its_line_number(
     line: object, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=said):
@@ -118,7 +121,7 @@ def export(folder: Path, *more: str) -> dict[str, float]:
     return {"recipe": manifest.recipe, "bytes": total, "kld": kld, "details": manifest.details}
 
 
-def test_calibration_and_a_budget_bring_an_artifact_nearer_to_its_checkpoint(
+def test_calibration_and_a_budget_reduce_the_divergence(
     tmp_path: Path,
 ) -> None:
     plain = export(tmp_path / "plain")
@@ -134,14 +137,14 @@ def test_calibration_and_a_budget_bring_an_artifact_nearer_to_its_checkpoint(
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "2/..", "1e3", "nan"])
-def test_a_budget_is_a_number_above_zero(budget: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_budget_must_be_a_positive_number(budget: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", f"--budget-mb={budget}"])
     assert stopped.value.code == 2
     assert f"'{budget}' is not a number above 0" in capsys.readouterr().err
 
 
-def test_rounding_of_recipes_without_four_bits_is_refused(
+def test_calibrating_a_recipe_without_four_bits_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int8", "--out", str(tmp_path / "a")]
