@@ -18,8 +18,16 @@ LOGITS = 9 * np.eye(16, dtype=np.float32)  # row n: the logits that choose token
 
 @dataclass(frozen=True)
 class FakeSession:
-    # answers: {question: tokens}, places: {question: [region]}, refuses: [question],
-    # step: {bytes, delay_s, says, …}
+    """Answers as `script` says; tokens default to 1, 2, 0.
+
+    answers   {question: tokens}
+    places    {question: regions}, for requests with a task
+    refuses   [question]
+    EVENT     what happens before an event of this kind, or while loading ("load"): {bytes: memory
+              to allocate, delay_s, says: text for stdout, refuse: message of a UserError,
+              ggml_assert: message of llama.cpp's abort, signal: number to send to the process}
+    """
+
     script: Mapping[str, Any]
 
     def generate(self, request: Request) -> Iterator[Event]:
@@ -48,10 +56,10 @@ class FakeSession:
         time.sleep(script.get("delay_s", 0.0))
         if "refuse" in script:
             raise UserError(script["refuse"])
-        if "ggml_assert" in script:  # as llama.cpp ends the process where it doubts
+        if "ggml_assert" in script:  # as llama.cpp aborts on an inconsistent file
             library = importlib.import_module("llama_cpp.llama_cpp")._lib
             library.ggml_abort(b"fake.cpp", 1, script["ggml_assert"].encode())
-        os.kill(os.getpid(), script.get("signal", 0))  # 6 aborts, 9 is what a full memory does
+        os.kill(os.getpid(), script.get("signal", 0))  # 6: abort; 9: out of memory
         return event
 
     def close(self) -> None: ...

@@ -10,7 +10,7 @@ from export.errors import UserError, unknown
 from export.prompts import Prompt, PromptTask, Templates
 from runtimes.base import Request
 
-Encode = Callable[[str], list[int]]
+Tokenize = Callable[[str], list[int]]
 TileCounts = tuple[int, int, int]
 """Of one image: rows and columns of tiles (1, 1: not cut), and image tokens of each tile."""
 REGION_POSITIONS = {0: 0, 2: 2, 4: 3}
@@ -66,20 +66,20 @@ def task_of(templates: Templates, request: Request) -> PromptTask:
 
 
 def template_ids(
-    templates: Templates, task: PromptTask, request: Request, encode: Encode
+    templates: Templates, task: PromptTask, request: Request, tokenize: Tokenize
 ) -> tuple[list[int], int]:
     """The prompt's ids, and the index where the region starts (their number if there is none)."""
     image = [templates.placeholder] * (templates.image_positions if request.images else 0)
-    start = [*templates.start, *image, *task.before, *_encoded(task.opening, request, encode)]
+    start = [*templates.start, *image, *task.before, *_encoded(task.opening, request, tokenize)]
     region = [templates.placeholder] * REGION_POSITIONS[len(request.region)]
-    end = [*_encoded(task.closing, request, encode), *task.after]
+    end = [*_encoded(task.closing, request, tokenize), *task.after]
     ids = [*start, *region, *end]
     return ids, len(start) if region else len(ids)
 
 
-def _encoded(text: str, request: Request, encode: Encode) -> list[int]:
+def _encoded(text: str, request: Request, tokenize: Tokenize) -> list[int]:
     filled = text.replace("{question}", request.question)
-    return encode(filled) if filled else []
+    return tokenize(filled) if filled else []
 
 
 def _filled(template: str, **fields: str) -> str:

@@ -1,1 +1,1 @@
-"""Artifacts held against their checkpoints."""
+"""Compares what an artifact computes with what its checkpoint computes."""

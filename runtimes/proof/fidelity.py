@@ -1,7 +1,6 @@
-"""How far a subject's next-token distributions are from the reference's, token by token.
+"""Measures the distance between next-token distributions, and between image features.
 
-NOT aware of runtimes, prompts or artifacts: it sees pairs of logits, or of rows of features, and
-keeps a few numbers of each.
+Takes pairs of a reference and a subject, keeps a few numbers of each pair and summarises them.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from runtimes.base import FloatArray
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Kullback-Leibler divergence KL(reference || subject) in nats over `n` tokens."""
+    """Statistics of the divergence KL(reference || subject) in nats over `n` tokens."""
 
     n: int
     mean_kld: float
@@ -22,34 +21,36 @@ class Fidelity:
     kld_p999: float
     max_kld: float
     top1: float
-    """Share of tokens where both distributions have the same largest entry."""
+    """Fraction of tokens for which both distributions have the same most probable token."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Rows of image features against the reference's: cosines, and the largest error as a share."""
+    """Statistics of `n` rows of image features compared with the reference's."""
 
     n: int
     cosine: float
+    """Mean cosine similarity."""
     min_cosine: float
     max_error: float
+    """Largest absolute error of an image, relative to its largest absolute value."""
 
 
 class Accumulator:
-    """Collects pairs of logits without holding them."""
+    """Collects statistics of pairs of logits; keeps one number per token, not the logits."""
 
     def __init__(self) -> None:
         self._klds: list[float] = []
         self._agree = 0
 
     def add(self, reference: FloatArray, subject: FloatArray) -> float:
-        """One token: logits [vocab] of both, computed after the same prefix; their divergence."""
+        """Add the logits [vocab] of one token, after the same prefix; returns their divergence."""
         self._klds.append(divergence(reference, subject))
         self._agree += int(np.argmax(reference) == np.argmax(subject))
         return self._klds[-1]
 
     def result(self) -> Fidelity | None:
-        """The figures so far; None when nothing was added."""
+        """The statistics so far; None if nothing was added."""
         if not self._klds:
             return None
         klds = np.array(self._klds)
@@ -64,20 +65,21 @@ class Accumulator:
 
 
 class FeatureAccumulator:
-    """Collects the rows [image tokens, hidden] of several images without holding them."""
+    """Collects statistics of pairs of image features; keeps one number per row, not the rows."""
 
     def __init__(self) -> None:
         self._cosines: list[float] = []
         self._errors: list[float] = []
 
     def add(self, reference: FloatArray, subject: FloatArray) -> None:
+        """Add the features [image tokens, hidden] of one request."""
         a, b = reference.astype(np.float64), subject.astype(np.float64)
         norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
         self._cosines += list((a * b).sum(-1) / norms)
         self._errors.append(float(np.abs(a - b).max() / np.abs(a).max()))
 
     def result(self) -> Features | None:
-        """The figures so far; None when nothing was added."""
+        """The statistics so far; None if nothing was added."""
         if not self._cosines:
             return None
         return Features(
@@ -89,7 +91,7 @@ class FeatureAccumulator:
 
 
 def surprise(logits: FloatArray, token: int) -> float:
-    """-log softmax(logits)[token] in nats; a perplexity is exp of their mean."""
+    """-log softmax(logits)[token] in nats; the exp of their mean is the perplexity."""
     return float(-_log_softmax(logits)[token])
 
 

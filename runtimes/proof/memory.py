@@ -1,7 +1,4 @@
-"""How much memory this process may still take, and whether a proof fits in it.
-
-NOT aware of what a proof does, only of how large the things are that it holds.
-"""
+"""Estimates the memory that a proof needs, and reads how much is free (Linux)."""
 
 import math
 from pathlib import Path
@@ -13,33 +10,35 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 FLOAT_BYTES = 4
 LIBRARIES_BYTES = 10**9
-"""torch, ONNX Runtime and what they work with."""
+"""Code and working memory of torch and ONNX Runtime."""
 SESSION_FACTOR = 1.3
-"""A session holds its files, and while it loads a part of them twice: rearranged, or unfolded."""
+"""Peak bytes of a session per byte of its files: loading holds part of the weights twice."""
 
 
 def free_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
-    """The least of what the system and a container's limit leave; None where neither tells."""
-    found = []
+    """Memory that the system and a container's limit leave, in bytes; None if neither is known."""
+    free = []
     if meminfo.exists():
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
     limit, used = cgroup / "memory.max", cgroup / "memory.current"
     if limit.exists() and used.exists() and (most := limit.read_text().strip()) != "max":
-        found.append(max(0, int(most) - int(used.read_text())))
-    return min(found, default=None)
+        free.append(max(0, int(most) - int(used.read_text())))
+    return min(free, default=None)
 
 
 def proof_bytes(model: Model, artifact: Artifact) -> int:
-    """About what a proof takes: the session of the artifact, and of the reference, which is read
-    tensor by tensor, the largest tensor."""
+    """Estimated peak memory of a proof in bytes.
+
+    It has a session of the artifact, and of the reference one tensor at a time.
+    """
     files = sum(int(facts["bytes"]) for facts in artifact.manifest.files.values())
     largest = max(math.prod(shape) for shape in model.weights.shapes().values())
     return int(SESSION_FACTOR * files) + FLOAT_BYTES * largest + LIBRARIES_BYTES
 
 
 def too_little(needed_bytes: int, free: int | None) -> str | None:
-    """Why there is no room for so much, in one line; None where there is or nobody can tell."""
+    """One line that says why the memory is too small; None if it suffices or is unknown."""
     if free is None or needed_bytes <= free:
         return None
     return (

@@ -1,7 +1,6 @@
-"""The questions an export is proven with: a few drawn images, fixed questions and fixed answers.
+"""The prompts of a proof: generated images with fixed questions and fixed answers.
 
-They need no data set and are the same for every model, so proofs of one model can be compared.
-NOT aware of models or runtimes.
+They need no data set and are the same for every model, so that proofs can be compared.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ SMALL = 16
 
 @dataclass(frozen=True)
 class Probe:
-    """Images, a question about them, and a fixed answer that is scored token by token."""
+    """A question about images, and an answer whose tokens are forced and compared."""
 
     name: str
     images: tuple[Image.Image, ...]
@@ -23,9 +22,10 @@ class Probe:
 
 
 def probes(edge: int | None) -> tuple[Probe, ...]:
-    """The probes with images of about `edge` pixels: square, wide, tall, two, and none at all.
+    """The probes, with images whose longest edge has `edge` pixels.
 
-    None is for models that take no images: the same questions without them.
+    Among them are square, wide and tall images, two images, and none. With None, for text-only
+    models, the questions come without images.
     """
     if edge is None:
         return tuple(replace(probe, images=()) for probe in probes(SMALL))
@@ -59,7 +59,7 @@ def _chart(edge: int) -> Image.Image:
     width, height = edge * 3 // 4, edge
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     draw = ImageDraw.Draw(image)
-    for i, (share, colour) in enumerate(((3, "green"), (5, "blue"), (7, "orange"))):
+    for i, (eighths, colour) in enumerate(((3, "green"), (5, "blue"), (7, "orange"))):
         left = (2 * i + 1) * width // 8
-        draw.rectangle((left, height - share * height // 8, left + width // 8, height), colour)
+        draw.rectangle((left, height - eighths * height // 8, left + width // 8, height), colour)
     return image

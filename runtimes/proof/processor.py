@@ -1,6 +1,6 @@
-"""Our preprocessing against the HF processor of the same checkpoint: pixels, ids, image tokens.
+"""Compares our preprocessing with the Hugging Face processor of the same checkpoint.
 
-NOT aware of runtimes. transformers is imported only here, and only when asked.
+The only module that imports transformers, at the moment when it is needed.
 """
 
 import importlib.util
@@ -16,14 +16,15 @@ from runtimes.prepare.image import edge
 from runtimes.prepare.request import Preparer, preparer_of
 from runtimes.proof.probes import Probe, probes
 
-# Both sides compute (x / 255 - mean) / std in float32; the order of roundings may differ.
+# Both compute (x / 255 - mean) / std in float32, but may round in another order.
 PIXEL_TOLERANCE = 1e-5
 
 
 def compare(model: Model) -> dict[str, Any]:
-    """Probe by probe: largest pixel difference, and whether ids and image tokens are equal.
+    """The check's figures for artifact.json: largest pixel difference, and probes with equal ids.
 
-    A budget of tiles is ours alone: both sides cut as the checkpoint says.
+    {"skipped": reason} if there is nothing to compare with. Images are cut as the checkpoint says,
+    whatever --max-tiles is, which transformers does not have.
     """
     if model.folder is None:
         return {"skipped": "random weights come without a processor"}
@@ -34,9 +35,9 @@ def compare(model: Model) -> dict[str, Any]:
     from transformers import AutoProcessor
 
     try:
-        # Where there is no processor, this is the tokenizer.
+        # For a checkpoint without a processor, this is the tokenizer.
         processor = AutoProcessor.from_pretrained(model.folder)  # type: ignore[no-untyped-call]
-    except (ImportError, ValueError) as error:  # videos want num2words and torchvision
+    except (ImportError, ValueError) as error:  # video processors need num2words, torchvision
         if isinstance(error, ValueError) and "torchvision" not in str(error):
             raise
         return {"skipped": " ".join(str(error).split()).split(". ")[0]}
@@ -57,18 +58,18 @@ def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float
     if not probe.images:
         return 0.0
     images = preparer(Request(probe.question, probe.images)).images
-    found = np.concatenate([image.values for image in images])
+    ours = np.concatenate([image.values for image in images])
     expected = np.asarray(_processed(probe, processor)["pixel_values"])
-    if expected.shape[-3:] != found.shape[-3:] or expected.size != found.size:
+    if expected.shape[-3:] != ours.shape[-3:] or expected.size != ours.size:
         return float("inf")
-    expected = expected.reshape(found.shape)  # some processors have an axis of one more
-    return float(np.abs(expected - found).max())
+    expected = expected.reshape(ours.shape)  # some processors return one more axis, of size 1
+    return float(np.abs(expected - ours).max())
 
 
 def _ids_equal(probe: Probe, processor: Any, preparer: Preparer) -> bool:
-    found = preparer(Request(probe.question, probe.images)).ids
+    ours = preparer(Request(probe.question, probe.images)).ids
     expected = np.asarray(_processed(probe, processor)["input_ids"])[0]
-    return np.array_equal(expected, found)
+    return np.array_equal(expected, ours)
 
 
 def _processed(probe: Probe, processor: Any) -> Any:
@@ -79,5 +80,5 @@ def _processed(probe: Probe, processor: Any) -> Any:
     )
     images = {"images": [list(probe.images)]} if probe.images else {}
     tokenizer = getattr(processor, "tokenizer", processor)
-    begun = text.startswith(tokenizer.bos_token or "\0")  # as apply_chat_template tells
-    return processor(text=text, return_tensors="np", add_special_tokens=not begun, **images)
+    has_bos = text.startswith(tokenizer.bos_token or "\0")  # the chat template may have added it
+    return processor(text=text, return_tensors="np", add_special_tokens=not has_bos, **images)
