@@ -1,6 +1,6 @@
-"""An image file of any kind becomes the pixels that transformers makes of it, for every family.
+"""Image files of any kind have the pixels that transformers' processors make, for every family.
 
-(SmolVLM's also by the hundred in test_prepare_image; Moondream's crops in test_moondream.)
+test_prepare_image has many more sizes for SmolVLM, test_moondream the crops of Moondream.
 """
 
 import warnings
@@ -25,7 +25,7 @@ HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Side:
-    """Our recipe and their processor of the same settings."""
+    """Our recipe, and transformers' processor with the same settings."""
 
     recipe: ImageRecipe
     processor: Any
@@ -120,7 +120,7 @@ FILES: Mapping[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("family", SIDES)
-def test_a_file_becomes_the_processors_pixels(family: str, name: str, tmp_path: Path) -> None:
+def test_file_has_the_pixels_of_the_processor(family: str, name: str, tmp_path: Path) -> None:
     path, side = FILES[name](tmp_path), SIDES[family]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs warns of a palette's transparency

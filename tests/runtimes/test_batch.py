@@ -1,4 +1,4 @@
-"""Several answers at once are the answers one by one, whatever lengths and images they have."""
+"""A batch of requests gives the answers of single requests, for any lengths and images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from runtimes.session.loop import GreedySession
 
 
 class Counting(TorchBackend):
-    """Counts what it is asked to encode."""
+    """Counts the requests whose images it encodes."""
 
     encoded = 0
 
@@ -34,7 +34,7 @@ def opened(name: str, dtype: torch.dtype = torch.float32) -> tuple[GreedySession
 
 
 def requests(tokens: int = 6) -> list[Request]:
-    """Three images, of which one is asked about twice, and a question without any."""
+    """Three images, two questions about one of them, and a question without an image."""
     shape, text, chart = (probes(64)[n].images for n in (0, 2, 3))
     pairs = zip((*QUESTIONS, QUESTIONS[2]), (shape, text, chart, shape), strict=True)
     asked = [Request(q, images, max_tokens=tokens, arrays=True) for q, images in pairs]
@@ -42,14 +42,14 @@ def requests(tokens: int = 6) -> list[Request]:
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_what_prompts_have_in_common_is_computed_once(name: str) -> None:
+def test_common_prefix_of_prompts_is_computed_once(name: str) -> None:
     session, backend = opened(name)
     asked, lengths = of_one_image(), []
     backend.extend_all = lambda step, keep: (  # type: ignore[method-assign]
         lengths.append(len(step.ids)) or TorchBackend.extend_all(backend, step, keep)
     )
     batched = at_once(session, asked)
-    assert lengths[0] > 16  # the image's tokens and what is before them
+    assert lengths[0] > 16  # the image's tokens and those before them
     assert backend.encoded == len(lengths) == 1
     for alone, found in zip(one_by_one(session, asked), batched, strict=True):
         assert [token for token, _ in found] == [token for token, _ in alone]
@@ -58,7 +58,7 @@ def test_what_prompts_have_in_common_is_computed_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_a_batch_gives_the_same_tokens_and_in_float32_the_same_logits(name: str) -> None:
+def test_batch_gives_the_tokens_and_logits_of_single_requests(name: str) -> None:
     session, backend = opened(name)
     asked = requests()
     for alone, batched in zip(one_by_one(session, asked), at_once(session, asked), strict=True):
@@ -68,7 +68,7 @@ def test_a_batch_gives_the_same_tokens_and_in_float32_the_same_logits(name: str)
     assert backend.encoded == 3
 
 
-def test_a_single_answer_after_a_batch_is_what_it_was() -> None:
+def test_batch_does_not_change_later_single_answers() -> None:
     session, _ = opened("tiny-smolvlm")
     asked = requests()
     before = one_by_one(session, asked[:1])

@@ -1,4 +1,4 @@
-"""Devices by name, what stands in a GPU's way, and the reference in a GPU's precision."""
+"""Names of devices, reasons why a GPU is unavailable, and the reference in bfloat16."""
 
 import shutil
 import sys
@@ -25,14 +25,14 @@ from runtimes.session.loop import GreedySession
 TWO = Driver(cuda_major=12, gpus=("A", "B"))
 
 
-def test_a_device_is_the_cpu_or_a_gpu_by_number() -> None:
+def test_device_names_are_parsed() -> None:
     assert device_of("cpu") == CPU
     assert device_of("cuda") == Device("cuda", 0)
     assert device_of("cuda:3") == Device("cuda", 3)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "CUDA", ""])
-def test_what_is_no_device_is_refused(name: str) -> None:
+def test_unknown_device_names_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="there is cpu, cuda, or cuda:N"):
         device_of(name)
 
@@ -47,7 +47,7 @@ def test_what_is_no_device_is_refused(name: str) -> None:
         (0, 12, Driver(problem="there is no NVIDIA driver"), "there is no NVIDIA driver"),
     ],
 )
-def test_what_a_driver_lacks_is_one_line(
+def test_missing_driver_support_is_described_in_one_line(
     index: int, built_for: int | None, driver: Driver, said: str | None
 ) -> None:
     found = missing(index, "torch", built_for, driver)
@@ -64,7 +64,7 @@ def test_what_a_driver_lacks_is_one_line(
         ("llama_cpp", "version.py", "", None),
     ],
 )
-def test_a_librarys_own_files_say_which_cuda_it_needs(
+def test_cuda_version_is_read_from_a_librarys_files(
     library: str, file: str, text: str, major: int | None, tmp_path: Path
 ) -> None:
     path = tmp_path / file
@@ -73,7 +73,7 @@ def test_a_librarys_own_files_say_which_cuda_it_needs(
     assert built_with(tmp_path, library) == major
 
 
-def test_a_runtime_that_knows_gpus_says_why_it_cannot_use_one_here() -> None:
+def test_gpu_runtimes_give_one_line_why_a_gpu_is_unavailable() -> None:
     for name, row in RUNTIMES.items():
         if row.runs_on("cuda"):
             assert any(library in BUILDS for library in row.imports), name
@@ -86,7 +86,7 @@ def test_a_runtime_that_knows_gpus_says_why_it_cannot_use_one_here() -> None:
 @pytest.mark.parametrize(
     ("built", "loaded"), [("libggml-cuda.so", True), ("libggml-cpu.so", False)]
 )
-def test_what_a_cuda_build_links_is_found_in_nvidias_wheels(
+def test_cuda_libraries_are_loaded_from_nvidias_wheels(
     built: str, loaded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheels, library = tmp_path / "nvidia" / "cu13" / "lib", tmp_path / "llama_cpp" / "lib"
@@ -103,7 +103,7 @@ def test_what_a_cuda_build_links_is_found_in_nvidias_wheels(
     assert (str(wheels) in Path("/proc/self/maps").read_text()) == loaded
 
 
-def test_a_library_that_cannot_be_loaded_is_one_line(
+def test_library_that_fails_to_load_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = "libcudart.so.13: cannot open shared object file:\\nno such file"
@@ -116,7 +116,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(
     assert str(error.value) == f"{line} file: no such file"
 
 
-def test_words_of_a_full_memory_become_one_line_and_others_stay_what_they_are() -> None:
+def test_only_out_of_memory_errors_become_user_errors() -> None:
     full = "CUDA out of memory. Tried to allocate 20.00 MiB"
     with (
         pytest.raises(UserError, match=r"^memory ran out while decoding \(CUDA out of memory"),
@@ -128,8 +128,8 @@ def test_words_of_a_full_memory_become_one_line_and_others_stay_what_they_are() 
 
 
 @pytest.mark.parametrize("name", ["tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl"])
-def test_in_bfloat16_the_reference_stays_itself(name: str) -> None:
-    """What runs on a GPU, run on the CPU: bfloat16 has 8 bits of precision, so 2^-8 relative."""
+def test_reference_in_bfloat16_stays_close_to_float32(name: str) -> None:
+    """The GPU's precision on the CPU: bfloat16 has 8 significant bits, so errors of 2^-8."""
     model, exact = open_model(name), ReferenceScorer(open_model(name))
     run = partial(Run, dtype=torch.bfloat16)
     backend = TorchBackend(model, resident(model.weights, dtype=torch.bfloat16), run)

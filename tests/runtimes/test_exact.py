@@ -1,5 +1,6 @@
-"""From an image and a question to logits and tokens, as transformers goes: one table of models and
-one of requests. (Moondream, which transformers lacks: test_moondream.)
+"""Logits and tokens equal transformers', for a table of models and a table of requests.
+
+transformers has no Moondream: see test_moondream.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +35,7 @@ def within(tiles: int) -> Change:
     return lambda model: replace(model, image=model.image.within(tiles))
 
 
-# A tiny model of tiny_models, and what is changed of how it prepares images.
+# A case of tiny_models, and a change of its image recipe.
 MODELS: Mapping[str, tuple[str, Change]] = {
     "smolvlm": ("grouped heads", as_it_is),
     "smolvlm, one kv head": ("one kv head of three", as_it_is),
@@ -55,7 +56,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 
 LONG = "and what else is there to be seen, " * 2
-"""As many tokens as letters: longer than every window of the tiny models."""
+"""One token per letter: more than any attention window of the tiny models."""
 REQUESTS: Mapping[str, Request] = {
     "no image": Request("what is it?"),
     "no image, a long prompt": Request(LONG * 2),
@@ -95,7 +96,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def answered(session: Session, request: Request) -> tuple[tuple[int, ...], FloatArray]:
-    """Tokens, and the logits that each was chosen from."""
+    """Tokens, and the logits [tokens, vocab] that each was chosen from."""
     events = [event for event in session.generate(request) if event.token is not None]
     logits = [event.logits for event in events if event.logits is not None]
     tokens = tuple(event.token for event in events if event.token is not None)
@@ -103,9 +104,7 @@ def answered(session: Session, request: Request) -> tuple[tuple[int, ...], Float
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_answers_decoded_step_by_step_have_the_logits_of_one_long_pass(
-    name: str, opened: Opened
-) -> None:
+def test_decoded_steps_have_the_logits_of_one_forward_pass(name: str, opened: Opened) -> None:
     request = replace(REQUESTS[name], answer=ANSWER, arrays=True)
     prepared = preparer_of(opened.model)(request)
     ids = np.array([*prepared.ids, *ANSWER], np.int64)
@@ -118,7 +117,7 @@ def test_answers_decoded_step_by_step_have_the_logits_of_one_long_pass(
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_greedy_tokens_are_those_of_transformers(name: str, opened: Opened) -> None:
+def test_greedy_tokens_equal_transformers(name: str, opened: Opened) -> None:
     request = replace(REQUESTS[name], max_tokens=16)
     prepared = preparer_of(opened.model)(request)
     wanted = greedy_of(opened.hf, opened.model.vlm, prepared.ids, prepared.images, 16)
@@ -126,7 +125,7 @@ def test_greedy_tokens_are_those_of_transformers(name: str, opened: Opened) -> N
         assert answered(session, request)[0] == wanted, runtime
 
 
-def test_a_budget_and_whole_images_change_the_number_of_tiles() -> None:
+def test_changed_recipes_change_the_number_of_tiles() -> None:
     model, image = tiny_model(hf_model("grouped heads")), (noise(130, 9), noise(40, 40))
     counts = {
         change: [len(one.values) for one in preparer_of(change(model))(Request("", image)).images]

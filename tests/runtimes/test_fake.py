@@ -1,4 +1,4 @@
-"""The fake keeps the promises of runtimes.base, so that tests may rely on it."""
+"""The fake session behaves as runtimes.base says, so that tests may rely on it."""
 
 import pytest
 from PIL import Image
@@ -20,7 +20,7 @@ def test_events_come_in_the_order_of_the_protocol() -> None:
     assert [event.positions for event in events[:3]] == [12, 4, 12]
 
 
-def test_ids_and_forced_answers_decide_the_lengths() -> None:
+def test_ids_and_forced_answers_set_the_lengths() -> None:
     events = list(FakeSession({}).generate(Request(ids=(1, 2, 3), answer=(7, 8), arrays=True)))
     assert kinds(events) == ["prepare", "prefill", "token", "token"]
     assert events[0].positions == 3
@@ -34,6 +34,6 @@ def test_answers_are_scripted_by_question_and_bounded() -> None:
     assert [e.token for e in session.generate(Request("a", max_tokens=2)) if e.token] == [5, 6]
 
 
-def test_a_refusal_is_a_users_error() -> None:
+def test_scripted_refusal_is_a_user_error() -> None:
     with pytest.raises(UserError, match="as told"):
         list(FakeSession({"prefill": {"refuse": "as told"}}).generate(Request("a")))

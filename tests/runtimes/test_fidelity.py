@@ -1,5 +1,4 @@
-"""Distances between distributions equal an independent computation on stored logits, and each half
-of a model is measured alone."""
+"""Divergences equal an independent computation, and vision and decoder are measured apart."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ TOKENS, VOCAB = 1200, 97
 
 @pytest.fixture(scope="module")
 def stored() -> tuple[FloatArray, FloatArray]:
-    """Logits [tokens, vocab] of a reference and of a subject, some far apart and some equal."""
+    """Logits [tokens, vocab] of a reference and of a subject, some very different, some equal."""
     rng = np.random.default_rng(0)
     reference = rng.normal(0, 4, (TOKENS, VOCAB)).astype(np.float32)
     noise = rng.normal(0, 1, (TOKENS, VOCAB)) * rng.exponential(0.5, (TOKENS, 1))
@@ -33,7 +32,7 @@ def stored() -> tuple[FloatArray, FloatArray]:
     return reference, subject
 
 
-def test_figures_are_those_of_torch_on_stored_logits(
+def test_divergences_equal_torch_on_stored_logits(
     stored: tuple[FloatArray, FloatArray],
 ) -> None:
     reference, subject = (torch.from_numpy(logits).double() for logits in stored)
@@ -66,7 +65,7 @@ def test_figures_are_those_of_torch_on_stored_logits(
     assert 0.1 < found.top1 < 0.99
 
 
-def test_perplexity_is_that_of_torch(stored: tuple[FloatArray, FloatArray]) -> None:
+def test_perplexity_equals_torch(stored: tuple[FloatArray, FloatArray]) -> None:
     tokens = np.random.default_rng(1).integers(0, VOCAB, TOKENS)
     expected = functional.cross_entropy(
         torch.from_numpy(stored[1]).double(), torch.from_numpy(tokens)
@@ -75,7 +74,7 @@ def test_perplexity_is_that_of_torch(stored: tuple[FloatArray, FloatArray]) -> N
     assert found == pytest.approx(expected.item(), rel=1e-9)
 
 
-def test_cosines_are_those_of_torch() -> None:
+def test_cosines_equal_torch() -> None:
     rng = np.random.default_rng(0)
     pairs = [rng.normal(size=(2, 5, 16)).astype(np.float32) for _ in range(3)]
     accumulator = FeatureAccumulator()
@@ -94,7 +93,7 @@ def test_cosines_are_those_of_torch() -> None:
 
 @dataclass(frozen=True)
 class Halves:
-    """A model of two numbers: an error of its vision and one of its decoder, answering 1, 2, 0."""
+    """A fake model that answers 1, 2, 0 with given errors of its vision tower and its decoder."""
 
     vision: float = 0.0
     decoder: float = 0.0
@@ -114,7 +113,7 @@ class Halves:
 REQUEST = Request("?", (Image.new("RGB", (8, 8)),), arrays=True)
 
 
-def test_the_half_that_hurts_is_seen() -> None:
+def test_error_is_attributed_to_vision_or_decoder() -> None:
     blind = compare("model", Halves(), Halves(vision=0.5), [REQUEST])
     assert blind.fidelity is not None
     assert blind.vision is not None
@@ -129,7 +128,7 @@ def test_the_half_that_hurts_is_seen() -> None:
     assert (coarse.vision.mean_kld, coarse.fidelity.mean_kld > 0) == (0, True)
 
 
-def test_the_first_token_that_differs_is_that_of_a_free_answer() -> None:
+def test_first_difference_is_that_of_a_free_answer() -> None:
     @dataclass(frozen=True)
     class Other(Halves):
         """Would say 5 behind the first token."""
@@ -149,12 +148,12 @@ def test_the_first_token_that_differs_is_that_of_a_free_answer() -> None:
 
 PICTURE = Image.effect_mandelbrot((50, 30), (-2, -1.5, 1, 1.5), 100).convert("RGB")
 ASKED = [Request(text, (PICTURE,), max_tokens=6, arrays=True) for text in ("what is it?", "red?")]
-# llama.cpp's cache keeps 16 bits, and its GELU is a table.
+# llama.cpp's cache has 16 bits, and its GELU is a table.
 LARGEST_KLD = {"onnxruntime": 1e-8, "llama_cpp": 1e-4}
 
 
 @pytest.mark.parametrize(("runtime", "target"), [("onnxruntime", "onnx"), ("llama_cpp", "gguf")])
-def test_every_runtime_gives_the_figures_of_one_independent_pass(
+def test_every_runtime_agrees_with_an_independent_computation(
     runtime: str, target: str, tmp_path: Path
 ) -> None:
     if RUNTIMES[runtime].unavailable():
@@ -177,7 +176,7 @@ def test_every_runtime_gives_the_figures_of_one_independent_pass(
     assert coarse is not None
     assert coarse.min_cosine < exact.min_cosine
     assert exact.min_cosine > 0.9999
-    # The whole of int4 again, by hand: forced along the reference's answer, all logits stored.
+    # The figures of int4 computed by hand: the reference's answer forced, all logits stored.
     session = RUNTIMES[runtime].open_session(artifacts["int4"], threads=1)
     klds = []
     for request in ASKED:
@@ -194,7 +193,7 @@ def test_every_runtime_gives_the_figures_of_one_independent_pass(
     assert max(klds) > 10 * LARGEST_KLD[runtime]
 
 
-def test_given_features_stand_for_the_images_own(tmp_path: Path) -> None:
+def test_given_features_replace_the_images_features(tmp_path: Path) -> None:
     model = tiny_model(hf_model("grouped heads"))
     session = RUNTIMES["reference"].open_session(model, threads=1)
 

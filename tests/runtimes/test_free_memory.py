@@ -1,4 +1,4 @@
-"""A proof that would not fit into memory is left out with one line, not killed by the system."""
+"""A proof that needs more memory than is free is skipped with one line of explanation."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ MEMINFO = "MemTotal:  1000 kB\nMemAvailable:    600 kB\n"
     [(None, 600 * 1024), ("max", 600 * 1024), ("5000", 4000), ("500", 0)],
     ids=["no container", "a container without a limit", "a limit", "over the limit"],
 )
-def test_the_least_of_system_and_container_is_free(
+def test_free_memory_is_the_smaller_of_system_and_container(
     limit: str | None, free: int, tmp_path: Path
 ) -> None:
     (tmp_path / "meminfo").write_text(MEMINFO)
@@ -26,12 +26,12 @@ def test_the_least_of_system_and_container_is_free(
     assert free_bytes(tmp_path / "meminfo", tmp_path) == free
 
 
-def test_nothing_is_known_where_nothing_tells(tmp_path: Path) -> None:
+def test_free_memory_is_unknown_without_proc_and_cgroup(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "meminfo", tmp_path) is None
     assert too_little(10**12, None) is None
 
 
-def test_a_proof_that_does_not_fit_has_no_verdict_and_says_why(tmp_path: Path) -> None:
+def test_proof_that_does_not_fit_is_skipped_with_a_reason(tmp_path: Path) -> None:
     model = tiny_model(hf_model("grouped heads"))
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     proof = prove(model, artifact, free=10**8, threads=1)

@@ -1,4 +1,4 @@
-"""Gemma 3 from an image and a question to an answer, as transformers' processor and model go."""
+"""Gemma 3: preprocessing and answers equal those of transformers' processor and model."""
 
 import json
 from dataclasses import replace
@@ -104,7 +104,7 @@ QUESTIONS = (
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
-def test_ids_and_pixels_equal_the_processors(images, question, processor, model) -> None:
+def test_ids_and_pixels_equal_the_processor(images, question, processor, model) -> None:
     content = [{"type": "image"}] * len(images) + [{"type": "text", "text": question}]
     theirs = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True
@@ -128,7 +128,7 @@ def preparer(model: Model) -> Preparer:
 
 
 @pytest.mark.parametrize("size", [(896, 896), (1200, 7), (3, 2000), (640, 480)])
-def test_the_real_size_is_stretched_as_the_processor_does(size: tuple[int, int]) -> None:
+def test_real_size_is_resized_as_by_the_processor(size: tuple[int, int]) -> None:
     model = open_model("gemma-3-4b", weights="synthetic")
     config = json.loads(model.files["preprocessor_config.json"])
     assert_pixels_equal(noise(*size), model.image, Gemma3ImageProcessorPil(**config))
@@ -136,13 +136,13 @@ def test_the_real_size_is_stretched_as_the_processor_does(size: tuple[int, int])
 
 @pytest.mark.parametrize("height", [1, 2, 55, 56, 57, 199])
 @pytest.mark.parametrize("width", [1, 3, 56, 113, 640])
-def test_any_size_is_stretched_as_the_processor_does(width: int, height: int, model: Model) -> None:
+def test_any_size_is_resized_as_by_the_processor(width: int, height: int, model: Model) -> None:
     processor = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
     assert_pixels_equal(noise(width, height), replace(model.image, size=56), processor)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_an_image_of_any_mode_is_stretched_as_the_processor_does(mode: str, model: Model) -> None:
+def test_image_of_any_mode_is_resized_as_by_the_processor(mode: str, model: Model) -> None:
     processor = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
     image = noise(70, 40)
     if mode.endswith("A"):
@@ -156,8 +156,8 @@ def assert_pixels_equal(image: Image.Image, recipe: Stretch, processor: Any) -> 
     np.testing.assert_array_equal(pixels(rgb(image), recipe).values, theirs["pixel_values"])
 
 
-def test_the_prompt_of_one_image_is_spelled_out(model: Model) -> None:
-    """user\\n joins the blank line before the image: \\n\\n\\n is one token, as in the real one."""
+def test_prompt_of_one_image_is_written_out(model: Model) -> None:
+    """The newline after `user` and the blank line before the image are one token, \\n\\n\\n."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(model.files["tokenizer.json"].decode())
@@ -194,7 +194,7 @@ def as_on_the_hub(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda folder: None, as_on_the_hub], ids=["saved", "hub"])
-def test_a_checkpoint_opens_and_proves_its_artifact(change, hf, processor, tmp_path) -> None:
+def test_artifact_of_a_checkpoint_passes_the_proof(change, hf, processor, tmp_path) -> None:
     folder = saved(hf, processor, tmp_path / "m")
     change(folder)
     model, twin = open_model(str(folder)), FromTorch(hf)
@@ -209,7 +209,7 @@ def test_a_checkpoint_opens_and_proves_its_artifact(change, hf, processor, tmp_p
     assert proof["checks"]["logits"]["mean_kld"] < 1e-9
 
 
-def test_a_tensor_under_two_spellings_is_refused(hf, processor, tmp_path) -> None:
+def test_tensor_under_two_names_is_refused(hf, processor, tmp_path) -> None:
     from safetensors.numpy import load_file, save_file
 
     folder = saved(hf, processor, tmp_path / "m")
@@ -221,7 +221,7 @@ def test_a_tensor_under_two_spellings_is_refused(hf, processor, tmp_path) -> Non
         open_model(str(folder))
 
 
-def test_the_command_makes_an_artifact_that_opens_again(hf, processor, tmp_path, capsys) -> None:
+def test_exported_artifact_can_be_opened(hf, processor, tmp_path, capsys) -> None:
     folder, out = saved(hf, processor, tmp_path / "m"), tmp_path / "out"
     arguments = [str(folder), "--target", "onnx", "--recipe", "int8", "--out", str(out)]
     assert main(arguments) == 0
@@ -232,13 +232,13 @@ def test_the_command_makes_an_artifact_that_opens_again(hf, processor, tmp_path,
     assert len(tokens(session, Request("what?", IMAGES["two"], max_tokens=3))) in (1, 2, 3)
 
 
-def test_a_context_beyond_the_models_is_refused(model: Model, tmp_path: Path) -> None:
+def test_context_beyond_the_models_is_refused(model: Model, tmp_path: Path) -> None:
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     with pytest.raises(UserError, match=r"a context of 257 was asked for, but .* 256 positions"):
         open_session(artifact, threads=1, context=257)
 
 
-def test_another_attention_scale_is_refused_for_gguf(hf, processor, tmp_path, capsys) -> None:
+def test_other_attention_scale_is_refused_for_gguf(hf, processor, tmp_path, capsys) -> None:
     folder, out = saved(hf, processor, tmp_path / "m"), tmp_path / "out"
     arguments = [str(folder), "--target", "gguf", "--recipe", "fp16", "--out", str(out)]
     capsys.readouterr()  # of transformers, which has just saved
@@ -260,7 +260,7 @@ NUMBERED = {
 
 
 @pytest.mark.parametrize(("ids", "features", "past", "wanted"), NUMBERED.values(), ids=NUMBERED)
-def test_neighbouring_image_tokens_share_a_number(ids, features, past, wanted) -> None:
+def test_neighbouring_image_tokens_share_an_image_id(ids, features, past, wanted) -> None:
     numbers: IntArray = np.full(8, 7, np.int64)
     numbers[:2] = (0, 2)
     rows = np.zeros((features, 4), np.float32) if features else None
@@ -278,7 +278,7 @@ PREPROCESSORS = {
 
 
 @pytest.mark.parametrize("config", PREPROCESSORS.values(), ids=PREPROCESSORS)
-def test_a_preprocessor_that_the_recipe_cannot_express_is_refused(config, model) -> None:
+def test_preprocessor_that_no_recipe_can_express_is_refused(config, model) -> None:
     with pytest.raises(UserError, match=r"^preprocessor_config\.json: "):
         GEMMA3.image(model.vlm, Section(config, "preprocessor_config.json"))
 
@@ -293,7 +293,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("text", CONFIGS.values(), ids=CONFIGS)
-def test_a_config_that_the_description_cannot_express_is_refused(text) -> None:
+def test_config_that_the_family_cannot_express_is_refused(text) -> None:
     with pytest.raises(UserError, match=r"^config\.json: "):
         GEMMA3.read(Section({"text_config": text}, "config.json"))
 
@@ -319,14 +319,14 @@ def numbers_of(changes: dict[str, object]) -> Vlm:
 
 
 @pytest.mark.parametrize("changes", NUMBERS.values(), ids=NUMBERS)
-def test_numbers_that_make_no_sense_are_refused_in_one_line(changes) -> None:
+def test_inconsistent_numbers_are_refused_in_one_line(changes) -> None:
     assert numbers_of({}).require_vision().tokens_per_tile == 49
     with pytest.raises(UserError) as caught:
         numbers_of(changes)
     assert "\n" not in str(caught.value)
 
 
-def test_what_a_hub_config_leaves_out_is_the_classes_default() -> None:
+def test_missing_config_values_are_the_classes_defaults() -> None:
     text = open_model("gemma-3-4b", weights="synthetic").vlm.text
     assert (text.heads, text.kv_heads, text.head_dim, text.vocab) == (8, 4, 256, 262208)
     assert (text.rope(5).theta, text.rope(5).factor, text.window(5)) == (1e6, 8.0, None)

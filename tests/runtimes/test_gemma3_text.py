@@ -1,4 +1,4 @@
-"""Gemma 3's sizes for text alone: the decoder of transformers, and nothing asks for images."""
+"""Gemma 3's text-only sizes: logits equal transformers', and images are refused."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ CHAT = (
     "{{ '<end_of_turn>\n' }}{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{'<start_of_turn>model\n'}}{%- endif -%}"
 )
-# Prompts of 60 positions, five windows of 12: at once, and in steps that end with single ones.
+# Prompts of 60 positions, which are five windows of 12, in one step or in several.
 STEPS = {
     "one prefill": [(0, 60)],
     "several steps": [(0, 2), (2, 20), (20, 21), (21, 30), (30, 57), (57, 58), (58, 59), (59, 60)],
@@ -52,7 +52,7 @@ def expected(hf: PreTrainedModel, ids: np.ndarray) -> FloatArray:
 
 
 def largest_error(backend: OnnxBackend | TorchBackend, wanted: FloatArray, steps: str) -> float:
-    """Of the logits behind each step, as a share of the largest logit."""
+    """Largest error of the logits after each step, relative to the largest logit."""
     ids = prompt_ids()
     ends = [
         (stop, backend.extend(Extend.sequential(ids[start:stop], start)).copy())
@@ -64,7 +64,7 @@ def largest_error(backend: OnnxBackend | TorchBackend, wanted: FloatArray, steps
 
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("case", GEMMA3_TEXT_CASES)
-def test_the_reference_gives_the_logits_of_transformers(case: str, steps: str) -> None:
+def test_reference_logits_equal_transformers(case: str, steps: str) -> None:
     hf = hf_model(case)
     model = tiny_model(hf)
     weights = FromTorch(hf)
@@ -74,7 +74,7 @@ def test_the_reference_gives_the_logits_of_transformers(case: str, steps: str) -
 
 @pytest.mark.parametrize("recipe", RELATIVE)
 @pytest.mark.parametrize("case", GEMMA3_TEXT_CASES)
-def test_graphs_give_the_logits_of_transformers(case: str, recipe: str, tmp_path: Path) -> None:
+def test_onnx_logits_equal_transformers(case: str, recipe: str, tmp_path: Path) -> None:
     hf = hf_model(case)
     artifact = tiny_artifact(tiny_model(hf), "onnx", recipe, tmp_path)
     assert {path.name for path in tmp_path.glob("*.onnx")} == {
@@ -86,7 +86,7 @@ def test_graphs_give_the_logits_of_transformers(case: str, recipe: str, tmp_path
         assert largest_error(backend, wanted, steps) <= RELATIVE[recipe]
 
 
-def test_a_gguf_of_it_has_no_mmproj_and_gives_the_greedy_tokens(tmp_path: Path) -> None:
+def test_text_gguf_has_no_mmproj_and_the_references_greedy_tokens(tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     model = tiny_model(hf_model("text alone"))
     artifact = tiny_artifact(model, "gguf", "fp32", tmp_path)
@@ -99,7 +99,7 @@ def test_a_gguf_of_it_has_no_mmproj_and_gives_the_greedy_tokens(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("case", GEMMA3_TEXT_CASES)
-def test_greedy_tokens_are_those_of_transformers(case: str, tmp_path: Path) -> None:
+def test_greedy_tokens_equal_transformers(case: str, tmp_path: Path) -> None:
     hf = hf_model(case)
     model = tiny_model(hf)
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
@@ -128,14 +128,14 @@ def model() -> Model:
     return tiny_model(hf_model("text alone"))
 
 
-def test_an_image_is_refused_in_one_line(model: Model, tmp_path: Path) -> None:
+def test_image_for_a_text_only_model_is_refused(model: Model, tmp_path: Path) -> None:
     artifact = tiny_artifact(model, "onnx", "int4", tmp_path)
     session = RUNTIMES["onnxruntime"].open_session(artifact, threads=1)
     with pytest.raises(UserError, match=r"^this model is for text alone, .*ask without an image$"):
         tokens(session, Request("what is it?", (Image.new("RGB", (9, 9)),)))
 
 
-def test_a_checkpoint_opens_is_proven_and_answers(
+def test_checkpoint_is_exported_proven_and_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hf = hf_model("text alone")
@@ -171,8 +171,8 @@ def test_a_checkpoint_opens_is_proven_and_answers(
     )
 
 
-# The real tokenizer is the one of the sizes with images: its image token is behind the vocabulary.
-def test_an_image_token_behind_the_vocabulary_is_no_error(tmp_path: Path) -> None:
+# The released tokenizer is that of the sizes with images; its image token is beyond the vocabulary.
+def test_image_token_beyond_the_vocabulary_is_accepted(tmp_path: Path) -> None:
     from tokenizers import AddedToken, Tokenizer
 
     hf = hf_model("text alone")
@@ -194,7 +194,7 @@ def test_real_sizes_have_the_published_number_of_parameters(name: str, values: i
     assert full_context(model.vlm, model.image, 1024).tiles == 0
 
 
-def test_what_images_alone_need_is_refused_without_a_tower(model: Model) -> None:
+def test_bidirectional_images_without_a_vision_tower_are_refused(model: Model) -> None:
     text = replace(model.vlm.text, bidirectional_images=True)
     with pytest.raises(UserError, match="but no vision tower"):
         check.numbers(replace(model.vlm, text=text), "config.json")

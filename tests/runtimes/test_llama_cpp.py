@@ -1,4 +1,4 @@
-"""llama.cpp computes what transformers does, whatever is reused, and never sees a bad file."""
+"""llama.cpp gives transformers' results with and without reuse, and bad files are refused."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,9 +35,10 @@ IMAGES: Mapping[str, tuple[Image.Image, ...]] = {
     "one cut image": (IMAGE,),
     "two images": (IMAGE, IMAGE.rotate(90, expand=True)),
 }
-# Largest errors, relative to the largest value, against transformers with equally rounded weights:
-# of the features (ggml's GELU has a float16 table), of the logits from the reference's features,
-# and of the same with a float32 cache. ggml rounds the inputs of quantized weights to 8 bits.
+# Largest errors relative to the largest value, compared with transformers with the same rounded
+# weights: of the features (ggml's GELU is a float16 table), of the logits given the reference's
+# features, and of these logits with a float32 cache. ggml rounds the inputs of quantized weights to
+# 8 bits.
 ERRORS: Mapping[str, tuple[float, float, float]] = {
     "fp32": (3e-3, 6e-3, 1e-5),
     "fp16": (3e-3, 8e-3, 5e-3),
@@ -51,7 +52,7 @@ def error(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def rounded(hf: PreTrainedModel, recipe: str) -> PreTrainedModel:
-    """The same model with each weight as its GGUF type can hold it; exporting changes no more."""
+    """The model with each weight rounded to its GGUF type, so that exporting it rounds nothing."""
     state = hf.state_dict()
     vlm, family = tiny_model(hf).vlm, FAMILIES["smolvlm"]
     made, sources = pieces(vlm, family.gguf), family.sources(vlm)
@@ -70,13 +71,11 @@ def inputs(images: tuple[Pixels, ...]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("recipe", ERRORS)
 @pytest.mark.parametrize("case", CASES)
-def test_features_and_logits_are_those_of_transformers(
-    case: str, recipe: str, tmp_path: Path
-) -> None:
+def test_features_and_logits_equal_transformers(case: str, recipe: str, tmp_path: Path) -> None:
     hf = rounded(hf_model(case), recipe)
     model = tiny_model(hf)
     artifact = tiny_artifact(model, "gguf", recipe, tmp_path)
-    of_features, *of_logits = ERRORS[recipe]
+    feature_bound, *logit_bounds = ERRORS[recipe]
     backends = [LlamaBackend(artifact, 1, 256, cache_bits=bits) for bits in (16, 32)]
     for images in IMAGES.values():
         prepared = tuple(pixels(image, model.image) for image in images)
@@ -89,9 +88,9 @@ def test_features_and_logits_are_those_of_transformers(
             kwargs = inputs(prepared)
             tensors = hf.model.get_image_features(**kwargs).pooler_output
             features = np.concatenate([tensor.numpy() for tensor in tensors])
-            assert error(backends[0].encode(prepared), features) <= of_features
+            assert error(backends[0].encode(prepared), features) <= feature_bound
         wanted = hf(input_ids=torch.tensor(ids[None]), **kwargs).logits[0, -1].numpy()
-        for backend, bound in zip(backends, of_logits, strict=True):
+        for backend, bound in zip(backends, logit_bounds, strict=True):
             assert error(backend.extend(Extend.sequential(ids, 0, features)), wanted) <= bound
     for backend in backends:
         backend.close()
@@ -109,7 +108,7 @@ def opened(case: str, folder: Path, recipe: str = "fp32") -> tuple[Model, Sessio
 
 @pytest.mark.parametrize("recipe", ["fp32", "fp16"])
 @pytest.mark.parametrize("images", IMAGES)
-def test_greedy_tokens_are_the_references(images: str, recipe: str, tmp_path: Path) -> None:
+def test_greedy_tokens_equal_the_reference(images: str, recipe: str, tmp_path: Path) -> None:
     model, session = opened("grouped heads", tmp_path, recipe)
     reference = RUNTIMES["reference"].open_session(model, threads=1)
     request = Request("what is it?", IMAGES[images], max_tokens=12)
@@ -125,7 +124,7 @@ def test_reuse_changes_no_answer(tmp_path: Path) -> None:
     assert [tokens(session, request) for request in reusing] == expected
 
 
-def test_a_second_question_encodes_no_image_and_prefills_only_itself(tmp_path: Path) -> None:
+def test_second_question_reuses_image_features_and_prompt_prefix(tmp_path: Path) -> None:
     _, session = opened("grouped heads", tmp_path)
     first, second = (
         {event.kind: event for event in session.generate(Request(question, (IMAGE,), max_tokens=2))}
@@ -137,7 +136,7 @@ def test_a_second_question_encodes_no_image_and_prefills_only_itself(tmp_path: P
     assert second["prefill"].positions < 40 < second["prepare"].positions
 
 
-def test_a_prefix_of_the_cache_is_kept_and_the_rest_forgotten(tmp_path: Path) -> None:
+def test_cache_is_truncated_to_the_given_prefix(tmp_path: Path) -> None:
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "fp32", tmp_path)
     backend = LlamaBackend(artifact, 1, 256, cache_bits=32)
     ids = np.array([1, 5, 9, 30, 12, 7, 8])
@@ -161,9 +160,9 @@ def test_prompts_longer_than_a_batch_give_the_same_logits(tmp_path: Path) -> Non
 
 
 CAUSAL = tiny_model(hf_model("grouped heads")).vlm.text
-TOGETHER = replace(CAUSAL, bidirectional_images=True)
+BIDIRECTIONAL = replace(CAUSAL, bidirectional_images=True)
 PREFIX = replace(CAUSAL, prefix=4)
-# ids (9 is an image's), positions before them, decoder -> start, stop, as rows, seeing each other
+# ids (9 is the image token), past, decoder -> spans (start, stop, embeddings, bidirectional)
 SPANS = {
     "text": ([1, 2, 3], 0, CAUSAL, [(0, 3, False, False)]),
     "image first": ([9, 9, 1], 0, CAUSAL, [(0, 2, True, False), (2, 3, False, False)]),
@@ -174,27 +173,27 @@ SPANS = {
         [(0, 1, False, False), (1, 3, True, False), (3, 5, False, False)],
     ),
     "image only": ([9], 0, CAUSAL, [(0, 1, True, False)]),
-    "more than there are features": (
+    "more image tokens than features": (
         [9] * 5,
         0,
         CAUSAL,
         [(0, 4, True, False), (4, 5, False, False)],
     ),
-    "images that see ahead": (
+    "bidirectional image": (
         [1, 9, 9, 2],
         0,
-        TOGETHER,
+        BIDIRECTIONAL,
         [(0, 1, False, False), (1, 3, True, True), (3, 4, False, False)],
     ),
-    "two images that see ahead": (
+    "two bidirectional images": (
         [9, 2, 9],
         0,
-        TOGETHER,
+        BIDIRECTIONAL,
         [(0, 1, True, True), (1, 2, False, False), (2, 3, True, True)],
     ),
     "a prefix": ([1, 9, 9, 9, 2, 3], 0, PREFIX, [(0, 4, True, True), (4, 6, False, False)]),
     "the rest of a prefix": ([9, 9, 2, 3], 2, PREFIX, [(0, 2, True, True), (2, 4, False, False)]),
-    "a place behind the prefix": (
+    "an image token after the prefix": (
         [1, 9, 2],
         4,
         PREFIX,
@@ -205,7 +204,7 @@ SPANS = {
 
 
 @pytest.mark.parametrize("case", SPANS)
-def test_positions_are_handed_over_in_spans_that_are_computed_alike(case: str) -> None:
+def test_step_is_cut_into_spans(case: str) -> None:
     from runtimes.llama_cpp.batch import Span, spans
 
     ids, past, text, wanted = SPANS[case]
@@ -213,14 +212,14 @@ def test_positions_are_handed_over_in_spans_that_are_computed_alike(case: str) -
     assert spans(np.array(ids), features, 9, past, text) == [Span(*span) for span in wanted]
 
 
-def test_tiles_and_the_text_between_them_are_one_span_where_they_are_joined() -> None:
+def test_joined_tiles_form_one_span_with_the_text_between_them() -> None:
     from runtimes.llama_cpp.batch import Span, spans
 
     ids, features = np.array([1, 9, 2, 3, 9, 4]), np.zeros((2, 2), np.float32)
     whole = [Span(0, 1, False, False), Span(1, 5, True, False), Span(5, 6, False, False)]
     assert spans(ids, features, 9, 0, CAUSAL, joined=True) == whole
-    apart = spans(ids, features, 9, 0, TOGETHER)
-    assert spans(ids, features, 9, 0, TOGETHER, joined=True) == apart
+    apart = spans(ids, features, 9, 0, BIDIRECTIONAL)
+    assert spans(ids, features, 9, 0, BIDIRECTIONAL, joined=True) == apart
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "int4"])
@@ -237,8 +236,8 @@ def test_joined_tiles_give_the_same_logits(recipe: str, tmp_path: Path) -> None:
     assert error(decoder.extend(Extend.sequential(ids, 0, features)), wanted) <= 1e-5
 
 
-def test_a_recipe_with_smaller_images_is_followed(tmp_path: Path) -> None:
-    """The file's preproc_image_size stays; tiles and overview are still the recipe's own pixels."""
+def test_recipe_with_smaller_images_is_followed(tmp_path: Path) -> None:
+    """The file keeps its preproc_image_size, but the tower gets the smaller recipe's pixels."""
     hf = hf_model("grouped heads")
     model = tiny_model(hf)
     artifact = tiny_artifact(model, "gguf", "fp32", tmp_path)
@@ -251,13 +250,13 @@ def test_a_recipe_with_smaller_images_is_followed(tmp_path: Path) -> None:
     assert error(backend.encode(prepared), wanted) <= ERRORS["fp32"][0]
 
 
-def test_an_answer_that_does_not_fit_the_context_is_refused(tmp_path: Path) -> None:
+def test_answer_that_does_not_fit_the_context_is_refused(tmp_path: Path) -> None:
     _, session = opened("grouped heads", tmp_path)
     with pytest.raises(UserError, match="the context holds 256"):
         list(session.generate(Request("hello", max_tokens=300)))
 
 
-def test_another_device_is_refused(tmp_path: Path) -> None:
+def test_missing_gpu_is_refused(tmp_path: Path) -> None:
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "fp32", tmp_path)
     with pytest.raises(UserError, match="sees no GPU"):
         RUNTIMES["llama_cpp"].open_session(artifact, threads=1, device="cuda")
@@ -268,7 +267,7 @@ def patched(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
 
 
 LAYERS = b"clip.vision.block_count" + bytes([4, 0, 0, 0])
-# component, what happens to its file, what the error says
+# component, damage to its file, part of the error message
 DAMAGE: Mapping[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "empty": ("decoder", lambda content: b"", "not a GGUF file"),
     "another format": ("vision", lambda content: b"PK" + content[2:], "not a GGUF file"),
@@ -289,7 +288,7 @@ DAMAGE: Mapping[str, tuple[str, Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_a_damaged_file_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
+def test_damaged_file_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
     component, damage, said = DAMAGE[case]
     artifact = tiny_artifact(tiny_model(hf_model("grouped heads")), "gguf", "int8", tmp_path)
     path = tmp_path / artifact.manifest.components[component][0]
@@ -300,7 +299,7 @@ def test_a_damaged_file_is_refused_in_one_line(case: str, tmp_path: Path) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_the_vision_file_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_vision_file_of_another_model_is_refused(tmp_path: Path) -> None:
     folders = {case: tmp_path / case for case in ("grouped heads", "one kv head of three")}
     artifacts = {}
     for case, folder in folders.items():
@@ -313,7 +312,7 @@ def test_the_vision_file_of_another_model_is_refused(tmp_path: Path) -> None:
         RUNTIMES["llama_cpp"].open_session(own, threads=1)
 
 
-def test_closing_twice_is_fine_and_logits_outlive_the_session(tmp_path: Path) -> None:
+def test_session_closes_twice_and_logits_outlive_it(tmp_path: Path) -> None:
     _, session = opened("grouped heads", tmp_path)
     request = Request("what is it?", (IMAGE,), answer=(9, 2), arrays=True)
     events: list[Event] = list(session.generate(request))

@@ -1,4 +1,4 @@
-"""No damaged GGUF file ends the process: each is refused in one line, or answers."""
+"""Damaged GGUF files do not abort the process: each is refused in one line, or answers."""
 
 import json
 import subprocess
@@ -20,11 +20,11 @@ pytest.importorskip("llama_cpp")
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = {"smolvlm": 60, "moondream": 30, "qwen2_5_vl": 30, "gemma3": 30}
-"""Damaged headers of each file."""
+"""family -> number of damaged headers to try for each file."""
 
 
 def model_of(family: str) -> Model:
-    if family == "moondream":  # its mmproj sees the whole image alone
+    if family == "moondream":  # its mmproj takes only the whole image
         model = tiny_moondream.tiny_moondream("legacy")
         assert model.image is not None
         return replace(model, image=model.image.within(1))
@@ -45,7 +45,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 @pytest.mark.parametrize("component", ["decoder", "vision"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_change_of_the_header_ends_the_process(
+def test_damaged_headers_do_not_abort_the_process(
     family: str, component: str, tmp_path: Path
 ) -> None:
     artifact = saved(model_of(family), tmp_path)
@@ -64,13 +64,13 @@ def test_no_change_of_the_header_ends_the_process(
 
 
 def boundaries(content: bytes) -> list[int]:
-    """Ends of what a header is made of: its fixed part, keys, values, names, and in between."""
+    """Offsets at and between the ends of a header's parts: fixed part, keys, values and names."""
     keys = [content.find(word) for word in (b"general.arch", b"tokenizer.ggml.tokens", b"blk.0.")]
-    return [0, 1, 4, 8, 16, 24, *(place + n for place in keys for n in (-8, 0, 4, 30, 34))]
+    return [0, 1, 4, 8, 16, 24, *(start + n for start in keys for n in (-8, 0, 4, 30, 34))]
 
 
 @pytest.mark.parametrize("component", ["decoder", "vision"])
-def test_a_file_cut_anywhere_is_refused(component: str, artifact: Artifact) -> None:
+def test_truncated_file_is_refused(component: str, artifact: Artifact) -> None:
     path = artifact.path / artifact.manifest.components[component][0]
     content = path.read_bytes()
     cuts = {*boundaries(content), *range(64, len(content), len(content) // 40), len(content) - 1}
@@ -84,7 +84,7 @@ def test_a_file_cut_anywhere_is_refused(component: str, artifact: Artifact) -> N
         path.write_bytes(content)
 
 
-def test_the_mmproj_given_as_decoder_is_refused(artifact: Artifact) -> None:
+def test_mmproj_in_place_of_the_decoder_is_refused(artifact: Artifact) -> None:
     decoder, vision = (
         artifact.path / artifact.manifest.components[part][0] for part in ("decoder", "vision")
     )
@@ -97,14 +97,14 @@ def test_the_mmproj_given_as_decoder_is_refused(artifact: Artifact) -> None:
         decoder.write_bytes(content)
 
 
-def test_a_vocabulary_of_another_size_is_refused(artifact: Artifact) -> None:
+def test_vocabulary_of_another_size_is_refused(artifact: Artifact) -> None:
     path = artifact.path / artifact.manifest.components["decoder"][0]
     content, key = path.read_bytes(), b"tokenizer.ggml.token_type"
-    place = content.index(key) + len(key) + 8  # behind the kinds of value and of items
-    count = int.from_bytes(content[place : place + 8], "little")
+    at = content.index(key) + len(key) + 8  # after the types of the value and of its items
+    count = int.from_bytes(content[at : at + 8], "little")
     assert count == artifact.manifest.vlm.text.vocab
     try:
-        fewer = content[:place] + (count - 1).to_bytes(8, "little") + content[place + 8 : -4]
+        fewer = content[:at] + (count - 1).to_bytes(8, "little") + content[at + 8 : -4]
         path.write_bytes(fewer)
         with pytest.raises(UserError, match=f"model {count} tokens|damaged"):
             RUNTIMES["llama_cpp"].open_session(artifact, threads=1)

@@ -1,4 +1,4 @@
-"""llama.cpp computes where it is told, or says in one line why it cannot."""
+"""llama.cpp computes on the given device, or one line says why it cannot."""
 
 import ctypes
 
@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("llama_cpp")
 
-from llama_cpp import llama_cpp as llama  # behind the check that it is there
+from llama_cpp import llama_cpp as llama  # after importorskip
 
 from export.errors import UserError
 from runtimes.devices import CPU, Device
@@ -14,19 +14,19 @@ from runtimes.llama_cpp.devices import gpu, model_settings
 from runtimes.llama_cpp.log import complaints, silence
 
 
-def test_on_the_cpu_it_is_given_no_device_at_all() -> None:
+def test_cpu_model_settings_list_no_device() -> None:
     settings = model_settings(CPU)
     listed = ctypes.cast(settings.devices, ctypes.POINTER(ctypes.c_void_p))
     assert (gpu(CPU), listed[0], settings.n_gpu_layers) == (None, None, 0)
 
 
-def test_a_gpu_that_it_does_not_see_is_refused() -> None:
+def test_missing_gpu_is_refused() -> None:
     silence()
     with pytest.raises(UserError, match=r"^llama.cpp sees no GPU 7 here and would use the CPU; "):
         model_settings(Device("cuda", 7))
 
 
-def test_what_it_complains_of_is_kept_once_and_not_printed(
+def test_errors_are_logged_and_returned_once(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     silence()

@@ -1,4 +1,4 @@
-"""Every bundled model answers in llama.cpp as the reference does, by both ways of seeing."""
+"""Every bundled model answers in llama.cpp like the reference, with both vision towers."""
 
 from pathlib import Path
 
@@ -19,10 +19,8 @@ pytest.importorskip("llama_cpp")
 
 @pytest.mark.parametrize("layout", ["onnx-vision", "native"])
 @pytest.mark.parametrize("name", ["tiny-qwen2.5-vl", "tiny-gemma3"])
-def test_half_precision_answers_as_the_reference_does(
-    name: str, layout: str, tmp_path: Path
-) -> None:
-    """Positions of three axes, images that see ahead, and what mmproj would scale otherwise."""
+def test_half_precision_answers_equal_the_reference(name: str, layout: str, tmp_path: Path) -> None:
+    """Covers three-axis positions, bidirectional images, and images that mtmd would rescale."""
     model = open_model(name)
     proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, layout), threads=1)
     assert proof["passed"] is True
@@ -32,9 +30,7 @@ def test_half_precision_answers_as_the_reference_does(
 
 
 @pytest.mark.parametrize("name", ["tiny-qwen2.5-vl", "tiny-gemma3"])
-def test_a_further_question_reuses_the_image_and_changes_no_answer(
-    name: str, tmp_path: Path
-) -> None:
+def test_next_question_reuses_the_image_and_keeps_its_answer(name: str, tmp_path: Path) -> None:
     model = open_model(name)
     artifact = tiny_artifact(model, "gguf", "fp32", tmp_path, "onnx-vision")
     backend = LlamaBackend(artifact, 1, 512, cache_bits=32)
@@ -51,10 +47,10 @@ def test_a_further_question_reuses_the_image_and_changes_no_answer(
 
 
 @pytest.mark.parametrize("name", ["tiny-qwen2.5-vl", "tiny-gemma3"])
-def test_a_prompt_that_ends_in_an_image_is_asked_again_with_the_same_logits(
+def test_repeated_prompt_that_ends_in_an_image_has_the_same_logits(
     name: str, tmp_path: Path
 ) -> None:
-    """Qwen's image tokens have one time, so a cache cannot forget the last one alone."""
+    """Qwen's image tokens share a time position, so the last one cannot be removed on its own."""
     model = open_model(name)
     artifact = tiny_artifact(model, "gguf", "fp32", tmp_path, "onnx-vision")
     preparer = preparer_of(artifact)

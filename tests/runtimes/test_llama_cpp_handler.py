@@ -1,5 +1,5 @@
-"""llama-cpp-python's own multimodal chat handlers load an artifact's two files and answer as our
-runtime does."""
+"""llama-cpp-python's multimodal chat handlers load an artifact's two files and give the answers of
+our runtime."""
 
 import base64
 import io
@@ -23,14 +23,14 @@ pytest.importorskip("llama_cpp")
 
 
 def smolvlm() -> Model:
-    """The twin with images split, as the released models split them and mtmd always does."""
+    """The twin with images cut into tiles, as in the released models and always in mtmd."""
     model = open_model("tiny-smolvlm")
     assert isinstance(model.image, Tiles)
     return replace(model, image=replace(model.image, longest_edge=2 * model.image.tile))
 
 
-# The model, the library's handler, and the edge of an image that mtmd leaves as it is: its limits
-# of Qwen's image tokens begin at 8.
+# The model, the library's handler, and the edge of an image that mtmd does not resize: its lower
+# limit of Qwen's image tokens is 8.
 CASES: dict[str, tuple[Callable[[], Model], str, int]] = {
     "smolvlm": (smolvlm, "MTMDChatHandler", 128),
     "qwen2.5-vl": (lambda: open_model("tiny-qwen2.5-vl"), "MTMDChatHandler", 112),
@@ -46,7 +46,7 @@ def address(image: Image.Image) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_librarys_own_handler_answers_as_our_runtime(
+def test_chat_handler_of_the_library_answers_like_our_runtime(
     case: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from llama_cpp import Llama, llama_chat_format
@@ -77,5 +77,5 @@ def test_the_librarys_own_handler_answers_as_our_runtime(
     )
     llama.close()
     assert found["choices"][0]["message"]["content"].strip() == ours != ""
-    if case != "smolvlm":  # whose twin was trained on whole images
+    if case != "smolvlm":  # its twin was trained on images of one tile
         assert ours == "red"

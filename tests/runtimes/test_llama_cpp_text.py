@@ -1,4 +1,4 @@
-"""llama.cpp answers questions without an image as the reference does, whatever the family."""
+"""llama.cpp answers questions without an image like the reference, for every family."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from runtimes.proof.fidelity import Accumulator
 pytest.importorskip("llama_cpp")
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
-# Random models; those of the other cases have an attention scale that llama.cpp does not compute.
+# Random models; the other cases have an attention scale that llama.cpp does not support.
 RANDOM = (*QWEN_CASES, "text alone", "text alone, every other layer local")
 QUESTIONS = ("what is it?", "", "How many 12 34\n\nare there; and why? " * 5)
 STEPS = 24
-# Mean divergence (nats). ggml rounds the inputs of quantized weights to 8 bits.
+# Largest mean divergence in nats. ggml rounds the inputs of quantized weights to 8 bits.
 KLD = {"fp16": 1e-4, "int8": 1e-2}
 
 
@@ -28,7 +28,7 @@ def opened(name: str) -> Model:
 
 
 def sessions(name: str, recipe: str, folder: Path) -> tuple[Session, Session]:
-    """The reference and llama.cpp, whose tower is not asked for anything here."""
+    """Sessions of the reference and of llama.cpp, for questions without images."""
     model = opened(name)
     layout = "onnx-vision" if model.vlm.vision else "native"
     artifact = tiny_artifact(model, "gguf", recipe, folder, layout)
@@ -45,7 +45,7 @@ def logits(session: Session, question: str, answer: tuple[int, ...]) -> list[Flo
 
 @pytest.mark.parametrize("recipe", KLD)
 @pytest.mark.parametrize("name", [*TWINS, *RANDOM])
-def test_distributions_are_the_references(name: str, recipe: str, tmp_path: Path) -> None:
+def test_distributions_equal_the_reference(name: str, recipe: str, tmp_path: Path) -> None:
     reference, ours = sessions(name, recipe, tmp_path)
     answer = tuple(int(n) for n in np.random.default_rng(0).integers(10, 300, STEPS))
     found = Accumulator()
@@ -60,7 +60,7 @@ def test_distributions_are_the_references(name: str, recipe: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", [*TWINS, *RANDOM])
-def test_greedy_answers_are_the_references(name: str, tmp_path: Path) -> None:
+def test_greedy_answers_equal_the_reference(name: str, tmp_path: Path) -> None:
     answers = [
         [
             [event.token for event in session.generate(Request(question, max_tokens=STEPS))]

@@ -1,4 +1,4 @@
-"""Several answers of llama.cpp in step are the answers one by one, and leave nothing behind."""
+"""A batch of requests in llama.cpp gives the answers of single requests and leaves no state."""
 
 from pathlib import Path
 
@@ -18,15 +18,15 @@ from runtimes.session.loop import GreedySession
 
 pytest.importorskip("llama_cpp")
 
-# Of the largest logit: a row alone and rows together are summed in another order, and what of it is
-# kept in the cache is rounded to 16 bits.
+# Relative to the largest logit: a batch computes sums in another order, and the cache rounds the
+# results to 16 bits.
 CLOSE = 1e-2
 
 
 @pytest.fixture(params=TWINS)
 def artifact(request: pytest.FixtureRequest, tmp_path: Path) -> Artifact:
     model = open_model(request.param)
-    # Sixteen bits and the tower whose rows do not depend on their neighbours.
+    # 16 bits, and the tower whose features do not depend on the batch.
     made = tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision")
     (tmp_path / "tokenizer.json").write_bytes(model.files["tokenizer.json"])
     return made
@@ -39,7 +39,7 @@ def opened(artifact: Artifact, context: int = 512) -> GreedySession:
 
 
 def of_several() -> list[Request]:
-    """Two images, one of them asked about twice, and a question without any."""
+    """Two images, two questions about one of them, and a question without an image."""
     shape, chart = (probes(64)[n].images for n in (0, 3))
     pairs = zip(QUESTIONS, (shape, chart, shape), strict=True)
     asked = [Request(q, images, max_tokens=5, arrays=True) for q, images in pairs]
@@ -47,12 +47,12 @@ def of_several() -> list[Request]:
 
 
 @pytest.mark.parametrize("asked", [of_one_image(), of_several()], ids=["one image", "several"])
-def test_answers_in_step_are_those_one_by_one(artifact: Artifact, asked: list[Request]) -> None:
+def test_batch_gives_answers_of_single_requests(artifact: Artifact, asked: list[Request]) -> None:
     session = opened(artifact)
     before = one_by_one(session, asked)
-    for alone, together in zip(before, at_once(session, asked), strict=True):
-        assert [token for token, _ in together] == [token for token, _ in alone]
-        for (_, expected), (_, logits) in zip(alone, together, strict=True):
+    for alone, batched in zip(before, at_once(session, asked), strict=True):
+        assert [token for token, _ in batched] == [token for token, _ in alone]
+        for (_, expected), (_, logits) in zip(alone, batched, strict=True):
             assert np.abs(logits - expected).max() < CLOSE * np.abs(expected).max()
     after = one_by_one(session, asked)
     for first, again in zip(before, after, strict=True):
@@ -61,7 +61,7 @@ def test_answers_in_step_are_those_one_by_one(artifact: Artifact, asked: list[Re
     session.close()
 
 
-def test_more_answers_than_the_cache_has_room_for_are_refused(tmp_path: Path) -> None:
+def test_batch_that_does_not_fit_the_cache_is_refused(tmp_path: Path) -> None:
     model = open_model("tiny-smolvlm")
     made = tiny_artifact(model, "gguf", "int4", tmp_path, "onnx-vision")
     (tmp_path / "tokenizer.json").write_bytes(model.files["tokenizer.json"])

@@ -1,4 +1,4 @@
-"""A GGUF decoder takes rows of either tower; with the ONNX one its answers are the reference's."""
+"""A GGUF decoder with the ONNX vision tower gives the reference's answers."""
 
 from pathlib import Path
 
@@ -37,13 +37,13 @@ def model_of(case: str) -> Model:
         ("gemma-3-270m", "native"),
     ],
 )
-def test_an_export_that_names_no_layout_takes_the_faster_tower(name: str, layout: str) -> None:
+def test_default_layout_is_the_one_with_the_faster_tower(name: str, layout: str) -> None:
     weights = "synthetic" if layout == "native" else None
     assert TARGETS["gguf"].layout_for(open_model(name, weights=weights).vlm) == layout
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_onnx_tower_is_the_onnx_targets(recipe: str, tmp_path: Path) -> None:
+def test_onnx_vision_layout_has_the_onnx_targets_tower(recipe: str, tmp_path: Path) -> None:
     model = model_of("grouped heads")
     images = (pixels(IMAGE, model.image),)
     found = []
@@ -59,9 +59,9 @@ def test_the_onnx_tower_is_the_onnx_targets(recipe: str, tmp_path: Path) -> None
     np.testing.assert_array_equal(*found)
 
 
-# Trained weights, then random ones, whose best two tokens can be closer than halves tell apart.
+# Trained weights, and random ones, whose best two tokens can be too close for half precision.
 @pytest.mark.parametrize("case", ["tiny-smolvlm", "grouped heads", "scale 3", "narrow rows"])
-def test_half_precision_answers_as_the_reference_does(case: str, tmp_path: Path) -> None:
+def test_half_precision_answers_equal_the_reference(case: str, tmp_path: Path) -> None:
     model = model_of(case)
     proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision"), threads=1)
     assert proof["passed"] is True
@@ -70,7 +70,7 @@ def test_half_precision_answers_as_the_reference_does(case: str, tmp_path: Path)
         assert proof["checks"]["greedy"]["equal"] == proof["checks"]["greedy"]["of"] > 0
 
 
-def test_what_was_written_is_told_by_component(tmp_path: Path) -> None:
+def test_written_files_are_listed_by_component(tmp_path: Path) -> None:
     model = model_of("grouped heads")
     target = TARGETS["gguf"]
     written = target.write(model, RECIPES["int4"], tmp_path, "onnx-vision")
@@ -87,7 +87,7 @@ def test_what_was_written_is_told_by_component(tmp_path: Path) -> None:
     assert "--layout native" in written.details["limits"][0]
 
 
-def test_a_layout_that_lacks_a_library_says_which_extra_brings_it() -> None:
+def test_missing_library_of_a_layout_names_the_extra_to_install() -> None:
     runtime = RUNTIMES["llama_cpp"]
     assert runtime.unavailable("onnx-vision") is None
     needs = {"onnx-vision": ("not_there",)}

@@ -1,4 +1,4 @@
-"""Moondream answers as its author's own code does: golden outputs of tests/golden."""
+"""Moondream's answers equal the golden outputs of its author's code (tests/golden)."""
 
 import hashlib
 import json
@@ -83,7 +83,7 @@ def artifact(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Artifact
 def opened(
     request: pytest.FixtureRequest, model: Model, artifact: Artifact
 ) -> Iterator[Callable[[int], Session]]:
-    """Sessions of one runtime by the most crops they cut."""
+    """Sessions of one runtime, by the limit of crops."""
     made: dict[int, Session] = {}
 
     def session(most: int) -> Session:
@@ -109,7 +109,7 @@ def check_text(events: list[Event], wanted: Any, logits: FloatArray) -> None:
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_answers_are_those_of_the_authors_code(
+def test_answers_equal_the_authors_code(
     cut: str, golden: Golden, opened: Callable[[int], Session]
 ) -> None:
     size, most = CUTS[cut]
@@ -130,7 +130,7 @@ def test_answers_are_those_of_the_authors_code(
         check_text(events, wanted, logits)
 
 
-def test_a_question_without_an_image_is_answered_as_by_the_authors_code(
+def test_answer_without_an_image_equals_the_authors_code(
     tokenizer: str, golden: Golden, opened: Callable[[int], Session]
 ) -> None:
     events = list(opened(12).generate(replace(tiny.REQUESTS["query"], arrays=True)))
@@ -140,7 +140,7 @@ def test_a_question_without_an_image_is_answered_as_by_the_authors_code(
 
 
 @pytest.mark.parametrize("task", tiny.REQUESTS)
-def test_prompts_have_the_authors_ids(task: str, model: Model, golden: Golden) -> None:
+def test_prompt_ids_equal_the_authors_code(task: str, model: Model, golden: Golden) -> None:
     image = tiny.noise(100, 80)
     prepared = preparer_of(model)(replace(tiny.REQUESTS[task], images=(image,)))
     first = [model.vlm.bos_token_id, *[model.vlm.image_token_id] * 729]
@@ -158,7 +158,7 @@ IMAGES |= {mode: tiny.image_of(mode) for mode in tiny.MODES}
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_crops_are_those_of_the_authors_code(name: str) -> None:
+def test_crops_equal_the_authors_code(name: str) -> None:
     (rows, cols), digest = Golden("legacy").facts["crops"][name]
     found = pixels(IMAGES[name], RECIPE)
     assert (found.rows, found.cols) == (rows, cols)
@@ -180,8 +180,8 @@ OTHERS = {"16-bit grey": Image.fromarray(DEEP), "a palette with transparency": _
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # Pillow's, of `convert`
-def test_other_kinds_become_rgb_as_in_the_authors_code(name: str) -> None:
-    """It calls `convert("RGB")` on what it gets (prepare_crops of moondream/torch/vision.py)."""
+def test_other_image_modes_are_converted_as_in_the_authors_code(name: str) -> None:
+    """The author's code calls `convert("RGB")` (prepare_crops of moondream/torch/vision.py)."""
     image = OTHERS[name]
     found, expected = pixels(image, RECIPE), pixels(image.convert("RGB"), RECIPE)
     np.testing.assert_array_equal(found.values, expected.values)
@@ -189,7 +189,7 @@ def test_other_kinds_become_rgb_as_in_the_authors_code(name: str) -> None:
 
 
 class Script:
-    """A backend with region heads that says what it is told: bins, and tokens that go on or end."""
+    """A backend with scripted region heads: fixed bins, and given tokens that continue or end."""
 
     context = 100
 
@@ -229,7 +229,7 @@ def scripted(backend: Script, first: int, boxes: bool, limit: int = 9) -> list[R
     )
 
 
-def test_places_end_with_the_stop_token_the_most_or_the_context() -> None:
+def test_regions_end_at_a_stop_token_the_limit_or_the_context() -> None:
     assert scripted(Script([]), 0, boxes=False) == []
     point, box = (0.5, 0.5), (0.0, 0.5 - 2**-11, 1.0, 0.5 + 2**-11)
     assert scripted(Script([1, 1, 1, 0]), 1, boxes=False) == [point, point]
@@ -238,7 +238,7 @@ def test_places_end_with_the_stop_token_the_most_or_the_context() -> None:
     assert len(scripted(Script([1] * 99), 1, boxes=True, limit=99)) == (100 - 50) // 3
 
 
-def test_places_follow_each_other_in_the_cache() -> None:
+def test_regions_are_appended_to_the_cache() -> None:
     backend = Script([1, 1, 0])
     scripted(backend, 1, boxes=True)
     assert backend.seen == [(50, 0.5), (51, 0.5), (52, 1 + 2**-10)]
@@ -257,7 +257,7 @@ def test_places_follow_each_other_in_the_cache() -> None:
         (Request("a <|endoftext|>"), "a special token"),
     ],
 )
-def test_what_cannot_be_asked_is_said_in_one_line(
+def test_invalid_request_is_refused_in_one_line(
     request_: Request, message: str, model: Model
 ) -> None:
     with pytest.raises(UserError) as raised:
@@ -266,7 +266,7 @@ def test_what_cannot_be_asked_is_said_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_a_turned_photo_is_cut_as_it_stands_upright(tmp_path: Path) -> None:
+def test_rotated_photo_is_cropped_upright(tmp_path: Path) -> None:
     picture = tiny.noise(700, 500)
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees to the right
@@ -279,7 +279,7 @@ def test_a_turned_photo_is_cut_as_it_stands_upright(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1000, 800), (400, 9000), (9000, 400), (3000, 3000)])
 @pytest.mark.parametrize("budget", [1, 2, 3, 7, 12, 13])
-def test_a_budget_of_tiles_is_kept(size: tuple[int, int], budget: int) -> None:
+def test_tile_budget_is_kept(size: tuple[int, int], budget: int) -> None:
     rows, cols = RECIPE.within(budget).tiling(size)
     assert (rows * cols + 1 if rows * cols > 1 else 1) <= budget
     assert RECIPE.within(budget).most_tiles <= max(budget, 1)
@@ -306,7 +306,7 @@ def test_joined_patches_are_stitched_and_averaged(cut: tuple[int, int]) -> None:
     np.testing.assert_allclose(found[:, 5:], wanted.reshape(-1, 5).numpy(), atol=1e-6)
 
 
-def test_a_checkpoint_is_exported_proven_and_asked(
+def test_checkpoint_is_exported_proven_and_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = tmp_path / "tiny", tmp_path / "out"
@@ -333,7 +333,7 @@ def test_a_checkpoint_is_exported_proven_and_asked(
     assert "nothing is asked" in capsys.readouterr().err
 
 
-def test_a_wrong_region_graph_fails_the_proof(tmp_path: Path) -> None:
+def test_wrong_region_graph_fails_the_proof(tmp_path: Path) -> None:
     model = tiny.tiny_moondream("legacy")
 
     class Changed(tiny.Seeded):

@@ -1,4 +1,4 @@
-"""Moondream in llama.cpp: places, crops and the prefix by the ONNX tower; one crop by mmproj."""
+"""Moondream in llama.cpp: crops and regions with the ONNX tower, one crop with mmproj."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,27 +48,25 @@ def session(artifact: Artifact) -> Iterator[Session]:
 
 
 def answer(session: Session, request: Request) -> Answer:
-    """Of tokens and places the first few: random heads go on to the most places there may be."""
+    """The first few tokens and regions: random heads would continue to the limit."""
     events = (event for event in session.generate(request) if event.kind in ("token", "place"))
     return [(event.token, event.region) for event in islice(events, tiny.MOST + 2)]
 
 
 @pytest.mark.parametrize("cut", IMAGES)
-def test_answers_and_places_are_the_references(cut: str, model: Model, session: Session) -> None:
+def test_answers_and_regions_equal_the_reference(cut: str, model: Model, session: Session) -> None:
     torch = reference.open_session(model, threads=1)
     for asked in tiny.REQUESTS.values():
         request = replace(asked, images=(IMAGES[cut],))
         assert answer(session, request) == answer(torch, request)
 
 
-def test_a_question_without_an_image_is_answered_as_by_the_reference(
-    model: Model, session: Session
-) -> None:
+def test_answer_without_an_image_equals_the_reference(model: Model, session: Session) -> None:
     torch = reference.open_session(model, threads=1)
     assert answer(session, tiny.REQUESTS["query"]) == answer(torch, tiny.REQUESTS["query"])
 
 
-def test_half_precision_is_proven_with_places(tmp_path: Path) -> None:
+def test_half_precision_passes_the_proof_with_regions(tmp_path: Path) -> None:
     model = tiny.tiny_moondream("legacy")
     proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision"), threads=1)
     assert proof["passed"] is True
@@ -78,7 +76,7 @@ def test_half_precision_is_proven_with_places(tmp_path: Path) -> None:
     assert checks["places"]["differences"] == {"detect": 0, "point": 0, "gaze": 0}
 
 
-def test_a_second_question_reuses_the_image_and_a_new_image_does_not(session: Session) -> None:
+def test_only_a_question_about_the_same_image_reuses_the_cache(session: Session) -> None:
     request = replace(tiny.REQUESTS["query"], images=(IMAGES["1x1"],))
     first, other = answer(session, request), replace(request, images=(IMAGES["2x3"],))
     different = answer(session, other)
@@ -88,7 +86,7 @@ def test_a_second_question_reuses_the_image_and_a_new_image_does_not(session: Se
     assert different != first
 
 
-def test_mmproj_answers_from_the_whole_image_as_the_reference_does(tmp_path: Path) -> None:
+def test_mmproj_answers_from_one_crop_equal_the_reference(tmp_path: Path) -> None:
     model = tiny.tiny_moondream("legacy")
     whole = replace(model, image=model.image.within(1))
     proof = prove(whole, tiny_artifact(whole, "gguf", "fp16", tmp_path), threads=1)
@@ -98,7 +96,7 @@ def test_mmproj_answers_from_the_whole_image_as_the_reference_does(tmp_path: Pat
     assert "places" not in proof["checks"]
 
 
-def test_mmproj_refuses_crops_and_places(model: Model, tmp_path: Path) -> None:
+def test_mmproj_refuses_crops_and_regions(model: Model, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--layout onnx-vision, or with --max-tiles 1"):
         tiny_artifact(model, "gguf", "fp16", tmp_path)
     whole = replace(model, image=model.image.within(1))
@@ -111,7 +109,7 @@ def test_mmproj_refuses_crops_and_places(model: Model, tmp_path: Path) -> None:
     opened.close()
 
 
-def test_the_projector_is_folded_and_the_begin_of_a_text_is_added(
+def test_mmproj_has_the_folded_projector_and_the_decoder_adds_bos(
     model: Model, tmp_path: Path
 ) -> None:
     whole = replace(model, image=model.image.within(1))
@@ -126,7 +124,7 @@ def test_the_projector_is_folded_and_the_begin_of_a_text_is_added(
     assert decoder.get_field("tokenizer.ggml.bos_token_id").contents() == model.vlm.bos_token_id
 
 
-def test_an_export_takes_the_layout_that_keeps_everything(tmp_path: Path) -> None:
+def test_default_layout_of_moondream_keeps_crops_and_regions(tmp_path: Path) -> None:
     folder, out = tmp_path / "tiny", tmp_path / "out"
     folder.mkdir()
     words = [str(tiny.save(folder)), "--target", "gguf", "--recipe", "int8", "--out", str(out)]
@@ -138,9 +136,7 @@ def test_an_export_takes_the_layout_that_keeps_everything(tmp_path: Path) -> Non
     assert manifest.proof["passed"] is True
 
 
-def test_a_transparent_image_is_seen_as_the_reference_sees_it(
-    model: Model, session: Session
-) -> None:
+def test_transparent_image_is_prepared_as_by_the_reference(model: Model, session: Session) -> None:
     picture: Image.Image = tiny.image_of("RGBA")
     torch = reference.open_session(model, threads=1)
     request = replace(tiny.REQUESTS["caption"], images=(picture,))

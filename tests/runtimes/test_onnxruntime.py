@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions answer as the reference does, whatever they reuse."""
+"""ONNX Runtime sessions answer like the reference, with and without reuse."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def sessions(model: Model, folder: Path) -> tuple[Session, Session]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_greedy_tokens_are_the_references(case: str, tmp_path: Path) -> None:
+def test_greedy_tokens_equal_the_reference(case: str, tmp_path: Path) -> None:
     reference, session = sessions(tiny_model(hf_model(case)), tmp_path)
     for request in REQUESTS.values():
         assert tokens(session, request) == tokens(reference, request)
@@ -50,7 +50,7 @@ def events(session: Session, request: Request) -> dict[str, Event]:
     return {event.kind: event for event in session.generate(request)}
 
 
-def test_a_second_question_encodes_no_image_and_prefills_only_itself(tmp_path: Path) -> None:
+def test_second_question_reuses_image_features_and_prompt_prefix(tmp_path: Path) -> None:
     _, session = sessions(tiny_model(hf_model("grouped heads")), tmp_path)
     first = events(session, Request("what is it?", (IMAGE,), max_tokens=2))
     assert not first["image"].reused
@@ -64,7 +64,7 @@ def test_a_second_question_encodes_no_image_and_prefills_only_itself(tmp_path: P
     assert other["prefill"].positions == other["prepare"].positions
 
 
-def test_a_forced_answer_is_decoded_as_given(tmp_path: Path) -> None:
+def test_forced_answer_is_decoded_as_given(tmp_path: Path) -> None:
     reference, session = sessions(tiny_model(hf_model("grouped heads")), tmp_path)
     request = Request("what is it?", (IMAGE,), answer=(9, 2, 9, 30), arrays=True)
     assert tokens(session, request) == [9, 2, 9, 30]
@@ -73,7 +73,7 @@ def test_a_forced_answer_is_decoded_as_given(tmp_path: Path) -> None:
             assert np.allclose(one.logits, other.logits, atol=1e-4 * np.abs(one.logits).max())
 
 
-def test_an_answer_that_does_not_fit_the_context_is_refused(tmp_path: Path) -> None:
+def test_answer_that_does_not_fit_the_context_is_refused(tmp_path: Path) -> None:
     _, session = sessions(tiny_model(hf_model("grouped heads")), tmp_path)
     with pytest.raises(UserError, match="the context holds 256"):
         list(session.generate(Request("hello", max_tokens=300)))

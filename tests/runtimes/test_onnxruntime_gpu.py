@@ -1,4 +1,4 @@
-"""What ONNX Runtime refuses of a GPU, without one: nothing is computed on the CPU in its place."""
+"""Checks, without a GPU, that a session for a GPU is refused if the CPU would do its work."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ FILE = Path("decoder.onnx")
 
 
 class Session:
-    """ONNX Runtime's, as far as it tells where it computes: provider -> ops."""
+    """A fake of ONNX Runtime's session that reports which provider runs which ops."""
 
     def __init__(self, **ops: Sequence[str]) -> None:
         self._ops = ops
@@ -43,29 +43,29 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     )
 
 
-def test_a_provider_that_was_not_loaded_is_no_way_back_to_the_cpu() -> None:
+def test_missing_cuda_provider_is_refused() -> None:
     session = Session(**{CPU_PROVIDER: ["MatMul"]})
     with pytest.raises(UserError, match="did not load its CUDA provider for GPU 1"):
         check_placement(session, FILE, GPU)  # type: ignore[arg-type]
 
 
-def test_a_product_that_stays_on_the_cpu_is_named() -> None:
+def test_product_on_the_cpu_is_refused_by_name() -> None:
     session = Session(**{CUDA_PROVIDER: ["Add"], CPU_PROVIDER: ["MatMulNBits", "Shape"]})
     with pytest.raises(UserError, match=r"no kernel on a GPU for its MatMulNBits;"):
         check_placement(session, FILE, GPU)  # type: ignore[arg-type]
 
 
-def test_arithmetic_on_shapes_may_stay_on_the_cpu() -> None:
+def test_arithmetic_on_shapes_may_run_on_the_cpu() -> None:
     session = Session(**{CUDA_PROVIDER: ["MatMulNBits"], CPU_PROVIDER: ["Shape", "Gather"]})
     check_placement(session, FILE, GPU)  # type: ignore[arg-type]
 
 
-def test_a_build_without_cuda_opens_no_graph_for_a_gpu(native: Artifact) -> None:
+def test_build_without_cuda_refuses_a_gpu(native: Artifact) -> None:
     path = native.path / native.manifest.components["decoder"][0]
     with pytest.raises(UserError, match=r"built without CUDA here|cannot use decoder"):
         open_graph(path, 1, Device("cuda", 99))
 
 
-def test_a_layout_for_the_cpu_is_refused_with_the_one_to_take(native: Artifact) -> None:
+def test_cpu_layout_on_a_gpu_is_refused_with_the_right_layout(native: Artifact) -> None:
     with pytest.raises(UserError, match=r"has layout native, .* export with --layout cuda"):
         OnnxBackend(native, 1, 64, device=GPU)

@@ -1,4 +1,4 @@
-"""The runtime that holds tower or decoder answers as the one that holds both."""
+"""The runtime that loads either tower or decoder answers like the one that loads both."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -53,19 +53,19 @@ def answer(session: Session, request: Request) -> list[tuple[int | None, tuple[f
     return [(event.token, event.region) for event in events]
 
 
-def test_its_answers_are_the_same_whatever_was_asked_before(sessions: list[Session]) -> None:
+def test_answers_equal_the_full_runtime_in_any_order(sessions: list[Session]) -> None:
     for request in [*ASKED, tiny.REQUESTS["query"], *ASKED[::-1]]:
         both, lean = (answer(session, request) for session in sessions)
         assert lean == both
 
 
-def test_a_cache_that_was_given_up_for_another_image_is_not_counted_on(
+def test_interrupted_request_leaves_no_stale_cache(
     sessions: list[Session],
 ) -> None:
     expected = answer(sessions[0], ASKED[0])
     lean = sessions[1]
     assert answer(lean, ASKED[0]) == expected
-    for event in lean.generate(ASKED[2]):  # broken off when the other image was seen
+    for event in lean.generate(ASKED[2]):  # interrupted after the other image
         if event.kind == "image":
             break
     assert answer(lean, ASKED[0]) == expected

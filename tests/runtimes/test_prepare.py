@@ -1,4 +1,4 @@
-"""Prompt ids equal Idefics3Processor's; what does not fit together is refused."""
+"""Prompt ids equal Idefics3Processor's, and invalid requests and tokenizers are refused."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ QUESTIONS = (
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("images", IMAGES.values(), ids=IMAGES)
-def test_ids_and_pixels_equal_the_processors(images, question, processor):
+def test_ids_and_pixels_equal_the_processor(images, question, processor):
     settings = {"do_image_splitting": processor.image_processor.do_image_splitting}
     recipe = SMOLVLM.image(VLM, Section(settings, "preprocessor_config.json"))
     preparer = Preparer(recipe, PROMPT, TOKENIZER["tokenizer.json"], VLM.image_token_id)
@@ -99,7 +99,7 @@ def test_ids_and_pixels_equal_the_processors(images, question, processor):
         np.testing.assert_array_equal(values, theirs["pixel_values"][0])
 
 
-def test_the_prompt_of_one_small_image_is_spelled_out():
+def test_prompt_of_one_small_image_is_written_out():
     recipe = SMOLVLM.image(VLM, Section({"size": {"longest_edge": 32}}, "preprocessor_config.json"))
     preparer = Preparer(recipe, PROMPT, TOKENIZER["tokenizer.json"], VLM.image_token_id)
     ids = preparer(Request("the image", (image(9, 9),))).ids
@@ -107,11 +107,11 @@ def test_the_prompt_of_one_small_image_is_spelled_out():
     assert ids[:10].tolist() == [1, ids[1], ids[2], 413, 376, 414, 414, 414, 414, 413]
 
 
-def test_given_ids_are_taken_as_they_are(preparer):
+def test_given_ids_are_used_unchanged(preparer):
     assert preparer(Request("ignored", ids=(5, 6, 415))).ids.tolist() == [5, 6, 415]
 
 
-def test_an_answer_is_text_without_special_tokens(preparer):
+def test_answer_text_has_no_special_tokens(preparer):
     ids = preparer(Request("naïve 漢")).ids.tolist()
     assert preparer.text([1, *ids, 415, 2]) == "User: naïve 漢\nAssistant:"
     assert preparer.text([]) == ""
@@ -133,13 +133,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("request_", "message"), REFUSED.values(), ids=REFUSED)
-def test_a_request_that_does_not_fit_is_refused_in_one_line(request_, message, preparer):
+def test_invalid_request_is_refused_in_one_line(request_, message, preparer):
     with pytest.raises(UserError, match=message) as caught:
         preparer(request_)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_breaks_off_while_it_is_decoded_is_refused(preparer, tmp_path):
+def test_truncated_image_is_refused_when_it_is_decoded(preparer, tmp_path):
     Image.effect_noise((90, 90), 50).convert("RGB").save(tmp_path / "half.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:4000])
     with (
@@ -161,7 +161,7 @@ TOKENIZERS = {
 
 
 @pytest.mark.parametrize(("content", "message"), TOKENIZERS.values(), ids=TOKENIZERS)
-def test_a_tokenizer_that_does_not_fit_is_refused(content, message, tmp_path):
+def test_tokenizer_that_does_not_fit_is_refused(content, message, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
     for source, name in ((content, "tokenizer.json"), (path, str(path))):
@@ -170,12 +170,12 @@ def test_a_tokenizer_that_does_not_fit_is_refused(content, message, tmp_path):
         assert str(caught.value).startswith(f"{name}: ")
 
 
-def test_a_missing_tokenizer_is_refused():
+def test_missing_tokenizer_is_refused():
     with pytest.raises(UserError, match="nowhere: cannot be read"):
         Preparer(RECIPE, PROMPT, Path("nowhere"), VLM.image_token_id)
 
 
-def test_a_tokenizer_that_truncates_or_pads_does_neither_here(preparer):
+def test_truncation_and_padding_of_the_tokenizer_are_turned_off(preparer):
     import json
 
     cut = json.loads(TOKENIZER["tokenizer.json"]) | {
@@ -199,7 +199,7 @@ def test_a_tokenizer_that_truncates_or_pads_does_neither_here(preparer):
     np.testing.assert_array_equal(cutting(request).ids, preparer(request).ids)
 
 
-def test_further_questions_about_the_same_images_reuse_their_pixels(preparer):
+def test_questions_about_the_same_images_reuse_their_pixels(preparer):
     first = preparer(Request("one", ONE))
     again = preparer(Request("two", (ONE[0].copy(),)))
     fresh = preparer(Request("two", ONE, reuse=False))
@@ -208,7 +208,7 @@ def test_further_questions_about_the_same_images_reuse_their_pixels(preparer):
     assert first.images_key == again.images_key == fresh.images_key
 
 
-def test_images_that_are_named_are_told_apart_by_their_names(preparer):
+def test_images_with_a_key_are_compared_by_key(preparer):
     first = preparer(Request("one", ONE, images_key="a"))
     again = preparer(Request("two", ONE, images_key="a"))
     other = preparer(Request("two", ONE, images_key="b"))
@@ -231,7 +231,7 @@ def palette(colours: list[int]) -> Image.Image:
     return made
 
 
-def test_other_images_have_another_key(preparer):
+def test_different_images_have_different_keys(preparer):
     sets = [
         (),
         (image(50, 50),),
@@ -259,6 +259,6 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_preprocessor_that_the_recipe_cannot_express_is_refused(config):
+def test_preprocessor_that_no_recipe_can_express_is_refused(config):
     with pytest.raises(UserError, match=r"^preprocessor_config\.json: "):
         SMOLVLM.image(VLM, Section(config, "preprocessor_config.json"))

@@ -1,4 +1,4 @@
-"""Image preparation equals transformers' Idefics3 image processor to the bit."""
+"""Pixel values are bit-identical to those of transformers' Idefics3 image processor."""
 
 import struct
 import warnings
@@ -82,7 +82,7 @@ def assert_equal(ours: Pixels, theirs: Pixels) -> None:
 
 @pytest.mark.parametrize("split", [True, False], ids=["split", "whole"])
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_pixels_equal_the_processors(size, split):
+def test_pixels_equal_the_processor(size, split):
     recipe = replace(TILES, split=split)
     assert_equal(pixels(noise(*size), recipe), hf_pixels(noise(*size), recipe))
 
@@ -101,12 +101,12 @@ RECIPES = {
 
 
 @pytest.mark.parametrize(("recipe", "size"), RECIPES.values(), ids=RECIPES)
-def test_pixels_equal_the_processors_for_other_recipes(recipe, size):
+def test_pixels_equal_the_processor_for_other_recipes(recipe, size):
     assert_equal(pixels(noise(*size), recipe), hf_pixels(noise(*size), recipe))
 
 
 @pytest.mark.parametrize("edge", [128, 364, 1536, 2048, 4096, 4097, 9999])
-def test_the_first_resize_has_transformers_size_for_any_image(edge):
+def test_first_resize_has_the_size_of_transformers(edge):
     recipe = replace(FULL, longest_edge=edge)
     sizes = np.random.default_rng(edge).integers(1, 5000, (400, 2)).tolist()
     for width, height in [*sizes, (1, 9), (9, 1), (50000, 3), (3, 50000)]:
@@ -114,7 +114,7 @@ def test_the_first_resize_has_transformers_size_for_any_image(edge):
         assert recipe.grid((width, height)).scaled == theirs[::-1]
 
 
-def test_the_grid_foretells_the_tiles():
+def test_grid_predicts_the_number_of_tiles():
     for size in SIZES.values():
         found, foretold = pixels(noise(*size), TILES), TILES.grid(size)
         assert (found.rows, found.cols) == (foretold.rows, foretold.cols)
@@ -122,7 +122,7 @@ def test_the_grid_foretells_the_tiles():
         assert found.rgb.size == foretold.resized
 
 
-def test_the_tiles_are_cut_from_the_resized_image_row_by_row():
+def test_tiles_are_cut_from_the_resized_image_row_by_row():
     found = pixels(noise(120, 80), TILES)
     whole = np.asarray(found.rgb)
     for n in range(found.rows * found.cols):
@@ -131,7 +131,7 @@ def test_the_tiles_are_cut_from_the_resized_image_row_by_row():
         np.testing.assert_array_equal(levels.transpose(1, 2, 0), whole[y : y + 32, x : x + 32])
 
 
-# budget, size, the longest edge that is left of 128: rows x cols + 1 = 17, 10, 5, 1 for squares
+# budget, size, longest edge after the budget (128 without): rows x cols + 1 = 17, 10, 5, 1 squares
 BUDGETS = [
     (17, (90, 90), 128),
     (16, (90, 90), 96),
@@ -145,13 +145,13 @@ BUDGETS = [
 
 
 @pytest.mark.parametrize(("budget", "size", "edge"), BUDGETS)
-def test_a_budget_of_tiles_lowers_the_longest_edge(budget, size, edge):
+def test_tile_budget_lowers_the_longest_edge(budget, size, edge):
     found = pixels(noise(*size), replace(TILES, max_tiles=budget))
     assert len(found.values) <= budget
     assert_equal(found, hf_pixels(noise(*size), replace(TILES, longest_edge=edge)))
 
 
-def test_a_budget_of_no_tiles_is_a_user_error():
+def test_budget_of_zero_tiles_is_a_user_error():
     with pytest.raises(UserError, match="max_tiles 0 is too few"):
         replace(TILES, max_tiles=0).grid((9, 9))
 
@@ -170,13 +170,13 @@ def of_mode(mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_image_of_any_mode_equals_the_processors(mode):
+def test_image_of_any_mode_equals_the_processor(mode):
     image = of_mode(mode)
     assert image.mode == mode
     assert_equal(pixels(image, TILES), hf_pixels(image, TILES))
 
 
-def test_a_transparent_colour_equals_the_processors():
+def test_transparent_colour_equals_the_processor():
     image = noise(9, 9).quantize(8)
     image.info["transparency"] = 3
     assert_equal(pixels(image, TILES), hf_pixels(image, TILES))
@@ -204,13 +204,13 @@ FILES = [
 
 
 @pytest.mark.parametrize(("mode", "suffix"), FILES)
-def test_a_file_loads_as_in_transformers(mode, suffix, tmp_path):
+def test_file_loads_as_in_transformers(mode, suffix, tmp_path):
     of_mode(mode).save(tmp_path / f"image{suffix}")
     same_as_transformers(tmp_path / f"image{suffix}")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_is_turned_upright_as_in_transformers(orientation, tmp_path):
+def test_photo_is_rotated_upright_as_in_transformers(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     noise(70, 40).save(tmp_path / "photo.jpg", exif=exif)
@@ -220,12 +220,12 @@ def test_a_photograph_is_turned_upright_as_in_transformers(orientation, tmp_path
 
 
 @pytest.mark.parametrize("transparency", [3, bytes([255, 0, 128, 7])])
-def test_a_palette_with_transparency_loads_as_in_transformers(transparency, tmp_path):
+def test_palette_with_transparency_loads_as_in_transformers(transparency, tmp_path):
     noise(70, 40).quantize(8).save(tmp_path / "palette.png", transparency=transparency)
     same_as_transformers(tmp_path / "palette.png")
 
 
-def test_an_animation_is_its_first_frame(tmp_path):
+def test_animation_loads_as_its_first_frame(tmp_path):
     frames = [noise(20, 10).quantize(16), noise(10, 20).resize((20, 10)).quantize(16)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     same_as_transformers(tmp_path / "moving.gif")
@@ -264,7 +264,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_file_that_cannot_be_used_is_one_line(content, message, tmp_path):
+def test_unusable_file_is_refused_in_one_line(content, message, tmp_path):
     path = tmp_path / "given.png"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
@@ -274,17 +274,17 @@ def test_a_file_that_cannot_be_used_is_one_line(content, message, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.png", ".", "nul\0.png", "x" * 300])
-def test_a_path_that_is_no_file_is_one_line(name, tmp_path):
+def test_path_that_is_not_a_file_is_refused_in_one_line(name, tmp_path):
     with pytest.raises(UserError, match=r"no such file|damaged or unsupported"):
         load_image(f"{tmp_path}/{name}")
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0)])
-def test_an_empty_image_is_a_user_error(size):
+def test_empty_image_is_a_user_error(size):
     with pytest.raises(UserError, match="the image: an empty image"):
         pixels(Image.new("RGB", size), TILES)
 
 
-def test_rgb_gives_an_rgb_image_back_as_it_is():
+def test_rgb_returns_an_rgb_image_unchanged():
     image = noise(4, 4)
     assert rgb(image) is image

@@ -1,4 +1,4 @@
-"""The proof ladder accepts faithful artifacts and names what is wrong with others."""
+"""The proof passes faithful artifacts and names the failed check of others."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ def model() -> Model:
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "fp16"])
-def test_a_faithful_artifact_passes(model: Model, recipe: str, tmp_path: Path) -> None:
+def test_faithful_artifact_passes(model: Model, recipe: str, tmp_path: Path) -> None:
     proof = prove(model, tiny_artifact(model, "onnx", recipe, tmp_path), threads=1)
     assert proof["passed"] is True
     assert proof["failures"] == []
@@ -29,7 +29,7 @@ def test_a_faithful_artifact_passes(model: Model, recipe: str, tmp_path: Path) -
     assert proof["checks"]["logits"]["mean_kld"] < 1e-4
 
 
-def test_fewer_bits_are_further_away(model: Model, tmp_path: Path) -> None:
+def test_fewer_bits_diverge_more(model: Model, tmp_path: Path) -> None:
     found = []
     for recipe in ("fp32", "int8", "int4"):
         (tmp_path / recipe).mkdir()
@@ -39,7 +39,7 @@ def test_fewer_bits_are_further_away(model: Model, tmp_path: Path) -> None:
 
 
 def overwrite(artifact: Artifact, name: str) -> None:
-    """Replace one tensor's bytes by another pattern, size unchanged."""
+    """Overwrite some bytes of a tensor, without changing the file's size."""
     path = artifact.path / name
     content = bytearray(path.read_bytes())
     content[8192:16384] = content[16384:24576]
@@ -50,7 +50,7 @@ def overwrite(artifact: Artifact, name: str) -> None:
     ("file", "complaint"),
     [("vision_encoder.onnx_data", "vision features"), ("decoder_model_merged.onnx_data", "logits")],
 )
-def test_a_damaged_artifact_fails(model: Model, file: str, complaint: str, tmp_path: Path) -> None:
+def test_damaged_artifact_fails(model: Model, file: str, complaint: str, tmp_path: Path) -> None:
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     overwrite(artifact, file)
     proof = prove(model, artifact, threads=1)
@@ -58,14 +58,14 @@ def test_a_damaged_artifact_fails(model: Model, file: str, complaint: str, tmp_p
     assert any(complaint in failure for failure in proof["failures"])
 
 
-def test_another_prompt_is_noticed(model: Model, tmp_path: Path) -> None:
+def test_changed_prompt_fails(model: Model, tmp_path: Path) -> None:
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     prompt = replace(model.prompt, with_images="User:{images} {question}\nAssistant:")
     other = replace(artifact, manifest=replace(artifact.manifest, prompt=prompt))
     assert prove(model, other, threads=1)["passed"] is False
 
 
-def test_random_weights_are_not_judged_for_rounding(model: Model, tmp_path: Path) -> None:
+def test_rounding_of_random_weights_is_not_judged(model: Model, tmp_path: Path) -> None:
     class Random(type(model.weights)):  # type: ignore[misc]
         synthetic = True
 
@@ -77,7 +77,7 @@ def test_random_weights_are_not_judged_for_rounding(model: Model, tmp_path: Path
     assert "random weights" in proof["unjudged"]
 
 
-def test_an_image_token_in_an_answer_is_no_image(model: Model, tmp_path: Path) -> None:
+def test_image_token_in_an_answer_is_text(model: Model, tmp_path: Path) -> None:
     scorer = ReferenceScorer(model)
     image = Image.new("RGB", (32, 32), "red")
     request = Request("what?", (image,), answer=(5, IMAGE_TOKEN, 6))

@@ -1,7 +1,7 @@
-"""Qwen2.5-VL from an image and a question to an answer, as transformers' processors and model go.
+"""Qwen2.5-VL: preprocessing and answers equal those of transformers.
 
-Its processor wants torchvision for videos, so its image processor, its tokenizer and its chat
-template are taken alone.
+transformers' processor needs torchvision for videos, so its image processor, tokenizer and chat
+template are used on their own.
 """
 
 import json
@@ -95,25 +95,25 @@ def assert_equal(image: Image.Image, recipe: Patches, processor: Any) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_pixels_equal_the_processors(size: tuple[int, int]) -> None:
+def test_pixels_equal_the_processor(size: tuple[int, int]) -> None:
     assert_equal(noise(*size), RECIPE, PROCESSOR)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_an_image_of_any_mode_equals_the_processors(mode: str) -> None:
+def test_image_of_any_mode_equals_the_processor(mode: str) -> None:
     image = noise(70, 40)
     if mode.endswith("A"):
         image.putalpha(noise(70, 40).convert("L"))
     assert_equal(image.convert(mode), RECIPE, PROCESSOR)
 
 
-def test_a_budget_of_tiles_bounds_the_area() -> None:
+def test_tile_budget_limits_the_area() -> None:
     width, height = RECIPE.within(1).nearest_size((3000, 2000))
     assert 0.9 * 448**2 < width * height <= 448**2
     assert RECIPE.within(1).nearest_size((30, 20)) == RECIPE.nearest_size((30, 20))
 
 
-def test_an_image_that_is_much_longer_than_wide_is_refused_in_one_line() -> None:
+def test_image_of_extreme_aspect_ratio_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="2010 x 10 pixels is over 200 times longer than wide"):
         pixels(noise(2010, 10), RECIPE)
 
@@ -123,7 +123,7 @@ QUESTIONS = ("what color is the shape?", "", " 2 lines\n\nand  é漢🎈 ", "a {
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_ids_equal_the_tokenizers_of_the_chat_template(question: str, count: int) -> None:
+def test_ids_equal_the_tokenized_chat_template(question: str, count: int) -> None:
     tokenizer, model = AutoTokenizer.from_pretrained(TWIN), open_model(str(TWIN))
     content: list[dict[str, str]] = [{"type": "image"}] * count
     content = [*content, {"type": "text", "text": question}]
@@ -154,7 +154,7 @@ def save_tokenizer(folder: Path, hf: PreTrainedModel) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(config))
 
 
-def test_what_transformers_saves_is_exported_and_answers(tmp_path: Path) -> None:
+def test_checkpoint_saved_by_transformers_is_exported_and_answers(tmp_path: Path) -> None:
     hf = hf_model(CASE)
     checkpoint = tmp_path / "saved"
     hf.save_pretrained(checkpoint)
@@ -172,7 +172,7 @@ def test_what_transformers_saves_is_exported_and_answers(tmp_path: Path) -> None
     assert tokens(session, request) == list(wanted)
 
 
-def test_a_prompt_is_spelled_out() -> None:
+def test_prompt_is_written_out() -> None:
     model = open_model("qwen2.5-vl-3b", weights="synthetic")
     tokenizer = Tokenizer.from_str(model.files["tokenizer.json"].decode())
     ids = preparer_of(model)(Request("the image", (noise(56, 56),))).ids.tolist()
@@ -199,7 +199,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("changes", "vision", "message"), BAD.values(), ids=BAD)
-def test_a_config_that_the_description_cannot_express_is_refused(
+def test_config_that_the_family_cannot_express_is_refused(
     changes: dict[str, Any], vision: dict[str, Any], message: str
 ) -> None:
     folder = Path(__file__).parents[2] / "models" / "configs" / "qwen2.5-vl-3b"
@@ -209,7 +209,7 @@ def test_a_config_that_the_description_cannot_express_is_refused(
         QWEN2_5_VL.read(Section(config, "config.json"))
 
 
-def test_other_sizes_of_patches_than_the_towers_are_refused(tmp_path: Path) -> None:
+def test_preprocessor_with_another_patch_size_is_refused(tmp_path: Path) -> None:
     hf = hf_model(CASE)
     hf.save_pretrained(tmp_path)
     save_tokenizer(tmp_path, hf)

@@ -1,4 +1,4 @@
-"""Channels side by side are Pillow's own resize, to the bit."""
+"""Resizing in one thread per channel is bit-identical to Pillow's resize."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 from export.images import resize as module
 from export.images.resize import resize
 
-# Both ways in width and in height: Pillow begins with columns where that is less work.
+# Larger and smaller in width and height: Pillow starts with the axis that is less work.
 SIZES = [
     ((97, 61), (208, 155)),
     ((208, 155), (52, 52)),
@@ -20,7 +20,7 @@ SIZES = [
 @pytest.mark.parametrize("resample", [Image.Resampling.LANCZOS, Image.Resampling.BICUBIC])
 @pytest.mark.parametrize(("given", "wanted"), SIZES)
 @pytest.mark.parametrize("cpus", [1, 3])
-def test_channels_apart_are_the_whole(
+def test_channels_resized_in_threads_equal_pillow(
     given: tuple[int, int],
     wanted: tuple[int, int],
     resample: Image.Resampling,
