@@ -1,7 +1,6 @@
 """A batch of requests gives the answers of single requests, for any lengths and images."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from answering import QUESTIONS, TWINS, at_once, of_one_image, one_by_one
 
 from export.checkpoint.registry import open_model
-from export.torch.run import Run, resident
+from export.torch.run import resident
 from runtimes.base import FloatArray, Request
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.proof.probes import probes
@@ -29,7 +28,7 @@ class Counting(TorchBackend):
 
 def opened(name: str, dtype: torch.dtype = torch.float32) -> tuple[GreedySession, Counting]:
     model = open_model(name)
-    backend = Counting(model, resident(model.weights, dtype=dtype), partial(Run, dtype=dtype))
+    backend = Counting(model, resident(model.weights, dtype=dtype), dtype=dtype)
     return GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids), backend
 
 

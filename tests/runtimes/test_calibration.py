@@ -7,47 +7,48 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from export.__main__ import main
 from export.arrays import FloatArray
 from export.artifact import load_artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.torch.run import Run, resident
 from export.weights import Weights
-from runtimes.calibrate.hessian import CollectedHessians, calibrated
+from runtimes.calibrate.hessian import CollectedHessians, calibrated, one_tile_images
 from runtimes.calibrate.questions import read_questions
 from runtimes.proof.probes import probes
+from runtimes.reference import ReferenceScorer
 
 MODEL = open_model("tiny-smolvlm")
 ASKED = probes(64)[:2]
 FIRST, LAST = "v.blk.0.attn_q", "blk.3.ffn_down"
 
 
-class Inputs(Run):
-    """Keeps the inputs of some matrices."""
+class Inputs:
+    """An observer of the reference that keeps the inputs of some matrices."""
 
-    def linear(self, x, *names, bias=False):
+    def __init__(self, names: list[str]) -> None:
+        self.seen: dict[str, list[FloatArray]] = {name: [] for name in names}
+
+    def __call__(self, x: Tensor, names: tuple[str, ...]) -> None:
         for name in names:
             if name in self.seen:
                 self.seen[name].append(x.flatten(0, -2).numpy().copy())
-        return super().linear(x, *names, bias=bias)
 
 
 def test_hessians_sum_all_inputs_whatever_the_memory_limit() -> None:
     names = [FIRST, "mm.model.fc", "blk.0.attn_q", LAST]
-    listener = Inputs(resident(MODEL.weights))
-    listener.seen = {name: [] for name in names}
-    whole = CollectedHessians(MODEL, ASKED, {})
-    whole._scorer._backend._ops = listener
-    for request in whole._requests:
-        whole._scorer.score(request, whole._scorer.features(request))
-    for room in (1 << 17, 1 << 30):  # a few matrices at a time, and all of a component
-        found = CollectedHessians(MODEL, ASKED, {}, limit_bytes=room)
+    observed = Inputs(names)
+    scorer = ReferenceScorer(one_tile_images(MODEL), observed)
+    for request in CollectedHessians(MODEL, ASKED, {})._requests:
+        scorer.score(request, scorer.features(request))
+    for limit in (1 << 17, 1 << 30):  # a few matrices at a time, and all of a component
+        hessians = CollectedHessians(MODEL, ASKED, {}, limit_bytes=limit)
         for name in names:
-            inputs = np.concatenate(listener.seen[name])
-            assert found.inverse_cholesky(name).shape == (inputs.shape[1],) * 2
-            sums = found._collector.sums[name].numpy()
+            inputs = np.concatenate(observed.seen[name])
+            assert hessians.inverse_cholesky(name).shape == (inputs.shape[1],) * 2
+            sums = hessians._collector.sums[name].numpy()
             np.testing.assert_allclose(sums, inputs.T @ inputs, rtol=1e-4, atol=1e-3)
 
 

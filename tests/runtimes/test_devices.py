@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.torch.run import Run, resident
+from export.torch.run import resident
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Request
 from runtimes.devices import CPU, Device, device_of
@@ -131,8 +130,8 @@ def test_only_out_of_memory_errors_become_user_errors() -> None:
 def test_reference_in_bfloat16_stays_close_to_float32(name: str) -> None:
     """The GPU's precision on the CPU: bfloat16 has 8 significant bits, so errors of 2^-8."""
     model, exact = open_model(name), ReferenceScorer(open_model(name))
-    run = partial(Run, dtype=torch.bfloat16)
-    backend = TorchBackend(model, resident(model.weights, dtype=torch.bfloat16), run)
+    weights = resident(model.weights, dtype=torch.bfloat16)
+    backend = TorchBackend(model, weights, dtype=torch.bfloat16)
     session = GreedySession(backend, preparer_of(model), model.vlm.stop_token_ids)
     distance = Accumulator()
     for probe in probes(64)[:2]:
