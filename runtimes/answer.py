@@ -1,4 +1,4 @@
-"""Opens a model in the runtime that fits it, and asks it one question."""
+"""Opens a model in a runtime that supports it, and asks it one question."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from runtimes.prepare.image import load_image
 from runtimes.prepare.request import preparer_of
 
 Subject = Artifact | Model | str | Path
-"""What is opened: an artifact or a checkpoint, or the name or folder of one."""
+"""An artifact or a checkpoint, or the name or folder of one."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered. `places` are points or boxes, of tasks that answer with some."""
+    """A model's answer: text, or the regions of tasks that return points or boxes."""
 
     text: str
-    """Special tokens and outer white space are left out; "" where the answer is places."""
+    """Without special tokens and surrounding white space; "" if the answer is regions."""
     token_ids: tuple[int, ...]
-    places: tuple[Region, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 def ask(
@@ -40,7 +40,7 @@ def ask(
     runtime: str | None = None,
     threads: int | None = None,
 ) -> Answer:
-    """The greedy answer to one question about one image (None: a text-only model).
+    """The greedy answer to one question about one image, or without an image if it is None.
 
     `task` is one of the model's own, such as Moondream's "detect"; `question` then names the
     object. `runtime` and `threads` are those of `open_session`. The model is loaded and freed
@@ -107,15 +107,15 @@ def runtime_for(opened: Artifact | Model, name: str | None = None, device: str =
 
 
 def collected(events: Iterable[Event], opened: Artifact | Model) -> Answer:
-    """The answer that a session's events add up to."""
+    """The answer in a session's events."""
     tokens: list[int] = []
-    places: list[Region] = []
+    regions: list[Region] = []
     for event in events:
         if event.token is not None:
             tokens.append(event.token)
         if event.kind == "place":
-            places.append(event.region)
-    return Answer(preparer_of(opened).text(tokens).strip(), tuple(tokens), tuple(places))
+            regions.append(event.region)
+    return Answer(preparer_of(opened).text(tokens).strip(), tuple(tokens), tuple(regions))
 
 
 def _layout(opened: Artifact | Model) -> str | None:

@@ -1,7 +1,7 @@
-"""The reference: the network's definition run eagerly in torch on the checkpoint itself.
+"""The reference runtime: runs a checkpoint's network eagerly in torch.
 
-In float32 on the CPU, in bfloat16 (as checkpoints are trained) on a GPU. NOT aware of artifacts.
-Slow on purpose: what is exact and simple is what others are held against.
+Uses float32 on the CPU and bfloat16, in which checkpoints are trained, on a GPU. Exact and simple
+rather than fast, because artifacts are compared with it. NOT aware of artifacts.
 """
 
 import math
@@ -27,7 +27,7 @@ from runtimes.session.positions import answer_positions, prompt_positions
 from runtimes.session.regions import RegionHead
 
 RESIDENT_BYTES = 2**30
-TILES = 32  # that go through the tower at once
+TILES = 32  # encoded at a time
 
 
 def open_session(
@@ -38,9 +38,10 @@ def open_session(
     parameter: Parameter | None = None,
     dtype: torch.dtype | None = None,
 ) -> Session:
-    """Open a checkpoint; `parameter` says how weights are held (default: read once, kept).
+    """Open a checkpoint.
 
-    `dtype`: of weights and activations; default float32 on the CPU, bfloat16 on a GPU.
+    `parameter` returns weights by name (default: each is read once and kept in memory). `dtype` is
+    that of weights and activations (default: float32 on the CPU, bfloat16 on a GPU).
     """
     torch.set_num_threads(threads)
     where = device_of(device)
@@ -52,14 +53,14 @@ def open_session(
 
 
 class ReferenceScorer:
-    """The reference's answer to forced requests, each in one pass over the weights.
+    """The reference's logits for requests with forced answers, one forward pass for each.
 
-    A model over `RESIDENT_BYTES` is read from its source at every use instead of being kept, so a
+    Weights of a model over `RESIDENT_BYTES` are read again at each use and not kept, so that a
     proof needs no more memory than the export before it.
     """
 
     def __init__(self, model: Model, observe: Observer | None = None) -> None:
-        """`observe` sees the inputs of all linear maps."""
+        """`observe` is called with the inputs of each linear layer."""
         size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
         hold = resident if size <= RESIDENT_BYTES else streaming
         self._backend = TorchBackend(model, hold(model.weights), observe=observe)
@@ -76,19 +77,19 @@ class ReferenceScorer:
         return next((e.region for e in self._session.generate(request) if e.kind == "place"), ())
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """Token ids of an answer's text."""
+        """Token ids of an answer's text, without special tokens."""
         return self._preparer.tokens(text)
 
     def features(self, request: Request) -> FloatArray | None:
-        """Features of the images [image tokens, hidden]; None where there are none."""
+        """Features of the images [image tokens, hidden]; None for a request without images."""
         images = self._preparer(request).images
         return self._backend.encode(images) if images else None
 
     def score(self, request: Request, features: FloatArray | None) -> FloatArray:
-        """The logits [answer, vocab] behind each token of the request's answer."""
+        """Logits [answer tokens, vocab] from which each token of the request's answer is chosen."""
         prepared, answer = self._preparer(request), request.answer or ()
-        cells = [image.token_grid for image in prepared.images if image.token_grid is not None]
-        where = prompt_positions(prepared.ids, self._preparer.image_token_id, cells)
+        grids = [image.token_grid for image in prepared.images if image.token_grid is not None]
+        where = prompt_positions(prepared.ids, self._preparer.image_token_id, grids)
         following = answer_positions(where, len(answer) - 1)
         ids = np.concatenate([prepared.ids, np.array(answer[:-1], np.int64)])
         where = np.concatenate([where, following], axis=1)
@@ -112,13 +113,14 @@ class TorchBackend:
         self._ops = self._run()
         self._state = GrowingState(device=device, dtype=dtype)
         self.context = model.vlm.text.context
-        self._images = np.zeros(self.context, np.int64)
+        self._image_ids = np.zeros(self.context, np.int64)
         self.state = np.zeros(model.vlm.text.hidden, np.float32)
-        self._batch: list[int] = []  # numbers of the sequences that are cached, …
-        self._end = 0  # … up to here
+        self._batch: list[int] = []  # numbers of the cached sequences, …
+        self._end = 0  # … which have this many positions
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """See runtimes.session.backend.Backend."""
         return np.concatenate([self._encoded(image) for image in images])
 
     def _encoded(self, image: Pixels) -> FloatArray:
@@ -132,59 +134,60 @@ class TorchBackend:
         crops = (ops.tensor(crop[None]) for crop in image.values)
         return self._joined(image, (_host(vision.forward(ops, crop)[0]) for crop in crops))
 
-    def _joined(self, image: Pixels, seen: Iterable[FloatArray]) -> FloatArray:
-        """Features of one image [tokens, hidden] from what the tower made of each tile or crop."""
+    def _joined(self, image: Pixels, parts: Iterable[FloatArray]) -> FloatArray:
+        """Features of one image [tokens, hidden] from the tower's output for each tile or crop."""
         vision = self._vlm.require_vision()
         if vision.crops is None:
-            return np.concatenate([*seen])
+            return np.concatenate([*parts])
         side, margin = vision.tower.side, vision.crops.margin
-        both = stitched(seen, image.rows, image.cols, side, margin)
+        both = stitched(parts, image.rows, image.cols, side, margin)
         return _host(vision.crops.join(self._ops, self._ops.tensor(both)[None])[0])
 
     @torch.inference_mode()
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
-        """See BatchBackend: tiles of all images go through the tower together."""
-        whole = [image for own in images for image in own]
-        if not whole or whole[0].token_grid is not None:
-            return [self.encode(own) for own in images]
-        tiles = np.concatenate([image.values for image in whole])
-        parts = (tiles[n : n + TILES] for n in range(0, len(tiles), TILES))
+        """See runtimes.session.backend.BatchBackend; tiles of all images are encoded together."""
+        every = [image for of_request in images for image in of_request]
+        if not every or every[0].token_grid is not None:
+            return [self.encode(of_request) for of_request in images]
+        tiles = np.concatenate([image.values for image in every])
+        batches = (tiles[n : n + TILES] for n in range(0, len(tiles), TILES))
         vision, ops = self._vlm.require_vision(), self._ops
-        seen = np.concatenate([_host(vision.forward(ops, ops.tensor(part))) for part in parts])
-        ends = np.cumsum([image.tiles for image in whole])
-        rows = map(self._joined, whole, np.split(seen, ends[:-1]))
-        return [np.concatenate([next(rows) for _ in own]) for own in images]
+        encoded = np.concatenate([_host(vision.forward(ops, ops.tensor(part))) for part in batches])
+        ends = np.cumsum([image.tiles for image in every])
+        rows = map(self._joined, every, np.split(encoded, ends[:-1]))
+        return [np.concatenate([next(rows) for _ in of_request]) for of_request in images]
 
     @torch.inference_mode()
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
         """See runtimes.session.backend.BatchBackend.
 
-        Prompts end together: of what they have not in common, the shorter begins later.
+        Prompts are padded on the left, after their common prefix, so that all end together.
         """
-        own = [*steps.values()]
-        common = common if common >= self._vlm.text.prefix else 0  # those see each other
-        if own[0].past == 0:
-            own = self._begun(own, common)
-        text, length = self._vlm.text, max(len(step.ids) for step in own)
-        embeds = np.zeros((len(own), length, text.hidden), np.float32)
-        where = np.zeros((len(own), 3, length), np.int64)
-        for row, place, step in zip(embeds, where, own, strict=True):
+        parts = [*steps.values()]
+        # A bidirectional prefix cannot be cached in part.
+        common = common if common >= self._vlm.text.prefix else 0
+        if parts[0].past == 0:
+            parts = self._after_prefix(parts, common)
+        text, length = self._vlm.text, max(len(step.ids) for step in parts)
+        embeds = np.zeros((len(parts), length, text.hidden), np.float32)
+        positions = np.zeros((len(parts), 3, length), np.int64)
+        for row, axes, step in zip(embeds, positions, parts, strict=True):
             new = row[length - len(step.ids) :]
             new[:] = _host(text.embed(self._ops, self._ops.tensor(step.ids)))
             place_features(new, step.ids, step.features, self._vlm.image_token_id)
-            place[:, length - len(step.ids) :] = step.positions
-        if own[0].past == common:
-            self._begin(own, where)
+            axes[:, length - len(step.ids) :] = step.positions
+        if parts[0].past == common:
+            self._begin_batch(parts, positions)
         else:
             if len(steps) < len(self._batch):
                 self._state = self._state.select([self._batch.index(n) for n in steps])
-            self._state = self._state.next_token(self._end, self._ops.tensor(where))
+            self._state = self._state.next_token(self._end, self._ops.tensor(positions))
         self._batch, self._end = [*steps], self._state.past + length
         logits, _ = text.forward(self._run(state=self._state), self._ops.tensor(embeds))
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
-    def _begun(self, steps: Sequence[Extend], common: int) -> list[Extend]:
-        """What is left of the prompts when their `common` beginning is cached for all of them."""
+    def _after_prefix(self, steps: Sequence[Extend], common: int) -> list[Extend]:
+        """Cache the first `common` positions for all sequences; returns the rest of each prompt."""
         if not common:
             return [*steps]
         ids, features, _, positions = steps[0]
@@ -193,18 +196,18 @@ class TorchBackend:
         self._state.cache.expand(len(steps))
         return [step.after_prefix(common, self._vlm.image_token_id) for step in steps]
 
-    def _begin(self, steps: Sequence[Extend], where: IntArray) -> None:
-        """A new batch of prompts: how far each begins after the longest, where its images are."""
-        past, length = steps[0].past, where.shape[-1]
+    def _begin_batch(self, steps: Sequence[Extend], positions: IntArray) -> None:
+        """Set the padding, image ids and positions [B, 3, n] of a new batch of prompts."""
+        past, length = steps[0].past, positions.shape[-1]
         token, prefix = self._vlm.image_token_id, self._vlm.text.prefix
         images = np.zeros((len(steps), past + length), np.int64)
-        images[:, :past] = self._images[:past]
+        images[:, :past] = self._image_ids[:past]
         for row, step in zip(images, steps, strict=True):
-            own = row[past + length - len(step.ids) :]
-            image_ids(own, step.ids, step.features, 0, token, prefix)
-            own[own > 0] += past  # not the numbers of images before
+            new = row[past + length - len(step.ids) :]
+            image_ids(new, step.ids, step.features, 0, token, prefix)
+            new[new > 0] += past  # distinct from the ids of images in the common prefix
         pads = np.array([length - len(step.ids) for step in steps])
-        self._begin_pass(past, images, where, 1, pads)
+        self._begin_pass(past, images, positions, 1, pads)
 
     def _begin_pass(
         self,
@@ -214,7 +217,7 @@ class TorchBackend:
         keep: int,
         pads: IntArray | None = None,
     ) -> None:
-        """What comes next follows `past` cached positions; see GrowingState."""
+        """Set the state of the next forward pass, after `past` cached positions (GrowingState)."""
         self._state = replace(
             self._state,
             past=past,
@@ -250,7 +253,7 @@ class TorchBackend:
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
         embeds = _host(text.embed(self._ops, self._ops.tensor(ids)))
         place_features(embeds, ids, features, image_token_id)
-        images = image_ids(self._images, ids, features, past, image_token_id, text.prefix)
+        images = image_ids(self._image_ids, ids, features, past, image_token_id, text.prefix)
         self._begin_pass(past, images, positions, keep)
         ops = self._run(state=self._state)
         logits, state = text.forward(ops, ops.tensor(embeds)[None])
@@ -258,13 +261,13 @@ class TorchBackend:
         return _host(logits[0])
 
     def close(self) -> None:
-        """Drop the weights and the cache."""
+        """See runtimes.session.backend.Backend."""
         self._run = partial(Run, lambda name: torch.empty(0))
         self._ops = self._run()
         self._state.cache.clear()
 
 
 def _host(x: torch.Tensor) -> FloatArray:
-    """The result itself: on a GPU this waits for it."""
+    """A tensor as a float32 array on the host; on a GPU this waits for the result."""
     rows: FloatArray = x.float().cpu().numpy()
     return rows

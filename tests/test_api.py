@@ -99,7 +99,7 @@ def test_an_exported_model_answers(artifact: export.Artifact) -> None:
     answer = runtimes.ask(artifact, PICTURE, "how many red shapes are there?")
     assert answer.text == "3"
     assert answer.token_ids
-    assert answer.places == ()
+    assert answer.regions == ()
     with Image.open(PICTURE) as picture:
         assert runtimes.ask(artifact.path, picture, "how many red shapes are there?") == answer
 
