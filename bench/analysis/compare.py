@@ -204,21 +204,21 @@ def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
 def _apart(base: Row, new: Row) -> list[str]:
     """What only one run has, or both have of unlike requests or questions."""
     options = [{latency.options for latency in row.latencies} for row in (base, new)]
-    found = ["time and memory, of other requests"] if options[0] ^ options[1] else []
+    found = ["time and memory: the requests differ"] if options[0] ^ options[1] else []
     for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
         before, after = base.of_task(task), new.of_task(task)
         if before is None or after is None:
-            found.append(f"accuracy on {task}, in {'new' if before is None else 'base'} alone")
+            found.append(f"accuracy on {task}: only in {'new' if before is None else 'base'}")
         elif not comparable(before, after):
-            found.append(f"accuracy on {task}, of other questions or scored otherwise")
+            found.append(f"accuracy on {task}: the questions or the scorer differ")
         elif not shared_values(before, after)[0]:
-            found.append(f"accuracy on {task}, without a question in common")
+            found.append(f"accuracy on {task}: no common questions")
     if base.fidelity is None and new.fidelity is None:
         return found
     if base.fidelity is None or new.fidelity is None:
-        found.append(f"KLD, in {'new' if base.fidelity is None else 'base'} alone")
+        found.append(f"KLD: only in {'new' if base.fidelity is None else 'base'}")
     elif base.fidelity.case.options != new.fidelity.case.options:
-        found.append("KLD, of other questions")
+        found.append("KLD: the questions differ")
     return found
 
 

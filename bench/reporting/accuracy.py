@@ -1,6 +1,6 @@
-"""A report's tables of what was answered: scores by task and part, pairs, items that were bad.
+"""A report's tables of accuracy: by task, by part, compared with the reference, and bad items.
 
-NOT aware of how a report is put together. Rows in, blocks out, none where nothing is known.
+Each function takes the rows of one model and returns blocks, or [] without data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,33 +14,36 @@ from bench.reporting.document import Block, Table, Text
 from bench.scorers import yes_no
 
 ASKED_ABOUT = 0.01
-"""The difference of accuracy that a comparison is to show: one point."""
+"""The difference of accuracy that comparisons should detect: one point."""
 SHOWN_BAD = 20
 Scored = tuple[Row, str, Scores]
 
 
 def scores(rows: Sequence[Row]) -> list[Block]:
-    """A line for each row and task; none where there is one whole task, which the summary shows."""
+    """A line for each row and task; [] for one task without bad items, which the summary shows."""
     found = _scored(rows)
-    told = any(one.bad or one.shards for *_, one in found)
-    if len({one.task for *_, one in found}) < 2 and not told:
+    incomplete = any(one.bad or one.shards for *_, one in found)
+    if len({one.task for *_, one in found}) < 2 and not incomplete:
         return []
     lines = [
         [
             *(one.task, name, row.runtime, fmt.share(one.share())),
             f"{len(one.bad):,}",
-            f"{fmt.significant(rate)}/s" if (rate := one.items_per_s()) else fmt.ABSENT,
+            fmt.significant(one.items_per_s()),
             _how(one),
         ]
         for row, name, one in _by_task(found)
     ]
-    header = ["task", "artifact", "runtime", "accuracy", "bad items", "questions", "scored by"]
-    explained = "Graded scores (VQA accuracy, ANLS, IoU) are means; the others are right answers."
+    header = ["task", "artifact", "runtime", "accuracy", "bad items", "questions/s", "scorer"]
+    explained = (
+        "Accuracy is the mean of graded scores (VQA accuracy, ANLS, IoU), else the share of right "
+        "answers."
+    )
     return [Table(header, lines, left=3), Text(explained)]
 
 
 def parts(rows: Sequence[Row]) -> list[Block]:
-    """Each subset on its own; questions of yes and no with yes as the positive class."""
+    """Accuracy of each subset; precision and recall of yes/no questions, yes being positive."""
     lines, positives = [], []
     for row, name, one in _by_task(_scored(rows)):
         labels = sorted({item.part for item in one.items if item.part})
@@ -60,7 +63,7 @@ def parts(rows: Sequence[Row]) -> list[Block]:
 
 
 def compared(rows: Sequence[Row]) -> list[Block]:
-    """Each row against the reference (or what is most exact), task by task, item by item."""
+    """Each row compared with the reference (or the most exact row) on the same questions."""
     lines, bases, few = [], dict[str, str](), 0
     for task, scored in _tasks(rows).items():
         base_row, base_name, base = min(scored, key=lambda one: coarseness(one[0]))
@@ -76,14 +79,16 @@ def compared(rows: Sequence[Row]) -> list[Block]:
         return []
     header = ["task", "artifact", "runtime", "change, points", "only base right", "only this right"]
     point = f"{100 * ASKED_ABOUT:g} point"
-    header += ["n", "p", "visible, points", f"n for {point}"]
-    said = f"n is too small to see a difference of {point} in {few} of {len(lines)} comparisons."
+    header += ["n", "p", "detectable, points", f"n for {point}"]
+    small = (
+        f"In {few} of {len(lines)} comparisons, n is too small to detect a difference of {point}."
+    )
     table = Table(header, lines, left=3)
-    return [Text(_explained(bases)), table, *([Text(said)] if few else [])]
+    return [Text(_explained(bases)), table, *([Text(small)] if few else [])]
 
 
 def bad(rows: Sequence[Row]) -> list[Block]:
-    """Items that were neither asked nor scored, with their reasons; the same ones told once."""
+    """Items that were not scored, with reasons; an item of several artifacts is listed once."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for row, name in zip(rows, names(rows), strict=True):
         of_task = {one.task: one.bad for one in row.scores}
@@ -96,14 +101,14 @@ def bad(rows: Sequence[Row]) -> list[Block]:
     if not lines:
         return []
     more = len(lines) - SHOWN_BAD
-    rest = [Text(f"And {more:,} more, which the records list.")] if more > 0 else []
-    header = ["task", "item", "what is wrong with it", "artifacts"]
+    rest = [Text(f"{more:,} more are in the records.")] if more > 0 else []
+    header = ["task", "item", "problem", "artifacts"]
     return [Table(header, lines[:SHOWN_BAD], left=4), *rest]
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Cells of a comparison, and whether n is too small for what is asked about."""
+    """Cells of a comparison, and whether n is too small to detect ASKED_ABOUT."""
 
     cells: tuple[str, ...]
     too_few: bool
@@ -130,10 +135,10 @@ def _explained(bases: Mapping[str, str]) -> str:
     named = fmt.listed([f"{base} ({task})" for task, base in bases.items()])
     base = next(iter(bases.values())) if len(set(bases.values())) == 1 else named
     return (
-        f"The same questions, compared one by one with {base}. p is McNemar's exact test: how "
-        "often chance alone would give a split this uneven; graded scores have a paired bootstrap "
-        "interval instead. Visible is the smallest difference that n questions would show in four "
-        "of five tries; the last column, how many questions would show one point."
+        f"Compared with {base} on the same questions. p is the p-value of McNemar's exact test; "
+        "graded scores have a paired bootstrap interval instead. Detectable is the smallest "
+        "difference that n questions show with a power of 80 %; the last column is the number of "
+        "questions that show a difference of one point."
     )
 
 

@@ -1,7 +1,4 @@
-"""The block of a page that comes from records: between two markers, nothing else is touched.
-
-Pure. NOT aware of files.
-"""
+"""The block of a page (README.md) that is generated from records, between two markers."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +24,7 @@ EMPTY = (
 
 
 def block(records: Sequence[Record], budget: Budget | None = None) -> str:
-    """The summary of each model, and where it was measured."""
+    """Markdown: the summary of each model, and the machines it was measured on."""
     shown = rows(records)
     if not shown:
         return EMPTY
@@ -40,7 +37,7 @@ def block(records: Sequence[Record], budget: Budget | None = None) -> str:
 
 
 def filled(page: str, content: str) -> str:
-    """The page with `content` between the markers. Raises UserError where they are not there."""
+    """The page with `content` between the markers. Raises UserError if they are missing."""
     found = MARKERS.search(page)
     if found is None:
         raise UserError(f"no place for results; put these lines into it: {START} and {END}")

@@ -1,7 +1,4 @@
-"""What a comparison of two runs says, in words and one table. Pure.
-
-NOT aware of how it was decided.
-"""
+"""Writes a comparison of two runs as a document: verdict, regressions, and a table."""
 
 from bench.analysis.compare import KLD_TOLERANCE_NATS, Compared, Comparison
 from bench.analysis.rows import Row, subject_name
@@ -14,11 +11,11 @@ MARKS = {"worse": "**worse**", "better": "better", "same": "same", "undecided": 
 
 
 def verdict(found: Compared) -> list[Block]:
-    """The answer first, then each number, then what else differs."""
+    """The verdict first, then each quantity, then what was not compared and what else differs."""
     title = "Regression" if found.regressed else "No regression"
     blocks: list[Block] = [Heading(1, title), Text(headline(found))]
     blocks += [Bullets(worse(found))] if found.regressed else []
-    blocks += section("Number by number", _numbers(found), level=2)
+    blocks += section("Every quantity", _numbers(found), level=2)
     apart = [f"{_who(subject, runtime)}: {what}" for subject, runtime, what in found.apart]
     blocks += section("Not compared", [Bullets(apart)] if apart else [], level=2)
     for title, rows in (("Only in base", found.only_base), ("Only in new", found.only_new)):
@@ -29,18 +26,19 @@ def verdict(found: Compared) -> list[Block]:
 
 
 def headline(found: Compared) -> str:
-    """One sentence: how many numbers got worse, and how many could not be told."""
+    """One sentence: how many quantities are worse, better, the same or undecided."""
     counts = {name: sum(c.verdict == name for c in found.comparisons) for name in MARKS}
     parts = [f"{n} {name}" for name, n in counts.items() if n] or ["none compared"]
     lost = f"; {fmt.count(len(found.lost), 'job')} now failing" if found.lost else ""
     left = f"; {len(found.apart)} left out, see below" if found.apart else ""
-    return f"Of {fmt.count(len(found.comparisons), 'number')}: {fmt.listed(parts)}{lost}{left}."
+    number = fmt.count(len(found.comparisons), "quantity", "quantities")
+    return f"Of {number}: {fmt.listed(parts)}{lost}{left}."
 
 
 def worse(found: Compared) -> list[str]:
-    """Each regression: by how much, and how sure that is."""
+    """Each regression: by how much, and with which probability."""
     numbers = [
-        f"{_who(c.subject, c.runtime)}: {_number(found, c)} {change(c)}, sure to {sureness(c)}"
+        f"{_who(c.subject, c.runtime)}: {_number(found, c)} {change(c)}, probability {sureness(c)}"
         for c in found.regressions
     ]
     failing = [(_who(r.case.subject, r.case.runtime), r) for r in found.lost]
@@ -48,7 +46,7 @@ def worse(found: Compared) -> list[str]:
 
 
 def change(found: Comparison) -> str:
-    """`+12.0 % [+9.1, +15.0]`, in points for accuracy and nats for KLD; `unsure` if far apart."""
+    """`+12.0 % [+9.1, +15.0]`, in points for accuracy, in nats for KLD; `unsure` if too wide."""
     low, high = found.change.low, found.change.high
     kind = found.number.partition(",")[0]
     scale, digits, unit = (100, 1, " %") if found.relative else UNITS[kind]
@@ -64,7 +62,7 @@ UNITS = {"accuracy": (100, 2, " points"), "KLD": (1, 4, " nats")}
 
 
 def sureness(found: Comparison) -> str:
-    """How probable the verdict is; counted numbers are certain."""
+    """The verdict's probability; that of a counted quantity is 100 %."""
     if found.sure is None:
         return "100 %" if found.change.low is not None else fmt.ABSENT
     return "over 99.9 %" if found.sure > 0.999 else f"{100 * found.sure:.1f} %"
@@ -86,21 +84,32 @@ def _numbers(found: Compared) -> list[Block]:
     ]
     if not lines:
         return []
-    header = ["artifact", "runtime", "number", "base", "new", "change", "n", "verdict", "sure"]
+    header = [
+        "artifact",
+        "runtime",
+        "quantity",
+        "base",
+        "new",
+        "change",
+        "n",
+        "verdict",
+        "probability",
+    ]
     return [Table(header, lines, left=3), *_too_few(found), Text(_rule(found))]
 
 
 def _too_few(found: Compared) -> list[Block]:
+    """How many questions each comparison lacks; [] if all have enough."""
     few = [c for c in found.comparisons if c.needed is not None]
+    if not few:
+        return []
     needs = [f"{_who(c.subject, c.runtime)}, {c.number}: about {c.needed:,}" for c in few]
-    point = _asked(found)
-    return (
-        [Text(f"Questions that would show {point} of accuracy: {'; '.join(needs)}.")] if few else []
-    )
+    what = f"a difference of {_asked(found)} in accuracy"
+    return [Text(f"Questions needed to detect {what}: {'; '.join(needs)}.")]
 
 
 def _number(found: Compared, one: Comparison) -> str:
-    """What was compared; of which request, where there are several."""
+    """The quantity, with its request if there are several."""
     request = f" ({request_name(one.options)})" if _several(found) and one.options else ""
     return one.number + request
 
@@ -117,13 +126,13 @@ def _asked(found: Compared) -> str:
 def _rule(found: Compared) -> str:
     limit = f"{100 * found.tolerance:g} %"
     return (
-        f"Worse and better: the whole 95 % interval is beyond the tolerance of {limit} (accuracy "
-        f"{_asked(found)}, KLD {KLD_TOLERANCE_NATS:g} nats); same: the whole "
-        "interval is within it; undecided: more rounds or questions would tell; unsure: the "
-        "interval spans more than a factor of ten. n counts processes for time and memory "
-        "(Student's t on their log medians, paired where rounds ran interleaved), questions "
-        "for accuracy (Agresti and Min's interval, McNemar's exact test), "
-        "tokens for KLD (paired bootstrap)."
+        f"Worse or better: the whole 95 % interval is beyond the tolerance of {limit} (accuracy "
+        f"{_asked(found)}, KLD {KLD_TOLERANCE_NATS:g} nats). Same: the whole interval is within "
+        "the tolerance. Undecided: it is neither; more rounds or questions would decide it. "
+        "Unsure: the interval spans more than a factor of ten. n counts processes for time and "
+        "memory (Student's t on log medians, paired if rounds were interleaved), questions for "
+        "accuracy (Agresti and Min's interval, McNemar's exact test), tokens for KLD (paired "
+        "bootstrap)."
     )
 
 

@@ -97,9 +97,7 @@ def test_every_task_has_its_line_and_the_main_one_is_that_of_most_rows() -> None
     )
     assert {row.main_task for row in shown} == {"easy-vqa"}
     found = words(accuracy.scores(shown))
-    assert (
-        "digits | onnx int4 | fake | 100.0 % [72.2, 100.0], n = 10 | 0 | 10.0/s | exact 1" in found
-    )
+    assert "digits | onnx int4 | fake | 100.0 % [72.2, 100.0], n = 10 | 0 | 10.0 | exact 1" in found
     assert "easy-vqa | checkpoint" in found
 
 
@@ -139,7 +137,7 @@ def test_pairs_are_compared_and_a_small_n_is_said() -> None:
     other[:6] = ~other[:6]
     shown = rows([scored(BASE, items(right.tolist())), scored(SMALL, items(other.tolist()))])
     found = words(accuracy.compared(shown))
-    assert "n is too small to see a difference of 1 point in 1 of 1 comparisons" in found
+    assert "In 1 of 1 comparisons, n is too small to detect a difference of 1 point" in found
     assert found.endswith(f" | {Power(200, 7 / 202).needed(0.01):,}")
 
 
@@ -153,7 +151,7 @@ def test_scores_of_other_questions_or_scorer_versions_are_not_compared(
     found = compare([scored(SMALL, items([True] * 30))], [newer])
     assert [one.number for one in found.comparisons if "accuracy" in one.number] == []
     ((*_, why),) = found.apart
-    assert why == "accuracy on easy-vqa, of other questions or scored otherwise"
+    assert why == "accuracy on easy-vqa: the questions or the scorer differ"
 
 
 def test_equal_grades_of_few_items_are_not_sure_to_be_the_same() -> None:

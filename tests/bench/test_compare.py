@@ -54,10 +54,10 @@ def test_what_cannot_be_paired_is_told_and_the_rest_is_compared() -> None:
 
     found = compare(_run(), [limited(r) for r in _later(_run())], tolerance=0.2)
     assert {"first token", "peak memory", "accuracy"} <= _verdicts(found).keys()
-    assert [why for *_, why in found.apart] == ["KLD, of other questions"]
+    assert [why for *_, why in found.apart] == ["KLD: the questions differ"]
     told = markdown(verdict(found))
     assert "; 1 left out, see below." in told
-    assert "- tiny-smolvlm onnx int8 on onnxruntime: KLD, of other questions" in told
+    assert "- tiny-smolvlm onnx int8 on onnxruntime: KLD: the questions differ" in told
     assert not compare(_run(), _later(_run()), tolerance=0.2).apart
 
 

@@ -104,7 +104,7 @@ def test_the_choices_of_several_models_stand_first_one_line_each(records: list[R
     lines = [
         [c.strip() for c in line.split("|")[1:4]] for line in first.splitlines() if "|" in line
     ]
-    assert lines[0] == ["model", "take", "runtime"]
+    assert lines[0] == ["model", "recommended", "runtime"]
     assert lines[2:] == [
         [model, "onnx int4", "onnxruntime"] for model in ("tiny-smolvlm", "another")
     ]
