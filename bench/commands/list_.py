@@ -1,6 +1,6 @@
-"""`bench list`: the tables of PocketVLM and what is unavailable here, and why.
+"""`bench list`: models, recipes, targets, runtimes, tasks and profiles, and why some are missing.
 
-Imports none of the libraries it tells about.
+It imports none of the libraries that runtimes and tasks need.
 """
 
 import argparse
@@ -24,7 +24,7 @@ Listing = Mapping[str, Mapping[str, Mapping[str, object]]]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables, for people or as JSON."""
+    """Print the tables, as text or as JSON."""
     found = listing()
     if arguments.json:
         sys.stdout.write(json.dumps(found) + "\n")
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def listing() -> Listing:
-    """kind -> name -> what is known; `unavailable` is None or the reason."""
+    """kind -> name -> facts; `unavailable` is None or the reason."""
     return {
         "models": {
             name: {"from": entry.hub or entry.path or entry.config}

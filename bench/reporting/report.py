@@ -32,7 +32,7 @@ SYNTHETIC = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure; `file` is its SVG beside the report."""
+    """A drawn figure; `file` is its SVG, in the folder of the report."""
 
     file: str
     caption: str

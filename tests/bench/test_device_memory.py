@@ -82,8 +82,8 @@ def test_a_card_tells_clocks_heat_power_and_what_slows_it_but_not_that_it_rests(
     assert state_of(FakeNvml({}, 0, unknown="power"), None) == replace(expected, watts=None)
 
 
-def test_a_gpu_that_was_slowed_down_is_a_disturbance() -> None:
+def test_a_throttled_gpu_is_a_disturbance() -> None:
     hot = State(100e6, None, 90.0, None, ("heat",))
     made = record(subject("int4", 1.5), "fake", "latency", Outcome(gpu_after=hot))
-    assert "the GPU was slowed down at the end (heat)" in noise(made)
+    assert "the GPU was throttled at the end (heat)" in noise(made)
     assert Memory(None, 0, 0) == memory_of(FakeNvml({}, 0), None, OWN)

@@ -41,7 +41,7 @@ def test_memory_that_is_left_is_less_than_there_is() -> None:
 
 def test_the_driver_is_not_a_packages_version(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "NVIDIA A, 8192 MiB, 550.54"
-    monkeypatch.setattr("bench.machine.environment._said", lambda *words: said)
+    monkeypatch.setattr("bench.machine.environment._output", lambda *words: said)
     found = environment(["numpy"])
     assert (found.gpus, found.gpu_driver) == (("NVIDIA A, 8192 MiB",), "550.54")
 

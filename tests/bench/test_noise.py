@@ -30,7 +30,7 @@ NOISES = [
     ({"outcome": Outcome(timings=DRIFT)}, "the last request's decode steps took +20%"),
     ({"after": replace(QUIET, busy_s=102.0, steal_s=10.4)}, "gave 10.0% of the CPUs' time"),
     ({"after": replace(QUIET, busy_s=103.0)}, "other processes used 0.5 CPUs"),
-    ({"after": replace(QUIET, busy_s=102.0, throttled=3)}, "slowed down for their heat 3×"),
+    ({"after": replace(QUIET, busy_s=102.0, throttled=3)}, "cores were throttled for heat 3×"),
     ({"after": replace(QUIET, busy_s=102.0, hz=2e9)}, "the clock fell from 3.00 to 2.00 GHz"),
     ({"outcome": Outcome(cpus=(0,))}, "2 threads shared 1 CPUs"),
 ]
@@ -45,7 +45,7 @@ def test_a_disturbance_is_said(change: dict[str, Any], sentence: str) -> None:
 def test_a_profile_with_more_threads_than_there_are_is_said() -> None:
     made = quiet()
     (found,) = noise(replace(made, case=replace(made.case, profile="raspberry-pi-5")))
-    assert found == "raspberry-pi-5 has 4 threads, and 2 could be used here"
+    assert found == "raspberry-pi-5 has 4 threads, but only 2 were available here"
 
 
 def test_what_is_not_known_is_not_said() -> None:

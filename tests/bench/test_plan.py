@@ -55,7 +55,7 @@ SKIPS = [
     (ONNX, {"device": "cuda"}, "it has no device cuda, only cpu"),
     (RANDOM, {"tasks": {"easy-vqa": TASKS["easy-vqa"]}}, "random weights"),
     (RANDOM, {"tasks": {"fidelity": TASKS["fidelity"]}}, "random weights"),
-    (STRANGER, {"tasks": {"fidelity": TASKS["fidelity"]}}, "name its checkpoint by --reference"),
+    (STRANGER, {"tasks": {"fidelity": TASKS["fidelity"]}}, "name its checkpoint with --reference"),
     (
         ONNX,
         {"tasks": {"x": replace(TASKS["latency"], imports=("no_such_library",))}},
@@ -70,7 +70,7 @@ SKIPS = [
     (
         ONNX,
         {"tasks": {"fidelity": TASKS["fidelity"]}, "options": Options(shard="1/2")},
-        "cannot be put together from parts",
+        "cannot be merged from shards",
     ),
     (
         CHECKPOINT,
@@ -135,7 +135,7 @@ def test_a_profile_gives_its_threads_as_far_as_there_are_any() -> None:
 PROFILE_SKIPS = [
     (CHECKPOINT, "reference", "phone-4gb", "latency", "phone-4gb has no reference, only"),
     (ONNX, "fake", "cuda", "latency", "it has no device cuda, only cpu"),
-    (ONNX, "fake", "desktop", "fidelity", "no profile has room for both"),
+    (ONNX, "fake", "desktop", "fidelity", "no profile has enough for both"),
 ]
 
 

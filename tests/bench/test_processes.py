@@ -229,7 +229,10 @@ def alive(process: str) -> bool:
 
 FAILURES = [
     ({"token": {"signal": 6}}, "killed by SIGABRT"),
-    ({"image": {"signal": 9}}, r"killed by SIGKILL \(by the system, usually for want of memory\)"),
+    (
+        {"image": {"signal": 9}},
+        r"killed by SIGKILL \(by the system, usually because memory ran out\)",
+    ),
     ({"load": {"refuse": "the image is too large"}}, "^the image is too large$"),
     ({"load": {"says": "last words", "signal": 11}}, "SIGSEGV .*last words"),
     ({"prefill": {"bytes": 10**15}}, "exit code 1.*Unable to allocate"),
@@ -251,7 +254,7 @@ def test_an_abort_for_want_of_a_gpus_memory_is_told_as_that(make_job: MakeJob) -
     pytest.importorskip("llama_cpp")
     said = "CUDA error: out of memory"
     record = run_job(make_job({"token": {"ggml_assert": said}}, repeats=1), 60, ENVIRONMENT)
-    assert (record.reason or "").startswith("killed by SIGABRT (memory ran out); it last said: ")
+    assert (record.reason or "").startswith("killed by SIGABRT (memory ran out); last output: ")
 
 
 def test_what_a_runtimes_row_sets_is_set_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,9 +281,7 @@ def test_a_hanging_job_is_stopped_and_recorded(make_job: MakeJob) -> None:
     job = make_job({"load": {"says": "waiting for a lock", "delay_s": 600}})
     record = run_job(job, 3, ENVIRONMENT)
     assert record.status == "failed"
-    assert "stopped after 3 s (--timeout); it last said: waiting for a lock" in (
-        record.reason or ""
-    )
+    assert "stopped after 3 s (--timeout); last output: waiting for a lock" in (record.reason or "")
     assert record.wall_s is not None
     assert record.wall_s < 20
 

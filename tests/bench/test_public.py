@@ -132,9 +132,8 @@ def test_a_folder_of_the_tasks_name_comes_first(jsonl: Write) -> None:
 def test_missing_columns_name_the_file_and_what_is_there(jsonl: Write, parquet: Write) -> None:
     changed = row()
     changed["reply"] = changed.pop("answer")
-    expected = (
-        r"no column 'answer'; rename the one that has it \(has: image, question, reply, type\)"
-    )
+    columns = r"\(columns: image, question, reply, type\)"
+    expected = rf"there is no column 'answer'; rename the right one {columns}"
     with pytest.raises(UserError, match=rf"rows\.jsonl: {expected}"):
         opened("chartqa", jsonl([changed]))
     with pytest.raises(UserError, match=rf"test-00000-of-00001\.parquet: {expected}"):
@@ -165,11 +164,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "no object": ("[1]", r"row 2: not a JSON object"),
     "no question": (
         row(question=None),
-        r"row 2, column 'question': expected a text, found nothing",
+        r"row 2, column 'question': expected a string, found nothing",
     ),
-    "an empty question": (row(question=" "), r"row 2, column 'question': expected a text"),
-    "a number as answer": (row(answer=14), r"row 2, column 'answer': expected a text.*found 14"),
-    "no answers": (row(answer=[]), r"row 2, column 'answer': expected a text.*found \[\]"),
+    "an empty question": (row(question=" "), r"row 2, column 'question': expected a string"),
+    "a number as answer": (row(answer=14), r"row 2, column 'answer': expected a string.*found 14"),
+    "no answers": (row(answer=[]), r"row 2, column 'answer': expected a string.*found \[\]"),
     "a lost answer": ({"question": "?", "type": "x", "image": "red.png"}, r"column 'answer'"),
     "mixed answers": (row(answer=["a", 1]), r"row 2, column 'answer': .*found \['a', 1\]"),
 }
@@ -214,7 +213,7 @@ def test_an_option_that_is_missing_before_others_shifts_no_letter(parquet: Write
 IMAGES = {
     "a lost file": ("gone.png", "no such file"),
     "no image": ("rows.jsonl", "not an image"),
-    "a file elsewhere": ("../../etc/passwd", "lies outside of"),
+    "a file elsewhere": ("../../etc/passwd", "is outside of"),
     "nothing": (None, "expected one or a file's name, found nothing"),
     "a number": (3, "found 3"),
 }
@@ -294,7 +293,7 @@ def test_bad_items_are_in_the_record_and_a_bad_table_stops_the_run(
     changed = row()
     del changed["answer"]
     assert main([*run, str(jsonl([changed])), "-o", str(output)]) == 2
-    assert "no column 'answer'" in capsys.readouterr().err
+    assert "there is no column 'answer'" in capsys.readouterr().err
     assert main([*run, str(jsonl([row(answer=3)])), "-o", str(output)]) == 1
     assert "none of 1 items can be used; the first: " in capsys.readouterr().err
 

@@ -85,7 +85,7 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, records: list[Re
     command = [sys.executable, "-c", FULL_DISK, str(path)]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert "cannot be written (File too large); its records so far are whole" in done.stdout
+    assert "cannot be written (File too large); its records so far are intact" in done.stdout
     assert path.read_bytes() == before
 
 

@@ -128,7 +128,7 @@ MISTAKES = [
     (["x", "--device", "phone-4"], "did you mean phone-4gb"),
     (["tiny-smolvm"], "did you mean tiny-smolvlm"),
     (["x", "--threads", "1", "--device", "phone-4gb"], "--threads and --device contradict"),
-    (["x", "--resume"], "--resume continues a file: name it by -o"),
+    (["x", "--resume"], "--resume continues a file; name it with -o"),
 ]
 
 
