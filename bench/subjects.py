@@ -89,15 +89,15 @@ def detokenizer(loaded: Artifact | Model) -> Callable[[Sequence[int]], str]:
 
 def _tokenizer(loaded: Artifact | Model) -> bytes:
     if isinstance(loaded, Model):
-        found = [data for name, data in loaded.files.items() if name == "tokenizer.json"]
+        files = [data for name, data in loaded.files.items() if name == "tokenizer.json"]
         where = loaded.name
     else:
         names = [name for name in loaded.manifest.files if Path(name).name == "tokenizer.json"]
-        found = [(loaded.path / name).read_bytes() for name in names]
+        files = [(loaded.path / name).read_bytes() for name in names]
         where = str(loaded.path)
-    if not found:
+    if not files:
         raise UserError(f"{where}: there is no tokenizer.json, so answers cannot be decoded")
-    return found[0]
+    return files[0]
 
 
 def _artifact(artifact: Artifact) -> Subject:

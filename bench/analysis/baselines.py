@@ -92,15 +92,15 @@ def accepted(rows: Iterable[Prediction]) -> list[Accepted]:
 def differences(before: Sequence[Accepted], after: Sequence[Accepted]) -> list[Difference]:
     """All quantities that differ, in the order of the rows `after`; removed rows come last."""
     old, new = ({row.key: row for row in rows} for rows in (before, after))
-    found = []
+    changed = []
     for key in dict.fromkeys((*new, *old)):
         was, now = old.get(key), new.get(key)
         for quantity, tolerance in TOLERANCES.items():
             size, then = (getattr(row, quantity, None) for row in (now, was))
             if size != then:
                 files = _changed(was, now) if quantity == "disk_bytes" else ()
-                found.append(Difference(" ".join(key), quantity, then, size, tolerance, files))
-    return found
+                changed.append(Difference(" ".join(key), quantity, then, size, tolerance, files))
+    return changed
 
 
 def load(path: Path) -> list[Accepted]:

@@ -138,15 +138,15 @@ LATENCIES: Mapping[str, _Measure] = {
 
 def _row(base: Row, new: Row, tolerance: float, points: float) -> list[Comparison]:
     """All quantities that both rows have."""
-    found: list[Comparison | None] = []
+    comparisons: list[Comparison | None] = []
     latencies = {latency.options: latency for latency in new.latencies}
     for before in base.latencies:
         after = latencies.get(before.options)
         if after is not None:
-            found += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
-            found.append(_memory(new, before, after, tolerance))
-    found += [_size(base, new, tolerance), *_accuracies(base, new, points), _kld(base, new)]
-    return [comparison for comparison in found if comparison is not None]
+            comparisons += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
+            comparisons.append(_memory(new, before, after, tolerance))
+    comparisons += [_size(base, new, tolerance), *_accuracies(base, new, points), _kld(base, new)]
+    return [comparison for comparison in comparisons if comparison is not None]
 
 
 def _latency(
@@ -202,22 +202,22 @@ def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
 def _apart(base: Row, new: Row) -> list[str]:
     """Measurements that only one run has, or that have other requests or questions."""
     options = [{latency.options for latency in row.latencies} for row in (base, new)]
-    found = ["time and memory: the requests differ"] if options[0] ^ options[1] else []
+    reasons = ["time and memory: the requests differ"] if options[0] ^ options[1] else []
     for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
         before, after = base.of_task(task), new.of_task(task)
         if before is None or after is None:
-            found.append(f"accuracy on {task}: only in {'new' if before is None else 'base'}")
+            reasons.append(f"accuracy on {task}: only in {'new' if before is None else 'base'}")
         elif not comparable(before, after):
-            found.append(f"accuracy on {task}: the questions or the scorer differ")
+            reasons.append(f"accuracy on {task}: the questions or the scorer differ")
         elif not shared_values(before, after)[0]:
-            found.append(f"accuracy on {task}: no common questions")
+            reasons.append(f"accuracy on {task}: no common questions")
     if base.fidelity is None and new.fidelity is None:
-        return found
+        return reasons
     if base.fidelity is None or new.fidelity is None:
-        found.append(f"KLD: only in {'new' if base.fidelity is None else 'base'}")
+        reasons.append(f"KLD: only in {'new' if base.fidelity is None else 'base'}")
     elif base.fidelity.case.options != new.fidelity.case.options:
-        found.append("KLD: the questions differ")
-    return found
+        reasons.append("KLD: the questions differ")
+    return reasons
 
 
 def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -> Comparison | None:
@@ -258,13 +258,13 @@ def _check_machines(base: Sequence[Record], new: Sequence[Record]) -> None:
         if not records:
             raise UserError(f"{name} has no records; `bench run -o RUN.jsonl` writes them")
         for other in machines(records):
-            found = hardware_differences(records[0].environment, other)
-            if found:
-                raise UserError(f"{name} is of more than one machine ({'; '.join(found)})")
-    found = hardware_differences(base[0].environment, new[0].environment)
-    if found:
+            differences = hardware_differences(records[0].environment, other)
+            if differences:
+                raise UserError(f"{name} is of more than one machine ({'; '.join(differences)})")
+    differences = hardware_differences(base[0].environment, new[0].environment)
+    if differences:
         raise UserError(
-            f"these runs are of different machines ({'; '.join(found)}); measure both on one"
+            f"these runs are of different machines ({'; '.join(differences)}); measure both on one"
         )
 
 
@@ -275,21 +275,21 @@ def _last_rows(records: Sequence[Record]) -> dict[Key, Row]:
 
 def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
     """Failed jobs of the new run whose task the base run has, and that no later try repaired."""
-    found: dict[tuple[Key, str], Record] = {}
+    lost: dict[tuple[Key, str], Record] = {}
     for record in new:
         case = record.case
         key = _key(case.subject, case.runtime, case.device, case.threads, case.profile)
         if record.status == "failed" and key in before and case.task in _tasks(before[key]):
-            found.setdefault((key, case.task), record)
+            lost.setdefault((key, case.task), record)
         elif record.status == "ok" and not is_latency(case.task):
-            found.pop((key, case.task), None)  # a later try succeeded
-    return list(found.values())
+            lost.pop((key, case.task), None)  # a later try succeeded
+    return list(lost.values())
 
 
 def _tasks(row: Row) -> set[str]:
     latencies = [record for latency in row.latencies for record in latency.records]
-    found = [*latencies, *([row.fidelity] if row.fidelity else [])]
-    return {record.case.task for record in found} | {scores.task for scores in row.scores}
+    records = [*latencies, *([row.fidelity] if row.fidelity else [])]
+    return {record.case.task for record in records} | {scores.task for scores in row.scores}
 
 
 def _held(row: Row) -> tuple[str, int, str | None]:

@@ -30,8 +30,8 @@ SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
 
 def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
     """The different environments, in order of appearance."""
-    found = {machine_key(record.environment): record.environment for record in records}
-    return tuple(found.values())
+    by_key = {machine_key(record.environment): record.environment for record in records}
+    return tuple(by_key.values())
 
 
 def machine_key(environment: Environment) -> str:

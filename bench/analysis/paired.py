@@ -187,11 +187,11 @@ def _mean_change(
     if len(base) != len(new) or not len(base):
         return None
     differences = [after - before for before, after in zip(base, new, strict=True)]
-    value, n, found = float(np.mean(differences)), len(differences), mean([*differences, *more])
-    if found is None or found.low is None or found.high is None:
+    value, n, estimate = float(np.mean(differences)), len(differences), mean([*differences, *more])
+    if estimate is None or estimate.low is None or estimate.high is None:
         return Change(value, None, None, n, True)
-    spread = (found.high - found.low) / (2 * _normal())
-    return Change(value, found.low, found.high, n, True, spread)
+    spread = (estimate.high - estimate.low) / (2 * _normal())
+    return Change(value, estimate.low, estimate.high, n, True, spread)
 
 
 def _log_medians(groups: Sequence[Sequence[float]]) -> NDArray[np.float64]:

@@ -46,7 +46,7 @@ class Peaks:
 
 def measured(records: Sequence[Record]) -> list[Peak]:
     """The highest peak of each artifact of a run, for each kind of request."""
-    found: dict[object, Peak] = {}
+    highest: dict[object, Peak] = {}
     for row in filter(_judged, rows(records)):
         for latency in row.latencies:
             peak = latency.highest_peak_bytes()
@@ -54,9 +54,9 @@ def measured(records: Sequence[Record]) -> list[Peak]:
                 continue
             subject, request = row.subject, request_name(latency.options)
             names = (subject.model, subject.synthetic, subject_name(subject), row.runtime, request)
-            if names not in found or found[names].peak_bytes < peak:
-                found[names] = Peak(*names, peak)
-    return list(found.values())
+            if names not in highest or highest[names].peak_bytes < peak:
+                highest[names] = Peak(*names, peak)
+    return list(highest.values())
 
 
 def differences(accepted: Peaks, now: Iterable[Peak]) -> list[Difference]:

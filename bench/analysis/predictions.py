@@ -67,21 +67,21 @@ def predict(
 
 def _prediction(model: Model, target: str, recipe: str, context: int | None) -> Prediction:
     work = full_context(model.vlm, model.image, room(model.vlm, context))
-    found = footprint(model, RECIPES[recipe], target, work)
+    predicted = footprint(model, RECIPES[recipe], target, work)
     runtime = MEMORY[target].runtime
     fits = {
-        name: runtime in profile.runtimes and found.peak_bytes <= profile.memory_bytes
+        name: runtime in profile.runtimes and predicted.peak_bytes <= profile.memory_bytes
         for name, profile in PROFILES.items()
     }
     return Prediction(
         model=model.name,
         target=target,
         recipe=recipe,
-        disk_bytes=found.disk_bytes,
-        kv_bytes_per_token=found.kv_bytes_per_token,
-        peak_bytes=found.peak_bytes,
+        disk_bytes=predicted.disk_bytes,
+        kv_bytes_per_token=predicted.kv_bytes_per_token,
+        peak_bytes=predicted.peak_bytes,
         fits=fits,
-        files=found.files,
+        files=predicted.files,
     )
 
 

@@ -249,18 +249,18 @@ def _sample(case: Case) -> str:
     return _key((asdict(case.subject), case.runtime, case.device, case.task, asdict(options)))
 
 
-def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
+def _alike(rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows with their first latency and main task chosen, so that a summary compares like with
     like: the request and the task that most rows of the model have."""
     alike: dict[int, Row] = {}
-    for group in by_model(found):
+    for group in by_model(rows):
         asked = Counter(latency.options for row in group for latency in row.latencies)
         tasks = Counter(scores.task for row in group for scores in row.scores)
         main = max(tasks, key=lambda task: tasks[task], default=None)
         for row in group:
             ordered = sorted(row.latencies, key=lambda latency: -asked[latency.options])
             alike[id(row)] = replace(row, latencies=tuple(ordered), main_task=main)
-    return tuple(alike[id(row)] for row in found)
+    return tuple(alike[id(row)] for row in rows)
 
 
 def _name_parts(row: Row, shown: Sequence[Row]) -> list[str]:
@@ -297,10 +297,10 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
 
 
 def _latencies(group: Sequence[Record]) -> tuple[LatencyRecords, ...]:
-    found: dict[Options, list[Record]] = {}
+    by_options: dict[Options, list[Record]] = {}
     for record in group:
-        found.setdefault(record.case.options, []).append(record)
-    latencies = [LatencyRecords(options, tuple(records)) for options, records in found.items()]
+        by_options.setdefault(record.case.options, []).append(record)
+    latencies = [LatencyRecords(options, tuple(records)) for options, records in by_options.items()]
     return tuple(sorted(latencies, key=lambda latency: latency.options.prompt != "image"))
 
 

@@ -21,15 +21,15 @@ def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -
 
     Without a run only predictions are compared. `models` replaces those of models.yaml.
     """
-    found: list[Difference] = []
+    differences: list[Difference] = []
     if arguments.runs:
-        found += _measured(Path(arguments.peaks), arguments.update, arguments.runs)
-    found += _predicted(Path(arguments.baseline), arguments.update, models or list_models())
+        differences += _measured(Path(arguments.peaks), arguments.update, arguments.runs)
+    differences += _predicted(Path(arguments.baseline), arguments.update, models or list_models())
     if arguments.update:
         return 0
-    failing = sum(difference.fails for difference in found)
-    if found:
-        sys.stdout.write(differing(found) + "\n\n")
+    failing = sum(difference.fails for difference in differences)
+    if differences:
+        sys.stdout.write(differing(differences) + "\n\n")
     failed = f"{count(failing, 'quantity', 'quantities')} grew or new; {baselines.ACCEPT}"
     sys.stdout.write(f"{failed if failing else 'nothing grew'}\n")
     return 1 if failing else 0

@@ -25,12 +25,12 @@ Listing = Mapping[str, Mapping[str, Mapping[str, object]]]
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables, as text or as JSON."""
-    found = listing()
+    tables = listing()
     if arguments.json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(json.dumps(tables) + "\n")
         return 0
     console = Console()
-    for title, rows in found.items():
+    for title, rows in tables.items():
         table = Table(title=title, title_justify="left", title_style="bold", box=None)
         columns = list(dict.fromkeys(key for row in rows.values() for key in row))
         for column in ("name", *columns):

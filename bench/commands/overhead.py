@@ -135,16 +135,16 @@ def overhead(
     """Measure at least `pairs` pairs, equally many in each opening. Raises UserError."""
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(artifact.manifest.target))
     each = -(-pairs // openings)
-    found = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
+    sides = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
     prefill, step = (
-        _turns(found, seconds) for seconds in (lambda a: a.prefill_s, lambda a: a.step_s)
+        _turns(sides, seconds) for seconds in (lambda a: a.prefill_s, lambda a: a.step_s)
     )
     return Overhead(name, prefill, step, timer_s())
 
 
-def _turns(found: Sequence[Sides], seconds: Callable[[Answered], float]) -> Turns:
+def _turns(openings: Sequence[Sides], seconds: Callable[[Answered], float]) -> Turns:
     ours, bare = (
-        tuple(tuple(seconds(answered) for answered in opening[side]) for opening in found)
+        tuple(tuple(seconds(answered) for answered in opening[side]) for opening in openings)
         for side in (0, 1)
     )
     return Turns(ours, bare)
@@ -213,13 +213,13 @@ def _token(logits: Logits, forced: tuple[int, ...] | None, index: int) -> int:
     return int(logits.argmax()) if forced is None else forced[index]
 
 
-def line(found: Overhead) -> str:
+def line(cost: Overhead) -> str:
     """A line of text with both ratios and the stopwatch's share."""
-    step = found.step
+    step = cost.step
     return (
-        f"{found.runtime}: {_compared('prompt', found.prefill)}; {_compared('decode step', step)} "
+        f"{cost.runtime}: {_compared('prompt', cost.prefill)}; {_compared('decode step', step)} "
         f"(medians of {step.ratio.n} pairs in {len(step.ours_s)} openings); the timer takes "
-        f"{found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
+        f"{cost.timer_s * 1e9:.0f} ns of a step, {cost.timer_share:.4%}"
     )
 
 
@@ -241,6 +241,6 @@ def run(arguments: argparse.Namespace) -> int:
     threads = arguments.threads or usable_cpus()
     for name in arguments.artifacts:
         artifact = load_artifact(Path(name))
-        found = overhead(artifact, threads, arguments.pairs, arguments.openings, options)
-        sys.stdout.write(line(found) + "\n")
+        cost = overhead(artifact, threads, arguments.pairs, arguments.openings, options)
+        sys.stdout.write(line(cost) + "\n")
     return 0

@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
-    found = candidates(names, export_request(arguments), lambda text: _print(console, text))
+    subjects = candidates(names, export_request(arguments), lambda text: _print(console, text))
     chosen = choices(arguments)
-    planned = plan(found, chosen)
+    planned = plan(subjects, chosen)
     _show(console, planned)
     if not planned.jobs:
         raise UserError("there is nothing to run: every job is skipped for the reasons above")
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         planned = _rest(console, planned, output)
     try:
-        unmade = any(source.problem for source in found)
+        unmade = any(source.problem for source in subjects)
         return _measure(console, planned, arguments, output) or int(unmade)
     except KeyboardInterrupt:
         again = f"continue with --resume -o {output}"

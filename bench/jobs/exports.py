@@ -44,18 +44,18 @@ def candidates(
     build: Path = Path("build"),
 ) -> list[Candidate]:
     """Named artifacts, and the requested artifacts of named models. Raises UserError for others."""
-    found: list[Candidate] = []
+    made: list[Candidate] = []
     for name in names:
         if (Path(name) / MANIFEST).exists():
-            found.append(candidate(name, request.offline))
+            made.append(candidate(name, request.offline))
             continue
         if request.itself:
-            found.append(candidate(name, request.offline, request.weights))
+            made.append(candidate(name, request.offline, request.weights))
         pairs = list(product(request.targets, request.recipes))
         if pairs:
             model = open_model(name, weights=request.weights, offline=request.offline)
-            found += [_artifact(name, model, pair, request, notify, build) for pair in pairs]
-    return found
+            made += [_artifact(name, model, pair, request, notify, build) for pair in pairs]
+    return made
 
 
 def _artifact(

@@ -43,11 +43,11 @@ def resident(path: Path) -> tuple[int, int]:
     pages = -(-size // mmap.PAGESIZE)
     if not pages:
         return 0, 0
-    found = (ctypes.c_ubyte * pages)()
+    flags = (ctypes.c_ubyte * pages)()
     with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE) as view:
         held = ctypes.c_char.from_buffer(view)
         failed = ctypes.CDLL(None).mincore(
-            ctypes.c_void_p(ctypes.addressof(held)), ctypes.c_size_t(size), found
+            ctypes.c_void_p(ctypes.addressof(held)), ctypes.c_size_t(size), flags
         )
         del held
-    return (pages if failed else sum(value & 1 for value in found)), pages
+    return (pages if failed else sum(value & 1 for value in flags)), pages

@@ -128,11 +128,11 @@ def load() -> Load:
 def _hz() -> float | None:
     """Clock of the fastest CPU: from cpufreq, else the kernel's measurement (x86)."""
     scaled = [_text(path) for path in CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
-    if found := [float(text) * 1e3 for text in scaled if text]:
-        return max(found)
+    if clocks := [float(text) * 1e3 for text in scaled if text]:
+        return max(clocks)
     lines = (_text(Path("/proc/cpuinfo")) or "").splitlines()
-    found = [float(line.partition(":")[2]) * 1e6 for line in lines if line.startswith("cpu MHz")]
-    return max(found, default=None)
+    clocks = [float(line.partition(":")[2]) * 1e6 for line in lines if line.startswith("cpu MHz")]
+    return max(clocks, default=None)
 
 
 def _throttled() -> int | None:
@@ -144,11 +144,11 @@ def _throttled() -> int | None:
 
 def _lines(path: str, separator: str = ":") -> Mapping[str, str]:
     """First value of each `key<separator>value` line; empty if there is no such file."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in (_text(Path(path)) or "").splitlines():
         key, _, value = line.partition(separator)
-        found.setdefault(key.strip(), value.strip())
-    return found
+        values.setdefault(key.strip(), value.strip())
+    return values
 
 
 def _text(path: Path) -> str | None:

@@ -21,9 +21,9 @@ Scored = tuple[Row, str, Scores]
 
 def scores(rows: Sequence[Row]) -> list[Block]:
     """A line for each row and task; [] for one task without bad items, which the summary shows."""
-    found = _scored(rows)
-    incomplete = any(one.bad or one.shards for *_, one in found)
-    if len({one.task for *_, one in found}) < 2 and not incomplete:
+    scored = _scored(rows)
+    incomplete = any(one.bad or one.shards for *_, one in scored)
+    if len({one.task for *_, one in scored}) < 2 and not incomplete:
         return []
     lines = [
         [
@@ -32,7 +32,7 @@ def scores(rows: Sequence[Row]) -> list[Block]:
             fmt.significant(one.items_per_s()),
             _how(one),
         ]
-        for row, name, one in _by_task(found)
+        for row, name, one in _by_task(scored)
     ]
     header = ["task", "artifact", "runtime", "accuracy", "bad items", "questions/s", "scorer"]
     explained = (
@@ -89,15 +89,17 @@ def compared(rows: Sequence[Row]) -> list[Block]:
 
 def bad(rows: Sequence[Row]) -> list[Block]:
     """Items that were not scored, with reasons; an item of several artifacts is listed once."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    artifacts_of: dict[tuple[str, str, str], list[str]] = {}
     for row, name in zip(rows, names(rows), strict=True):
         of_task = {one.task: one.bad for one in row.scores}
         of_task["fidelity"] = row.agreement.bad if row.agreement else ()
         for task, bad_ones in of_task.items():
             for item in bad_ones:
-                who = found.setdefault((task, item.id, item.reason), [])
+                who = artifacts_of.setdefault((task, item.id, item.reason), [])
                 who.append(f"{name} on {row.runtime}")
-    lines = [[task, id_, reason, _who(rows, who)] for (task, id_, reason), who in found.items()]
+    lines = [
+        [task, id_, reason, _who(rows, who)] for (task, id_, reason), who in artifacts_of.items()
+    ]
     if not lines:
         return []
     more = len(lines) - SHOWN_BAD
@@ -156,15 +158,15 @@ def _scored(rows: Sequence[Row]) -> list[Scored]:
 
 
 def _tasks(rows: Sequence[Row]) -> Mapping[str, list[Scored]]:
-    found: dict[str, list[Scored]] = {}
+    by_task: dict[str, list[Scored]] = {}
     for scored in _scored(rows):
-        found.setdefault(scored[2].task, []).append(scored)
-    return found
+        by_task.setdefault(scored[2].task, []).append(scored)
+    return by_task
 
 
-def _by_task(found: Sequence[Scored]) -> list[Scored]:
-    order = list(dict.fromkeys(one.task for *_, one in found))
-    return sorted(found, key=lambda scored: order.index(scored[2].task))
+def _by_task(scored_rows: Sequence[Scored]) -> list[Scored]:
+    order = list(dict.fromkeys(one.task for *_, one in scored_rows))
+    return sorted(scored_rows, key=lambda scored: order.index(scored[2].task))
 
 
 def _how(one: Scores) -> str:
@@ -182,12 +184,12 @@ def _yes_no(one: Scores) -> bool:
 def _positives(one: Scores, label: str, name: str, runtime: str) -> list[list[str]]:
     if not one.items or any(item.gold not in (("yes",), ("no",)) for item in one.items):
         return []
-    found = yes_no.figures(
+    figures = yes_no.figures(
         (yes_no.says_yes(item.answer), item.gold == ("yes",)) for item in one.items
     )
-    if found is None:
+    if figures is None:
         return []
-    shares = (found.precision, found.recall, found.f1, found.yes_ratio)
+    shares = (figures.precision, figures.recall, figures.f1, figures.yes_ratio)
     return [[one.task, label, name, runtime, *map(fmt.percent, shares)]]
 
 

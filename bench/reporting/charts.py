@@ -135,14 +135,14 @@ def storage(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> Non
     """A stacked bar for each artifact: parameters by bits; the label counts fallback tensors."""
     artifacts = list({row.subject.sha256: row for row in rows}.values())
     axes = _bars(canvas, artifacts, runtime=False)
-    found = [row.subject.quantization or {} for row in artifacts]
-    kept = [_by_bits(quantization["types"]) for quantization in found]
+    quantizations = [row.subject.quantization or {} for row in artifacts]
+    kept = [_by_bits(quantization["types"]) for quantization in quantizations]
     left = [0.0] * len(artifacts)
     for bits in sorted({bits for shares in kept for bits in shares}, reverse=True):
         widths, colour = [shares.get(bits, 0.0) for shares in kept], STORAGE.get(bits, LIGHT)
         axes.barh(range(len(artifacts)), widths, 0.62, left=left, color=colour, label=f"{bits} bit")
         left = [end + width for end, width in zip(left, widths, strict=True)]
-    for place, quantization in enumerate(found):
+    for place, quantization in enumerate(quantizations):
         fell = len(quantization.get("fallbacks") or ())
         _end_label(axes, 100, place, f"{fell} fell back" if fell else "as asked")
     axes.set_xlim(0, 124 if canvas.get_figwidth() >= WIDE else 138)
@@ -270,11 +270,11 @@ def _end_label(axes: "Axes", x: float, y: float, label: str) -> None:
 
 def _legend(canvas: "Canvas", columns: int) -> None:
     """One legend of all panels' labels, in as many columns as the longest label allows."""
-    found: dict[str, Any] = {}
+    by_label: dict[str, Any] = {}
     for axes in canvas.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    handles, labels = list(found.values()), list(found)
+            by_label.setdefault(label, handle)
+    handles, labels = list(by_label.values()), list(by_label)
     widest = LEGEND_INCHES + CHARACTER_INCHES * max(map(len, labels))
     columns = max(1, min(columns, int(canvas.get_figwidth() / widest)))
     canvas.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)

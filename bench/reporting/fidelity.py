@@ -88,6 +88,6 @@ def _cosines(features: Features | None) -> tuple[float, float]:
     return (features.cosine, features.min_cosine) if features else (0.0, 0.0)
 
 
-def _first_diverging(found: Agreement) -> str:
-    places = [place + 1 for place in found.first_differences if place is not None]
+def _first_diverging(agreement: Agreement) -> str:
+    places = [place + 1 for place in agreement.first_differences if place is not None]
     return fmt.significant(median(places)) if places else fmt.ABSENT

@@ -25,8 +25,8 @@ def opening(records: Sequence[Record], shown: Sequence[Row]) -> str:
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """Sentences about size, speed, accuracy and fidelity of one model's rows."""
-    found = (_size(rows), _speed(rows), _accuracy(rows), _fidelity(rows))
-    return [sentence for sentence in found if sentence]
+    sentences = (_size(rows), _speed(rows), _accuracy(rows), _fidelity(rows))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _scope(records: Sequence[Record], shown: Sequence[Row], models: Sequence[str]) -> str:

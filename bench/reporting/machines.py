@@ -20,14 +20,18 @@ def short_name(environment: Environment) -> str:
 
 def machines_section(records: Sequence[Record]) -> list[Block]:
     """A table for each machine: its hardware, its software, and its load during the jobs."""
-    found = machines(records)
+    environments = machines(records)
     blocks: list[Block] = []
-    for number, environment in enumerate(found, start=1):
+    for number, environment in enumerate(environments, start=1):
         same = [r for r in records if _same(r.environment, environment)]
         lines = _environment(environment) + _busy(same)
-        blocks += [Heading(3, f"Machine {number}")] if len(found) > 1 else []
+        blocks += [Heading(3, f"Machine {number}")] if len(environments) > 1 else []
         blocks.append(Table(["", ""], lines, left=2))
-    return [Heading(2, "Machine" if len(found) == 1 else "Machines"), *blocks] if found else []
+    return (
+        [Heading(2, "Machine" if len(environments) == 1 else "Machines"), *blocks]
+        if environments
+        else []
+    )
 
 
 def _same(first: Environment, second: Environment) -> bool:

@@ -38,7 +38,7 @@ def block(records: Sequence[Record], budget: Budget | None = None) -> str:
 
 def filled(page: str, content: str) -> str:
     """The page with `content` between the markers. Raises UserError if they are missing."""
-    found = MARKERS.search(page)
-    if found is None:
+    markers = MARKERS.search(page)
+    if markers is None:
         raise UserError(f"no place for results; put these lines into it: {START} and {END}")
-    return f"{page[: found.start()]}{found[1]}\n\n{content}\n\n{END}{page[found.end() :]}"
+    return f"{page[: markers.start()]}{markers[1]}\n\n{content}\n\n{END}{page[markers.end() :]}"

@@ -84,11 +84,11 @@ def _model(
     failed: Sequence[Record],
 ) -> list[Block]:
     model, synthetic = model_rows[0].subject.model, model_rows[0].subject.synthetic
-    found = findings(model_rows)
+    sentences = findings(model_rows)
     return [
         Heading(2, f"{model}{' (random weights)' if synthetic else ''}"),
         *([Text(SYNTHETIC)] if synthetic else []),
-        *([Bullets(found)] if found else []),
+        *([Bullets(sentences)] if sentences else []),
         *summary(model_rows, budget),
         *section("Recommendation", choice(model_rows, budget)),
         *(Picture(figure.file, f"{model}: {figure.caption}") for figure in figures),

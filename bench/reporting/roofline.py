@@ -68,12 +68,12 @@ def roofline(rows: Sequence[Row]) -> list[Block]:
     """A table of each row's rates and their shares of the ceilings; [] without data."""
     lines = []
     for row, name in zip(rows, names(rows), strict=True):
-        found = reached(row)
-        if found is not None:
+        rates = reached(row)
+        if rates is not None:
             cells = (
-                *(_giga(found.decode_bytes_per_s, "B/s"), fmt.percent(found.decode)),
-                *(_giga(found.image_flops_per_s, "op/s"), fmt.percent(found.image)),
-                *(_giga(found.prefill_flops_per_s, "op/s"), fmt.percent(found.prefill)),
+                *(_giga(rates.decode_bytes_per_s, "B/s"), fmt.percent(rates.decode)),
+                *(_giga(rates.image_flops_per_s, "op/s"), fmt.percent(rates.image)),
+                *(_giga(rates.prefill_flops_per_s, "op/s"), fmt.percent(rates.prefill)),
             )
             lines.append([name, row.runtime, *cells])
     if not lines:

@@ -42,10 +42,10 @@ TINY_NATS = 1e-6  # far below what changes an answer
 
 def _kld(row: Row) -> str:
     """Mean KLD with its interval; only a bound if it is below TINY_NATS."""
-    found = row.kld()
-    bound = None if found is None else found.high if found.high is not None else found.value
+    kld = row.kld()
+    bound = None if kld is None else kld.high if kld.high is not None else kld.value
     tiny = bound is not None and bound < TINY_NATS
-    return f"under {fmt.significant(TINY_NATS, 1)}" if tiny else fmt.interval(found)
+    return f"under {fmt.significant(TINY_NATS, 1)}" if tiny else fmt.interval(kld)
 
 
 def _fits(row: Row, budget: Budget | None) -> str:

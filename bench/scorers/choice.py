@@ -24,8 +24,8 @@ ANSWER_IS = re.compile(r"(?:correct\s+)?answer\s+is\s+\**([ABCD])\**", re.IGNORE
 
 def score(answer: str, gold: Gold) -> float:
     """1 or 0. Without `gold.options` only letters are recognised, not the options' texts."""
-    found = letter(answer, gold.options) if gold.options else named(answer, UNLISTED)
-    return float(found == gold.answers[0].strip())
+    chosen = letter(answer, gold.options) if gold.options else named(answer, UNLISTED)
+    return float(chosen == gold.answers[0].strip())
 
 
 def letter(answer: str, options: tuple[str, ...]) -> str | None:
@@ -51,13 +51,13 @@ def named(answer: str, letters: str) -> str | None:
         return alone[0]
     if not alone and NONE in words:
         return NONE
-    found = ANSWER_IS.search(answer)
-    return found[1].upper() if found and found[1].upper() in letters else None
+    stated = ANSWER_IS.search(answer)
+    return stated[1].upper() if stated and stated[1].upper() in letters else None
 
 
 def _quoted(answer: str, options: tuple[str, ...]) -> str | None:
     """The one option whose text occurs; None if the answer is much longer than the options."""
     if len(answer) > 2 * sum(map(len, options)):
         return None
-    found = [index for index, option in enumerate(options) if option.lower() in answer]
-    return ascii_uppercase[found[0]] if len(found) == 1 else None
+    occurring = [index for index, option in enumerate(options) if option.lower() in answer]
+    return ascii_uppercase[occurring[0]] if len(occurring) == 1 else None

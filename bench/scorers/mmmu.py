@@ -35,8 +35,8 @@ def score(answer: str, gold: Gold) -> float:
     if not gold.options:
         return float(_open_matches(open_values(answer), gold.answers))
     letters = ascii_uppercase[: len(gold.options)]
-    found = letter(answer, gold.options) or random.Random(gold.key).choice(letters)
-    return float(found in gold.answers)
+    chosen = letter(answer, gold.options) or random.Random(gold.key).choice(letters)
+    return float(chosen in gold.answers)
 
 
 def letter(answer: str, options: tuple[str, ...]) -> str | None:
@@ -62,28 +62,29 @@ def open_values(answer: str) -> set[Value]:
     return {value for text in texts for value in _values(text)}
 
 
-def _open_matches(found: Iterable[Value], accepted: Iterable[str]) -> bool:
-    """Whether a found number equals an accepted one, or a found string contains an accepted one."""
+def _open_matches(meant: Iterable[Value], accepted: Iterable[str]) -> bool:
+    """Whether a meant number equals an accepted one, or a meant string contains an accepted one."""
     expected = [value for text in accepted for value in _values(text)]
     words = [value for value in expected if isinstance(value, str)]
     return any(
         any(word in value for word in words) if isinstance(value, str) else value in expected
-        for value in found
+        for value in meant
     )
 
 
 def _key_parts(answer: str) -> list[str]:
-    """The shortest text after an indicator in each line, or the whole line without one."""
+    """The shortest text after an indicator of each line that has one; if none has, the answer."""
     answer = answer.strip().strip(".").lower()
-    parts = answer.split("\n")  # sentences begin with a capital, which lower case has not
-    found = []
+    # The original also splits sentences at ". " before a capital, which lower-case text lacks.
+    parts = answer.split("\n")
+    key_parts = []
     for number, part in enumerate(parts, start=1):
         indicators = (*INDICATORS, "=") if number == len(parts) else INDICATORS
         tails = [part.split(word)[-1].strip() for word in indicators if word in part]
         shortest = _shortest(tails)
         if shortest and shortest not in TRIVIAL:
-            found.append(shortest)
-    return found or [answer]
+            key_parts.append(shortest)
+    return key_parts or [answer]
 
 
 def _shortest(tails: list[str]) -> str:

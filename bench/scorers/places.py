@@ -14,14 +14,16 @@ PERCENT = 100
 
 def box_score(answer: str, gold: Gold) -> float:
     """The largest overlap (IoU) of the answer's first box with an accepted one."""
-    found = parsed(answer, 4)
-    return max((iou(found, box) for box in gold.places), default=0.0) if found else 0.0
+    answered = parsed(answer, 4)
+    if not answered:
+        return 0.0
+    return max((iou(answered, box) for box in gold.places), default=0.0)
 
 
 def point_score(answer: str, gold: Gold) -> float:
     """1 if the answer's first point is within an accepted box, else 0."""
-    found = parsed(answer, 2)
-    return float(bool(found) and any(within(found, box) for box in gold.places))
+    point = parsed(answer, 2)
+    return float(bool(point) and any(within(point, box) for box in gold.places))
 
 
 def parsed(answer: str, count: int) -> Place:

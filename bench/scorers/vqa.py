@@ -72,11 +72,11 @@ def normalised(text: str) -> str:
 
 def _unpunctuated(text: str) -> str:
     """Each mark becomes a space, or is removed if next to a space or if the text has 1,000s."""
-    found, numeric = text, THOUSANDS.search(text) is not None
+    cleaned, numeric = text, THOUSANDS.search(text) is not None
     for mark in PUNCTUATION:
         beside = f"{mark} " in text or f" {mark}" in text
-        found = found.replace(mark, "" if beside or numeric else " ")
-    return PERIOD.sub("", found, MOST_PERIODS)
+        cleaned = cleaned.replace(mark, "" if beside or numeric else " ")
+    return PERIOD.sub("", cleaned, MOST_PERIODS)
 
 
 def _line(text: str) -> str:

@@ -74,10 +74,10 @@ def compare(
     name: str, reference: Session, subject: Session, requests: Iterable[Request]
 ) -> Agreement:
     """Compare both sessions on all requests; only one answer's logits are in memory at a time."""
-    found = _Comparison(reference, subject)
+    comparison = _Comparison(reference, subject)
     for request in requests:
-        found.add(request)
-    return found.result(name)
+        comparison.add(request)
+    return comparison.result(name)
 
 
 class _Comparison:

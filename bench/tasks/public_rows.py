@@ -151,20 +151,20 @@ def _parquet(file: Path) -> RowFile:
     disable_progress_bars()  # reading is fast
     logging.set_verbosity(logging.CRITICAL)  # errors are reported below
     try:
-        found = Dataset.from_parquet(str(file))
+        rows = Dataset.from_parquet(str(file))
     except Exception as error:  # datasets wraps errors of any type
         raise UserError(f"{file}: not a readable parquet file ({_reason(error)})") from error
-    return _undecoded(str(file), found, file.parent)
+    return _undecoded(str(file), rows, file.parent)
 
 
-def _undecoded(name: str, found: Any, folder: Path | None) -> RowFile:
+def _undecoded(name: str, rows: Any, folder: Path | None) -> RowFile:
     """Without decoding images, so that a broken one affects only its own row."""
     from datasets import Image as Images
 
-    for column, feature in found.features.items():
+    for column, feature in rows.features.items():
         if isinstance(feature, Images):
-            found = found.cast_column(column, Images(decode=False))
-    return RowFile(name, found, frozenset(found.column_names), folder)
+            rows = rows.cast_column(column, Images(decode=False))
+    return RowFile(name, rows, frozenset(rows.column_names), folder)
 
 
 def _jsonl(file: Path) -> RowFile:
@@ -192,7 +192,7 @@ def _hub(location: DatasetLocation) -> RowFile:
     from datasets import load_dataset
 
     try:
-        found = load_dataset(
+        rows = load_dataset(
             location.dataset,
             location.config,
             split=location.split,
@@ -203,7 +203,7 @@ def _hub(location: DatasetLocation) -> RowFile:
             f"{location}: cannot be fetched ({_reason(error)}); put its parquet or jsonl files "
             "into a folder and name it with --data DIR"
         ) from error
-    return _undecoded(str(location), found, None)
+    return _undecoded(str(location), rows, None)
 
 
 def _image(value: object, folder: Path | None) -> Image.Image:

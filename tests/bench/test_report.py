@@ -21,14 +21,14 @@ def test_report_is_the_golden_file(records: list[Record]) -> None:
     assert found == GOLDEN.read_text(encoding="utf-8"), "UPDATE_GOLDEN=1 writes the new one"
 
 
-def test_report_of_failures_alone_says_so(records: list[Record]) -> None:
+def test_report_of_failures_only_has_their_reasons(records: list[Record]) -> None:
     failed = [record for record in records if record.status == "failed"]
     found = report(failed)
     assert "Nothing was measured" in found
     assert "killed by SIGKILL" in found
 
 
-def test_report_of_nothing_is_still_a_report() -> None:
+def test_report_without_records_is_a_report() -> None:
     assert report([]).startswith("# PocketVLM benchmark")
 
 
@@ -70,12 +70,14 @@ def test_damaged_lines_are_in_the_report(records: list[Record]) -> None:
     assert "| run.jsonl | 7 " in found.replace("   ", " ")
 
 
-def test_records_of_several_machines_are_said_to_be(records: list[Record]) -> None:
+def test_records_of_several_machines_are_mentioned(records: list[Record]) -> None:
     other = [replace(r, environment=replace(r.environment, cores=64)) for r in records]
     assert "2 different machines or software versions" in report([*records, *other])
 
 
-def test_noise_is_told_first_and_put_together_with_its_jobs(records: list[Record]) -> None:
+def test_disturbances_are_mentioned_first_and_grouped_with_their_jobs(
+    records: list[Record],
+) -> None:
     notes = [f"others used {used} CPUs meanwhile" for used in ("1.5", "1.1", "1.1", "2")]
     noisy = [replace(r, noise=(note,)) for r, note in zip(records[:4], notes, strict=True)]
     found = report([*noisy, *records[4:]])
@@ -89,7 +91,7 @@ def test_noise_is_told_first_and_put_together_with_its_jobs(records: list[Record
     ]
 
 
-def test_jobs_left_out_for_one_reason_are_one_line(records: list[Record]) -> None:
+def test_jobs_skipped_for_one_reason_are_one_line(records: list[Record]) -> None:
     own = [r for r in records[:6] if r.case.round == 0]
     left = [
         replace(r, case=replace(r.case, runtime=runtime), status="skipped", reason="it may not")
@@ -104,7 +106,7 @@ def test_jobs_left_out_for_one_reason_are_one_line(records: list[Record]) -> Non
     ]
 
 
-def test_of_several_samples_of_fidelity_the_report_says_which_it_shows(
+def test_the_report_names_the_fidelity_sample_that_it_shows(
     records: list[Record],
 ) -> None:
     own = next(r for r in records if r.outcome.agreement is not None)
@@ -116,7 +118,7 @@ def test_of_several_samples_of_fidelity_the_report_says_which_it_shows(
     assert "Not shown: 1 smaller or earlier sample." in report([other, named])
 
 
-def test_a_profile_says_whether_it_fits_with_the_peak(records: list[Record]) -> None:
+def test_the_verdict_of_a_profile_has_the_peak(records: list[Record]) -> None:
     held = [
         replace(
             r,
@@ -144,7 +146,7 @@ def test_every_profile_has_a_verdict_with_the_measured_share(records: list[Recor
     assert "cuda" not in table
 
 
-def test_a_job_stopped_at_its_budget_is_told_among_the_devices(records: list[Record]) -> None:
+def test_a_job_stopped_at_its_budget_is_listed_with_the_devices(records: list[Record]) -> None:
     own = records[2]
     stopped = replace(
         own,
@@ -157,7 +159,7 @@ def test_a_job_stopped_at_its_budget_is_told_among_the_devices(records: list[Rec
     assert "- onnx int8 on onnxruntime, held to phone-4gb: does not fit: stopped at" in found
 
 
-def test_a_gpus_figures_are_shown_where_there_are_some(records: list[Record]) -> None:
+def test_gpu_figures_are_shown_if_there_are_any(records: list[Record]) -> None:
     assert "GPU" not in report(records)
     gpu = replace(records[2].environment, gpus=("NVIDIA A, 8192 MiB",), gpu_driver="550.54")
     on_gpu = [
@@ -181,7 +183,7 @@ def test_a_gpus_figures_are_shown_where_there_are_some(records: list[Record]) ->
     assert "fits, 18 %" in found
 
 
-def test_outliers_are_marked_and_kept(records: list[Record]) -> None:
+def test_outliers_are_listed_and_kept(records: list[Record]) -> None:
     own = records[2]
     slow = replace(own.outcome.timings[2], first_token_s=9.0)
     outcome = replace(own.outcome, timings=(*own.outcome.timings[:2], slow))
@@ -199,6 +201,6 @@ def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
     assert table.count(" yes |") == 2
 
 
-def test_the_command_to_measure_again_names_no_real_folder() -> None:
+def test_the_commands_to_reproduce_contain_no_real_folder() -> None:
     options = Options(data="/home/somebody/rows", reuse=False, shard="1/2")
     assert flags(options) == ["--data DIR", "--shard 1/2", "--no-reuse"]

@@ -93,8 +93,8 @@ def hangul_font(pixels: float) -> Font:
 
 def hangul_file() -> Path | None:
     """The file of a font with Hangul, or None if its package is not installed."""
-    found = find_spec(HANGUL_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec(HANGUL_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         return None
-    path = Path(found.submodule_search_locations[0]) / HANGUL_FILE
+    path = Path(spec.submodule_search_locations[0]) / HANGUL_FILE
     return path if path.exists() else None

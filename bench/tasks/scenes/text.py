@@ -141,8 +141,8 @@ def _syllable(rng: np.random.Generator) -> str:
 def _handwritten(split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.images))
     tested, trained = order[:HANDWRITTEN_TESTED], order[HANDWRITTEN_TESTED:]
     chosen = tested if split == "test" else trained
-    return found.images[chosen], found.target[chosen]
+    return data.images[chosen], data.target[chosen]
