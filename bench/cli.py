@@ -259,7 +259,9 @@ def _overhead(command: argparse.ArgumentParser) -> None:
 
 def _export_cost(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    file = f"append the line to this file (default: {EXPORT_COSTS}); the table is beside it"
+    file = (
+        f"append the line to this file (default: {EXPORT_COSTS}); EXPORTS.md is written next to it"
+    )
     add("-o", "--output", type=Path, default=Path(EXPORT_COSTS), metavar="FILE.jsonl", help=file)
     add("model", metavar="MODEL|DIR", help="name in models.yaml, or folder of a checkpoint")
     options = "options of `python -m export`: --target NAME --recipe NAME …"
@@ -338,7 +340,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "peers": Command(
         "bench.commands.peers",
-        "build a model with onnxruntime-genai, to measure beside ours",
+        "build a model with onnxruntime-genai, to compare with ours",
         _peers,
     ),
     "gpu": Command(

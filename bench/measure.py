@@ -1,6 +1,7 @@
-"""From events to seconds. The only clock of the measurements is here.
+"""From events to seconds: the only clock of the measurements.
 
-NOT aware of runtimes, tasks or memory; what a reader does between two events does not count.
+Time that the consumer spends between two events does not count. NOT aware of runtimes, tasks or
+memory.
 """
 
 import time
@@ -16,10 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Timing:
-    """One answered request, raw. A step that did not happen is None.
+    """Raw times of one answered request; None for a step that did not happen.
 
-    Times are those of the step alone, but `first_token_s` and `total_s` run from the request.
-    `token_s` are the intervals between tokens: one fewer than `tokens`.
+    Times are of the step alone, except `first_token_s` and `total_s`, which start at the request.
+    `token_s` are the intervals between tokens, one fewer than `tokens`.
     """
 
     prepare_s: float | None
@@ -38,7 +39,7 @@ class Timing:
 
     @property
     def decode_tokens_per_s(self) -> float | None:
-        """Tokens after the first one per second; None where there was no second token."""
+        """Tokens after the first one, per second; None without a second token."""
         return len(self.token_s) / sum(self.token_s) if sum(self.token_s) else None
 
     @property
@@ -49,14 +50,14 @@ class Timing:
 
 
 class Stopwatch:
-    """Stamps events as they pass."""
+    """Takes the time of each event of a stream."""
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self._clock = clock
         self._steps: list[tuple[Event, float]] = []
 
     def watch(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Hand on the events; time passes only while waiting for the next one."""
+        """Yield the events; only the wait for the next one is timed."""
         start = self._clock()
         for event in events:
             self._steps.append((event, self._clock() - start))
@@ -64,7 +65,7 @@ class Stopwatch:
             start = self._clock()
 
     def timing(self) -> Timing:
-        """What has passed so far."""
+        """Times of the events so far."""
         steps = {event.kind: (event, seconds) for event, seconds in self._steps}
         seconds = {kind: seconds for kind, (_, seconds) in steps.items()}
         events = {kind: event for kind, (event, _) in steps.items()}
@@ -88,7 +89,7 @@ class Stopwatch:
 
 
 def measure(events: Iterable[Event], clock: Clock = time.perf_counter) -> Timing:
-    """Run one request to its end."""
+    """Consume the events of one request; returns its times."""
     watch = Stopwatch(clock)
     for _ in watch.watch(events):
         pass
@@ -96,7 +97,7 @@ def measure(events: Iterable[Event], clock: Clock = time.perf_counter) -> Timing
 
 
 def timed(function: Callable[[], T]) -> tuple[T, float]:
-    """A call's result and how many seconds it took."""
+    """The result of a call, and its seconds."""
     start = time.perf_counter()
     result = function()
     return result, time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Records: one measured (or failed, or skipped) job each, as a line of JSON.
+"""Records: one measured, failed or skipped job each, as a line of JSON.
 
 NOT aware of how anything is measured or shown.
 """
@@ -26,7 +26,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: an artifact, or a checkpoint (then target, recipe and sha256 are None)."""
+    """An artifact, or a checkpoint (then target, recipe, layout and sha256 are None)."""
 
     model: str
     synthetic: bool
@@ -34,7 +34,7 @@ class Subject:
     recipe: str | None
     layout: str | None
     sha256: str | None
-    """Of artifact.json, which holds the sha256 of every other file."""
+    """sha256 of artifact.json, which contains that of every other file."""
     disk_bytes: int | None
     origin: Mapping[str, Any]
     quantization: Mapping[str, Any] | None
@@ -43,7 +43,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Case:
-    """One job's place in the plan."""
+    """One job: subject, runtime, device, task, options and round."""
 
     subject: Subject
     runtime: str
@@ -53,12 +53,12 @@ class Case:
     options: Options
     round: int
     profile: str | None = None
-    """Device profile it was held to, a name of PROFILES."""
+    """Device profile that limited it, a name of PROFILES."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question's score: `score` between 0 and 1 where the task's scores are graded."""
+    """One answered question; `score` between 0 and 1 if the scorer grades answers, else None."""
 
     id: str
     answer: str
@@ -82,7 +82,7 @@ class BadItem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a task was put and scored. `asked` items took `asked_s`; others were resumed."""
+    """How a task was asked and scored. `asked` items took `asked_s`; others were resumed."""
 
     prompt: str
     max_tokens: int
@@ -96,11 +96,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the subject's answers are from a reference's, token by token.
+    """Comparison of the subject's next-token distributions with a reference's, token by token.
 
-    Perplexities are of the reference's own answers. `vision` is the reference's decoder given the
-    subject's image features, `decoder` the subject's decoder given the reference's: each has one
-    half alone of what was changed.
+    Perplexities are of the reference's answers. `vision` is the reference's decoder with the
+    subject's image features, `decoder` the subject's decoder with the reference's features, so each
+    shows the effect of one half.
     """
 
     reference: str
@@ -111,22 +111,22 @@ class Agreement:
     perplexity: float | None = None
     reference_perplexity: float | None = None
     first_differences: tuple[int | None, ...] = ()
-    """Of each answer the first token, from 0, that the subject would not choose."""
+    """For each answer the index of the first token that the subject would not choose, or None."""
     features: Features | None = None
     vision: Fidelity | None = None
     decoder: Fidelity | None = None
     source: str = ""
-    """Where the prompts come from."""
+    """Source of the prompts."""
     bad: tuple[BadItem, ...] = ()
     """Questions that could not be asked."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the network must do, whatever runs it: the other half of a roofline.
+    """Operations and bytes that the network needs, for a roofline.
 
-    Decoding is one token at the middle of the answer: its operations, and the bytes that have to
-    be read for it (the decoder's weights as the artifact keeps them, keys and values).
+    Decoding is for one token in the middle of the answer: its operations, and the bytes it reads
+    (the decoder's weights as the artifact stores them, keys and values).
     """
 
     image_flops: int | None
@@ -137,7 +137,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job found. Empty tuples and None: not part of its task."""
+    """Results of a job. Empty tuples and None: not part of its task."""
 
     load_s: float | None = None
     warmups: tuple[Timing, ...] = ()
@@ -147,26 +147,26 @@ class Outcome:
     evaluation: Evaluation | None = None
     agreement: Agreement | None = None
     cold_load_s: float | None = None
-    """The process's first loading, of files that were not in memory; None where the system keeps
-    them there. `load_s` is loading again, with the files in memory and the libraries set up (of
-    tasks that time nothing else: the first loading as it came)."""
+    """Seconds of the first loading, of files not in the page cache; None if the system kept them
+    there. `load_s` is of a second loading, with cached files and initialized libraries (for other
+    tasks than latency: of the first loading)."""
     work: Work | None = None
     cpus: tuple[int, ...] | None = None
     """Logical CPUs the process was pinned to."""
     budget_bytes: int | None = None
-    """Of the device profile; `fits` says whether every phase stayed within it."""
+    """Memory of the device profile; `fits`: whether every phase stayed within it."""
     fits: bool | None = None
     held_by: Literal["cgroup", "watchdog"] | None = None
-    """What would have stopped it at the budget: the kernel, or the parent, which looks ten times a
-    second. None without a budget, and on a GPU, where the verdict comes afterwards."""
+    """What limited its memory: the kernel, or the parent, which checks ten times per second. None
+    without a budget, and on a GPU, where peaks are compared with the budget afterwards."""
     gpu_before: GpuState | None = None
-    """Of the job's GPU before anything was loaded, and `gpu_after` right behind the last answer."""
+    """State of the job's GPU before loading; `gpu_after`: just after the last answer."""
     gpu_after: GpuState | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """A line of a run. `reason` says why it failed or was skipped."""
+    """A line of a run. `reason`: why it failed or was skipped."""
 
     schema: int
     case: Case
@@ -180,14 +180,14 @@ class Record:
     environment: Environment
     outcome: Outcome
     cpu_s: float | None = None
-    """CPU time of the job's process, of user and system."""
+    """User and system CPU time of the job's process."""
     noise: tuple[str, ...] = ()
-    """What disturbed the measurement, a sentence each (bench/analysis/noise.py)."""
+    """Disturbances of the measurement, a sentence each (bench/analysis/noise.py)."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A line that is not a record."""
+    """A line that cannot be read as a record."""
 
     file: str
     line: int
@@ -198,10 +198,10 @@ class Damage:
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line, on the disk when this returns. Raises UserError where it cannot be written.
+    """Append one line and flush it to the disk. Raises UserError if that fails.
 
-    What is there stays as it is: a line that did not fit is taken back, and one that was cut off
-    (by a power failure, say) gets an end of its own.
+    Existing records stay intact: a partly written line is removed, and a line that was cut off
+    earlier (by a power failure, say) is ended first.
     """
     line = json.dumps(asdict(record), allow_nan=False) + "\n"
     try:
@@ -209,8 +209,8 @@ def append(path: Path, record: Record) -> None:
             _append(file, line.encode())
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); its records so far are whole: make "
-            f"room and continue by --resume -o {path}"
+            f"{path}: cannot be written ({error.strerror}); its records so far are intact: free "
+            f"some space and continue with --resume -o {path}"
         ) from None
 
 
@@ -229,9 +229,9 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
-    """The records of some runs, in order, beside the lines that are none. Raises UserError.
+    """The records of some runs in order, and the damaged lines. Raises UserError.
 
-    A record that two files have, or one file has twice, is one record.
+    Equal lines are one record.
     """
     records: list[Record] = []
     seen: set[bytes] = set()
@@ -249,7 +249,7 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
 
 
 def parse(line: bytes) -> Record:
-    """One line. Raises UserError or ValueError saying what is wrong with it."""
+    """The record of one line. Raises UserError or ValueError with the problem."""
     value = parse_json(line, "the line")
     schema = value.get("schema")
     if type(schema) is int and schema > SCHEMA:
@@ -260,7 +260,7 @@ def parse(line: bytes) -> Record:
 
 
 def _lines(path: Path) -> list[bytes]:
-    """Ended by line feeds alone: an answer may hold any other character that ends a line."""
+    """Lines separated by line feeds only: an answer may contain other line separators."""
     try:
         return path.read_bytes().split(b"\n")
     except OSError as error:

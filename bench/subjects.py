@@ -1,7 +1,4 @@
-"""From what a user names (an artifact's or checkpoint's folder, a model) to what is measured.
-
-NOT aware of runtimes or tasks.
-"""
+"""Opens what a user names, a folder of an artifact or checkpoint or a model, as a subject."""
 
 import hashlib
 import json
@@ -21,24 +18,24 @@ from runtimes.prepare.request import Preparer
 
 @dataclass(frozen=True)
 class Candidate:
-    """A subject, and where to open it again in another process."""
+    """A subject that may be measured, and its location for opening it in another process."""
 
     subject: Subject
     location: str
     weights: WeightsKind | None = None
-    """Of a model: "synthetic" for random values instead of its own."""
+    """Weights of a model: "synthetic" for random ones."""
     has_vision: bool = True
-    """False: its model is for text alone."""
+    """False for a text-only model."""
     problem: str | None = None
-    """Why there is nothing to measure: it could not be exported."""
+    """Why it cannot be measured, or None."""
 
 
 def load(
     location: str, offline: bool = False, weights: WeightsKind | None = None
 ) -> Artifact | Model:
-    """What is at a location. Raises UserError for anything that cannot be opened.
+    """The artifact or model at a location. Raises UserError if it cannot be opened.
 
-    A model of the hub is fetched, unless `offline`: then it is taken from the cache alone.
+    A model of the hub is fetched, or with `offline` taken from its local cache.
     """
     if (Path(location) / MANIFEST).exists():
         return load_artifact(Path(location))
@@ -46,7 +43,7 @@ def load(
 
 
 def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model:
-    """The same, but its images are cut into at most so many tiles; None changes nothing."""
+    """The subject with images cut into at most `most` tiles; None changes nothing."""
     recipe = loaded.manifest.image if isinstance(loaded, Artifact) else loaded.image
     if most is None or recipe is None:
         return loaded
@@ -59,7 +56,7 @@ def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model
 def candidate(
     location: str, offline: bool = False, weights: WeightsKind | None = None
 ) -> Candidate:
-    """What is at a location, identified."""
+    """The candidate at a location. Raises UserError if it cannot be opened."""
     loaded = load(location, offline, weights)
     has_vision = vlm(loaded).vision is not None
     if isinstance(loaded, Artifact):
@@ -68,39 +65,39 @@ def candidate(
 
 
 def weight_files(loaded: Artifact | Model) -> list[Path]:
-    """The files that opening a session reads; none for synthetic weights."""
+    """Files that opening a session reads; [] for synthetic weights."""
     if isinstance(loaded, Artifact):
         return [loaded.path / name for name in loaded.manifest.files]
     return sorted(loaded.folder.glob("*.safetensors")) if loaded.folder else []
 
 
 def vlm(loaded: Artifact | Model) -> Vlm:
-    """The numbers of an opened subject."""
+    """The description of an opened subject's network."""
     return loaded.manifest.vlm if isinstance(loaded, Artifact) else loaded.vlm
 
 
 def prompt_of(loaded: Artifact | Model) -> PromptRecipe:
-    """How an opened subject's prompts are made."""
+    """The prompt recipe of an opened subject."""
     return loaded.manifest.prompt if isinstance(loaded, Artifact) else loaded.prompt
 
 
 def detokenizer(loaded: Artifact | Model) -> Callable[[Sequence[int]], str]:
-    """A function from token ids to text, special tokens left out."""
+    """A function from token ids to text without special tokens."""
     of = loaded.manifest if isinstance(loaded, Artifact) else loaded
     return Preparer(of.image, of.prompt, _tokenizer(loaded), of.vlm.image_token_id).text
 
 
 def _tokenizer(loaded: Artifact | Model) -> bytes:
     if isinstance(loaded, Model):
-        found = [data for name, data in loaded.files.items() if name == "tokenizer.json"]
+        files = [data for name, data in loaded.files.items() if name == "tokenizer.json"]
         where = loaded.name
     else:
         names = [name for name in loaded.manifest.files if Path(name).name == "tokenizer.json"]
-        found = [(loaded.path / name).read_bytes() for name in names]
+        files = [(loaded.path / name).read_bytes() for name in names]
         where = str(loaded.path)
-    if not found:
-        raise UserError(f"{where}: no tokenizer.json, so answers cannot be turned into text")
-    return found[0]
+    if not files:
+        raise UserError(f"{where}: there is no tokenizer.json, so answers cannot be decoded")
+    return files[0]
 
 
 def _artifact(artifact: Artifact) -> Subject:
@@ -120,7 +117,7 @@ def _artifact(artifact: Artifact) -> Subject:
 
 
 def checkpoint(model: Model) -> Subject:
-    """A model as it is, measured on the reference runtime."""
+    """The subject of a model as it is, for the reference runtime."""
     files = weight_files(model)
     return Subject(
         model=model.name,

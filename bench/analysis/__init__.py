@@ -1,1 +1,1 @@
-"""From records to rows, statistics and comparisons: pure functions that reports show."""
+"""Analysis of records: rows, scores, statistics, comparisons, Pareto front. Pure functions."""

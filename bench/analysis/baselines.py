@@ -1,7 +1,6 @@
-"""The footprint gate: what is predicted now beside what was accepted, and what became of it.
+"""The footprint gate: compares predicted footprints with the accepted ones of a baseline file.
 
-Its measured half is bench.analysis.peaks. NOT aware of how footprints are predicted or where the
-result is shown.
+Measured peaks have their own baseline, in bench.analysis.peaks.
 """
 
 import json
@@ -17,9 +16,9 @@ from export.files import parse_json
 
 T = TypeVar("T")
 SCHEMA = 1
-ACCEPT = "`bench check --update` accepts what is so now"
+ACCEPT = "`bench check --update` accepts the present ones"
 
-# quantity -> share by which it may grow. All are computed, none is measured, so nothing is noise.
+# quantity -> share by which it may grow; 0 because all are computed, so there is no noise
 TOLERANCES: Mapping[str, float] = {
     "disk_bytes": 0.0,
     "kv_bytes_per_token": 0.0,
@@ -46,7 +45,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Difference:
-    """One quantity that is not as accepted. A row that is new or gone has one for each quantity."""
+    """One quantity that differs from the baseline. A new or removed row has one per quantity."""
 
     export: str
     quantity: str
@@ -55,7 +54,7 @@ class Difference:
     tolerance: float
     """Share by which it may grow."""
     files: tuple[str, ...] = ()
-    """Those whose bytes changed."""
+    """Files whose sizes changed."""
 
     @property
     def verdict(self) -> Literal["new", "gone", "grew", "grew, tolerated", "shrank"]:
@@ -70,12 +69,12 @@ class Difference:
 
     @property
     def fails(self) -> bool:
-        """Growth does, and so does what nobody has accepted yet."""
+        """Growth fails, and so does a row that nobody has accepted yet."""
         return self.verdict in ("new", "grew")
 
 
 def accepted(rows: Iterable[Prediction]) -> list[Accepted]:
-    """What a baseline keeps of predicted rows; profiles are not part of it."""
+    """Rows of a baseline from predicted ones, without the profiles they fit."""
     return [
         Accepted(
             model=row.model,
@@ -91,21 +90,21 @@ def accepted(rows: Iterable[Prediction]) -> list[Accepted]:
 
 
 def differences(before: Sequence[Accepted], after: Sequence[Accepted]) -> list[Difference]:
-    """Everything that is not as accepted, in the order of the rows; what is gone comes last."""
+    """All quantities that differ, in the order of the rows `after`; removed rows come last."""
     old, new = ({row.key: row for row in rows} for rows in (before, after))
-    found = []
+    changed = []
     for key in dict.fromkeys((*new, *old)):
         was, now = old.get(key), new.get(key)
         for quantity, tolerance in TOLERANCES.items():
             size, then = (getattr(row, quantity, None) for row in (now, was))
             if size != then:
                 files = _changed(was, now) if quantity == "disk_bytes" else ()
-                found.append(Difference(" ".join(key), quantity, then, size, tolerance, files))
-    return found
+                changed.append(Difference(" ".join(key), quantity, then, size, tolerance, files))
+    return changed
 
 
 def load(path: Path) -> list[Accepted]:
-    """The baseline. Raises UserError where it is missing or is none."""
+    """The baseline's rows. Raises UserError if the file is missing or damaged."""
 
     def rows(content: Mapping[str, Any]) -> list[Accepted]:
         return [decode(Accepted, row) for row in content.get("rows", ())]
@@ -114,12 +113,12 @@ def load(path: Path) -> list[Accepted]:
 
 
 def save(path: Path, rows: Sequence[Accepted]) -> None:
-    """The baseline with these rows. Raises UserError."""
+    """Write the baseline. Raises UserError if that fails."""
     save_baseline(path, [asdict(row) for row in rows])
 
 
 def load_baseline(path: Path, remedy: str, read: Callable[[Mapping[str, Any]], T]) -> T:
-    """What `read` makes of a baseline's content but its schema. Raises UserError."""
+    """`read` of a baseline's content without its schema. Raises UserError with the remedy."""
     try:
         content = dict(parse_json(path.read_bytes(), "it"))
         schema = content.pop("schema", None)
@@ -135,7 +134,7 @@ def load_baseline(path: Path, remedy: str, read: Callable[[Mapping[str, Any]], T
 
 
 def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object) -> None:
-    """A row a line, so that a change is seen where it is. Raises UserError."""
+    """Write one row per line, so that diffs are small. Raises UserError if that fails."""
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     head = "".join(f"{json.dumps(key)}: {json.dumps(value)}, " for key, value in more.items())
     text = f'{{"schema": {SCHEMA}, {head}"rows": [\n{lines}\n]}}\n'
@@ -147,7 +146,7 @@ def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object)
 
 
 def _changed(was: Accepted | None, now: Accepted | None) -> tuple[str, ...]:
-    """Files of both rows with other bytes, and those that only one has."""
+    """Files whose sizes differ, and those that only one row has."""
     if was is None or now is None:
         return ()
     names = dict.fromkeys((*now.files, *was.files))

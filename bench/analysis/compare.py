@@ -1,7 +1,4 @@
-"""Two runs of one machine against each other: what got worse, by intervals, never by means.
-
-NOT aware of text or files.
-"""
+"""Compares two runs of one machine; verdicts come from intervals, never from means alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +24,10 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number of one subject. `sure` is the verdict's probability, None where it is counted.
+    """One quantity of one subject, in seconds, tokens per second, bytes, nats or a share.
 
-    `worse_sign` is +1 where more is worse. Numbers in their own unit: seconds, bytes, nats, shares.
+    `worse_sign` is +1 if more is worse, else −1. `sure` is the verdict's probability; None for
+    counted quantities. `number` is the quantity's name.
     """
 
     subject: Subject
@@ -44,23 +42,23 @@ class Comparison:
     verdict: Verdict
     sure: float | None
     needed: int | None = None
-    """Questions that would show the difference asked about, where there were fewer."""
+    """Questions needed to detect the tolerance of accuracy; None if there were enough."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Everything found. `lost` was measured in base and fails in new: a regression as well."""
+    """The whole comparison. `lost` jobs were measured in base and fail in new: regressions too."""
 
     comparisons: tuple[Comparison, ...]
     lost: tuple[Record, ...]
     apart: tuple[tuple[Subject, str, str], ...]
-    """Subject, runtime, and what of it was measured but cannot be paired."""
+    """Subject, runtime, and which of its measurements cannot be compared, and why."""
     only_base: tuple[Row, ...]
     only_new: tuple[Row, ...]
     software: tuple[str, ...]
     tolerance: float
     points: float
-    """The difference of accuracy that was asked about, as a share."""
+    """Tolerance of accuracy, as a share."""
 
     @property
     def regressions(self) -> tuple[Comparison, ...]:
@@ -77,7 +75,7 @@ def compare(
     tolerance: float = TOLERANCE,
     points: float = ACCURACY_TOLERANCE,
 ) -> Compared:
-    """Pair the rows of both runs. Raises UserError for other machines, or nothing in common."""
+    """Compare rows that both runs have. Raises UserError for different machines, or no such row."""
     _check_machines(base, new)
     before, after = _last_rows(base), _last_rows(new)
     shared = [key for key in before if key in after]
@@ -105,9 +103,9 @@ def compare(
 
 
 def decide(change: Change, worse_sign: int, tolerance: float) -> tuple[Verdict, float | None]:
-    """A verdict needs the whole interval beyond the tolerance, or within it.
+    """A verdict and its probability; for `undecided`, the probability of being worse.
 
-    The probability is the verdict's; of `undecided` it is that of being worse.
+    Worse, better or same needs the whole interval beyond or within the tolerance.
     """
     worse = change.beyond(worse_sign * tolerance, worse_sign)
     better = change.beyond(-worse_sign * tolerance, -worse_sign)
@@ -125,7 +123,7 @@ def decide(change: Change, worse_sign: int, tolerance: float) -> tuple[Verdict, 
 
 @dataclass(frozen=True)
 class _Measure:
-    """A number of each request and the sign of getting worse."""
+    """A quantity of each request, and +1 if more is worse, else −1."""
 
     of: Callable[[Timing], float | None]
     worse_sign: int
@@ -139,16 +137,16 @@ LATENCIES: Mapping[str, _Measure] = {
 
 
 def _row(base: Row, new: Row, tolerance: float, points: float) -> list[Comparison]:
-    """Every number that both rows have."""
-    found: list[Comparison | None] = []
+    """All quantities that both rows have."""
+    comparisons: list[Comparison | None] = []
     latencies = {latency.options: latency for latency in new.latencies}
     for before in base.latencies:
         after = latencies.get(before.options)
         if after is not None:
-            found += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
-            found.append(_memory(new, before, after, tolerance))
-    found += [_size(base, new, tolerance), *_accuracies(base, new, points), _kld(base, new)]
-    return [comparison for comparison in found if comparison is not None]
+            comparisons += [_latency(new, name, before, after, tolerance) for name in LATENCIES]
+            comparisons.append(_memory(new, before, after, tolerance))
+    comparisons += [_size(base, new, tolerance), *_accuracies(base, new, points), _kld(base, new)]
+    return [comparison for comparison in comparisons if comparison is not None]
 
 
 def _latency(
@@ -188,7 +186,7 @@ def _size(base: Row, new: Row, tolerance: float) -> Comparison | None:
 
 
 def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
-    """Of each task on the questions that both were asked, scored in the same way."""
+    """Accuracy of each task, on questions that both have and that one scorer scored."""
     shared = [
         (before, after)
         for before in base.scores
@@ -202,24 +200,24 @@ def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
 
 
 def _apart(base: Row, new: Row) -> list[str]:
-    """What only one run has, or both have of unlike requests or questions."""
+    """Measurements that only one run has, or that have other requests or questions."""
     options = [{latency.options for latency in row.latencies} for row in (base, new)]
-    found = ["time and memory, of other requests"] if options[0] ^ options[1] else []
+    reasons = ["time and memory: the requests differ"] if options[0] ^ options[1] else []
     for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
         before, after = base.of_task(task), new.of_task(task)
         if before is None or after is None:
-            found.append(f"accuracy on {task}, in {'new' if before is None else 'base'} alone")
+            reasons.append(f"accuracy on {task}: only in {'new' if before is None else 'base'}")
         elif not comparable(before, after):
-            found.append(f"accuracy on {task}, of other questions or scored otherwise")
+            reasons.append(f"accuracy on {task}: the questions or the scorer differ")
         elif not shared_values(before, after)[0]:
-            found.append(f"accuracy on {task}, without a question in common")
+            reasons.append(f"accuracy on {task}: no common questions")
     if base.fidelity is None and new.fidelity is None:
-        return found
+        return reasons
     if base.fidelity is None or new.fidelity is None:
-        found.append(f"KLD, in {'new' if base.fidelity is None else 'base'} alone")
+        reasons.append(f"KLD: only in {'new' if base.fidelity is None else 'base'}")
     elif base.fidelity.case.options != new.fidelity.case.options:
-        found.append("KLD, of other questions")
-    return found
+        reasons.append("KLD: the questions differ")
+    return reasons
 
 
 def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -> Comparison | None:
@@ -230,7 +228,7 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -
     verdict, sure = decide(change, -1, points)
     pair = mcnemar(base.correct(), new.correct())
     if verdict in ("worse", "better") and not base.graded and pair is not None and pair.p > SURE:
-        verdict = "undecided"  # the exact test has the last word where questions are few
+        verdict = "undecided"  # the exact test decides where questions are few
     share, new_share = (sum(values) / len(values) for values in (before, after))
     place = (row.subject, row.runtime, number, None)
     asked = power(before, after)
@@ -240,7 +238,7 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -
 
 
 def _kld(base: Row, new: Row) -> Comparison | None:
-    """Token by token, where both were compared with one reference on the same questions."""
+    """Paired by token, if both were compared with one reference on the same questions."""
     if base.fidelity is None or new.fidelity is None or not (base.agreement and new.agreement):
         return None
     if base.fidelity.case.options != new.fidelity.case.options:
@@ -255,43 +253,43 @@ def _kld(base: Row, new: Row) -> Comparison | None:
 
 
 def _check_machines(base: Sequence[Record], new: Sequence[Record]) -> None:
-    """Raises UserError where any two records are of different machines."""
+    """Raises UserError if two records are of different machines."""
     for name, records in (("the base run", base), ("the new run", new)):
         if not records:
             raise UserError(f"{name} has no records; `bench run -o RUN.jsonl` writes them")
         for other in machines(records):
-            found = hardware_differences(records[0].environment, other)
-            if found:
-                raise UserError(f"{name} is of more than one machine ({'; '.join(found)})")
-    found = hardware_differences(base[0].environment, new[0].environment)
-    if found:
+            differences = hardware_differences(records[0].environment, other)
+            if differences:
+                raise UserError(f"{name} is of more than one machine ({'; '.join(differences)})")
+    differences = hardware_differences(base[0].environment, new[0].environment)
+    if differences:
         raise UserError(
-            f"these runs are of different machines ({'; '.join(found)}); measure both on one"
+            f"these runs are of different machines ({'; '.join(differences)}); measure both on one"
         )
 
 
 def _last_rows(records: Sequence[Record]) -> dict[Key, Row]:
-    """By what stays equal between two versions; of several in one run, the last counts."""
+    """Rows by what two versions have in common; the last of several in a run counts."""
     return {_key(row.subject, row.runtime, *_held(row)): row for row in rows(records)}
 
 
 def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
-    """Failed jobs of the new run whose task was done in the base run, and not again in the new."""
-    found: dict[tuple[Key, str], Record] = {}
+    """Failed jobs of the new run whose task the base run has, and that no later try repaired."""
+    lost: dict[tuple[Key, str], Record] = {}
     for record in new:
         case = record.case
         key = _key(case.subject, case.runtime, case.device, case.threads, case.profile)
         if record.status == "failed" and key in before and case.task in _tasks(before[key]):
-            found.setdefault((key, case.task), record)
+            lost.setdefault((key, case.task), record)
         elif record.status == "ok" and not is_latency(case.task):
-            found.pop((key, case.task), None)  # tried again, it went well
-    return list(found.values())
+            lost.pop((key, case.task), None)  # a later try succeeded
+    return list(lost.values())
 
 
 def _tasks(row: Row) -> set[str]:
     latencies = [record for latency in row.latencies for record in latency.records]
-    found = [*latencies, *([row.fidelity] if row.fidelity else [])]
-    return {record.case.task for record in found} | {scores.task for scores in row.scores}
+    records = [*latencies, *([row.fidelity] if row.fidelity else [])]
+    return {record.case.task for record in records} | {scores.task for scores in row.scores}
 
 
 def _held(row: Row) -> tuple[str, int, str | None]:

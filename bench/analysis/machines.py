@@ -1,4 +1,4 @@
-"""Which machines some records come from, and how two machines differ: pure functions."""
+"""The machines that records come from, and how two machines differ."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from bench.machine.environment import Environment
 from bench.record import Record
 
-# What makes a machine another one. Packages, Python and our own revision are what is compared.
+# Traits that make two machines different. Software is not one: its versions are compared.
 HARDWARE: Mapping[str, Callable[[Environment], object]] = {
     "CPU": lambda e: e.cpu,
     "architecture": lambda e: e.architecture,
@@ -17,7 +17,7 @@ HARDWARE: Mapping[str, Callable[[Environment], object]] = {
     "highest clock": lambda e: e.max_hz,
     "governor": lambda e: e.governor,
     "GPUs": lambda e: "; ".join(e.gpus) or None,
-    # A kernel keeps a few MB more or less for itself.
+    # Rounded: the kernel reserves a few MB more or less.
     "memory, GB": lambda e: None if e.memory_bytes is None else round(e.memory_bytes / 1e9),
 }
 SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
@@ -30,8 +30,8 @@ SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
 
 def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
     """The different environments, in order of appearance."""
-    found = {machine_key(record.environment): record.environment for record in records}
-    return tuple(found.values())
+    by_key = {machine_key(record.environment): record.environment for record in records}
+    return tuple(by_key.values())
 
 
 def machine_key(environment: Environment) -> str:
@@ -40,12 +40,12 @@ def machine_key(environment: Environment) -> str:
 
 
 def hardware_differences(first: Environment, second: Environment) -> list[str]:
-    """`CPU: A -> B` for each trait that makes them different machines."""
+    """`CPU: A -> B` for each trait of the hardware that differs."""
     return _differences(HARDWARE, first, second)
 
 
 def software_differences(first: Environment, second: Environment) -> list[str]:
-    """The same of what runs on the machine, package by package."""
+    """`numpy: A -> B` for each package, and for system, Python, driver and revision."""
     names = sorted({*first.packages, *second.packages})
     packages = {name: _package(name) for name in names}
     return _differences({**SOFTWARE, **packages}, first, second)

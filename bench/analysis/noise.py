@@ -1,7 +1,6 @@
-"""What disturbed a measurement, in sentences. Pure: nothing is corrected or left out for it.
+"""Disturbances of a measurement, in sentences. They are noted; nothing is corrected or left out.
 
-NOT aware of how anything was measured. Limits are where a difference of a few per cent between two
-artifacts could no longer be told from the disturbance.
+The limits are where a disturbance could hide a difference of a few per cent between artifacts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +15,11 @@ DRIFT = 0.05  # of the last request's median step against the first's
 STEAL = 0.01  # of the CPUs' time that a hypervisor gave to others
 OTHERS = 0.05  # of one CPU, used by other processes
 SLOWED = 0.9  # clock after against before
-SHORTEST_S = 1.0  # ticks of /proc/stat are 10 ms: shares of less are not known
+SHORTEST_S = 1.0  # ticks of /proc/stat are 10 ms: too coarse for shorter jobs
 
 
 def noise(record: Record) -> tuple[str, ...]:
-    """A sentence for everything that makes this record less sure than it looks."""
+    """A sentence for each disturbance of this record."""
     timings = record.outcome.timings
     return (*_samples(timings), *_machine(record), *_profile(record.case, record.outcome))
 
@@ -35,7 +34,8 @@ def _samples(timings: Sequence[Timing]) -> Iterator[str]:
         yield f"decode steps vary by {spread:.0%} (median absolute deviation of {len(steps)})"
     first, last = (median(timings[n].token_s or [0.0]) for n in (0, -1))
     if first and abs(last / first - 1) > DRIFT:
-        yield f"the last request's decode steps took {last / first - 1:+.0%} against the first's"
+        change = f"{last / first - 1:+.0%}"
+        yield f"decode steps of the last request took {change} compared with the first"
 
 
 def _machine(record: Record) -> Iterator[str]:
@@ -44,23 +44,24 @@ def _machine(record: Record) -> Iterator[str]:
     if wall_s > SHORTEST_S and before.steal_s is not None and after.steal_s is not None:
         share = (after.steal_s - before.steal_s) / (wall_s * cpus)
         if share > STEAL:
-            yield f"a hypervisor gave {share:.1%} of the CPUs' time to others (steal)"
+            yield f"the hypervisor gave {share:.1%} of the CPU time to other machines (steal)"
     if wall_s > SHORTEST_S and None not in (before.busy_s, after.busy_s, record.cpu_s):
         used = (after.busy_s or 0.0) - (before.busy_s or 0.0) - (record.cpu_s or 0.0)
         if used / wall_s > OTHERS:
-            yield f"other processes used {used / wall_s:.2g} CPUs meanwhile"
+            yield f"other processes used {used / wall_s:.2g} CPUs during the job"
     if after.throttled is not None and after.throttled > (before.throttled or 0):
-        yield f"cores were slowed down for their heat {after.throttled - (before.throttled or 0)}×"
+        yield f"cores were throttled for heat {after.throttled - (before.throttled or 0)}×"
     if before.hz and after.hz and after.hz < SLOWED * before.hz:
         yield f"the clock fell from {before.hz / 1e9:.2f} to {after.hz / 1e9:.2f} GHz"
     gpu = record.outcome.gpu_after
     if gpu is not None and gpu.slowed:
-        yield f"the GPU was slowed down at the end ({', '.join(gpu.slowed)})"
+        yield f"the GPU was throttled at the end ({', '.join(gpu.slowed)})"
 
 
 def _profile(case: Case, outcome: Outcome) -> Iterator[str]:
     profile = PROFILES.get(case.profile or "")
     if profile is not None and case.threads < profile.threads:
-        yield f"{case.profile} has {profile.threads} threads, and {case.threads} could be used here"
+        wanted = f"{case.profile} has {profile.threads} threads"
+        yield f"{wanted}, but only {case.threads} were available here"
     if outcome.cpus is not None and len(outcome.cpus) < case.threads:
         yield f"{case.threads} threads shared {len(outcome.cpus)} CPUs"

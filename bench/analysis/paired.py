@@ -1,7 +1,6 @@
-"""How much two subjects differ, and how sure that is: pure functions of paired or grouped samples.
+"""Differences between two subjects with intervals, from paired or grouped samples.
 
-NOT aware of what the samples measure, nor of how large a change matters. Every change is new minus
-base, so its sign says nothing about better or worse.
+Every change is new minus base; its sign does not mean better or worse.
 """
 
 import itertools
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 from bench.analysis.stats import CONFIDENCE, mean, median
 
 TAIL = (1 - CONFIDENCE) / 2
-POWER = 0.8  # how often a difference of the size asked about is to be found
-FARTHEST = 700.0  # of a ratio's logarithm: what a float still holds
+POWER = 0.8  # probability of detecting a difference of the given size
+FARTHEST = 700.0  # largest logarithm of a ratio that a float holds
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Change:
-    """New against base with a 95 % interval, None where one sample on a side gives none.
-
-    `beyond(limit)` is one-sided: how sure it is that the change is larger than a limit.
-    """
+    """New minus base with a 95 % interval; None if a side has a single sample."""
 
     value: float
     low: float | None
@@ -42,15 +38,15 @@ class Change:
     n: int
     paired: bool
     spread: float = 0.0
-    """Standard error, in the scale in which the change is symmetric (see `ratio`)."""
+    """Standard error, of the logarithm if `logarithmic`."""
     freedom: float = math.inf
     logarithmic: bool = False
 
     def beyond(self, limit: float, sign: int) -> float | None:
-        """Probability, as the interval sees it, that sign * change > sign * limit."""
+        """One-sided probability that sign * change > sign * limit; None without an interval."""
         if self.low is None or self.high is None:
             return None
-        # The logarithm of an interval's end may be out of reach; its middle is the value's.
+        # The end of an interval may be too large for log1p; the middle is the value's logarithm.
         symmetric = not self.logarithmic
         middle = (self.low + self.high) / 2 if symmetric else math.log1p(self.value)
         distance = sign * (middle - (limit if symmetric else math.log1p(limit)))
@@ -62,7 +58,7 @@ class Change:
 
     @property
     def unsure(self) -> bool:
-        """Whether a ratio's interval spans more than a factor of ten: its ends say nothing."""
+        """Whether a ratio's interval spans more than a factor of ten, so that it means little."""
         if not self.logarithmic or self.low is None or self.high is None:
             return False
         return 1 + self.high > 10 * (1 + self.low)
@@ -75,8 +71,9 @@ def ratio(
 
     Processes, not requests, are the independent units (Kalibera and Jones 2013, Rigorous
     Benchmarking in Reasonable Time): requests of one process are alike, and a bootstrap over two or
-    three processes is far too sure of itself. Rounds that ran interleaved are paired: what slowed
-    the machine for a while slowed both. Otherwise Welch's interval for unequal variances.
+    three processes gives intervals that are far too narrow. Interleaved rounds are paired, because
+    a temporary slowdown of the machine affects both; others get Welch's interval for unequal
+    variances. None if a side has no sample.
     """
     groups = [_log_medians(samples) for samples in (base, new)]
     if not groups[0].size or not groups[1].size:
@@ -88,7 +85,7 @@ def ratio(
 
 
 def interleaved(base: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether two lists of starting times alternate: A B A B or B A A B, and never A A B B."""
+    """Whether two lists of starting times alternate, as in A B A B or B A A B, not A A B B."""
     if len(base) != len(new) or len(base) < 2:
         return False
     rounds = sorted(zip(sorted(base), sorted(new), strict=True))
@@ -96,7 +93,7 @@ def interleaved(base: Sequence[str], new: Sequence[str]) -> bool:
 
 
 def exact(base: float, new: float) -> Change:
-    """Relative change of numbers that are counted, not sampled."""
+    """Relative change of counted numbers; its interval is the value itself."""
     change = new / base - 1
     return Change(change, change, change, 1, True)
 
@@ -104,8 +101,8 @@ def exact(base: float, new: float) -> Change:
 def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired | None:
     """Whether two subjects differ on the questions both were asked (McNemar 1947, exact).
 
-    Only questions that one of them alone got right tell anything: under no difference, either is
-    as likely as the other, which is a binomial test at one half.
+    Only questions that exactly one of them got right count: without a difference either is equally
+    likely, which is a binomial test at one half. None without common questions.
     """
     shared = first.keys() & second.keys()
     if not shared:
@@ -123,8 +120,8 @@ def share_change(pair: Paired) -> Change:
     """Difference of two shares of right answers to the same questions.
 
     Wald's interval with half a question added to each of the four cells (Agresti and Min 2005,
-    Statistics in Medicine 24): it covers well from few questions on, and equal answers to all of
-    them still leave room for a difference.
+    Statistics in Medicine 24): its coverage is good even for few questions, and it is not empty
+    where all answers are equal.
     """
     n, first, second = pair.n + 2, pair.only_first + 0.5, pair.only_second + 0.5
     middle = (second - first) / n
@@ -136,21 +133,24 @@ def share_change(pair: Paired) -> Change:
 
 @dataclass(frozen=True)
 class Power:
-    """What `n` paired items can show: `differing` is the mean squared difference of an item.
+    """Power of `n` paired items whose mean squared difference is `differing`.
 
-    Of right and wrong answers that is the share of items that only one side got right.
+    For right and wrong answers that is the share of items that exactly one side got right.
     """
 
     n: int
     differing: float
 
     def needed(self, difference: float) -> int:
-        """Items that show a difference of means in four of five tries, at 5 % (Connor 1987)."""
-        null, own = math.sqrt(self.differing), math.sqrt(max(0.0, self.differing - difference**2))
-        return math.ceil(((_normal() * null + _normal(POWER) * own) / difference) ** 2)
+        """Items that detect a difference of means with POWER, at 5 % (Connor 1987)."""
+        null, alternative = (
+            math.sqrt(self.differing),
+            math.sqrt(max(0.0, self.differing - difference**2)),
+        )
+        return math.ceil(((_normal() * null + _normal(POWER) * alternative) / difference) ** 2)
 
     def visible(self) -> float:
-        """The smallest difference that `n` items show in four of five tries."""
+        """The smallest difference that `n` items detect with POWER."""
         low, high = 1e-6, 1.0
         for _ in range(40):
             middle = (low + high) / 2
@@ -159,8 +159,8 @@ class Power:
 
 
 def power(base: Sequence[float], new: Sequence[float]) -> Power:
-    """Of scores paired one by one; one more item of two differs, as in `share_change`, so that
-    none that differ among few do not promise that none ever will."""
+    """Power of paired scores. One differing item of two is added, as in `share_change`, so that a
+    small sample without differences is not read as proof of equality."""
     squares = sum((after - before) ** 2 for before, after in zip(base, new, strict=True))
     return Power(len(base), (squares + 1) / (len(base) + 2))
 
@@ -173,9 +173,8 @@ def mean_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
 def graded_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
     """Difference of means of scores between 0 and 1, paired one by one, with a bootstrap interval.
 
-    Two more items, one better and one worse by the root of one half, are drawn too: of right and
-    wrong answers that makes the variance of `share_change`, and equal scores of few items still
-    leave room for a difference.
+    Two items are added, one better and one worse by the root of one half: for right and wrong
+    answers this gives the variance of `share_change`, and equal scores get an interval too.
     """
     half = math.sqrt(0.5)
     return _mean_change(base, new, (half, -half))
@@ -184,15 +183,15 @@ def graded_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
 def _mean_change(
     base: Sequence[float], new: Sequence[float], more: Sequence[float]
 ) -> Change | None:
-    """The mean of the differences; `more` ones are drawn beside them for the interval."""
+    """The mean of the differences; the interval's bootstrap also draws from `more`."""
     if len(base) != len(new) or not len(base):
         return None
     differences = [after - before for before, after in zip(base, new, strict=True)]
-    value, n, found = float(np.mean(differences)), len(differences), mean([*differences, *more])
-    if found is None or found.low is None or found.high is None:
+    value, n, estimate = float(np.mean(differences)), len(differences), mean([*differences, *more])
+    if estimate is None or estimate.low is None or estimate.high is None:
         return Change(value, None, None, n, True)
-    spread = (found.high - found.low) / (2 * _normal())
-    return Change(value, found.low, found.high, n, True, spread)
+    spread = (estimate.high - estimate.low) / (2 * _normal())
+    return Change(value, estimate.low, estimate.high, n, True, spread)
 
 
 def _log_medians(groups: Sequence[Sequence[float]]) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
-"""Which subject to take: the front of those that nothing beats, and one choice under a budget.
+"""The Pareto front of artifacts, and the recommended one under a budget of memory.
 
-NOT aware of text. A checkpoint or a peer's runtime is what artifacts are compared with, never a
-choice.
+Checkpoints and peers' runtimes are compared with, but never recommended.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,12 @@ from bench.machine.profiles import PROFILES
 
 SURE = 0.05
 AS_FAST = 1.1
-"""Times of a request up to this multiple of the shortest are not worth memory."""
+"""Request times up to this multiple of the shortest count as equally fast."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory of one process; `runtimes` and `device` are what there is, None for any."""
+    """Memory of one process; `runtimes` and `device` are those that exist, None for any."""
 
     name: str
     memory_bytes: int
@@ -26,7 +25,7 @@ class Budget:
     device: str | None = None
 
     def holds(self, row: Row) -> bool | None:
-        """Whether the measured peak stays within; None where it is not known."""
+        """Whether the row's measured peak is within the budget; None if it was not measured."""
         if not self.has(row):
             return False
         peak = row.counted_bytes
@@ -40,13 +39,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Choice:
-    """`front` and `fitting` are places in the rows given; `chosen` is one of `fitting`."""
+    """Indices into the given rows; `chosen` is one of `accurate`, which are among `fitting`."""
 
     candidates: tuple[int, ...]
     front: tuple[int, ...]
     fitting: tuple[int, ...]
     accurate: tuple[int, ...]
-    """Those of `fitting` that are not shown to be less accurate than the best of them."""
+    """Those of `fitting` that are not significantly less accurate than the best of them."""
     chosen: int | None
 
 
@@ -57,7 +56,7 @@ def profile_budget(name: str) -> Budget:
 
 
 def smallest_profile(row: Row) -> str | None:
-    """The profile with the least memory that holds the row's peak; None where none does."""
+    """The profile with the least memory that holds the row's peak; None if there is none."""
     budgets = sorted((profile_budget(name) for name in PROFILES), key=lambda b: b.memory_bytes)
     return next((budget.name for budget in budgets if budget.holds(row)), None)
 
@@ -68,16 +67,19 @@ def in_a_profile(row: Row) -> bool:
 
 
 def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    """Places of points that no other one beats: less is better in each number (Pareto's front)."""
+    """Indices of the points that no other one dominates; less is better in each coordinate."""
     return tuple(
         place
         for place, point in enumerate(points)
-        if not any(_beats(other, point) for other in points)
+        if not any(_dominates(other, point) for other in points)
     )
 
 
 def choose(rows: Sequence[Row], budget: Budget | None) -> Choice:
-    """Of the accurate ones that fit, the least memory among the fastest; none without accuracy."""
+    """The smallest of those that fit, are accurate, and are within 10 % of the fastest of them.
+
+    Nothing is chosen without measured accuracy.
+    """
     scored = any(row.accuracy for row in rows)
     known = {place: point for place, row in enumerate(rows) if (point := _point(row, scored))}
     places = tuple(known)
@@ -91,9 +93,9 @@ def choose(rows: Sequence[Row], budget: Budget | None) -> Choice:
 
 
 def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
-    """(share of wrong answers, seconds of a request, bytes); the first where it is `scored`.
+    """(share of wrong answers, seconds of a request, bytes), the share 0 unless `scored`.
 
-    None where it is no choice, or one of them is not known.
+    None for a row that cannot be recommended, or if a coordinate is not known.
     """
     total, share = row.total_s(), row.accuracy_share()
     if row.subject.target is None or not row.ours:
@@ -115,11 +117,11 @@ def _accurate(rows: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:
 
 
 def _worse(best: Mapping[str, bool], other: Mapping[str, bool]) -> bool:
-    """Shown to be worse on the questions both were asked; unlike questions show nothing."""
+    """Whether `other` is significantly worse on common questions; False if there are none."""
     pair = mcnemar(best, other)
     return pair is not None and pair.p < SURE and pair.only_first > pair.only_second
 
 
-def _beats(other: Sequence[float], point: Sequence[float]) -> bool:
+def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:
     no_worse = all(a <= b for a, b in zip(other, point, strict=True))
     return no_worse and tuple(other) != tuple(point)

@@ -1,8 +1,8 @@
-"""The measured half of the gate: a run's peaks of memory beside those that were accepted.
+"""The gate for measured peaks of memory: compares a run's with the accepted ones.
 
-A row is an artifact that answers a request. Threads and machine are no part of it, because they
-move the peak by about 1 % (docs/notes/2026-11-peak-memory.md), which is within the baseline's
-tolerance. NOT aware of how memory is measured or of predictions.
+A row is an artifact that answers a kind of request. It does not include threads and machine,
+because they move the peak by about 1 % (docs/notes/2026-11-peak-memory.md), which is within the
+tolerance.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from bench.tasks.latency import request_name
 from export.decode import decode
 
 TOLERANCE = 0.05
-ACCEPT = "`bench check RUN.jsonl --update` accepts what a run measured"
+ACCEPT = "`bench check RUN.jsonl --update` accepts those of a run"
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Peak:
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the file of accepted peaks holds; one may grow by the share `tolerance`."""
+    """The file of accepted peaks; each may change by the share `tolerance`."""
 
     tolerance: float
     rows: tuple[Peak, ...]
 
 
 def measured(records: Sequence[Record]) -> list[Peak]:
-    """The peaks of a run's artifacts, highest of each kind of request."""
-    found: dict[object, Peak] = {}
+    """The highest peak of each artifact of a run, for each kind of request."""
+    highest: dict[object, Peak] = {}
     for row in filter(_judged, rows(records)):
         for latency in row.latencies:
             peak = latency.highest_peak_bytes()
@@ -54,15 +54,15 @@ def measured(records: Sequence[Record]) -> list[Peak]:
                 continue
             subject, request = row.subject, request_name(latency.options)
             names = (subject.model, subject.synthetic, subject_name(subject), row.runtime, request)
-            if names not in found or found[names].peak_bytes < peak:
-                found[names] = Peak(*names, peak)
-    return list(found.values())
+            if names not in highest or highest[names].peak_bytes < peak:
+                highest[names] = Peak(*names, peak)
+    return list(highest.values())
 
 
 def differences(accepted: Peaks, now: Iterable[Peak]) -> list[Difference]:
-    """What is beyond the tolerance, either way, or was never accepted.
+    """Peaks that differ by more than the tolerance, or that have no accepted value.
 
-    What a run did not measure is none of its concern; what is within is noise and not told.
+    Accepted rows that the run did not measure are ignored.
     """
     known = {row.key: row.peak_bytes for row in accepted.rows}
     return [
@@ -79,25 +79,25 @@ def differences(accepted: Peaks, now: Iterable[Peak]) -> list[Difference]:
 
 
 def updated(accepted: Peaks, now: Iterable[Peak]) -> Peaks:
-    """With what was measured now; rows that were not measured stay as they are."""
+    """The accepted peaks with the measured ones; rows that were not measured stay."""
     rows_ = {row.key: row for row in (*accepted.rows, *now)}
     return replace(accepted, rows=tuple(rows_.values()))
 
 
 def load(path: Path) -> Peaks:
-    """The accepted peaks. Raises UserError where the file is missing or is none."""
+    """The accepted peaks. Raises UserError if the file is missing or damaged."""
     return load_baseline(path, ACCEPT, lambda content: decode(Peaks, content))
 
 
 def save(path: Path, peaks: Peaks) -> None:
-    """A row a line, so that a change is seen where it is. Raises UserError."""
+    """Write one row per line, so that diffs are small. Raises UserError if that fails."""
     save_baseline(path, [asdict(row) for row in peaks.rows], tolerance=peaks.tolerance)
 
 
 def _judged(row: Row) -> bool:
-    """Our runtimes on the CPU, not held down by a device profile.
+    """Whether a row is of an artifact on one of our runtimes, on the CPU, without a device profile.
 
-    A checkpoint's process is mostly torch, a peer's mostly the peer: what grows there is not ours.
+    Memory of a checkpoint is mostly torch's, that of a peer mostly the peer's.
     """
     return row.ours and row.subject.target is not None and row.device == "cpu" and not row.profile
 

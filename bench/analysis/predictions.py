@@ -1,6 +1,6 @@
-"""Predicted footprints of models x targets x recipes, and which device profiles they fit.
+"""Predicted footprints of models × targets × recipes, and the device profiles they fit.
 
-Reads configurations only: no weights, no network, no runtime's library. NOT aware of baselines.
+Reads configurations only: no weights, no network, no library of a runtime.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ PEAK_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Prediction:
-    """One export that was not made."""
+    """The predicted footprint of one export."""
 
     model: str
     target: str
@@ -42,9 +42,9 @@ def predict(
     recipes: Sequence[str] = tuple(RECIPES),
     context: int | None = None,
 ) -> tuple[list[Prediction], list[str]]:
-    """The rows, and a line for each model or its exports that cannot be, with the reason.
+    """The predictions, and a line with the reason for each export that cannot be predicted.
 
-    Peaks are those of a request that fills `context` positions (default: what a session has).
+    The peak is that of a request that fills `context` positions (default: a session's context).
     """
     rows: list[Prediction] = []
     refusals: list[str] = []
@@ -67,21 +67,21 @@ def predict(
 
 def _prediction(model: Model, target: str, recipe: str, context: int | None) -> Prediction:
     work = full_context(model.vlm, model.image, context_length(model.vlm, context))
-    found = footprint(model, RECIPES[recipe], target, work)
+    predicted = footprint(model, RECIPES[recipe], target, work)
     runtime = MEMORY[target].runtime
     fits = {
-        name: runtime in profile.runtimes and found.peak_bytes <= profile.memory_bytes
+        name: runtime in profile.runtimes and predicted.peak_bytes <= profile.memory_bytes
         for name, profile in PROFILES.items()
     }
     return Prediction(
         model=model.name,
         target=target,
         recipe=recipe,
-        disk_bytes=found.disk_bytes,
-        kv_bytes_per_token=found.kv_bytes_per_token,
-        peak_bytes=found.peak_bytes,
+        disk_bytes=predicted.disk_bytes,
+        kv_bytes_per_token=predicted.kv_bytes_per_token,
+        peak_bytes=predicted.peak_bytes,
         fits=fits,
-        files=found.files,
+        files=predicted.files,
     )
 
 

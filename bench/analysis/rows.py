@@ -1,6 +1,6 @@
-"""From records to rows: what is known of one subject on one runtime, threads and machine.
+"""From records to rows: all measurements of one subject on one runtime, threads and machine.
 
-Records of different machines, software or lengths are never pooled. NOT aware of text or plots.
+Records of different machines, software or request lengths are never pooled.
 """
 
 import json
@@ -20,33 +20,33 @@ from runtimes import RUNTIMES
 
 @dataclass(frozen=True)
 class LatencyRecords:
-    """Latency records with equal lengths: one for each round, so each from its own process."""
+    """Latency records of one kind of request, one for each round and so from its own process."""
 
     options: Options
     records: tuple[Record, ...]
 
     def over(self, number: Callable[[Timing], float | None]) -> Estimate | None:
-        """Median of a number of each request, drawn by processes (see stats.grouped_median)."""
+        """Median over all requests, with an interval by processes (see stats.grouped_median)."""
         return grouped_median(self.rounds(number))
 
     def rounds(self, number: Callable[[Timing], float | None]) -> list[list[float]]:
-        """A number of each request, process by process."""
+        """The values of each process's requests; None values are left out."""
         groups = [[number(t) for t in record.outcome.timings] for record in self.records]
         return [[s for s in group if s is not None] for group in groups]
 
     def middle(self, number: Callable[[Timing], float | None]) -> float | None:
-        """The median of a number of each request."""
+        """The median over all requests, without an interval."""
         return median([sample for group in self.rounds(number) for sample in group])
 
     def started(self) -> list[str]:
-        """When each process started."""
+        """Start time of each process, ISO 8601."""
         return [record.started_at for record in self.records]
 
     def load_s(self) -> float | None:
         return _median([record.outcome.load_s for record in self.records])
 
     def cold_load_s(self) -> float | None:
-        """Loading when none of the files' pages are in memory."""
+        """Median time of loading without the files in the page cache."""
         return _median([record.outcome.cold_load_s for record in self.records])
 
     @property
@@ -65,25 +65,25 @@ class LatencyRecords:
         return max(peaks, default=None)
 
     def peaks(self) -> list[int]:
-        """The highest peak of each process that knows it."""
+        """The highest peak of each process; processes without one are left out."""
         peaks = [[m.peak_bytes for m in r.outcome.memory] for r in self.records]
         known = [[peak for peak in own if peak is not None] for own in peaks]
         return [max(own) for own in known if own]
 
     def last_bytes(self, number: str) -> int | None:
-        """The highest `private_bytes` or `file_bytes` at the end of the last phase."""
+        """The highest value of a field of PhaseMemory at the end of the last phase."""
         last = [record.outcome.memory[-1] for record in self.records if record.outcome.memory]
         found: list[int | None] = [getattr(memory, number) for memory in last]
         return max((value for value in found if value is not None), default=None)
 
     def device_bytes(self, phase: str | None = None) -> int | None:
-        """The most memory of the GPU at the end of a phase in any round; None is any phase."""
+        """The most GPU memory at the end of a phase in any round; None means any phase."""
         phases = [memory for record in self.records for memory in record.outcome.memory]
         own = [m.device_bytes for m in phases if phase in (None, m.phase)]
         return max((held for held in own if held is not None), default=None)
 
     def device_sources(self) -> set[str]:
-        """Whose figures those are."""
+        """Sources of the GPU memory figures: `process`, `card`."""
         phases = [memory for record in self.records for memory in record.outcome.memory]
         return {m.device_source for m in phases if m.device_source is not None}
 
@@ -94,9 +94,10 @@ class LatencyRecords:
 
 @dataclass(frozen=True)
 class Row:
-    """One subject on one runtime. The first latency is the one that summaries show.
+    """One subject on one runtime.
 
-    So is `main_task` of the scores, the same in all rows of a model.
+    Summaries show the first of `latencies` and the scores of `main_task`, which is the same in all
+    rows of a model.
     """
 
     subject: Subject
@@ -110,7 +111,7 @@ class Row:
     fidelity: Record | None
     main_task: str | None = None
     fidelity_samples: int = 0
-    """Of how many the one in `fidelity` is the largest."""
+    """Number of fidelity samples; `fidelity` is the largest."""
 
     @property
     def latency(self) -> LatencyRecords | None:
@@ -118,7 +119,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        """Whether the runtime is PocketVLM's, and not a peer's or a test's."""
+        """Whether the runtime is PocketVLM's, not a peer's or a test's."""
         return self.runtime in RUNTIMES and RUNTIMES[self.runtime].ours
 
     @property
@@ -138,7 +139,7 @@ class Row:
 
     @property
     def budget_bytes(self) -> int | None:
-        """Of its profile."""
+        """Memory of its device profile."""
         records = self.latency.records if self.latency else ()
         return next((b for r in records if (b := r.outcome.budget_bytes) is not None), None)
 
@@ -152,23 +153,23 @@ class Row:
 
     @property
     def counted_bytes(self) -> int | None:
-        """What a device's budget counts: memory of the GPU where that is used, else the peak."""
+        """What a budget counts: GPU memory on a GPU, else the peak of the process."""
         return self.peak_bytes if self.device == "cpu" else self.device_bytes
 
     @property
     def held_by(self) -> str | None:
-        """What kept it to its profile's memory."""
+        """What limited it to its profile's memory: `cgroup`, `watchdog` or None."""
         records = self.latency.records if self.latency else ()
         return next((r.outcome.held_by for r in records if r.outcome.held_by), None)
 
     @property
     def accuracy(self) -> Scores | None:
-        """The scores that summaries show."""
+        """The scores of the main task."""
         return self.of_task(self.main_task)
 
     @property
     def graded(self) -> bool:
-        """Whether the main task's scores are grades, not right and wrong."""
+        """Whether the main task's scores are graded, not right or wrong."""
         return self.accuracy is not None and self.accuracy.graded
 
     def of_task(self, task: str | None) -> Scores | None:
@@ -199,7 +200,7 @@ class Row:
 
 
 def by_model(shown: Sequence[Row]) -> list[list[Row]]:
-    """Rows of one model together, random weights apart, in order of appearance."""
+    """Rows grouped by model and by random weights or not, in order of appearance."""
     groups: dict[tuple[str, bool], list[Row]] = {}
     for row in shown:
         groups.setdefault((row.subject.model, row.subject.synthetic), []).append(row)
@@ -207,12 +208,12 @@ def by_model(shown: Sequence[Row]) -> list[list[Row]]:
 
 
 def coarseness(row: Row) -> tuple[bool, float]:
-    """Checkpoints first, then artifacts by falling bits per weight."""
+    """A sort key: checkpoints first, then artifacts by decreasing bits per weight."""
     return row.subject.target is not None, -(row.bits_per_weight or 0.0)
 
 
 def subject_name(subject: Subject) -> str:
-    """What was exported, in two or three words; `checkpoint` where nothing was."""
+    """Target, recipe and layout of an artifact, or `checkpoint`."""
     if subject.target is None:
         return "checkpoint"
     layout = f" {subject.layout}" if subject.layout not in (None, "native") else ""
@@ -220,12 +221,12 @@ def subject_name(subject: Subject) -> str:
 
 
 def names(shown: Sequence[Row]) -> list[str]:
-    """A name for each row, with its sha256, threads or machine where those tell rows apart."""
+    """A distinct name for each row; sha256, threads or machine are added where they are needed."""
     return [", ".join(_name_parts(row, shown)) for row in shown]
 
 
 def rows(records: Sequence[Record]) -> tuple[Row, ...]:
-    """One row for each subject, runtime, device, threads, profile and machine with a result."""
+    """A row for each subject, runtime, device, threads, profile and machine with a result."""
     order = [machine_key(environment) for environment in machines(records)]
     records = [replace(record, case=with_own_options(record.case)) for record in records]
     groups: dict[str, list[Record]] = {}
@@ -243,24 +244,23 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
 
 
 def _sample(case: Case) -> str:
-    """The same for all shards of one sample: they belong together wherever they were asked."""
+    """Equal for all shards of one sample, on whichever machine they were evaluated."""
     options = replace(case.options, shard=None)
     return _key((asdict(case.subject), case.runtime, case.device, case.task, asdict(options)))
 
 
-def _alike(found: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows, with the request first that most rows of their model answered (an image among
-    equals) and the task that most have (the first of equals), so that a summary puts the same
-    side by side."""
+def _alike(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with their first latency and main task chosen, so that a summary compares like with
+    like: the request and the task that most rows of the model have."""
     alike: dict[int, Row] = {}
-    for group in by_model(found):
+    for group in by_model(rows):
         asked = Counter(latency.options for row in group for latency in row.latencies)
         tasks = Counter(scores.task for row in group for scores in row.scores)
         main = max(tasks, key=lambda task: tasks[task], default=None)
         for row in group:
             ordered = sorted(row.latencies, key=lambda latency: -asked[latency.options])
             alike[id(row)] = replace(row, latencies=tuple(ordered), main_task=main)
-    return tuple(alike[id(row)] for row in found)
+    return tuple(alike[id(row)] for row in rows)
 
 
 def _name_parts(row: Row, shown: Sequence[Row]) -> list[str]:
@@ -297,15 +297,15 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
 
 
 def _latencies(group: Sequence[Record]) -> tuple[LatencyRecords, ...]:
-    found: dict[Options, list[Record]] = {}
+    by_options: dict[Options, list[Record]] = {}
     for record in group:
-        found.setdefault(record.case.options, []).append(record)
-    latencies = [LatencyRecords(options, tuple(records)) for options, records in found.items()]
+        by_options.setdefault(record.case.options, []).append(record)
+    latencies = [LatencyRecords(options, tuple(records)) for options, records in by_options.items()]
     return tuple(sorted(latencies, key=lambda latency: latency.options.prompt != "image"))
 
 
 def _largest(group: Sequence[Record], size: Callable[[Record], int]) -> Record | None:
-    """The record with most items, the last of equal ones."""
+    """The record with the most items, the last one among equals."""
     with_items = [record for record in group if size(record)]
     return max(reversed(with_items), key=size, default=None)
 

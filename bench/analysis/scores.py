@@ -1,7 +1,4 @@
-"""From records to the scores of one subject on each task; shards of a sample are put together.
-
-NOT aware of text, plots or of other subjects.
-"""
+"""Scores of a subject on each task, with the shards of a sample merged; comparison of two."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +11,7 @@ from bench.record import BadItem, Evaluation, Item, Record
 
 @dataclass(frozen=True)
 class Scores:
-    """A task's items on one row: those of one record, or of several shards put together."""
+    """Scored items of one task, of one record or of several merged shards."""
 
     task: str
     options: Options
@@ -25,11 +22,11 @@ class Scores:
 
     @property
     def graded(self) -> bool:
-        """Whether its scores are grades between 0 and 1."""
+        """Whether scores lie between 0 and 1, instead of right or wrong."""
         return any(item.score is not None for item in self.items)
 
     def share(self) -> Estimate | None:
-        """The mean score: a proportion of right answers, or (bootstrapped) of graded ones."""
+        """Accuracy: the share of right answers, or the mean of graded scores (bootstrapped)."""
         if self.graded:
             return mean([item.value for item in self.items])
         return proportion(sum(item.correct for item in self.items), len(self.items))
@@ -43,12 +40,12 @@ class Scores:
         return {item.id: item.value for item in self.items}
 
     def scorer(self) -> tuple[str, int] | None:
-        """Its name and version; None in records that are older than scorers."""
+        """Name and version; None in records older than scorers."""
         found = [(e.scorer, e.scorer_version) for e in self.evaluations]
         return found[0] if found else None
 
     def sources(self) -> frozenset[str]:
-        """Where the questions come from: items of equal ids are the same ones only there."""
+        """Sources of the questions; equal ids are the same question only in equal sources."""
         return frozenset(evaluation.source for evaluation in self.evaluations)
 
     def items_per_s(self) -> float | None:
@@ -58,15 +55,15 @@ class Scores:
 
 
 def scores_by_task(records: Sequence[Record]) -> tuple[Scores, ...]:
-    """Of each task the most items, the last of equal ones. Shards of one sample belong together."""
+    """For each task the scores with the most items, the last among equals; shards are merged."""
     group = [record for record in records if record.outcome.items]
-    # A whole sample and its shards are not added up.
+    # A whole sample is not merged with its shards.
     samples: dict[tuple[str, Options, bool], dict[str | None, Record]] = {}
     for record in group:
         options = record.case.options
         key = (record.case.task, replace(options, shard=None), options.shard is None)
         shards = samples.setdefault(key, {})
-        shards.pop(options.shard, None)  # asked again, it is the last one
+        shards.pop(options.shard, None)  # a repeated shard replaces the earlier one
         shards[options.shard] = record
     found: dict[str, Scores] = {}
     for (task, options, _), shards in samples.items():
@@ -82,14 +79,14 @@ def comparable(base: Scores, new: Scores) -> bool:
 
 
 def shared_values(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
-    """Both sides' scores of the items that both have, in one order."""
+    """Scores of both on their common items, in the same order."""
     before, after = base.values(), new.values()
     shared = [key for key in before if key in after]
     return [before[key] for key in shared], [after[key] for key in shared]
 
 
 def score_change(base: Scores, new: Scores) -> Change | None:
-    """Of the mean score on shared items; of graded ones by bootstrap."""
+    """Change of accuracy on common items, by bootstrap if scores are graded; None without any."""
     if base.graded or new.graded:
         return graded_change(*shared_values(base, new))
     pair = mcnemar(base.correct(), new.correct())

@@ -1,7 +1,6 @@
-"""Statistics of one subject's samples: pure functions, always with n beside them.
+"""Statistics of one subject's samples; an estimate always has its n.
 
-NOT aware of what the samples measure, nor of comparisons (see changes). scipy is imported at the
-last moment.
+Comparisons of two subjects are in bench.analysis.paired.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ class Estimate:
 
 
 def median(samples: Sequence[float]) -> float | None:
-    """The middle; None of nothing."""
+    """The median; None without samples."""
     return float(np.median(samples)) if len(samples) else None
 
 
@@ -40,10 +39,10 @@ def mad(samples: Sequence[float]) -> float | None:
 
 
 def outliers(samples: Sequence[float]) -> tuple[int, ...]:
-    """Places of samples whose modified z-score is beyond 3.5 (Iglewicz and Hoaglin 1993, p. 11).
+    """Indices of samples with a modified z-score beyond 3.5 (Iglewicz and Hoaglin 1993, p. 11).
 
-    The score is 0.6745 (x - median) / MAD. Where over half of the samples are equal, MAD is 0 and
-    none is marked. They are marked for the reader and stay in every figure.
+    The score is 0.6745 (x - median) / MAD. If over half of the samples are equal, MAD is 0 and the
+    result is empty.
     """
     spread = mad(samples)
     if not spread:
@@ -53,12 +52,12 @@ def outliers(samples: Sequence[float]) -> tuple[int, ...]:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float | None:
-    """Linear between neighbours (numpy's default)."""
+    """The percentile, interpolated linearly (numpy's default); None without samples."""
     return float(np.percentile(samples, percent)) if len(samples) else None
 
 
 def mean(samples: Sequence[float], seed: int = 0) -> Estimate | None:
-    """The mean with its percentile bootstrap interval."""
+    """The mean with its percentile bootstrap interval; None without samples."""
     if not len(samples):
         return None
     value, n = float(np.mean(samples)), len(samples)
@@ -81,15 +80,15 @@ def mean(samples: Sequence[float], seed: int = 0) -> Estimate | None:
 
 
 def grouped_median(groups: Sequence[Sequence[float]], seed: int = 0) -> Estimate | None:
-    """The median of all samples, with an interval that knows which ones belong together.
+    """The median of all samples, with a percentile interval from a two-stage bootstrap.
 
-    Samples of one process are alike, so whole groups are drawn first and samples within them
-    second (two-stage bootstrap; Davison and Hinkley 1997, section 3.8). Percentile interval.
+    Samples of one group (process) are correlated, so groups are drawn first and samples within
+    them second (Davison and Hinkley 1997, section 3.8). None without samples.
     """
     return _grouped_median(tuple(tuple(group) for group in groups if len(group)), seed)
 
 
-@lru_cache(maxsize=1024)  # a report asks for the same ones in its tables, words and figures
+@lru_cache(maxsize=1024)  # a report computes the same ones for tables, sentences and figures
 def _grouped_median(groups: tuple[tuple[float, ...], ...], seed: int) -> Estimate | None:
     if not groups:
         return None

@@ -1,1 +1,1 @@
-"""The commands of `bench`, each a module with `run(arguments) -> exit code`."""
+"""The commands of `bench`: each module has `run(arguments) -> exit code`."""

@@ -1,4 +1,4 @@
-"""`bench ask`: one question, the answer as it is decoded, then the timings."""
+"""`bench ask`: asks one question, prints the answer while it is decoded, then the timings."""
 
 import argparse
 import json
@@ -16,11 +16,11 @@ from runtimes.base import Region, Request
 from runtimes.devices import usable_cpus
 from runtimes.prepare.request import load_image
 
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # a character whose last bytes are in the next token
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # stands for a character that the next token completes
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask once. With --json the last line is an object; see `answer_line`."""
+    """Ask one question. With --json the last line is an object (see `answer_line`)."""
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
     loaded = within_tiles(loaded, arguments.max_tiles)
     request = _request(arguments, sees=vlm(loaded).vision is not None)
@@ -48,17 +48,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace, sees: bool) -> Request:
-    """What is asked; the only word of a model for text alone is the question.
+    """The request. A text-only model takes its question as the only word.
 
-    Raises UserError where nothing is asked, or the image is missing or cannot be read.
+    Raises UserError without a question, or for a missing or unreadable image.
     """
     image, question = arguments.image, arguments.question
     if not sees and not question:
         image, question = None, image
     if not question and not arguments.task:
-        raise UserError("nothing is asked; give a question, or --task with what the model can do")
+        raise UserError("there is no question; give one, or --task with a task of the model")
     if sees and image is None:
-        raise UserError("no image is given; name its file before the question")
+        raise UserError("there is no image; name its file before the question")
     return Request(
         question or "",
         () if image is None else (load_image(image),),
@@ -88,12 +88,12 @@ def answer_line(
 
 
 def _place(place: Region) -> str:
-    """A point, or a box's corners, in shares of the image."""
+    """A point, or a box's corners, in normalized coordinates."""
     return " ".join(f"{number:.4f}" for number in place)
 
 
 class _Printer:
-    """Writes what each token adds to the text."""
+    """Prints the text that each token adds."""
 
     def __init__(self, text: Callable[[Sequence[int]], str]) -> None:
         self._text = text

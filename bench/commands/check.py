@@ -1,4 +1,4 @@
-"""`bench check`: fails where a footprint grew beyond its baseline; `--update` accepts it."""
+"""`bench check`: 1 if a footprint grew beyond its baseline; `--update` accepts it."""
 
 import argparse
 import gc
@@ -17,32 +17,32 @@ from export.errors import UserError
 
 
 def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -> int:
-    """1 when something grew or is new; the table says what. `models`: others than models.yaml's.
+    """Print what differs from the baselines; 1 if something grew or is new.
 
-    Peaks of memory are those of the runs that are named; without a run only predictions are judged.
+    Without a run only predictions are compared. `models` replaces those of models.yaml.
     """
-    found: list[Difference] = []
+    differences: list[Difference] = []
     if arguments.runs:
-        found += _measured(Path(arguments.peaks), arguments.update, arguments.runs)
-    found += _predicted(Path(arguments.baseline), arguments.update, models or list_models())
+        differences += _measured(Path(arguments.peaks), arguments.update, arguments.runs)
+    differences += _predicted(Path(arguments.baseline), arguments.update, models or list_models())
     if arguments.update:
         return 0
-    failing = sum(difference.fails for difference in found)
-    if found:
-        sys.stdout.write(differing(found) + "\n\n")
-    told = f"{count(failing, 'quantity', 'quantities')} grew or new; {baselines.ACCEPT}"
-    sys.stdout.write(f"{told if failing else 'nothing grew'}\n")
+    failing = sum(difference.fails for difference in differences)
+    if differences:
+        sys.stdout.write(differing(differences) + "\n\n")
+    failed = f"{count(failing, 'quantity', 'quantities')} grew or new; {baselines.ACCEPT}"
+    sys.stdout.write(f"{failed if failing else 'nothing grew'}\n")
     return 1 if failing else 0
 
 
 def _predicted(path: Path, update: bool, models: Iterable[str]) -> list[Difference]:
-    """Every export of the models, from their configurations alone."""
+    """Differences of all exports of the models, predicted from their configurations."""
     before = None if update else baselines.load(path)
-    gc.disable()  # beside hundreds of graphs and vocabularies it takes a third of the time
+    gc.disable()  # with hundreds of graphs and vocabularies it takes a third of the time
     try:
         rows, refusals = predict(models)
     finally:
-        gc.freeze()  # nor is what they left looked at when the process ends
+        gc.freeze()  # so that the collection at exit skips what they left
         gc.enable()
     for line in refusals:
         sys.stderr.write(f"left out: {line}\n")
@@ -56,7 +56,7 @@ def _predicted(path: Path, update: bool, models: Iterable[str]) -> list[Differen
 
 
 def _measured(path: Path, update: bool, runs: Sequence[str]) -> list[Difference]:
-    """The peaks in the runs' records. Raises UserError where they have none."""
+    """Differences of the peaks in the runs' records. Raises UserError if they have none."""
     records, damages = record.read(Path(name) for name in runs)
     for damage in damages:
         sys.stderr.write(f"{damage}\n")

@@ -1,4 +1,4 @@
-"""`bench compare`: 1 when something got worse, with how sure that is."""
+"""`bench compare`: 1 if a quantity got worse; prints verdicts with their probabilities."""
 
 import argparse
 import json
@@ -14,27 +14,27 @@ from export.errors import UserError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read both runs; lines that are no records are told on stderr."""
+    """Compare two runs; damaged lines are reported on stderr."""
     base, new = (_read(name) for name in (arguments.base, arguments.new))
-    found = compare(base, new, arguments.tolerance / 100, arguments.points / 100)
-    text = json.dumps(facts(found)) + "\n" if arguments.json else markdown(verdict(found))
+    compared = compare(base, new, arguments.tolerance / 100, arguments.points / 100)
+    text = json.dumps(facts(compared)) + "\n" if arguments.json else markdown(verdict(compared))
     sys.stdout.write(text)
-    return 1 if found.regressed else 0
+    return 1 if compared.regressed else 0
 
 
-def facts(found: Compared) -> dict[str, object]:
+def facts(compared: Compared) -> dict[str, object]:
     """The comparison as one JSON object."""
     numbers = []
-    for own in found.comparisons:
-        subject = own.subject
+    for comparison in compared.comparisons:
+        subject = comparison.subject
         names = {"model": subject.model, "target": subject.target, "recipe": subject.recipe}
-        numbers.append({**names, **{k: v for k, v in vars(own).items() if k in PLAIN}})
-        numbers[-1]["change"] = {key: getattr(own.change, key) for key in CHANGE}
-        numbers[-1]["options"] = asdict(own.options) if own.options else None
+        numbers.append({**names, **{k: v for k, v in vars(comparison).items() if k in PLAIN}})
+        numbers[-1]["change"] = {key: getattr(comparison.change, key) for key in CHANGE}
+        numbers[-1]["options"] = asdict(comparison.options) if comparison.options else None
     lost = [
-        {"runtime": r.case.runtime, "task": r.case.task, "reason": r.reason} for r in found.lost
+        {"runtime": r.case.runtime, "task": r.case.task, "reason": r.reason} for r in compared.lost
     ]
-    return {"regressed": found.regressed, "numbers": numbers, "lost": lost}
+    return {"regressed": compared.regressed, "numbers": numbers, "lost": lost}
 
 
 PLAIN = ("runtime", "number", "base", "new", "relative", "verdict", "sure", "needed")
@@ -46,5 +46,5 @@ def _read(name: str) -> list[record.Record]:
     for damage in damages:
         sys.stderr.write(f"{damage}\n")
     if not records:
-        raise UserError(f"{name}: no records; `bench run -o {name}` writes them")
+        raise UserError(f"{name}: there are no records; `bench run -o {name}` writes them")
     return records

@@ -1,7 +1,7 @@
 """`bench export-cost`: what one export takes, in time and peak memory, also seen from outside.
 
 The export is a process of its own, and its artifact is thrown away. The command appends a line to
-exports.jsonl and writes the table of all lines to EXPORTS.md beside it.
+exports.jsonl and writes the table of all lines to EXPORTS.md next to it.
 """
 
 import argparse
@@ -30,7 +30,7 @@ HEADER = (
     *("with the proof", "time", "CPU time", "of others", "read from disk"),
 )
 BLOCK_BYTES = 512
-"""Of getrusage's count of blocks read."""
+"""Unit of getrusage's count of blocks read."""
 
 ExportCost = Mapping[str, Any]
 

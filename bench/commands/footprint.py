@@ -1,4 +1,4 @@
-"""`bench footprint`: predicted bytes and memory of exports that were not made, from config.json."""
+"""`bench footprint`: predicts size and memory of exports from config.json."""
 
 import argparse
 import json
@@ -13,11 +13,11 @@ from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
 
 KEYS = ("model", "target", "recipe", "disk_bytes", "kv_bytes_per_token", "peak_bytes", "fits")
-"""Of a row in --json: the shape that other programs rely on."""
+"""Keys of an object in --json, which other programs rely on."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a table, or a list of objects as JSON; what cannot be predicted goes to stderr."""
+    """Print a table, or a JSON list of objects; exports without a prediction go to stderr."""
     rows, refusals = predict(
         arguments.models or list_models(),
         arguments.target or tuple(TARGETS),

@@ -1,6 +1,6 @@
-"""`bench list`: the tables of PocketVLM and what is unavailable here, and why.
+"""`bench list`: models, recipes, targets, runtimes, tasks and profiles, and why some are missing.
 
-Imports none of the libraries it tells about.
+It imports none of the libraries that runtimes and tasks need.
 """
 
 import argparse
@@ -24,13 +24,13 @@ Listing = Mapping[str, Mapping[str, Mapping[str, object]]]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables, for people or as JSON."""
-    found = listing()
+    """Print the tables, as text or as JSON."""
+    tables = listing()
     if arguments.json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(json.dumps(tables) + "\n")
         return 0
     console = Console()
-    for title, rows in found.items():
+    for title, rows in tables.items():
         table = Table(title=title, title_justify="left", title_style="bold", box=None)
         columns = list(dict.fromkeys(key for row in rows.values() for key in row))
         for column in ("name", *columns):
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def listing() -> Listing:
-    """kind -> name -> what is known; `unavailable` is None or the reason."""
+    """kind -> name -> facts; `unavailable` is None or the reason."""
     return {
         "models": {
             name: {"from": entry.hub or entry.path or entry.config}

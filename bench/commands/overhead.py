@@ -31,14 +31,14 @@ from runtimes.session.backend import Backend, Extend
 
 @dataclass(frozen=True)
 class Yardstick:
-    """The same steps with nothing around them: a module with `open_backend(artifact, threads)`."""
+    """A bare loop over the same steps: a module with `open_backend(artifact, threads)`."""
 
     module: str
     chooses: bool
-    """Whether it has logits to choose each token from; llama-bench has none, so both are forced."""
+    """Whether it chooses tokens from logits; llama-bench has none, so both sides are forced."""
 
 
-# by our runtime
+# our runtime -> its yardstick
 YARDSTICKS: Mapping[str, Yardstick] = {
     "onnxruntime": Yardstick("runtimes.peers.onnx_loop", chooses=True),
     "llama_cpp": Yardstick("runtimes.peers.llama_bench", chooses=False),
@@ -51,10 +51,10 @@ Groups = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Turns:
-    """Seconds of the same work by both, a request each, of every opening in the order taken.
+    """Seconds of the same work by both sides: for each opening of sessions, one per request.
 
-    Where a session's memory happens to lie moves its steps by several per cent, so the openings are
-    the independent samples, not the pairs of one.
+    The position of a session's memory changes its steps by several per cent, so openings, not the
+    pairs within one, are the independent samples.
     """
 
     ours_s: Groups
@@ -62,7 +62,7 @@ class Turns:
 
     @property
     def ratio(self) -> Estimate:
-        """Ours over bare, the median of the pairs."""
+        """Ours divided by bare: the median of all pairs."""
         found = grouped_median(
             [
                 [ours / bare for ours, bare in zip(*opening, strict=True)]
@@ -74,30 +74,30 @@ class Turns:
 
     @property
     def medians_s(self) -> tuple[float, float]:
-        """Ours, bare."""
+        """The medians of ours and of bare."""
         ours_s, bare_s = (median(chain.from_iterable(side)) for side in (self.ours_s, self.bare_s))
         return ours_s, bare_s
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """Of a whole prompt, and of a decode step."""
+    """Both sides' times of a whole prompt and of a decode step."""
 
     runtime: str
     prefill: Turns
     step: Turns
     timer_s: float
-    """Of the stopwatch, for one step."""
+    """Seconds that the stopwatch takes for one event."""
 
     @property
     def timer_share(self) -> float:
-        """Of one of our decode steps."""
+        """The stopwatch's share of one of our decode steps."""
         return self.timer_s / self.step.medians_s[0]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One request: seconds of its prompt and of a step, and the answer."""
+    """One answered request: seconds of its prompt, mean seconds of a step, and its tokens."""
 
     prefill_s: float
     step_s: float
@@ -105,11 +105,11 @@ class Answered:
 
 
 Sides = tuple[list[Answered], list[Answered]]
-"""Ours and the bare loop's, of one opening."""
+"""Answers by ours and by the bare loop, of one opening."""
 
 
 def timer_s(events: int = EVENTS, tries: int = 5) -> float:
-    """What stamping adds to handing on one event: with the stopwatch, less without."""
+    """Seconds that the stopwatch adds to an event: with it minus without it."""
 
     def steps() -> Iterator[Event]:
         event = Event("token", token=1)
@@ -132,19 +132,19 @@ def timer_s(events: int = EVENTS, tries: int = 5) -> float:
 def overhead(
     artifact: Artifact, threads: int, pairs: int, openings: int, options: LatencyOptions
 ) -> Overhead:
-    """At least so many pairs, an equal number in each opening. Raises UserError."""
+    """Measure at least `pairs` pairs, equally many in each opening. Raises UserError."""
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(artifact.manifest.target))
     each = -(-pairs // openings)
-    found = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
+    sides = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
     prefill, step = (
-        _turns(found, seconds) for seconds in (lambda a: a.prefill_s, lambda a: a.step_s)
+        _turns(sides, seconds) for seconds in (lambda a: a.prefill_s, lambda a: a.step_s)
     )
     return Overhead(name, prefill, step, timer_s())
 
 
-def _turns(found: Sequence[Sides], seconds: Callable[[Answered], float]) -> Turns:
+def _turns(openings: Sequence[Sides], seconds: Callable[[Answered], float]) -> Turns:
     ours, bare = (
-        tuple(tuple(seconds(answered) for answered in opening[side]) for opening in found)
+        tuple(tuple(seconds(answered) for answered in opening[side]) for opening in openings)
         for side in (0, 1)
     )
     return Turns(ours, bare)
@@ -153,7 +153,7 @@ def _turns(found: Sequence[Sides], seconds: Callable[[Answered], float]) -> Turn
 def _opening(
     artifact: Artifact, name: str, threads: int, pairs: int, options: LatencyOptions, number: int
 ) -> Sides:
-    """Both in turns, after one request each that does not count."""
+    """Answers of both sides in alternating order, after one warm-up each."""
     vlm, yardstick = artifact.manifest.vlm, YARDSTICKS[name]
     module = importlib.import_module(yardstick.module)
     opens = (
@@ -173,26 +173,28 @@ def _opening(
     session.close()
     backend.close()
     if len({found.tokens for side in answered for found in side}) > 1:
-        raise UserError(f"{artifact.path}: the bare loop chose other tokens, so it is no yardstick")
+        raise UserError(
+            f"{artifact.path}: the bare loop chose other tokens, so the two cannot be compared"
+        )
     return answered[0][1:], answered[1][1:]
 
 
 def _order(turn: int) -> tuple[int, int]:
-    """Neither side is always the one that follows."""
+    """Alternates which side goes first."""
     return (0, 1) if turn % 2 else (1, 0)
 
 
 def _ours(session: Session, request: Request) -> Answered:
     timing = measure(session.generate(request))
     if not timing.token_s:
-        raise UserError("the model ends its answer at once; take one with random weights")
+        raise UserError("the model ends its answer at the first token; use one with random weights")
     assert timing.prefill_s is not None
     step_s = sum(timing.token_s) / len(timing.token_s)
     return Answered(timing.prefill_s, step_s, timing.tokens)
 
 
 def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered:
-    """As _ours, from exact prompt ids."""
+    """The same request in a bare loop over the backend."""
     ids, forced = np.array(request.ids, np.int64), request.answer
     limit = request.max_tokens if forced is None else len(forced)
     logits, prefill_s = timed(lambda: backend.extend(Extend.sequential(ids)))
@@ -208,17 +210,17 @@ def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered
     return Answered(prefill_s, step_s, tuple(answer))
 
 
-def _token(logits: Logits, forced: tuple[int, ...] | None, place: int) -> int:
-    return int(logits.argmax()) if forced is None else forced[place]
+def _token(logits: Logits, forced: tuple[int, ...] | None, index: int) -> int:
+    return int(logits.argmax()) if forced is None else forced[index]
 
 
-def line(found: Overhead) -> str:
-    """For people."""
-    step = found.step
+def line(cost: Overhead) -> str:
+    """A line of text with both ratios and the stopwatch's share."""
+    step = cost.step
     return (
-        f"{found.runtime}: {_compared('prompt', found.prefill)}; {_compared('decode step', step)} "
+        f"{cost.runtime}: {_compared('prompt', cost.prefill)}; {_compared('decode step', step)} "
         f"(medians of {step.ratio.n} pairs in {len(step.ours_s)} openings); the timer takes "
-        f"{found.timer_s * 1e9:.0f} ns of a step, {found.timer_share:.4%}"
+        f"{cost.timer_s * 1e9:.0f} ns of a step, {cost.timer_share:.4%}"
     )
 
 
@@ -240,6 +242,6 @@ def run(arguments: argparse.Namespace) -> int:
     threads = arguments.threads or usable_cpus()
     for name in arguments.artifacts:
         artifact = load_artifact(Path(name))
-        found = overhead(artifact, threads, arguments.pairs, arguments.openings, options)
-        sys.stdout.write(line(found) + "\n")
+        cost = overhead(artifact, threads, arguments.pairs, arguments.openings, options)
+        sys.stdout.write(line(cost) + "\n")
     return 0

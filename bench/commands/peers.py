@@ -46,7 +46,7 @@ def write_genai(model: Model, recipe: Recipe, folder: Path, layout: str) -> Writ
 
 
 def _decoder_names(model: Model) -> dict[str, str]:
-    """Canonical text tensors -> names in a LlamaForCausalLM checkpoint."""
+    """Canonical names of text tensors -> names in a LlamaForCausalLM checkpoint."""
     sources = FAMILIES[model.vlm.family].sources(model.vlm)
     return {
         name: source.name.replace("model.text_model.", "model.")
@@ -56,10 +56,12 @@ def _decoder_names(model: Model) -> dict[str, str]:
 
 
 def _expect_llama(text: Decoder) -> None:
-    """Raises UserError for what Llama's decoder lacks: the fields that have a default."""
+    """Raises UserError for a decoder that is not Llama's: one whose optional fields are set."""
     for field in fields(text):
         if field.default is not MISSING and getattr(text, field.name) != field.default:
-            raise UserError(f"{field.name} is not of Llama's decoder; only that has a genai peer")
+            raise UserError(
+                f"the decoder has {field.name}, but genai builds only Llama's decoder here"
+            )
 
 
 def _write_decoder_checkpoint(model: Model, folder: Path) -> None:

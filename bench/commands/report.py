@@ -1,4 +1,4 @@
-"""`bench report`: records in; markdown, a page and figures out, or a README's block."""
+"""`bench report`: writes markdown, an HTML page and figures from records, or a README's block."""
 
 import argparse
 import sys
@@ -16,12 +16,14 @@ from export.errors import UserError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the runs and write the report; lines that are no records are told on stderr."""
+    """Read the runs and write the report; damaged lines are reported on stderr."""
     records, damages = record.read(Path(name) for name in arguments.runs)
     for damage in damages:
         sys.stderr.write(f"{damage}\n")
     if not records:
-        raise UserError(f"{', '.join(arguments.runs)}: no records; `bench run` writes them")
+        raise UserError(
+            f"{', '.join(arguments.runs)}: there are no records; `bench run` writes them"
+        )
     budget = _budget(arguments)
     if arguments.readme is not None:
         _fill(Path(arguments.readme), records, budget)
@@ -43,12 +45,12 @@ def _budget(arguments: argparse.Namespace) -> Budget | None:
 def _write(
     output: Path, records: list[Record], budget: Budget | None, damages: list[Damage]
 ) -> None:
-    """The markdown, its figures, and the page that holds all of it."""
+    """Write the markdown, its figures, and the page with everything embedded."""
     from bench.reporting.plots import draw, inline
 
-    beside, stem = output.with_suffix(".html"), output.stem.lower()
-    if beside == output:
-        raise UserError(f"-o {output}: names the markdown; the page is put beside it as {beside}")
+    html, stem = output.with_suffix(".html"), output.stem.lower()
+    if html == output:
+        raise UserError(f"-o {output}: is the HTML page; name the markdown, for example REPORT.md")
     shown = rows(records)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -56,10 +58,10 @@ def _write(
         output.write_text(report(records, figures, budget, damages), encoding="utf-8")
         figures, drawings = inline(shown, stem, budget)
         text = page(document(records, figures, budget, damages), drawings)
-        beside.write_text(text, encoding="utf-8")
+        html.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from error
-    sys.stderr.write(f"{count(len(records), 'record')}, report in {output} and {beside}\n")
+    sys.stderr.write(f"{count(len(records), 'record')}, report in {output} and {html}\n")
 
 
 def _fill(readme: Path, records: list[Record], budget: Budget | None) -> None:

@@ -1,4 +1,4 @@
-"""`bench run`: plan, measure job by job, append a record for each."""
+"""`bench run`: plans jobs, measures them one by one, and appends a record for each."""
 
 import argparse
 import hashlib
@@ -41,32 +41,32 @@ CEILINGS_TIMEOUT_S = 60.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what the plan has; 1 if a job or an export failed, 130 if it was interrupted."""
+    """Measure the plan's jobs; 1 if a job or an export failed, 130 if the run was interrupted."""
     console = Console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
-    found = candidates(names, export_request(arguments), lambda text: _print(console, text))
+    subjects = candidates(names, export_request(arguments), lambda text: _print(console, text))
     chosen = choices(arguments)
-    planned = plan(found, chosen)
+    planned = plan(subjects, chosen)
     _show(console, planned)
     if not planned.jobs:
-        raise UserError("nothing to run: every job is skipped for the reasons above")
+        raise UserError("there is nothing to run: every job is skipped for the reasons above")
     for name in {job.case.task: None for job in planned.jobs}:
         check(name, chosen.options)
     output = _output(arguments.output)
     if arguments.resume:
         planned = _rest(console, planned, output)
     try:
-        unmade = any(source.problem for source in found)
+        unmade = any(source.problem for source in subjects)
         return _measure(console, planned, arguments, output) or int(unmade)
     except KeyboardInterrupt:
-        again = f"continue by adding --resume -o {output}"
-        _print(console, f"interrupted; what was measured is in {output}; {again}")
+        again = f"continue with --resume -o {output}"
+        _print(console, f"interrupted; records so far are in {output}; {again}")
         return 130
 
 
 def choices(arguments: argparse.Namespace) -> Choices:
-    """What the command line asks for."""
+    """The choices of the command line."""
     options = Options(
         prompt=arguments.prompt,
         prefill_tokens=arguments.prefill_tokens,
@@ -97,10 +97,10 @@ def choices(arguments: argparse.Namespace) -> Choices:
 
 
 def export_request(arguments: argparse.Namespace) -> ExportRequest:
-    """What a model's name stands for: its checkpoint, unless artifacts of it are asked for.
+    """What to measure of a named model: its checkpoint, unless artifacts are requested.
 
-    They are by --target, --recipe, or a runtime that opens some; what is left open is every target
-    that the runtimes open, in the recipe int4.
+    --target, --recipe or a runtime that opens artifacts requests them; by default in every target
+    that the runtimes open, with the recipe int4.
     """
     rows = [RUNTIMES[name] for name in arguments.runtime or ()]
     opened = [name for name in TARGETS if not rows or any(row.opens(name) for row in rows)]
@@ -119,9 +119,9 @@ def _expect_sense(arguments: argparse.Namespace) -> None:
     if arguments.threads and arguments.device:
         raise UserError("--threads and --device contradict: a device profile sets the threads")
     if arguments.resume and arguments.output is None:
-        raise UserError("--resume continues a file: name it by -o RUN.jsonl")
+        raise UserError("--resume continues a file; name it with -o RUN.jsonl")
     if arguments.output is not None and Path(arguments.output).is_dir():
-        raise UserError(f"{arguments.output}: a folder; name a file by -o RUN.jsonl")
+        raise UserError(f"{arguments.output} is a folder; name a file with -o RUN.jsonl")
 
 
 def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, output: Path) -> int:
@@ -147,7 +147,7 @@ def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, out
 
 
 def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
-    """The job with a file for its items beside the run's; a new one unless the run is resumed."""
+    """The job with its journal's file, next to the run's; it is new unless the run is resumed."""
     name = hashlib.sha256(key(job.case).encode()).hexdigest()[:12]
     path = output.with_name(f"{output.name}.{name}.items")
     if not resumed:
@@ -159,7 +159,7 @@ def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
 def _machines(
     planned: Plan, here: Environment, wanted: bool
 ) -> Mapping[tuple[int, str], Environment]:
-    """The environment with its ceilings, for each number of threads and device that is timed."""
+    """The environment for each (threads, device); with ceilings if it has a latency job."""
     places = {(job.case.threads, job.case.device) for job in planned.jobs}
     timed = {
         (job.case.threads, job.case.device)
@@ -180,20 +180,20 @@ def _machines(
 
 
 def _ceilings(threads: int) -> Ceilings | None:
-    """None where that fails."""
-    answer = _said("bench.machine.ceilings", threads, str(threads))
+    """The CPU's ceilings; None if measuring them fails."""
+    answer = _output_of("bench.machine.ceilings", threads, str(threads))
     return None if answer is None else decode(Ceilings, json.loads(answer))
 
 
 def _gpu_ceilings(device: str) -> GpuCeilings:
-    answer = _said("bench.machine.gpu_ceilings", 1, device)
+    answer = _output_of("bench.machine.gpu_ceilings", 1, device)
     if answer is None:
         return GpuCeilings(problem="measuring them failed")
     return decode(GpuCeilings, json.loads(answer))
 
 
-def _said(module: str, threads: int, argument: str) -> bytes | None:
-    """What it answers in a process of its own, pinned as a job is; None where it fails."""
+def _output_of(module: str, threads: int, argument: str) -> bytes | None:
+    """The last line of a module run in its own process, pinned like a job; None if it fails."""
     limits = Limits(os.getpid(), choose_cpus(threads), None)
     stop = StopConditions(CEILINGS_TIMEOUT_S)
     words = command(limits, module, argument)
@@ -207,12 +207,12 @@ def _rest(console: Console, planned: Plan, output: Path) -> Plan:
         _print(console, str(damage))
     rest = remaining(planned, records)
     done = len(planned.jobs) - len(rest.jobs)
-    _print(console, f"{done} of them are in {output} already, {len(rest.jobs)} left")
+    _print(console, f"{done} of them already have records in {output}, {len(rest.jobs)} left")
     return rest
 
 
 def _show(console: Console, planned: Plan) -> None:
-    """What will be done and what not, jobs that differ by their round alone as one line."""
+    """Print jobs and skips; jobs that differ only by their round are one line."""
     _print(console, f"{len(planned.jobs)} to measure, {len(planned.skips)} skipped")
     cases = [replace(job.case, round=0) for job in planned.jobs]
     counted: dict[str, int] = {}
@@ -237,6 +237,6 @@ def _output(asked: str | None) -> Path:
         path.touch()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); choose another by -o"
+            f"{path}: cannot be written ({error.strerror}); choose another file with -o"
         ) from error
     return path

@@ -1,1 +1,1 @@
-"""What is measured, each job in a process of its own."""
+"""Jobs: which to run, and each one in its own process, from start to record."""

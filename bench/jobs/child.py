@@ -1,7 +1,7 @@
-"""One child process: what it is asked, what it says meanwhile, how it ends.
+"""Runs one child process: sends it a line, reads its lines, and reports how it ended.
 
-Its parent sleeps until the child says something or ends; only where a memory budget must be watched
-from outside does it wake in between. NOT aware of jobs or of what the child works on.
+The parent sleeps until the child writes a line or ends; it wakes in between only to watch a memory
+budget.
 """
 
 import os
@@ -24,23 +24,23 @@ CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class StopConditions:
-    """When the parent ends it. None: never."""
+    """When the parent ends the child; None means never."""
 
     timeout_s: float | None = None
     watched_bytes: int | None = None
     grace_s: float = 0.0
-    """What it gets to tidy up after SIGTERM."""
+    """Time between SIGTERM and SIGKILL, for the child to clean up."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How it ended: its exit code (negative: the signal), or why it was stopped and its peak."""
+    """How the child ended: its exit code (negative: the signal), or why it was stopped."""
 
     code: int
     answer: bytes
     """Its last line."""
-    said: str
-    """The end of its stderr."""
+    last_output: str
+    """The last lines of its stderr."""
     stopped: str | None = None
     peak_bytes: int | None = None
 
@@ -58,9 +58,9 @@ def run_child(
     stop: StopConditions,
     hear: Callable[[bytes], bool],
 ) -> Ending:
-    """Run it to its end. `hear` gets each line and says whether the child waits for a reply.
+    """Run the command to its end. `hear` gets each line; if it returns True, a reply is sent.
 
-    Whatever happens here (Ctrl-C included), the child and its children are gone afterwards.
+    Whatever happens (Ctrl-C included), the child and its children are gone afterwards.
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
@@ -87,7 +87,7 @@ def run_child(
 
 
 def _lines(process: subprocess.Popen[bytes], stop: StopConditions) -> Iterator[bytes]:
-    """What it says on stdout, until it ends. Raises _Stop at a bound."""
+    """Lines of its stdout until it ends. Raises _Stop when a stop condition is met."""
     assert process.stdout is not None
     start, rest = time.monotonic(), b""
     with selectors.DefaultSelector() as selector:
@@ -107,7 +107,7 @@ def _lines(process: subprocess.Popen[bytes], stop: StopConditions) -> Iterator[b
 def _sleep_s(
     process: subprocess.Popen[bytes], stop: StopConditions, passed_s: float
 ) -> float | None:
-    """How long until something has to be looked at; None is until the child says something."""
+    """Seconds until the next check; None: wait for a line. Raises _Stop at a stop condition."""
     if stop.timeout_s is not None and passed_s >= stop.timeout_s:
         raise _Stop(f"stopped after {stop.timeout_s:g} s (--timeout)")
     left_s = None if stop.timeout_s is None else stop.timeout_s - passed_s
@@ -122,13 +122,13 @@ def _sleep_s(
 
 def _say(process: subprocess.Popen[bytes], line: bytes) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended: its exit code tells more
+    with suppress(BrokenPipeError):  # it has ended, so its exit code is reported
         process.stdin.write(line + b"\n")
         process.stdin.flush()
 
 
 def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Nothing of it stays: not the process, not its children, not our ends of the pipes."""
+    """End the process and its children, and close our ends of the pipes."""
     if grace_s and process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -146,4 +146,4 @@ def _tail(stderr: IO[bytes]) -> str:
     stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - TAIL_BYTES))
     lines = [line.strip() for line in stderr.read().decode(errors="replace").splitlines()]
     last = [line for line in lines if line][-STDERR_LINES:]
-    return f"it last said: {' / '.join(last)}" if last else "it said nothing"
+    return f"last output: {' / '.join(last)}" if last else "no output"

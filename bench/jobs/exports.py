@@ -1,7 +1,7 @@
-"""The artifacts of models that a run is about: found in build/, else exported there first.
+"""Artifacts of the models of a run: taken from build/, or exported there first.
 
-Each export is a process of its own, `python -m export`, so that its memory and its crashes stay
-there; an export that fails becomes a candidate with a problem.
+Each export is its own process, `python -m export`, which isolates its memory and its crashes; an
+export that fails becomes a candidate with a problem.
 """
 
 import os
@@ -22,17 +22,17 @@ from export.model import Model
 from export.targets import TARGETS, folder_name
 from runtimes.devices import usable_cpus
 
-GRACE_S = 5.0  # for taking back what is half written
+GRACE_S = 5.0  # to remove a half-written artifact
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is wanted of every model that is named."""
+    """What to measure of each named model."""
 
     targets: Sequence[str]
     recipes: Sequence[str]
     itself: bool
-    """Also (or only) the checkpoint as it is."""
+    """Whether to measure the checkpoint as it is, too."""
     weights: WeightsKind | None = None
     offline: bool = False
 
@@ -40,22 +40,22 @@ class ExportRequest:
 def candidates(
     names: Sequence[str],
     request: ExportRequest,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     build: Path = Path("build"),
 ) -> list[Candidate]:
-    """Artifacts as they are, models as wished. Raises UserError for what is neither."""
-    found: list[Candidate] = []
+    """Named artifacts, and the requested artifacts of named models. Raises UserError for others."""
+    made: list[Candidate] = []
     for name in names:
         if (Path(name) / MANIFEST).exists():
-            found.append(candidate(name, request.offline))
+            made.append(candidate(name, request.offline))
             continue
         if request.itself:
-            found.append(candidate(name, request.offline, request.weights))
+            made.append(candidate(name, request.offline, request.weights))
         pairs = list(product(request.targets, request.recipes))
         if pairs:
             model = open_model(name, weights=request.weights, offline=request.offline)
-            found += [_artifact(name, model, pair, request, tell, build) for pair in pairs]
-    return found
+            made += [_artifact(name, model, pair, request, notify, build) for pair in pairs]
+    return made
 
 
 def _artifact(
@@ -63,7 +63,7 @@ def _artifact(
     model: Model,
     pair: tuple[str, str],
     request: ExportRequest,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
     build: Path,
 ) -> Candidate:
     target, recipe = pair
@@ -71,7 +71,7 @@ def _artifact(
     place = build / model.name / folder_name(target, recipe, layout)
     if _is_of(place, model):
         return candidate(str(place))
-    tell(f"exporting {model.name} as {target} {recipe} to {place}")
+    notify(f"exporting {model.name} as {target} {recipe} to {place}")
     problem = export(name, target, recipe, place, request)
     if problem is None:
         return candidate(str(place))
@@ -81,7 +81,7 @@ def _artifact(
 
 
 def _is_of(place: Path, model: Model) -> bool:
-    """Whether a sound artifact of just these weights is there."""
+    """Whether the folder has a valid artifact of these weights."""
     if not (place / MANIFEST).exists():
         return False
     try:
@@ -92,9 +92,9 @@ def _is_of(place: Path, model: Model) -> bool:
 
 
 def export(name: str, target: str, recipe: str, place: Path, request: ExportRequest) -> str | None:
-    """Make one artifact; why that was not possible, or None.
+    """Export one artifact; returns the reason if that failed, else None.
 
-    Random weights are not proven: there is nothing right about them, and a large model's proof
+    Random weights are not proven: their answers are meaningless, and the proof of a large model
     takes longer than measuring it.
     """
     words = [name, "--target", target, "--recipe", recipe, "--out", str(place)]
@@ -108,4 +108,4 @@ def export(name: str, target: str, recipe: str, place: Path, request: ExportRequ
         ending = run_child(program, b"", variables(usable_cpus()), stop, lambda line: False)
     except OSError as error:
         return error.strerror or str(error)
-    return None if ending.code == 0 else f"exit code {ending.code}; {ending.said}"
+    return None if ending.code == 0 else f"exit code {ending.code}; {ending.last_output}"

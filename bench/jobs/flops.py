@@ -1,7 +1,4 @@
-"""What answering a request takes at least: operations by phase, bytes read for a token.
-
-From shapes and the artifact's own account of its weights. NOT aware of how long anything took.
-"""
+"""The least work of a request: operations of each phase, and bytes read for a decoded token."""
 
 import math
 
@@ -20,9 +17,10 @@ def work_of(
     cache_value_bytes: int,
     weight_bytes: int = FLOAT_BYTES,
 ) -> Work:
-    """The work behind one measured request; what it did not do is None.
+    """The work of one measured request; None for a phase that it did not have.
 
-    `weight_bytes`: of each value, of a checkpoint on the reference.
+    `cache_value_bytes` and `weight_bytes` are bytes per value; the latter is that of a checkpoint
+    on the reference runtime.
     """
     numbers = vlm(loaded)
     prompt, answered = timing.prompt_positions, len(timing.tokens)
@@ -39,10 +37,10 @@ def work_of(
 
 
 def decoder_bytes(loaded: Artifact | Model, value_bytes: int = FLOAT_BYTES) -> int | None:
-    """Weights that every token reads: layers and output head, as they are kept.
+    """Bytes of the weights that every token reads: layers and output head; None if not known.
 
-    A head that is tied to the embedding is counted once, wherever the artifact lists it. The
-    reference keeps everything alike: float32 on the CPU.
+    A head tied to the embedding is counted once, wherever the artifact lists it. A checkpoint has
+    `value_bytes` for each value: the reference runtime uses float32 on the CPU.
     """
     text = vlm(loaded).text
     values = sum(math.prod(s) for n, s in shapes(vlm(loaded)).items() if component(n) == "decoder")

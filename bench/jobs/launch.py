@@ -1,10 +1,9 @@
-"""The first code of a child process: limits itself as its first argument says, then is a module.
+"""Applies limits to its own process, then runs a module in it.
 
-`python -m bench.jobs.launch LIMITS MODULE ARGUMENT…` does what `python -m MODULE ARGUMENT…` does.
-
-Linux's prctl(PR_SET_PDEATHSIG) ends it with its parent, even one killed by SIGKILL. Everything
-heavy is imported after the limits, so that thread pools and memory are made within them. NOT aware
-of what the work is.
+`python -m bench.jobs.launch LIMITS MODULE ARGUMENT…` runs `python -m MODULE ARGUMENT…` under
+LIMITS, a JSON object. Heavy libraries are imported after that, so that their thread pools and
+memory are within the limits. prctl(PR_SET_PDEATHSIG) ends the process with its parent on Linux,
+even if the parent is killed by SIGKILL.
 """
 
 import ctypes
@@ -23,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def enter(limits: Limits) -> None:
-    """Apply the limits to this process. Ends it if its parent is gone already."""
+    """Apply the limits to this process. Exits if its parent has already ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != limits.parent:
@@ -35,7 +34,7 @@ def enter(limits: Limits) -> None:
 
 
 def command(limits: Limits, module: str, *arguments: str) -> list[str]:
-    """What a parent starts."""
+    """The command line that runs a module under limits."""
     words = [sys.executable, "-P", "-m", "bench.jobs.launch", json.dumps(asdict(limits)), module]
     return [*words, *arguments]
 

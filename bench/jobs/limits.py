@@ -1,11 +1,10 @@
-"""What a job's process is held to: its CPUs, its memory, its parent's life.
+"""Limits of a job's process: its CPUs, its memory, and the lifetime of its parent.
 
-Memory: a cgroup (of either version) where the system lets us make one; then the kernel stops the
-job at the byte, and pages of files count but are dropped first. Elsewhere a watchdog: the parent
-reads the resident set (of the job's process alone, pages of files included) ten times a second and
-ends it above the budget, so a burst can overshoot by what is touched in a tenth of a second. Limits
-of address space (RLIMIT_AS, RLIMIT_DATA) are not used: they count what is reserved, not what is
-used. Without a profile nothing is read at all. NOT aware of jobs or tasks.
+Memory is limited by a cgroup (version 1 or 2) if the system allows one: the kernel enforces it to
+the byte; pages of files count, but are dropped first. Otherwise the parent is a watchdog: it reads
+the job's resident set (mapped files included) ten times a second and ends the job above the budget,
+so that a short burst can exceed it. RLIMIT_AS and RLIMIT_DATA are not used, because they count
+reserved memory, not used memory. Without a device profile memory is neither limited nor read.
 """
 
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from bench.machine.memory import fields
 
-CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CGROUPS, OUR_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 MEMORY_CGROUPS = "memory"  # folder of the memory controller's own hierarchy, in version 1
 CPUS = Path("/sys/devices/system/cpu")
 WATCH_S = 0.1
@@ -24,16 +23,16 @@ WATCH_S = 0.1
 
 @dataclass(frozen=True)
 class Limits:
-    """What bench.jobs.launch applies to itself before anything else is imported."""
+    """Limits that bench.jobs.launch applies to its process."""
 
     parent: int
-    """Process that must live: when it ends, however it ends, the kernel kills the job."""
+    """Process id of the parent; when it ends, the kernel kills the job."""
     cpus: tuple[int, ...]
     cgroup: str | None
 
 
 def choose_cpus(threads: int, cpus: Path = CPUS) -> tuple[int, ...]:
-    """As many of the usable logical CPUs: one of each core first, then their siblings."""
+    """That many of the usable logical CPUs: one of each core first, then their siblings."""
     if not hasattr(os, "sched_getaffinity"):
         return ()
     usable = sorted(os.sched_getaffinity(0))
@@ -48,32 +47,32 @@ def choose_cpus(threads: int, cpus: Path = CPUS) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Group:
-    """A cgroup made for one job; `events` and `peak` are files of it."""
+    """A cgroup created for one job; `events` and `peak` are names of files in it."""
 
     path: Path
     events: str
     peak: str
 
     def exceeded(self) -> bool:
-        """Whether the kernel killed something in it for want of memory."""
+        """Whether the kernel killed a process in it because memory ran out."""
         words = (_text(self.path / self.events) or "").split()
         counts = dict(zip(words[::2], words[1::2], strict=False))
         return int(counts.get("oom_kill", "0")) > 0
 
     def peak_bytes(self) -> int | None:
-        """The most it ever held, pages of files included (version 2: Linux 5.19 and newer)."""
+        """Its peak memory, pages of files included; None before Linux 5.19 (version 2)."""
         text = _text(self.path / self.peak)
         return int(text) if text else None
 
 
 @contextmanager
 def memory_group(
-    budget_bytes: int | None, root: Path = CGROUPS, own: Path = OWN_CGROUP
+    budget_bytes: int | None, root: Path = CGROUPS, ours: Path = OUR_CGROUP
 ) -> Iterator[Group | None]:
-    """A cgroup of that size for one job, or None where none can be made (or nothing is asked)."""
+    """A cgroup with that limit for one job; None without a budget, or if none can be created."""
     group = None
     if budget_bytes is not None:
-        group = _version_2(budget_bytes, root, own) or _version_1(budget_bytes, root, own)
+        group = _version_2(budget_bytes, root, ours) or _version_1(budget_bytes, root, ours)
     try:
         yield group
     finally:
@@ -82,9 +81,9 @@ def memory_group(
                 group.path.rmdir()
 
 
-def _version_2(budget_bytes: int, root: Path, own: Path) -> Group | None:
-    """Beside one of our own ancestors, where a process may go that starts here."""
-    inside = _inside(root, own, "")
+def _version_2(budget_bytes: int, root: Path, ours: Path) -> Group | None:
+    """Created under one of our ancestors, which a process started here may enter."""
+    inside = _inside(root, ours, "")
     if inside is None or not (root / "cgroup.controllers").exists():
         return None
     settings = {"memory.max": str(budget_bytes), "memory.swap.max": "0"}
@@ -98,9 +97,9 @@ def _version_2(budget_bytes: int, root: Path, own: Path) -> Group | None:
     return None
 
 
-def _version_1(budget_bytes: int, root: Path, own: Path) -> Group | None:
-    """Inside our own, whose limits hold, too. The second limit is that of memory and swap."""
-    inside = _inside(root / MEMORY_CGROUPS, own, "memory")
+def _version_1(budget_bytes: int, root: Path, ours: Path) -> Group | None:
+    """Created in our own cgroup, whose limits also apply. The second limit includes swap."""
+    inside = _inside(root / MEMORY_CGROUPS, ours, "memory")
     if inside is None:
         return None
     names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
@@ -110,9 +109,9 @@ def _version_1(budget_bytes: int, root: Path, own: Path) -> Group | None:
     return Group(path, "memory.oom_control", "memory.max_usage_in_bytes")
 
 
-def _inside(root: Path, own: Path, controller: str) -> Path | None:
-    """Our own cgroup in the hierarchy of a controller; the controllers' own one has no name."""
-    for line in (_text(own) or "").splitlines():
+def _inside(root: Path, ours: Path, controller: str) -> Path | None:
+    """Our own cgroup in a controller's hierarchy; version 2's hierarchy has an empty name."""
+    for line in (_text(ours) or "").splitlines():
         _, controllers, place = line.split(":", 2)
         if controller in controllers.split(","):
             return root / place.lstrip("/")
@@ -120,10 +119,10 @@ def _inside(root: Path, own: Path, controller: str) -> Path | None:
 
 
 def _made(parent: Path, settings: Mapping[str, str]) -> Path | None:
-    """A cgroup with these settings, written in their order; None where that is not allowed."""
+    """A new cgroup with these settings, written in their order; None if that is not allowed."""
     path = parent / f"pocketvlm-{os.getpid()}"
     with suppress(OSError):
-        path.rmdir()  # one that a killed run of the same number left
+        path.rmdir()  # a killed run with the same process id may have left it
     try:
         path.mkdir()
         for name, value in settings.items():
@@ -136,12 +135,12 @@ def _made(parent: Path, settings: Mapping[str, str]) -> Path | None:
 
 
 def resident_bytes(process: int) -> int | None:
-    """What a process holds in memory now; None when it has ended."""
+    """The resident set of a process; None if it has ended."""
     return fields(f"/proc/{process}/status").get("VmRSS")
 
 
 def highest_bytes(process: int) -> int | None:
-    """Its peak since it was last reset."""
+    """The peak of its resident set since the last reset; None if it has ended."""
     return fields(f"/proc/{process}/status").get("VmHWM")
 
 

@@ -1,7 +1,4 @@
-"""The system's page cache: files put into it, or out of it, before they are loaded.
-
-NOT aware of what the files are.
-"""
+"""Puts files into the system's page cache, or drops them from it, before they are loaded."""
 
 import ctypes
 import mmap
@@ -14,7 +11,7 @@ DROPPED = 0.01  # share of pages that may remain for a file to count as gone
 
 
 def warm(files: Sequence[Path]) -> None:
-    """Read every byte once."""
+    """Put the files into the page cache by reading every byte once."""
     buffer = bytearray(CHUNK_BYTES)
     for path in files:
         with path.open("rb", buffering=0) as file:
@@ -23,9 +20,9 @@ def warm(files: Sequence[Path]) -> None:
 
 
 def drop(files: Sequence[Path]) -> bool:
-    """Ask the system to forget the pages; whether it did.
+    """Ask the system to drop the files' pages; returns whether it did.
 
-    It keeps pages that are mapped by another process and those of file systems that live in memory.
+    It keeps pages that another process maps, and those of file systems in memory.
     """
     if not files or not hasattr(os, "posix_fadvise"):
         return False
@@ -41,16 +38,16 @@ def drop(files: Sequence[Path]) -> bool:
 
 
 def resident(path: Path) -> tuple[int, int]:
-    """How many of a file's pages are in memory, and how many it has (man 2 mincore)."""
+    """Pages of a file in memory, and all its pages (man 2 mincore)."""
     size = path.stat().st_size
     pages = -(-size // mmap.PAGESIZE)
     if not pages:
         return 0, 0
-    found = (ctypes.c_ubyte * pages)()
+    flags = (ctypes.c_ubyte * pages)()
     with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE) as view:
         held = ctypes.c_char.from_buffer(view)
         failed = ctypes.CDLL(None).mincore(
-            ctypes.c_void_p(ctypes.addressof(held)), ctypes.c_size_t(size), found
+            ctypes.c_void_p(ctypes.addressof(held)), ctypes.c_size_t(size), flags
         )
         del held
-    return (pages if failed else sum(value & 1 for value in found)), pages
+    return (pages if failed else sum(value & 1 for value in flags)), pages

@@ -1,7 +1,4 @@
-"""The product of subjects, runtimes and tasks, with the reason for everything left out.
-
-NOT aware of how jobs are run.
-"""
+"""Plans a run: the product of subjects, runtimes and tasks, with a reason for each skipped job."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +23,7 @@ from runtimes import RUNTIMES, Runtime
 
 @dataclass(frozen=True)
 class Job:
-    """One process's work."""
+    """The work of one process."""
 
     case: Case
     location: str
@@ -35,7 +32,7 @@ class Job:
     offline: bool = False
     weights: WeightsKind | None = None
     journal: str | None = None
-    """File of the items that are answered, of tasks that ask some."""
+    """File that answered items are written to, for tasks with questions."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was asked for. `asked_runtimes`: chosen by name, so a mismatch is worth telling."""
+    """The chosen runtimes, tasks, devices and options.
+
+    `asked_runtimes`: runtimes were chosen by name, so a mismatch is reported as a skip.
+    """
 
     runtimes: Mapping[str, Runtime]
     asked_runtimes: bool
@@ -97,9 +97,9 @@ def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
 
 
 def _cases(candidates: Sequence[Candidate], choices: Choices) -> Iterator[tuple[Case, Candidate]]:
-    """The product; runtimes that were not asked for only where they open the candidate.
+    """The product; runtimes that were not chosen by name only where they open the candidate.
 
-    What is named twice, as an artifact and by its model, is one subject.
+    An artifact that is named twice, by its folder and by its model, is one subject.
     """
     subjects = [candidate.subject for candidate in candidates]
     once = [
@@ -134,7 +134,7 @@ def _outside(case: Case, task: TaskKind, runtime: Runtime) -> str | None:
     if not runtime.hidden and case.runtime not in profile.runtimes:
         return f"{case.profile} has no {case.runtime}, only {', '.join(profile.runtimes)}"
     if isinstance(task, FidelityTask):
-        return "it needs the reference beside it, and no profile has room for both"
+        return "it also needs the reference in memory, and no profile has enough for both"
     return None
 
 
@@ -156,7 +156,7 @@ def _unfit(
 
 def _unanswerable(candidate: Candidate) -> str | None:
     if candidate.subject.synthetic:
-        return "random weights: answers mean nothing"
+        return "random weights: answers are meaningless"
     return None if candidate.has_vision else "its model takes no images"
 
 
@@ -169,14 +169,14 @@ def _without_batches(case: Case, runtime: Runtime) -> str | None:
 
 def _incomparable(case: Case, candidate: Candidate, reference: str | None) -> str | None:
     if candidate.subject.synthetic:
-        return "random weights: answers mean nothing"
+        return "random weights: answers are meaningless"
     if candidate.subject.target is None:
-        return "a checkpoint on the reference runtime is what others are compared with"
+        return "a checkpoint on the reference runtime is what artifacts are compared with"
     if reference is None:
         model = candidate.subject.model
-        return f"'{model}' is not in models.yaml; name its checkpoint by --reference"
+        return f"'{model}' is not in models.yaml; name its checkpoint with --reference"
     if case.options.shard is not None:
-        return "its figures cannot be put together from parts; leave --shard out"
+        return "its figures cannot be merged from shards; omit --shard"
     return _unanswerable(candidate)
 
 

@@ -1,7 +1,7 @@
-"""One job in a process of its own, and the record of it, however it ended.
+"""Runs one job in its own process and makes its record, however the job ended.
 
-A crash, a hang, a kill for memory, a full disk or a user's error becomes a failed record; the rest
-goes on. NOT aware of what a task measures or of how a process is watched.
+A crash, a hang, an out-of-memory kill, a full disk or a user's error becomes a failed record, and
+the other jobs go on. NOT aware of what a task measures.
 """
 
 import json
@@ -30,7 +30,7 @@ from runtimes.nvidia import MEMORY
 
 Heard = Callable[[str], None]
 HINTS: Mapping[int, str] = {
-    signal.SIGKILL: "by the system, usually for want of memory",
+    signal.SIGKILL: "by the system, usually because memory ran out",
     signal.SIGABRT: "it aborted itself",
     signal.SIGSEGV: "it touched memory that is not its own",
     signal.SIGILL: "an instruction that this CPU does not have",
@@ -43,9 +43,9 @@ def run_job(
     environment: Environment,
     heard: Heard = lambda phase: None,
 ) -> Record:
-    """One job in a fresh process; whatever happens to it, there is a record.
+    """Run one job in a fresh process; returns its record, whatever happened.
 
-    `heard` gets the phases as they begin, and the job waits for it.
+    `heard` is called at the start of each phase, and the job waits for it.
     """
     before, started, cpu_s = load(), _now(), _children_s()
     (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s, heard))
@@ -74,10 +74,10 @@ def skipped(skip: Skip, environment: Environment) -> Record:
 
 
 def variables(threads: int, offline: bool = False) -> dict[str, str]:
-    """The job's threads also bound those of numpy and torch; our own packages can be imported.
+    """Environment variables of a job's process: threads of numpy and torch, and our import path.
 
-    `offline` holds for the libraries that know the hub too: `datasets` has no argument for it.
-    What a runtime's row sets (Runtime.variables) is set there alone, so that a row's name tells it.
+    `offline` also applies to libraries that use the hub: `datasets` has no argument for it.
+    Variables that a runtime's row sets (Runtime.variables) are removed: only its own jobs get them.
     """
     path = [str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     stop = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -86,7 +86,7 @@ def variables(threads: int, offline: bool = False) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if name not in ours},
         **stop,
         **({"HF_HUB_OFFLINE": "1"} if offline else {}),
-        "GGML_NO_BACKTRACE": "1",  # ggml's last words are then what it asserts, not a debugger's
+        "GGML_NO_BACKTRACE": "1",  # so that ggml's last output is the failed assertion
         "PYTHONPATH": os.pathsep.join(entry for entry in path if entry),
     }
 
@@ -106,12 +106,12 @@ def _run(job: Job, timeout_s: float | None, heard: Heard) -> tuple[Outcome, str 
                 return _within_gpu(outcome, budget), reason
             outcome = replace(outcome, held_by="cgroup" if group else "watchdog")
             return _within(outcome, reason, budget, ending, group)
-    except OSError as error:  # a full disk or process table: nothing of the job has run
+    except OSError as error:  # a full disk or process table: the job has not started
         return Outcome(), f"the process could not be started: {error.strerror or error}"
 
 
 def budget_bytes(job: Job) -> int | None:
-    """What its device profile gives it, of the GPU's memory where it runs there; None without."""
+    """Memory of its device profile, GPU memory for a job on a GPU; None without a profile."""
     return None if job.case.profile is None else PROFILES[job.case.profile].memory_bytes
 
 
@@ -127,30 +127,30 @@ def _run_child(job: Job, stop: StopConditions, group: Group | None, heard: Heard
 
     question = json.dumps(asdict(job)).encode()
     words = command(limits, "bench.jobs.worker")
-    own = RUNTIMES[job.case.runtime].variables
-    surroundings = {**variables(job.case.threads, job.offline), **own}
-    return run_child(words, question, surroundings, stop, hear)
+    of_runtime = RUNTIMES[job.case.runtime].variables
+    environment = {**variables(job.case.threads, job.offline), **of_runtime}
+    return run_child(words, question, environment, stop, hear)
 
 
 def _result(ending: Ending) -> tuple[Outcome, str | None]:
-    code, said = ending.code, ending.said
+    code, output = ending.code, ending.last_output
     if ending.stopped is not None:
-        return Outcome(), f"{ending.stopped}; {said}"
+        return Outcome(), f"{ending.stopped}; {output}"
     if code < 0:
-        hint = "memory ran out" if MEMORY.search(said) else HINTS.get(-code, "")
-        return Outcome(), f"killed by {signal.Signals(-code).name}{hint and f' ({hint})'}; {said}"
+        hint = "memory ran out" if MEMORY.search(output) else HINTS.get(-code, "")
+        return Outcome(), f"killed by {signal.Signals(-code).name}{hint and f' ({hint})'}; {output}"
     reply = {} if code > 0 or not ending.answer else json.loads(ending.answer)
     if "error" in reply:
         return Outcome(), str(reply["error"])
     if "outcome" not in reply:
-        return Outcome(), f"ended with exit code {code}; {said}"
+        return Outcome(), f"ended with exit code {code}; {output}"
     return decode(Outcome, reply["outcome"]), None
 
 
 def _within(
     outcome: Outcome, reason: str | None, budget: int, ending: Ending, group: Group | None
 ) -> tuple[Outcome, str | None]:
-    """The outcome with its verdict: every phase's peak against the budget, or a kill for it."""
+    """The outcome and reason with the verdict on the budget, also if the job was stopped at it."""
     killed = ending.peak_bytes is not None or (group is not None and group.exceeded())
     if killed:
         peak = ending.peak_bytes or (group.peak_bytes() if group else None)
@@ -163,14 +163,16 @@ def _within(
 
 
 def _within_gpu(outcome: Outcome, budget: int) -> Outcome:
-    """The outcome with its verdict: nothing holds a process to a part of a GPU's memory."""
-    phases = [memory for memory in outcome.memory if memory.phase != "start"]  # before the GPU
+    """The outcome with the verdict on the budget; GPU memory is not limited while the job runs."""
+    phases = [
+        memory for memory in outcome.memory if memory.phase != "start"
+    ]  # before the GPU is used
     fits = _all_within([memory.device_bytes for memory in phases], budget)
     return replace(outcome, budget_bytes=budget, fits=fits)
 
 
 def _all_within(sizes: Sequence[int | None], budget: int) -> bool | None:
-    """None where one of them is not known."""
+    """Whether the largest is within the budget; None if one is not known."""
     known = [size for size in sizes if size is not None]
     return max(known) <= budget if known and len(known) == len(sizes) else None
 

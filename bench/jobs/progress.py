@@ -1,7 +1,6 @@
-"""How far a run is: jobs done, the job's phase, and about how long the rest takes.
+"""Shows the progress of a run: jobs done, the present phase, and an estimate of the time left.
 
-Drawn when a job says something and waits, and between jobs; never while one is measured. NOT aware
-of how jobs are run.
+It is drawn when a job starts a phase (the job waits) and between jobs, never during a measurement.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from bench.analysis.rows import subject_name
 from bench.record import Case, Record
 from bench.tasks import is_latency
 
-# How much alike two jobs are, most first: that far, they are expected to take equally long.
+# Traits by which jobs are expected to take equally long, the most specific first.
 ALIKE: tuple[Callable[[Case], object], ...] = (
     lambda case: (_subject(case), case.runtime, case.profile, case.task),
     lambda case: (case.runtime, case.task),
@@ -37,7 +36,7 @@ class Showing:
         self._ended: list[tuple[Case, float]] = []
 
     def phase(self, case: Case, phase: str) -> None:
-        """What is done now."""
+        """A job starts a phase."""
         text = f"{title(case)}, {phase}{self._left()}"
         self._bar.update(self._task, description=escape(text), refresh=True)
 
@@ -60,7 +59,7 @@ class Showing:
             return ""
         seconds, unknown = left(self._ended, rest)
         known = [f"about {_duration(seconds)} left"] if seconds else []
-        return ", ".join(["", *known, *_behind(unknown)])
+        return ", ".join(["", *known, *_unknown(unknown)])
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
@@ -76,14 +75,14 @@ def showing(console: Console, planned: Sequence[Case]) -> Iterator[Showing]:
 
 
 def left(ended: Ended, rest: Sequence[Case]) -> tuple[float, list[str]]:
-    """Seconds that the rest takes, and its tasks of which nothing has ended: those do not count."""
+    """Estimated seconds of the rest, and its tasks without an ended job to estimate from."""
     expected = [(case, _expected_s(ended, case)) for case in rest]
     unknown = list(dict.fromkeys(case.task for case, seconds in expected if seconds is None))
     return sum(seconds or 0.0 for _, seconds in expected), unknown
 
 
-def _behind(tasks: Sequence[str]) -> list[str]:
-    """What comes after what can be foreseen."""
+def _unknown(tasks: Sequence[str]) -> list[str]:
+    """A phrase for the tasks whose time cannot be estimated."""
     if not tasks:
         return []
     first, *others = tasks
@@ -92,7 +91,7 @@ def _behind(tasks: Sequence[str]) -> list[str]:
 
 
 def _expected_s(ended: Ended, case: Case) -> float | None:
-    """The median of the ended jobs that are most like it; None where there is none of its task."""
+    """Median time of the most similar ended jobs; None if its task has none."""
     for trait in ALIKE:
         walls_s = [wall_s for other, wall_s in ended if trait(other) == trait(case)]
         if walls_s:
@@ -101,7 +100,7 @@ def _expected_s(ended: Ended, case: Case) -> float | None:
 
 
 def _subject(case: Case) -> object:
-    """What tells subjects apart."""
+    """A key that distinguishes subjects."""
     return case.subject.model, case.subject.sha256, subject_name(case.subject)
 
 

@@ -1,7 +1,7 @@
-"""Which jobs of a plan a run's file has already. Pure; NOT aware of files or processes.
+"""Which jobs of a plan already have a record.
 
-A job counts as done when it ended, well or not: a failure is a result too. What was under way when
-a run was broken off has no record, so it is done again.
+A job that failed counts as done. The job that was running when a run was interrupted has no record,
+so it is repeated.
 """
 
 import json
@@ -14,7 +14,7 @@ from bench.tasks import with_own_options
 
 
 def remaining(planned: Plan, records: Iterable[Record]) -> Plan:
-    """The plan without what is recorded."""
+    """The plan without recorded jobs."""
     done = {key(record.case) for record in records}
     return replace(
         planned,
@@ -24,9 +24,6 @@ def remaining(planned: Plan, records: Iterable[Record]) -> Plan:
 
 
 def key(case: Case) -> str:
-    """The same for the same job on the same bytes.
-
-    An artifact is its sha256; what else its manifest says (a proof's figures) does not count.
-    """
+    """Equal for equal jobs on the same bytes; the artifact's sha256 counts, not its proof."""
     subject = replace(case.subject, proof=None, quantization=None)
     return json.dumps(asdict(replace(with_own_options(case), subject=subject)), sort_keys=True)

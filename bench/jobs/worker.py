@@ -1,7 +1,7 @@
-"""The inside of a job's process: a job as a line of JSON on stdin, its outcome on the old stdout.
+"""The process of one job: reads the job as a JSON line on stdin, writes its outcome to stdout.
 
-Before it goes on to something new it says so, and waits until that was heard: so its parent sleeps
-whenever something is measured. Started by bench.jobs.launch. NOT aware of plans, rounds or reports.
+Before each phase it writes the phase's name and waits for a reply, so that its parent sleeps
+during a measurement. bench.jobs.launch starts it. NOT aware of plans, rounds or reports.
 """
 
 import json
@@ -32,24 +32,24 @@ from runtimes.devices import device_of
 from runtimes.nvidia import GpuState, state
 
 REFERENCE = "reference"
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
-    """Open the subject, do the task, close it. What is timed is opened cold, and again warm."""
+def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
+    """Open the subject, do the task, close it. The latency task loads it cold, then again warm."""
     case, runtime = job.case, RUNTIMES[job.case.runtime]
-    tell("starting")
+    notify("starting")
     phases, before = Phases(case.device), _gpu(case.device)
     runtime.preload(case.subject.layout)
     phases.end("start")
 
-    tell("loading")
+    notify("loading")
     cold = is_latency(case.task) and page_cache.drop(weight_files(_load(job)))
     loaded, session, first_s = _open(job)
     phases.end("loaded")
 
     journal = Journal(Path(job.journal) if job.journal else None)
-    context = Context(case, loaded, session, phases, lambda: _open_reference(job), tell, journal)
+    context = Context(case, loaded, session, phases, lambda: _open_reference(job), notify, journal)
     outcome = run(context)
     after = _gpu(case.device)
     journal.close()
@@ -60,7 +60,7 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
     if not outcome.timings:
         return replace(outcome, load_s=first_s)
     del session, context
-    tell("loading again")
+    notify("loading again")
     return replace(
         outcome,
         work=_work(loaded, outcome.timings[0], runtime, case.device),
@@ -71,23 +71,25 @@ def perform(job: Job, tell: Tell = lambda phase: None) -> Outcome:
 
 def main() -> int:
     """Answer with one last line: {"outcome": …} or {"error": …}."""
-    # Native libraries print to file descriptor 1 as they like: it becomes stderr's. The answer's
-    # end is left open, so that it ends when the process does.
+    # Native libraries print to file descriptor 1, so it becomes stderr's. `answer` stays open until
+    # the process ends, which is how the parent notices the end.
     answer = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115
     os.dup2(2, 1)
     job = decode(Job, json.loads(sys.stdin.readline()))
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # the last words of libraries
+    logging.basicConfig(
+        level=logging.ERROR, format="%(message)s"
+    )  # errors that libraries log before they fail
 
     def say(message: dict[str, object]) -> None:
         answer.write(json.dumps(message, allow_nan=False) + "\n")
         answer.flush()
 
-    def tell(phase: str) -> None:
+    def notify(phase: str) -> None:
         say({"phase": phase})
         sys.stdin.readline()
 
     try:
-        say({"outcome": asdict(perform(job, tell))})
+        say({"outcome": asdict(perform(job, notify))})
     except UserError as error:
         say({"error": str(error)})
     return 0
@@ -99,7 +101,7 @@ def _load(job: Job) -> Artifact | Model:
 
 
 def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
-    """The subject, a session on it, and the seconds that both took."""
+    """The subject, a session on it, and the seconds to open both."""
     loaded, reading_s = timed(lambda: _load(job))
     runtime, case = RUNTIMES[job.case.runtime], job.case
     session, opening_s = timed(
@@ -109,7 +111,7 @@ def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
 
 
 def _load_again_s(job: Job) -> float:
-    """With libraries set up and files in memory: what remains is the loading itself."""
+    """Seconds of loading with initialized libraries and with the files in the page cache."""
     page_cache.warm(weight_files(_load(job)))
     _, session, seconds = _open(job)
     session.close()
@@ -117,7 +119,7 @@ def _load_again_s(job: Job) -> float:
 
 
 def _work(loaded: Artifact | Model, timing: Timing, runtime: Runtime, device: str) -> Work:
-    """On a GPU the reference's weights are as its cache is."""
+    """The work of one request; on a GPU the reference's weights have the type of its cache."""
     values = runtime.value_bytes(device)
     on_cpu = device_of(device).kind == "cpu"
     return work_of(loaded, timing, values, FLOAT_BYTES if on_cpu else values)
@@ -133,7 +135,7 @@ def _cpus() -> tuple[int, ...] | None:
 
 
 def _open_reference(job: Job) -> tuple[str, Session]:
-    assert job.reference is not None, "the plan gives a reference to tasks that need one"
+    assert job.reference is not None, "the plan sets the reference of a fidelity task"
     model = within_tiles(load(job.reference, job.offline), job.case.options.max_tiles)
     if not isinstance(model, Model):
         raise UserError(f"--reference {job.reference}: this is an artifact, not a checkpoint")

@@ -1,1 +1,1 @@
-"""The machine a measurement is taken on: what it is, what it can do, what it gives to a process."""
+"""The machine of a measurement: its environment, its limits, and the memory of a process."""

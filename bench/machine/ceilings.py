@@ -1,8 +1,8 @@
-"""What this machine can do at most: bytes read, float32 and int8 operations in a second.
+"""Measures the machine's limits: bytes read, float32 and int8 operations per second.
 
-Measured at a job's number of threads, so that a result can be put beside its own roofline
-(Williams, Waterman and Patterson 2009). Run as `python -m bench.machine.ceilings` in a process of
-its own, because BLAS takes its threads from the environment it starts in. NOT aware of models.
+They are measured with a job's number of threads, for its roofline (Williams, Waterman and Patterson
+2009). `python -m bench.machine.ceilings THREADS` runs in its own process, because BLAS takes its
+number of threads from the environment at its start.
 """
 
 import json
@@ -16,11 +16,11 @@ from importlib.util import find_spec
 
 import numpy as np
 
-BUFFER_BYTES = 1 << 29  # shared out among the threads: larger than the caches of any CPU
+BUFFER_BYTES = 1 << 29  # divided among the threads; larger than the caches of any CPU
 SIDE = 1024
-OPERATIONS = 2 * SIDE**3  # of one product: a multiply-add is two
-BUDGET_S = 0.7  # of each kind of try, after one untimed
-# operator of ONNX -> types of activations, weights and result
+OPERATIONS = 2 * SIDE**3  # of one product; a multiply-add counts as two
+BUDGET_S = 0.7  # for repeating each measurement, after one untimed try
+# ONNX operator -> types of activations, weights and result
 PRODUCTS: Mapping[str, tuple[type[np.generic], type[np.generic], type[np.generic]]] = {
     "MatMul": (np.float32, np.float32, np.float32),
     "MatMulInteger": (np.uint8, np.int8, np.int32),
@@ -29,23 +29,23 @@ PRODUCTS: Mapping[str, tuple[type[np.generic], type[np.generic], type[np.generic
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The best of a few tries each; None where it cannot be measured here."""
+    """The best of several tries each; None if it cannot be measured here."""
 
     read_bytes_per_s: float | None = None
-    """Reading a buffer that no cache holds (numpy's maximum), all threads together."""
+    """Reading a buffer larger than the caches (numpy's maximum), all threads together."""
     fp32_flops_per_s: float | None = None
     """A square product, in numpy's BLAS or in ONNX Runtime, whichever is faster."""
     int8_ops_per_s: float | None = None
-    """A square MatMulInteger in ONNX Runtime, int32 sums; two operations a multiply-add."""
+    """A square MatMulInteger in ONNX Runtime with int32 sums; a multiply-add counts as two."""
 
 
 def measure_ceilings(threads: int) -> Ceilings:
-    """All three, in about four seconds; BLAS must have been started with `threads`."""
+    """All three, in about four seconds. BLAS must have been started with `threads`."""
     return Ceilings(_read(threads), _fp32(threads), _onnxruntime("MatMulInteger", threads))
 
 
 def best_s(attempt: Callable[[], object], budget_s: float = BUDGET_S) -> float:
-    """The shortest of the tries that a budget allows: noise only ever makes one longer."""
+    """Seconds of the fastest try within the budget of time; noise only makes a try slower."""
     attempt()
     best, end = float("inf"), time.perf_counter() + budget_s
     while time.perf_counter() < end:
@@ -58,7 +58,7 @@ def best_s(attempt: Callable[[], object], budget_s: float = BUDGET_S) -> float:
 def _read(threads: int) -> float:
     size = BUFFER_BYTES // 8 // threads
     parts = [np.ones(size, np.int64) for _ in range(threads)]
-    with ThreadPoolExecutor(threads) as pool:  # numpy lets go of the interpreter's lock
+    with ThreadPoolExecutor(threads) as pool:  # numpy releases the GIL
         return size * 8 * threads / best_s(lambda: list(pool.map(np.max, parts)))
 
 
@@ -70,7 +70,7 @@ def _fp32(threads: int) -> float:
 
 
 def _onnxruntime(operator: str, threads: int) -> float | None:
-    """Operations in a second of one product with constant weights; None without the libraries."""
+    """Operations per second of a product with constant weights; None without the libraries."""
     if find_spec("onnxruntime") is None or find_spec("onnx") is None:
         return None
     import onnxruntime as ort
@@ -84,7 +84,7 @@ def _onnxruntime(operator: str, threads: int) -> float | None:
 
 
 def _product(operator: str) -> bytes:
-    """A graph of that operator alone."""
+    """An ONNX model of that operator alone."""
     from onnx import helper, numpy_helper
 
     shape = (SIDE, SIDE)

@@ -1,30 +1,27 @@
-"""What of a GPU's memory belongs to this process, as well as its driver tells.
-
-NOT aware of NVML or of what a phase does.
-"""
+"""The GPU memory of this process, as far as the driver reports it."""
 
 from collections.abc import Callable
 from typing import Literal
 
 from runtimes.nvidia import GpuMemory
 
-Source = Literal["process", "card"]
+MemorySource = Literal["process", "card"]
 
 
 class DeviceMemory:
-    """Readings of one card since it was as it was before the process used it.
+    """Reads one card's memory, relative to its state before the process used it.
 
-    The driver's own figure for the process comes first ("process"). Where it does not list it, or
-    by another number as in a container, what a card that was idle at the start has given away since
-    is this process's too ("card"). With others on it, nothing is known.
+    The source is "process" if the driver lists this process. If it does not, or under another id as
+    in a container, the growth of an otherwise idle card since the start is taken ("card"). With
+    other processes on the card the figure is not known.
     """
 
     def __init__(self, read: Callable[[], GpuMemory | None]) -> None:
         self._read = read
         self._before = read()
 
-    def now(self) -> tuple[int | None, Source | None]:
-        """Bytes, and whose figure that is."""
+    def now(self) -> tuple[int | None, MemorySource | None]:
+        """Bytes and their source; None, None if not known."""
         found, before = self._read(), self._before
         if found is None:
             return None, None

@@ -1,6 +1,6 @@
-"""The machine and the software that a measurement was taken with. No host names, no paths.
+"""The machine and the software of a measurement, without host names or paths.
 
-NOT aware of what is measured. What cannot be read here is None.
+What cannot be read is None.
 """
 
 import os
@@ -16,7 +16,7 @@ from bench.machine.gpu_ceilings import GpuCeilings
 from runtimes.devices import usable_cpus
 from runtimes.nvidia import driver
 
-# Instruction sets that decide how fast matrices are multiplied at 32, 16, 8 and 4 bits.
+# Instruction sets that determine the speed of matrix products at 32, 16, 8 and 4 bits.
 FLAGS = (
     *("avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni"),
     *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
@@ -29,7 +29,7 @@ NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--forma
 
 @dataclass(frozen=True)
 class Environment:
-    """What does not change while a run lasts."""
+    """The machine and its software; constant during a run."""
 
     cpu: str | None
     cpu_flags: tuple[str, ...]
@@ -44,17 +44,17 @@ class Environment:
     python: str
     packages: Mapping[str, str]
     revision: str | None
-    """Git revision of PocketVLM, with `-dirty` where files were changed."""
+    """Git revision of PocketVLM, with `-dirty` if files were changed."""
     gpus: tuple[str, ...] = ()
-    """Name and memory of each, as NVIDIA's driver tells them."""
+    """Name and memory of each, from NVIDIA's driver."""
     gpu_driver: str | None = None
     ceilings: Ceilings | None = None
-    """Measured once for a run, at the job's number of threads."""
+    """Limits of the CPU, measured once per run with the job's number of threads."""
     gpu_ceilings: GpuCeilings | None = None
-    """Of the job's GPU, measured once for a run."""
+    """Limits of the job's GPU, measured once per run."""
 
     def unmeasured(self) -> "Environment":
-        """Without what is measured anew in each run: that tells no machines apart."""
+        """Without the measured limits, which vary between runs of one machine."""
         return replace(self, ceilings=None, gpu_ceilings=None)
 
 
@@ -64,13 +64,13 @@ class Load:
 
     load_1m: float | None
     steal_s: float | None
-    """Seconds since boot, over all CPUs, that a hypervisor gave to others."""
+    """Seconds since boot, over all CPUs, that the hypervisor gave to other machines."""
     busy_s: float | None = None
-    """Seconds since boot, over all CPUs, that anything ran here."""
+    """Seconds since boot, over all CPUs, that were not idle."""
     hz: float | None = None
     """Clock of the fastest CPU at that moment."""
     throttled: int | None = None
-    """How often since boot a core was slowed down for its heat."""
+    """How often since boot a core was throttled because of heat."""
     available_bytes: int | None = None
 
 
@@ -81,7 +81,7 @@ def environment(packages: Iterable[str]) -> Environment:
     cpuinfo = _lines("/proc/cpuinfo")
     flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
     hertz = _text(CPUFREQ / "cpuinfo_max_freq")
-    gpus, gpu_driver = gpus_of(_said(*NVIDIA) or "")
+    gpus, gpu_driver = gpus_of(_output(*NVIDIA) or "")
     return Environment(
         cpu=cpuinfo.get("model name") or platform.processor() or None,
         cpu_flags=tuple(flag for flag in FLAGS if flag in flags),
@@ -90,7 +90,7 @@ def environment(packages: Iterable[str]) -> Environment:
         governor=_text(CPUFREQ / "scaling_governor"),
         max_hz=int(hertz) * 1000 if hertz else None,
         memory_bytes=psutil.virtual_memory().total,
-        # What follows the number names whoever built the kernel.
+        # The rest of the release can name whoever built the kernel.
         system=f"{platform.system()} {platform.release().partition('-')[0]}",
         architecture=platform.machine(),
         python=platform.python_version(),
@@ -110,7 +110,7 @@ def gpus_of(listing: str) -> tuple[tuple[str, ...], str | None]:
 
 
 def load() -> Load:
-    """How busy the machine is now."""
+    """The present load of the machine."""
     words = _lines("/proc/stat", separator=" ").get("cpu", "").split()
     ticks = [int(word) / os.sysconf("SC_CLK_TCK") for word in words]
     available = _lines("/proc/meminfo").get("MemAvailable", "").split()
@@ -126,29 +126,29 @@ def load() -> Load:
 
 
 def _hz() -> float | None:
-    """Of the fastest CPU: cpufreq's word, else the kernel's own measurement (x86)."""
+    """Clock of the fastest CPU: from cpufreq, else the kernel's measurement (x86)."""
     scaled = [_text(path) for path in CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
-    if found := [float(text) * 1e3 for text in scaled if text]:
-        return max(found)
+    if clocks := [float(text) * 1e3 for text in scaled if text]:
+        return max(clocks)
     lines = (_text(Path("/proc/cpuinfo")) or "").splitlines()
-    found = [float(line.partition(":")[2]) * 1e6 for line in lines if line.startswith("cpu MHz")]
-    return max(found, default=None)
+    clocks = [float(line.partition(":")[2]) * 1e6 for line in lines if line.startswith("cpu MHz")]
+    return max(clocks, default=None)
 
 
 def _throttled() -> int | None:
-    """Intel's counters of thermal events; other CPUs have none."""
+    """Sum of Intel's counters of thermal events; None on other CPUs."""
     texts = [_text(path) for path in CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     counts = [int(text) for text in texts if text]
     return sum(counts) if counts else None
 
 
 def _lines(path: str, separator: str = ":") -> Mapping[str, str]:
-    """First value of each `key<separator>value` line; nothing where there is no such file."""
-    found: dict[str, str] = {}
+    """First value of each `key<separator>value` line; empty if there is no such file."""
+    values: dict[str, str] = {}
     for line in (_text(Path(path)) or "").splitlines():
         key, _, value = line.partition(separator)
-        found.setdefault(key.strip(), value.strip())
-    return found
+        values.setdefault(key.strip(), value.strip())
+    return values
 
 
 def _text(path: Path) -> str | None:
@@ -169,11 +169,11 @@ def _revision(checkout: Path) -> str | None:
     if not (checkout / ".git").exists():
         return None
     describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return _said("git", "-C", str(checkout), *describe)
+    return _output("git", "-C", str(checkout), *describe)
 
 
-def _said(*command: str) -> str | None:
-    """What a program printed; None where it is not there or failed."""
+def _output(*command: str) -> str | None:
+    """The output of a program; None if it is missing or failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

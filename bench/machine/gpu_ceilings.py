@@ -1,7 +1,6 @@
-"""What a GPU can do at most: bytes copied in its memory, products of 16-bit matrices in a second.
+"""Measures a GPU's limits: bytes copied and 16-bit operations per second, with torch.
 
-Measured with torch, on a card of its own process: `python -m bench.machine.gpu_ceilings cuda:0`.
-NOT aware of models.
+`python -m bench.machine.gpu_ceilings cuda:0` runs in its own process.
 """
 
 import json
@@ -14,17 +13,17 @@ from runtimes import RUNTIMES
 
 COPIED_BYTES = 1 << 30  # larger than any card's caches; read once and written once
 SIDE = 8192
-AT_ONCE = 4  # between two waits, so that launching takes no part
+AT_ONCE = 4  # launches per synchronization, so that launching does not count
 
 
 @dataclass(frozen=True)
 class GpuCeilings:
-    """The best of a few tries each; `problem` is why there are none."""
+    """The best of several tries each; `problem` is why there are none."""
 
     copy_bytes_per_s: float | None = None
-    """Read and written, of a copy within the card's memory."""
+    """Bytes read plus bytes written, of a copy within the card's memory."""
     fp16_flops_per_s: float | None = None
-    """A square product, float32 sums; a multiply-add is two operations."""
+    """A square product with float32 sums; a multiply-add counts as two."""
     bf16_flops_per_s: float | None = None
     problem: str | None = None
 

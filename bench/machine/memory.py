@@ -1,7 +1,7 @@
-"""Memory of this process, from /proc. What the operating system does not tell is None.
+"""Memory of this process by phase, from /proc; None where the system does not report it.
 
-The peak (VmHWM) is reset by writing 5 to /proc/self/clear_refs (man 5 proc_pid_clear_refs), so each
-phase has its own. NOT aware of what a phase does.
+Writing 5 to /proc/self/clear_refs resets the peak (VmHWM), so that each phase has its own (man 5
+proc_pid_clear_refs).
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.machine.device_memory import DeviceMemory, Source
+from bench.machine.device_memory import DeviceMemory, MemorySource
 from runtimes.devices import device_of
 from runtimes.nvidia import memory
 
 STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
 PHASES = ("start", "loaded", "image", "prefill", "decode")
-"""Of the first answer. A last phase, `answers`, is what came after it."""
+"""Phases of the first answer. A last phase, `answers`, covers everything after it."""
 
 
 @dataclass(frozen=True)
 class PhaseMemory:
-    """Bytes of the whole process: the peak within a phase, the rest at the phase's end.
+    """Bytes of the whole process: the peak within a phase, the others at its end.
 
     `start` is the interpreter with the runtime's libraries, before anything is loaded.
     `private_bytes` would be freed if the process ended; `file_bytes` (of PSS) are pages of files,
@@ -34,13 +34,13 @@ class PhaseMemory:
     private_bytes: int | None
     file_bytes: int | None
     device_bytes: int | None = None
-    """Memory of the GPU that this process holds at the phase's end; None without a GPU."""
-    device_source: Source | None = None
-    """Whose figure that is: the driver's for the process, or what the whole card gave meanwhile."""
+    """GPU memory of this process at the phase's end; None without a GPU."""
+    device_source: MemorySource | None = None
+    """The driver's figure for the process, or the growth of the card's used memory."""
 
 
 def reset_peak() -> bool:
-    """Start a new peak. False where that is not possible."""
+    """Reset the peak; returns False if the system does not allow it."""
     try:
         Path(CLEAR).write_text("5")
     except OSError:
@@ -54,7 +54,7 @@ def peak_bytes() -> int | None:
 
 
 class Phases:
-    """Reads the memory at the end of each phase. Where the peak cannot be reset it is None."""
+    """Reads the memory at the end of each phase; peaks are None if they cannot be reset."""
 
     def __init__(self, device: str = "cpu") -> None:
         self._resets = reset_peak()
@@ -84,7 +84,7 @@ class Phases:
 
 
 def fields(path: str) -> Mapping[str, int]:
-    """`Name:   123 kB` lines as bytes; nothing where there is no such file."""
+    """Bytes of a file's `Name:   123 kB` lines; empty if there is no such file."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:

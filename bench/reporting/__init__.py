@@ -1,1 +1,1 @@
-"""Records as something to read: pure functions from records to documents and figures."""
+"""Reports: pure functions from the rows of an analysis to documents and figures."""

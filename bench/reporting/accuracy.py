@@ -1,6 +1,6 @@
-"""A report's tables of what was answered: scores by task and part, pairs, items that were bad.
+"""A report's tables of accuracy: by task, by part, compared with the reference, and bad items.
 
-NOT aware of how a report is put together. Rows in, blocks out, none where nothing is known.
+Each function takes the rows of one model and returns blocks, or [] without data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,33 +14,36 @@ from bench.reporting.document import Block, Table, Text
 from bench.scorers import yes_no
 
 ASKED_ABOUT = 0.01
-"""The difference of accuracy that a comparison is to show: one point."""
+"""The difference of accuracy that comparisons should detect: one point."""
 SHOWN_BAD = 20
 Scored = tuple[Row, str, Scores]
 
 
 def scores(rows: Sequence[Row]) -> list[Block]:
-    """A line for each row and task; none where there is one whole task, which the summary shows."""
-    found = _scored(rows)
-    told = any(one.bad or one.shards for *_, one in found)
-    if len({one.task for *_, one in found}) < 2 and not told:
+    """A line for each row and task; [] for one task without bad items, which the summary shows."""
+    scored = _scored(rows)
+    incomplete = any(one.bad or one.shards for *_, one in scored)
+    if len({one.task for *_, one in scored}) < 2 and not incomplete:
         return []
     lines = [
         [
             *(one.task, name, row.runtime, fmt.share(one.share())),
             f"{len(one.bad):,}",
-            f"{fmt.significant(rate)}/s" if (rate := one.items_per_s()) else fmt.ABSENT,
+            fmt.significant(one.items_per_s()),
             _how(one),
         ]
-        for row, name, one in _by_task(found)
+        for row, name, one in _by_task(scored)
     ]
-    header = ["task", "artifact", "runtime", "accuracy", "bad items", "questions", "scored by"]
-    explained = "Graded scores (VQA accuracy, ANLS, IoU) are means; the others are right answers."
+    header = ["task", "artifact", "runtime", "accuracy", "bad items", "questions/s", "scorer"]
+    explained = (
+        "Accuracy is the mean of graded scores (VQA accuracy, ANLS, IoU), else the share of right "
+        "answers."
+    )
     return [Table(header, lines, left=3), Text(explained)]
 
 
 def parts(rows: Sequence[Row]) -> list[Block]:
-    """Each subset on its own; questions of yes and no with yes as the positive class."""
+    """Accuracy of each subset; precision and recall of yes/no questions, yes being positive."""
     lines, positives = [], []
     for row, name, one in _by_task(_scored(rows)):
         labels = sorted({item.part for item in one.items if item.part})
@@ -60,7 +63,7 @@ def parts(rows: Sequence[Row]) -> list[Block]:
 
 
 def compared(rows: Sequence[Row]) -> list[Block]:
-    """Each row against the reference (or what is most exact), task by task, item by item."""
+    """Each row compared with the reference (or the most exact row) on the same questions."""
     lines, bases, few = [], dict[str, str](), 0
     for task, scored in _tasks(rows).items():
         base_row, base_name, base = min(scored, key=lambda one: coarseness(one[0]))
@@ -76,34 +79,38 @@ def compared(rows: Sequence[Row]) -> list[Block]:
         return []
     header = ["task", "artifact", "runtime", "change, points", "only base right", "only this right"]
     point = f"{100 * ASKED_ABOUT:g} point"
-    header += ["n", "p", "visible, points", f"n for {point}"]
-    said = f"n is too small to see a difference of {point} in {few} of {len(lines)} comparisons."
+    header += ["n", "p", "detectable, points", f"n for {point}"]
+    small = (
+        f"In {few} of {len(lines)} comparisons, n is too small to detect a difference of {point}."
+    )
     table = Table(header, lines, left=3)
-    return [Text(_explained(bases)), table, *([Text(said)] if few else [])]
+    return [Text(_explained(bases)), table, *([Text(small)] if few else [])]
 
 
 def bad(rows: Sequence[Row]) -> list[Block]:
-    """Items that were neither asked nor scored, with their reasons; the same ones told once."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+    """Items that were not scored, with reasons; an item of several artifacts is listed once."""
+    artifacts_of: dict[tuple[str, str, str], list[str]] = {}
     for row, name in zip(rows, names(rows), strict=True):
         of_task = {one.task: one.bad for one in row.scores}
         of_task["fidelity"] = row.agreement.bad if row.agreement else ()
         for task, bad_ones in of_task.items():
             for item in bad_ones:
-                who = found.setdefault((task, item.id, item.reason), [])
+                who = artifacts_of.setdefault((task, item.id, item.reason), [])
                 who.append(f"{name} on {row.runtime}")
-    lines = [[task, id_, reason, _who(rows, who)] for (task, id_, reason), who in found.items()]
+    lines = [
+        [task, id_, reason, _who(rows, who)] for (task, id_, reason), who in artifacts_of.items()
+    ]
     if not lines:
         return []
     more = len(lines) - SHOWN_BAD
-    rest = [Text(f"And {more:,} more, which the records list.")] if more > 0 else []
-    header = ["task", "item", "what is wrong with it", "artifacts"]
+    rest = [Text(f"{more:,} more are in the records.")] if more > 0 else []
+    header = ["task", "item", "problem", "artifacts"]
     return [Table(header, lines[:SHOWN_BAD], left=4), *rest]
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Cells of a comparison, and whether n is too small for what is asked about."""
+    """Cells of a comparison, and whether n is too small to detect ASKED_ABOUT."""
 
     cells: tuple[str, ...]
     too_few: bool
@@ -130,10 +137,10 @@ def _explained(bases: Mapping[str, str]) -> str:
     named = fmt.listed([f"{base} ({task})" for task, base in bases.items()])
     base = next(iter(bases.values())) if len(set(bases.values())) == 1 else named
     return (
-        f"The same questions, compared one by one with {base}. p is McNemar's exact test: how "
-        "often chance alone would give a split this uneven; graded scores have a paired bootstrap "
-        "interval instead. Visible is the smallest difference that n questions would show in four "
-        "of five tries; the last column, how many questions would show one point."
+        f"Compared with {base} on the same questions. p is the p-value of McNemar's exact test; "
+        "graded scores have a paired bootstrap interval instead. Detectable is the smallest "
+        "difference that n questions show with a power of 80 %; the last column is the number of "
+        "questions that show a difference of one point."
     )
 
 
@@ -151,15 +158,15 @@ def _scored(rows: Sequence[Row]) -> list[Scored]:
 
 
 def _tasks(rows: Sequence[Row]) -> Mapping[str, list[Scored]]:
-    found: dict[str, list[Scored]] = {}
+    by_task: dict[str, list[Scored]] = {}
     for scored in _scored(rows):
-        found.setdefault(scored[2].task, []).append(scored)
-    return found
+        by_task.setdefault(scored[2].task, []).append(scored)
+    return by_task
 
 
-def _by_task(found: Sequence[Scored]) -> list[Scored]:
-    order = list(dict.fromkeys(one.task for *_, one in found))
-    return sorted(found, key=lambda scored: order.index(scored[2].task))
+def _by_task(scored_rows: Sequence[Scored]) -> list[Scored]:
+    order = list(dict.fromkeys(one.task for *_, one in scored_rows))
+    return sorted(scored_rows, key=lambda scored: order.index(scored[2].task))
 
 
 def _how(one: Scores) -> str:
@@ -177,12 +184,12 @@ def _yes_no(one: Scores) -> bool:
 def _positives(one: Scores, label: str, name: str, runtime: str) -> list[list[str]]:
     if not one.items or any(item.gold not in (("yes",), ("no",)) for item in one.items):
         return []
-    found = yes_no.figures(
+    figures = yes_no.figures(
         (yes_no.says_yes(item.answer), item.gold == ("yes",)) for item in one.items
     )
-    if found is None:
+    if figures is None:
         return []
-    shares = (found.precision, found.recall, found.f1, found.yes_ratio)
+    shares = (figures.precision, figures.recall, figures.f1, figures.yes_ratio)
     return [[one.task, label, name, runtime, *map(fmt.percent, shares)]]
 
 

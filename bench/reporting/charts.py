@@ -1,6 +1,6 @@
-"""What each figure of a report shows: rows in, matplotlib axes filled.
+"""Draws each figure of a report: takes rows and a matplotlib figure, and fills its axes.
 
-NOT aware of files, titles or where a figure goes. Heights follow the rows; the width is given.
+The caller chooses the width; the height follows the number of rows.
 """
 
 import re
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# Okabe and Ito's palette, told apart with any colour vision (jfly.uni-koeln.de/color).
+# Okabe and Ito's palette, distinguishable with any colour vision (jfly.uni-koeln.de/color).
 BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#8a8a8a"
 RED = "#d55e00"
 LIGHT, INK = "#d9d9d9", "#1f2021"
@@ -34,14 +34,14 @@ STEPS: tuple[tuple[str, str, Callable[[Timing], float | None]], ...] = (
     (f"image ({IMAGE})", ORANGE, lambda timing: timing.image_s),
     ("prefill", BLUE, lambda timing: timing.prefill_s),
 )
-# Bits of a kind of storage, most first, from dark to light.
+# Colour of parameters by their bits.
 STORAGE = {32: GRAY, 16: PURPLE, 8: BLUE, 6: GREEN, 5: GREEN, 4: ORANGE}
-LEGEND_INCHES, CHARACTER_INCHES = 0.5, 0.07  # a legend's line with its gaps; a character at 9 pt
-WIDE = 6.0  # inches from which two panels stand side by side
+LEGEND_INCHES, CHARACTER_INCHES = 0.5, 0.07  # a legend entry without its text; a character at 9 pt
+WIDE = 6.0  # inches from which two panels fit in a row
 
 
 def accuracy(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """Two panels with accuracy upwards; the line joins what nothing beats in both numbers."""
+    """Two panels, accuracy over size and over time; a line joins each panel's Pareto front."""
     costs: list[tuple[str, Callable[[Row], float | None]]] = [
         ("size on disk, MB (logarithmic)", lambda row: _scaled(row.subject.disk_bytes, 1e-6)),
         ("one request, ms (logarithmic)", lambda row: _value(row.total_s(), 1e3)),
@@ -60,7 +60,7 @@ def accuracy(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> No
 
 
 def decode(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """Bars with intervals, the figure at the end."""
+    """A bar for each row with its interval; the rate is written at its end."""
     axes = _bars(canvas, rows)
     ends = []
     for place, row in enumerate(rows):
@@ -79,7 +79,7 @@ def decode(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None
 
 
 def first_token(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """Medians of the steps before the first token, one behind the other."""
+    """A stacked bar for each row: medians of the steps before the first token."""
     axes = _bars(canvas, rows)
     ends = []
     for place, row in enumerate(rows):
@@ -101,14 +101,14 @@ def first_token(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) ->
         ends.append(max(left, whole))
         _end_label(axes, ends[-1], place, significant(whole))
     axes.set_xlim(0, 1.16 * max(ends))
-    axes.set_xlabel("ms, medians; at the end: the whole")
+    axes.set_xlabel("ms, medians; the number is the whole")
     _legend(canvas, columns=4 if canvas.get_figwidth() >= WIDE else 2)
 
 
 def memory(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """A line for each row over the phases, from 0, with the budget where it is near.
+    """A line for each row: peak memory by phase, with the budget if it is near.
 
-    Of a GPU's rows it is the GPU's memory, which their budget is of.
+    Rows of a GPU show GPU memory, which is what their budget limits.
     """
     _height(canvas, 2.5 + 0.16 * len(rows) + 0.2)
     axes = canvas.add_subplot()
@@ -132,17 +132,17 @@ def memory(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None
 
 
 def storage(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """Shares of the parameters by how they are kept; at the end, how many tensors fell back."""
+    """A stacked bar for each artifact: parameters by bits; the label counts fallback tensors."""
     artifacts = list({row.subject.sha256: row for row in rows}.values())
     axes = _bars(canvas, artifacts, runtime=False)
-    found = [row.subject.quantization or {} for row in artifacts]
-    kept = [_by_bits(quantization["types"]) for quantization in found]
+    quantizations = [row.subject.quantization or {} for row in artifacts]
+    kept = [_by_bits(quantization["types"]) for quantization in quantizations]
     left = [0.0] * len(artifacts)
     for bits in sorted({bits for shares in kept for bits in shares}, reverse=True):
         widths, colour = [shares.get(bits, 0.0) for shares in kept], STORAGE.get(bits, LIGHT)
         axes.barh(range(len(artifacts)), widths, 0.62, left=left, color=colour, label=f"{bits} bit")
         left = [end + width for end, width in zip(left, widths, strict=True)]
-    for place, quantization in enumerate(found):
+    for place, quantization in enumerate(quantizations):
         fell = len(quantization.get("fallbacks") or ())
         _end_label(axes, 100, place, f"{fell} fell back" if fell else "as asked")
     axes.set_xlim(0, 124 if canvas.get_figwidth() >= WIDE else 138)
@@ -184,7 +184,7 @@ def _log_ticks(axes: "Axes", values: Sequence[float]) -> None:
 
 
 def _bars(canvas: "Canvas", rows: Sequence[Row], runtime: bool = True) -> "Axes":
-    """Axes with a row for each bar, the first one topmost, named in two lines."""
+    """Axes with a labelled slot for each row's bar, the first row topmost."""
     _height(canvas, 1.1 + 0.4 * max(len(rows), 2))
     axes: Axes = canvas.add_subplot()
     labels = [
@@ -202,7 +202,7 @@ def _height(canvas: "Canvas", inches: float) -> None:
 
 
 def _look(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """Colour tells the runtime, marker the recipe."""
+    """Style of a row's line: the colour is its runtime, the marker its recipe."""
     marker = MARKERS.get(row.subject.recipe, "P")
     return {
         "color": _colour(row, rows),
@@ -258,7 +258,7 @@ def _value(estimate: Estimate | None, scale: float) -> float | None:
 
 
 def _once(axes: "Axes", label: str) -> str | None:
-    """The label the first time it is used: legends then name each thing once."""
+    """The label at its first use, then None, so that a legend names each thing once."""
     return None if label in axes.get_legend_handles_labels()[1] else label
 
 
@@ -269,12 +269,12 @@ def _end_label(axes: "Axes", x: float, y: float, label: str) -> None:
 
 
 def _legend(canvas: "Canvas", columns: int) -> None:
-    """Everything labelled in any panel, once, in as many columns as its longest label allows."""
-    found: dict[str, Any] = {}
+    """One legend of all panels' labels, in as many columns as the longest label allows."""
+    by_label: dict[str, Any] = {}
     for axes in canvas.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    handles, labels = list(found.values()), list(found)
+            by_label.setdefault(label, handle)
+    handles, labels = list(by_label.values()), list(by_label)
     widest = LEGEND_INCHES + CHARACTER_INCHES * max(map(len, labels))
     columns = max(1, min(columns, int(canvas.get_figwidth() / widest)))
     canvas.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False)

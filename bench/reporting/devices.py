@@ -1,7 +1,4 @@
-"""Which devices an artifact fits: measured peaks beside the budgets of all profiles. Pure.
-
-NOT aware of how a job was held to a budget.
-"""
+"""A report's table of which device profiles each artifact fits, by its measured peak memory."""
 
 from collections.abc import Sequence
 
@@ -14,7 +11,7 @@ from bench.reporting.document import Block, Bullets, Table, Text
 
 
 def fits(rows: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
-    """A verdict for each row and profile, then the jobs that were stopped at a budget."""
+    """A verdict for each row and profile, and the jobs that exceeded a profile's memory."""
     budgets = [profile_budget(name) for name in PROFILES]
     lines = [
         [name, row.runtime, fmt.megabytes(row.counted_bytes), *(_cell(row, b) for b in budgets)]
@@ -24,8 +21,8 @@ def fits(rows: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
     header = ["artifact", "runtime", "measured peak"]
     header += [f"{budget.name}, {fmt.megabytes(budget.memory_bytes)}" for budget in budgets]
     explained = (
-        "Measured here, as a share of what each device gives to one process; a dash is a runtime "
-        "that does not exist there. Other CPUs pack weights differently."
+        "Peaks measured on this machine, as shares of the memory that a device gives one process; "
+        "a dash marks a device without the runtime. Other CPUs may pack weights differently."
     )
     blocks: list[Block] = []
     if lines:

@@ -1,6 +1,6 @@
-"""What disturbed a run: the notes of its records, put together, and a warning ahead of the figures.
+"""Disturbances that records note: a table of them, and a warning for the top of a report.
 
-Pure. NOT aware of how a disturbance is found; nothing is left out for it.
+Disturbed records stay in every figure.
 """
 
 import re
@@ -12,26 +12,26 @@ from bench.reporting import fmt
 from bench.reporting.document import Block, Table
 from bench.tasks import is_latency
 
-TITLE = "What disturbed the measurement"
+TITLE = "Disturbances during the measurement"
 NUMBER = re.compile(r"(?<= )[+-]?\d+(?:\.\d+)?(?=[ %×])")
 SHOWN = 2  # jobs named one by one
 
 
 def warning(records: Sequence[Record]) -> str:
-    """How many of the measured jobs are less sure than they look; empty where none is."""
+    """A sentence with the number of disturbed jobs; empty if there are none."""
     done = [record for record in records if record.status == "ok"]
     disturbed = sum(bool(record.noise) for record in done)
     if not disturbed:
         return ""
     several = f"{disturbed:,} of the {len(done):,} measured jobs"
     return (
-        f"{'The only measured job' if len(done) == 1 else several} ran disturbed, so figures are "
-        f'less sure than they look: see "{TITLE}".'
+        f"{'The only measured job' if len(done) == 1 else several} ran disturbed, so the figures "
+        f'are less certain than their intervals suggest: see "{TITLE}".'
     )
 
 
 def disturbances(records: Sequence[Record]) -> list[Block]:
-    """Each kind of note with its range and its jobs, most frequent first."""
+    """A line for each kind of note, most frequent first: its range of numbers and its jobs."""
     kinds: dict[str, list[tuple[str, Record]]] = {}
     for record in records:
         for note in record.noise:
@@ -40,7 +40,7 @@ def disturbances(records: Sequence[Record]) -> list[Block]:
         [_note(kind, [note for note, _ in found]), _jobs([r for _, r in found]), str(len(found))]
         for kind, found in sorted(kinds.items(), key=lambda item: -len(item[1]))
     ]
-    return [Table(["note", "which", "jobs"], lines, left=2)] if lines else []
+    return [Table(["disturbance", "jobs", "number of jobs"], lines, left=2)] if lines else []
 
 
 def _note(kind: str, notes: Sequence[str]) -> str:
@@ -52,7 +52,7 @@ def _note(kind: str, notes: Sequence[str]) -> str:
 
 
 def _jobs(records: Sequence[Record]) -> str:
-    """Jobs with their rounds, the first few by name."""
+    """The first few jobs by name with their rounds, and how many more there are."""
     rounds: dict[str, list[str]] = {}
     for record in records:
         case = record.case

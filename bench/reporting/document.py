@@ -1,6 +1,6 @@
-"""What a report is made of: headings, text, tables, pictures, code. Values, so two writers agree.
+"""Blocks of a document: headings, text, tables, pictures, code; markdown and html.py write them.
 
-Text may hold `code`, **bold** and nothing else. NOT aware of markdown, HTML or records.
+Text may contain `code` and **bold**, and no other markup.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """The first `left` columns are names and are aligned so; an empty header has no titles."""
+    """The first `left` columns are aligned left, the rest right; empty titles omit the header."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -40,7 +40,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """`file` is an SVG beside the report, or its key where pictures are put into the page."""
+    """`file` is the SVG's name, next to a markdown report; a page embeds the SVG of that name."""
 
     file: str
     caption: str
@@ -50,5 +50,5 @@ Block = Heading | Text | Bullets | Table | Code | Picture
 
 
 def section(title: str, blocks: Sequence[Block], level: int = 3) -> list[Block]:
-    """The blocks under a heading; nothing where there are none."""
+    """The blocks under a heading; [] if there are none."""
     return [Heading(level, title), *blocks] if blocks else []

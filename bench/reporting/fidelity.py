@@ -1,7 +1,4 @@
-"""A report's tables of what is right: fidelity, paired comparisons, bits, exceptions.
-
-NOT aware of how a report is put together. Rows in, blocks out, none where nothing is known.
-"""
+"""A report's tables of fidelity: how next-token distributions differ from the reference's."""
 
 from collections.abc import Sequence
 
@@ -14,7 +11,7 @@ from runtimes.proof.fidelity import Features
 
 
 def fidelity(rows: Sequence[Row]) -> list[Block]:
-    """How far each row's next-token distributions are from the reference's."""
+    """Divergence from the reference of each row, whole and by halves; [] without data."""
     compared = [
         (row, name, row.agreement, row.agreement.fidelity)
         for row, name in zip(rows, names(rows), strict=True)
@@ -33,24 +30,24 @@ def fidelity(rows: Sequence[Row]) -> list[Block]:
         for (row, name, agreement, found), top1, answers in zip(compared, *columns, strict=True)
     ]
     header = [
-        *("artifact", "runtime", "tokens", "mean KLD", "99 %", "99.9 %", "max", "top-1"),
+        *("artifact", "runtime", "tokens", "mean KLD", "99 %", "99.9 %", "max", "top-1 agreement"),
         *("equal greedy answers", "answers"),
     ]
     references = fmt.listed(list(dict.fromkeys(a.reference for _, _, a, _ in compared)))
     sources = fmt.listed(list(dict.fromkeys(a.source for _, _, a, _ in compared if a.source)))
     explained = (
-        f"KL(reference || artifact) in nats after the same tokens; reference: {references}"
-        f"{f'; questions of {sources}' if sources else ''}."
+        "KL divergence KL(reference || artifact) in nats, after the same preceding tokens. "
+        f"Reference: {references}{f'; questions: {sources}' if sources else ''}."
     )
     others = sum(row.fidelity_samples - 1 for row, *_ in compared)
     if others:
-        explained += f" {fmt.count(others, 'smaller or earlier sample')} of the runs left out."
+        explained += f" Not shown: {fmt.count(others, 'smaller or earlier sample')}."
     whole: list[Block] = [Text(explained), Table(header, lines, left=2)]
     return [*whole, *_halves([(row, name, agreement) for row, name, agreement, _ in compared])]
 
 
 def _halves(compared: Sequence[tuple[Row, str, Agreement]]) -> list[Block]:
-    """Which half hurts, and where answers part."""
+    """Divergence of the vision half and the decoder half alone, and where answers diverge."""
     lines = []
     for row, name, found in compared:
         features, halves = found.features, (found.vision, found.decoder)
@@ -61,20 +58,27 @@ def _halves(compared: Sequence[tuple[Row, str, Agreement]]) -> list[Block]:
                 *(fmt.significant(half.mean_kld if half else None) for half in halves),
                 *(fmt.percent(half.top1 if half else None) for half in halves),
                 *(fmt.significant(x, 6) for x in (found.reference_perplexity, found.perplexity)),
-                _parting(found),
+                _first_diverging(found),
             ]
         )
     if all(found.features is None and found.perplexity is None for *_, found in compared):
         return []
     header = [
-        *("artifact", "runtime", "features: cosine", "least", "KLD, vision alone", "decoder alone"),
-        *("top-1, vision alone", "decoder alone", "perplexity: reference", "artifact"),
-        "first other token",
+        *(
+            "artifact",
+            "runtime",
+            "features: mean cosine",
+            "lowest",
+            "KLD, vision only",
+            "decoder only",
+        ),
+        *("top-1, vision only", "decoder only", "perplexity: reference", "artifact"),
+        "first diverging token",
     ]
     explained = (
-        "Vision alone: the artifact's image features before the reference's decoder; decoder "
-        "alone: the reference's features before the artifact's. Perplexity is that of the "
-        "reference's own answers; the first other token is the median place, from 1, among the "
+        "Vision only: the artifact's image features with the reference's decoder. Decoder only: "
+        "the reference's image features with the artifact's decoder. Perplexity is that of the "
+        "reference's answers. The first diverging token is the median position, from 1, among the "
         "answers that differ."
     )
     return [Table(*fmt.known(header, lines, left=2), left=2), Text(explained)]
@@ -84,6 +88,6 @@ def _cosines(features: Features | None) -> tuple[float, float]:
     return (features.cosine, features.min_cosine) if features else (0.0, 0.0)
 
 
-def _parting(found: Agreement) -> str:
-    places = [place + 1 for place in found.first_differences if place is not None]
+def _first_diverging(agreement: Agreement) -> str:
+    places = [place + 1 for place in agreement.first_differences if place is not None]
     return fmt.significant(median(places)) if places else fmt.ABSENT

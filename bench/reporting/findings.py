@@ -1,7 +1,4 @@
-"""What the rows say, in words: a report's opening, its findings and the choice it recommends. Pure.
-
-Every sentence needs its data; without it the sentence is left out.
-"""
+"""A report's opening and findings, in sentences. A sentence without its data is left out."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +11,7 @@ Number = Callable[[Row], float | None]
 
 
 def opening(records: Sequence[Record], shown: Sequence[Row]) -> str:
-    """What was measured, and what was not."""
+    """How many jobs were measured, failed or skipped, and of what."""
     if not shown:
         return "Nothing was measured: every job failed or was skipped, for the reasons below."
     models = list(dict.fromkeys(row.subject.model for row in shown))
@@ -27,9 +24,9 @@ def opening(records: Sequence[Record], shown: Sequence[Row]) -> str:
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """A sentence each about size, speed, accuracy and fidelity of one model's rows."""
-    found = (_size(rows), _speed(rows), _accuracy(rows), _fidelity(rows))
-    return [sentence for sentence in found if sentence]
+    """Sentences about size, speed, accuracy and fidelity of one model's rows."""
+    sentences = (_size(rows), _speed(rows), _accuracy(rows), _fidelity(rows))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _scope(records: Sequence[Record], shown: Sequence[Row], models: Sequence[str]) -> str:
@@ -56,7 +53,7 @@ def _size(rows: Sequence[Row]) -> str:
         return ""
     small, large = best.subject.disk_bytes or 0, worst.subject.disk_bytes or 0
     return (
-        f"The smallest is {subject_name(best.subject)} with {fmt.megabytes(small)}, "
+        f"The smallest artifact is {subject_name(best.subject)} with {fmt.megabytes(small)}, "
         f"{large / small:.1f} times smaller than {subject_name(worst.subject)} "
         f"({fmt.megabytes(large)})."
     )
@@ -68,7 +65,7 @@ def _speed(rows: Sequence[Row]) -> str:
         return ""
     row, rate = max(rated, key=lambda pair: pair[1].value)
     first = row.first_token_s()
-    wait = f" after {fmt.milliseconds(first.value)} to the first token" if first else ""
+    wait = f", the first one after {fmt.milliseconds(first.value)}" if first else ""
     return f"{_name(row)} decodes fastest: {fmt.interval(rate)} tokens/s{wait}."
 
 
@@ -85,12 +82,12 @@ def _accuracy(rows: Sequence[Row]) -> str:
         return f"{_name(row)} has {number} {least} on {share.n:,} {row.main_task} questions."
     if least == most:
         return (
-            f"All have {least} on the {low[0].main_task} questions asked: these do not tell them "
-            "apart."
+            f"All have {least} on the {low[0].main_task} questions, which therefore do not "
+            "distinguish them."
         )
     return (
-        f"Accuracy on {low[0].main_task} lies between {least} ({_name(low[0])}) and {most} "
-        f'({_name(high[0])}); what of that is more than chance is under "Accuracy side by side".'
+        f"Accuracy on {low[0].main_task} ranges from {least} ({_name(low[0])}) to {most} "
+        f'({_name(high[0])}); "Accuracy compared" shows which differences exceed chance.'
     )
 
 

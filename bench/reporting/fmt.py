@@ -1,7 +1,4 @@
-"""Numbers and tables as text: pure, the same everywhere, a dash for what is absent.
-
-NOT aware of records.
-"""
+"""Formats numbers and tables as text; what is absent becomes a dash."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -38,7 +35,7 @@ def percent(value: float | None) -> str:
 
 
 def interval(estimate: Estimate | None, scale: float = 1.0, digits: int = 3) -> str:
-    """`value [low, high]`; the interval is missing where a single sample gives none."""
+    """`value [low, high]`; only `value` if there is no interval."""
     if estimate is None:
         return ABSENT
     value = significant(estimate.value * scale, digits)
@@ -55,7 +52,7 @@ def share(estimate: Estimate | None) -> str:
 
 
 def intervals(column: Sequence[Estimate | None], scale: float = 1.0) -> list[str]:
-    """`interval` of each, with n in each where it is not the same in all."""
+    """`interval` of each estimate, followed by n if n is not the same for all."""
     return _counted(column, lambda estimate: interval(estimate, scale))
 
 
@@ -80,7 +77,7 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A markdown table, padded to read well as text; the first `left` columns are names."""
+    """A markdown table, padded to be readable as text; the first `left` columns align left."""
     cells = [[_escape(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(header))]
     rule = ["-" * w if n < left else "-" * (w - 1) + ":" for n, w in enumerate(widths)]
@@ -94,13 +91,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
 def known(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows without the columns in which nothing is known; the first `left` stay."""
+    """Header and rows without columns of dashes only; the first `left` columns always stay."""
     kept = [n for n in range(len(header)) if n < left or any(row[n] != ABSENT for row in rows)]
     return [header[n] for n in kept], [[row[n] for n in kept] for row in rows]
 
 
 def plain(value: object) -> str:
-    """Any JSON value of a proof or an origin in a few words."""
+    """Any JSON value of a proof in a few words."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):

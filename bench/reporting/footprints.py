@@ -26,7 +26,7 @@ def predicted(rows: Iterable[Prediction]) -> str:
     return table(header, cells, left=3)
 
 
-def differing(found: Iterable[Difference]) -> str:
+def differing(differences: Iterable[Difference]) -> str:
     """A table of the differences, those that fail first."""
     rows = [
         (
@@ -37,7 +37,7 @@ def differing(found: Iterable[Difference]) -> str:
             *(ABSENT if value is None else f"{value:,}" for value in (d.before, d.after)),
             _change(d),
         )
-        for d in sorted(found, key=lambda d: not d.fails)
+        for d in sorted(differences, key=lambda d: not d.fails)
     ]
     header = ("export", "quantity", "verdict", "in", "accepted", "now", "change")
     return table(header, rows, left=4)

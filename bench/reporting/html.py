@@ -1,7 +1,6 @@
-"""A document as one page that needs nothing else: styles and pictures inside, no script. Pure.
+"""Writes a document as one HTML page with embedded styles and pictures, without scripts.
 
-NOT aware of records. Light and dark follow the reader's system; on a phone each row of a wide table
-becomes a card.
+Light and dark follow the reader's system; on a phone each row of a wide table becomes a card.
 """
 
 import re
@@ -13,7 +12,7 @@ from importlib import resources
 from bench.reporting import charts
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text
 
-# Colours of the figures -> variables of the style, which has them for light and for dark.
+# colour in a figure -> CSS variable, which has a value for light and for dark
 COLOURS: Mapping[str, str] = {
     charts.INK: "currentColor",
     charts.LIGHT: "var(--line)",
@@ -42,7 +41,7 @@ def page(blocks: Sequence[Block], drawings: Mapping[str, str]) -> str:
 
 
 def drawing(svg: str, name: str) -> str:
-    """A matplotlib SVG for the inside of a page: colours by variables, ids of its own."""
+    """A matplotlib SVG to embed in a page: colours become variables, ids get a unique prefix."""
     start = svg.index("<svg")
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg[start:], flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)
@@ -55,7 +54,7 @@ def drawing(svg: str, name: str) -> str:
 
 
 def inline(text: str) -> str:
-    """`code` and **bold**; everything else as it is."""
+    """HTML of text with `code` and **bold**; everything else is escaped."""
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe)
 
@@ -89,7 +88,7 @@ def _figure(picture: Picture, drawings: Mapping[str, str]) -> str:
 
 
 def _contents(blocks: Sequence[Block]) -> list[str]:
-    """Links to the chapters, where there is more than one."""
+    """Links to the chapters if there is more than one."""
     titles = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
     links = " ".join(f'<a href="#{_anchor(title)}">{inline(title)}</a>' for title in titles)
     return [f'<nav aria-label="chapters">{links}</nav>'] if len(titles) > 1 else []
@@ -101,7 +100,7 @@ def _anchor(title: str) -> str:
 
 @singledispatch
 def _block(block: object) -> str:
-    raise TypeError(f"no block: {block!r}")
+    raise TypeError(f"not a block: {block!r}")
 
 
 @_block.register
@@ -128,7 +127,9 @@ def _(block: Code) -> str:
 @_block.register
 def _(block: Table) -> str:
     titled = any(block.header)
-    head = "".join(f"<th{_aside(n, block)}>{inline(c)}</th>" for n, c in enumerate(block.header))
+    head = "".join(
+        f"<th{_alignment(n, block)}>{inline(c)}</th>" for n, c in enumerate(block.header)
+    )
     lines = [f"<tr>{_cells(row, block)}</tr>" for row in block.rows]
     thead = [f"<thead><tr>{head}</tr></thead>"] if titled else []
     kind = "wide" if titled and len(block.header) > 3 else "narrow"
@@ -139,11 +140,11 @@ def _(block: Table) -> str:
 def _cells(row: Sequence[str], table: Table) -> str:
     first = f'<th scope="row">{inline(row[0])}</th>'
     rest = (
-        f'<td{_aside(n, table)} data-label="{escape(table.header[n])}">{inline(cell)}</td>'
+        f'<td{_alignment(n, table)} data-label="{escape(table.header[n])}">{inline(cell)}</td>'
         for n, cell in enumerate(row[1:], start=1)
     )
     return first + "".join(rest)
 
 
-def _aside(place: int, table: Table) -> str:
-    return "" if place < table.left else ' class="number"'
+def _alignment(column: int, table: Table) -> str:
+    return "" if column < table.left else ' class="number"'

@@ -1,7 +1,4 @@
-"""What a report says about the machines, and how two of them differ. Pure.
-
-NOT aware of what was measured on them.
-"""
+"""A report's section on the machines that records come from, and how busy they were."""
 
 from collections.abc import Sequence
 
@@ -22,15 +19,19 @@ def short_name(environment: Environment) -> str:
 
 
 def machines_section(records: Sequence[Record]) -> list[Block]:
-    """Each different environment, and how busy it was."""
-    found = machines(records)
+    """A table for each machine: its hardware, its software, and its load during the jobs."""
+    environments = machines(records)
     blocks: list[Block] = []
-    for number, environment in enumerate(found, start=1):
+    for number, environment in enumerate(environments, start=1):
         same = [r for r in records if _same(r.environment, environment)]
         lines = _environment(environment) + _busy(same)
-        blocks += [Heading(3, f"Machine {number}")] if len(found) > 1 else []
+        blocks += [Heading(3, f"Machine {number}")] if len(environments) > 1 else []
         blocks.append(Table(["", ""], lines, left=2))
-    return [Heading(2, "Machine" if len(found) == 1 else "Machines"), *blocks] if found else []
+    return (
+        [Heading(2, "Machine" if len(environments) == 1 else "Machines"), *blocks]
+        if environments
+        else []
+    )
 
 
 def _same(first: Environment, second: Environment) -> bool:
@@ -38,7 +39,7 @@ def _same(first: Environment, second: Environment) -> bool:
 
 
 def _pinned(records: Sequence[Record]) -> str:
-    """The logical CPUs that jobs were held to."""
+    """The logical CPUs that jobs were pinned to."""
     sets = dict.fromkeys(r.outcome.cpus for r in records if r.outcome.cpus)
     named = ["CPU " + fmt.listed([str(cpu) for cpu in cpus]) for cpus in sets]
     return "; ".join(named) or "not known"
@@ -64,15 +65,15 @@ def _environment(e: Environment) -> list[list[str]]:
 
 
 def _gpu(states: Sequence[GpuState]) -> list[list[str]]:
-    """How the GPUs ran when jobs had just ended."""
+    """Clocks, temperature and power of the GPUs just after jobs ended."""
     figures = [
         _span([s.sm_hz and s.sm_hz / 1e6 for s in states], "MHz"),
         _span([s.memory_hz and s.memory_hz / 1e6 for s in states], "MHz of memory"),
         _span([s.celsius for s in states], "°C"),
         _span([s.watts for s in states], "W"),
     ]
-    said = ", ".join(figure for figure in figures if figure)
-    return [["GPU at the end of a job", said]] if said else []
+    text = ", ".join(figure for figure in figures if figure)
+    return [["GPU at the end of a job", text]] if text else []
 
 
 def _span(numbers: Sequence[float | None], unit: str) -> str:
@@ -98,5 +99,7 @@ def _busy(records: Sequence[Record]) -> list[list[str]]:
         span = f"{min(loads):.2f} to {max(loads):.2f}"
         lines.append(["load average (1 min) before a job", span])
     if stolen:
-        lines.append(["stolen by the hypervisor", f"{sum(stolen):.2f} CPU s in {wall:.0f} s"])
+        lines.append(
+            ["CPU time stolen by the hypervisor", f"{sum(stolen):.2f} CPU s in {wall:.0f} s"]
+        )
     return lines

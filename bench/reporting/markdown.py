@@ -1,7 +1,4 @@
-"""A document as markdown that also reads well as text. Pure.
-
-NOT aware of records.
-"""
+"""Writes a document as markdown that is also readable as plain text."""
 
 from collections.abc import Sequence
 from functools import singledispatch
@@ -12,13 +9,13 @@ from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Tab
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """All blocks, a blank line between each two."""
+    """All blocks, separated by blank lines."""
     return "\n\n".join(_block(block) for block in blocks) + "\n"
 
 
 @singledispatch
 def _block(block: object) -> str:
-    raise TypeError(f"no block: {block!r}")
+    raise TypeError(f"not a block: {block!r}")
 
 
 @_block.register

@@ -17,7 +17,7 @@ PHASE_TITLES: Mapping[str, str] = {
 
 
 def memory(rows: Sequence[Row]) -> list[Block]:
-    """The process's highest resident set within each phase; mapped files stated apart."""
+    """Peak memory of each row by phase, and mapped files and GPU memory at the end."""
     lines = []
     for row, name in zip(rows, names(rows), strict=True):
         if row.latency:
@@ -28,28 +28,35 @@ def memory(rows: Sequence[Row]) -> list[Block]:
     if not lines:
         return []
     phase_titles = (PHASE_TITLES[phase] for phase in PHASES)
-    header = ["artifact", "runtime", *phase_titles, "PSS at the end", "files of it", "GPU at most"]
+    header = [
+        "artifact",
+        "runtime",
+        *phase_titles,
+        "PSS at the end",
+        "of which mapped files",
+        "GPU memory",
+    ]
     explained = (
-        "The highest resident set (VmHWM) within each phase, the process's interpreter and "
-        "libraries included. PSS is what it alone has in memory and its share of what others have "
-        "mapped, too; files are pages of PSS, such as weights read in place, that the system may "
-        "drop and read again."
+        "The highest resident set (VmHWM) within each phase, with the process's interpreter and "
+        "libraries. PSS is the memory that only this process uses plus its share of pages that "
+        "others map as well. Mapped files are the part of PSS that the system may drop and read "
+        "again, such as weights read in place."
     )
     table = Table(*fmt.known(header, lines, left=2), left=2)
     return [table, Text(explained + _gpu_explained(rows))]
 
 
 def _gpu_explained(rows: Sequence[Row]) -> str:
-    """Whose figure the GPU's memory is."""
+    """Sentences on how GPU memory was read; empty without rows of a GPU."""
     on_gpu = [row for row in rows if row.device != "cpu" and row.latency]
     if not on_gpu:
         return ""
-    said = " GPU memory is read at the end of each phase, as its driver counts it for the process"
+    source = " GPU memory is the driver's figure for the process, the highest at the end of a phase"
     if any(row.latency and "card" in row.latency.device_sources() for row in on_gpu):
-        said += (
-            "; where it lists no processes, it is what the whole card gave away since the process "
-            "began, when nobody else was listed on it"
+        source += (
+            "; where the driver lists no processes, it is the growth of the card's used memory "
+            "since the process started, if no other process was listed"
         )
     if any(row.device_bytes is None for row in on_gpu):
-        said += "; it is absent where the driver lists others and not this process, or nothing"
-    return f"{said}."
+        source += "; it is missing where the driver lists only other processes, or reports nothing"
+    return f"{source}."

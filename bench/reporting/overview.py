@@ -1,7 +1,4 @@
-"""Several models at a glance: the artifact to take of each. Rows in, blocks out. Pure.
-
-NOT aware of why one is taken, which the model's own section tells.
-"""
+"""A report's first table: the recommended artifact of each model."""
 
 from collections.abc import Sequence
 
@@ -11,14 +8,14 @@ from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 
 HEADER = (
-    *("model", "take", "runtime", "size on disk", "peak memory", "first token, ms"),
+    *("model", "recommended", "runtime", "size on disk", "peak memory", "first token, ms"),
     *("decode, tokens/s", "accuracy"),
 )
-EXPLAINED = "What to take of each model; its section tells why, and what the others come to."
+EXPLAINED = "The recommended artifact of each model; its section has the reasons and alternatives."
 
 
 def overview(models: Sequence[Sequence[Row]], budget: Budget | None) -> list[Block]:
-    """A line for each model of which one artifact is recommended; none for a single model."""
+    """A line for each model with a recommended artifact; [] if fewer than two have one."""
     taken = [
         (rows[place], names(rows)[place])
         for rows in models

@@ -1,7 +1,4 @@
-"""Figures of a report: rows in, drawn canvases out, as files or as SVG text for a page.
-
-NOT aware of how anything was measured, nor of the report's text.
-"""
+"""The figures of a report: which there are, drawn to files or as SVG text for a page."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +20,7 @@ WIDE_INCHES, NARROW_INCHES = 7.2, 4.4
 
 @dataclass(frozen=True)
 class Plot:
-    """A kind of figure: which rows have its data, and how they are drawn."""
+    """A kind of figure: its caption, which rows have its data, and what draws it."""
 
     caption: str
     select: Callable[[Row], object]
@@ -52,7 +49,7 @@ PLOTS: Mapping[str, Plot] = {
 def draw(
     shown: Sequence[Row], folder: Path, stem: str, budget: Budget | None = None
 ) -> tuple[Figure, ...]:
-    """For each model, one SVG of each figure that the rows have data for."""
+    """Write an SVG of each figure with data, for each model; returns the figures."""
     done = []
     for name, rows in _drawable(shown):
         with _style(stem):
@@ -66,7 +63,7 @@ def draw(
 def inline(
     shown: Sequence[Row], stem: str, budget: Budget | None = None
 ) -> tuple[tuple[Figure, ...], Mapping[str, str]]:
-    """The same figures narrow, without title or ground: file name -> SVG with text as text."""
+    """The figures narrow and untitled, for a page; returns them and their SVG text by file name."""
     figures, drawn = [], {}
     for name, rows in _drawable(shown):
         with _style(stem, fonttype="none"):

@@ -1,7 +1,4 @@
-"""The block of a page that comes from records: between two markers, nothing else is touched.
-
-Pure. NOT aware of files.
-"""
+"""The block of a page (README.md) that is generated from records, between two markers."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +24,7 @@ EMPTY = (
 
 
 def block(records: Sequence[Record], budget: Budget | None = None) -> str:
-    """The summary of each model, and where it was measured."""
+    """Markdown: the summary of each model, and the machines it was measured on."""
     shown = rows(records)
     if not shown:
         return EMPTY
@@ -40,8 +37,8 @@ def block(records: Sequence[Record], budget: Budget | None = None) -> str:
 
 
 def filled(page: str, content: str) -> str:
-    """The page with `content` between the markers. Raises UserError where they are not there."""
-    found = MARKERS.search(page)
-    if found is None:
+    """The page with `content` between the markers. Raises UserError if they are missing."""
+    markers = MARKERS.search(page)
+    if markers is None:
         raise UserError(f"no place for results; put these lines into it: {START} and {END}")
-    return f"{page[: found.start()]}{found[1]}\n\n{content}\n\n{END}{page[found.end() :]}"
+    return f"{page[: markers.start()]}{markers[1]}\n\n{content}\n\n{END}{page[markers.end() :]}"

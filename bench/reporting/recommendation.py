@@ -10,41 +10,44 @@ from bench.reporting.document import Block, Text
 
 
 def choice(rows: Sequence[Row], budget: Budget | None) -> list[Block]:
-    """The front, what fits, the one to take, and the rule by which it was found."""
-    found = choose(rows, budget)
-    if len(found.candidates) < 2:
+    """The Pareto front, and the recommended artifact with the rule; [] for fewer than two."""
+    chosen = choose(rows, budget)
+    if len(chosen.candidates) < 2:
         return []
-    scored = any(rows[place].accuracy for place in found.candidates)
-    parts = [_front(rows, found, scored), _recommended(rows, found, budget, scored)]
+    scored = any(rows[place].accuracy for place in chosen.candidates)
+    parts = [_front(rows, chosen, scored), _recommended(rows, chosen, budget, scored)]
     return [Text(part) for part in parts]
 
 
-def _front(rows: Sequence[Row], found: Choice, scored: bool) -> str:
-    labels, dropped = _labels(rows), [p for p in found.candidates if p not in found.front]
-    numbers = f"{'accuracy, ' if scored else ''}time of a request and peak memory"
-    ahead = f"On the Pareto front of {numbers}: {fmt.listed([labels[p] for p in found.front])}."
+def _front(rows: Sequence[Row], choice: Choice, scored: bool) -> str:
+    labels, dropped = _labels(rows), [p for p in choice.candidates if p not in choice.front]
+    numbers = f"{'accuracy, ' if scored else ''}request time and peak memory"
+    ahead = f"Pareto front of {numbers}: {fmt.listed([labels[p] for p in choice.front])}."
     if not dropped:
-        return f"{ahead} None of them is beaten in every respect."
+        return f"{ahead} None is dominated by another."
     beaten = fmt.listed([labels[place] for place in dropped])
-    return f"{ahead} Matched or beaten by one of those in every respect: {beaten}."
+    return f"{ahead} Dominated by one of these: {beaten}."
 
 
-def _recommended(rows: Sequence[Row], found: Choice, budget: Budget | None, scored: bool) -> str:
+def _recommended(rows: Sequence[Row], choice: Choice, budget: Budget | None, scored: bool) -> str:
     labels = _labels(rows)
     within = f"within {_limit(budget)}" if budget else ""
     if not scored:
-        fitting = fmt.listed([labels[place] for place in found.fitting]) or "nothing"
+        fitting = fmt.listed([labels[place] for place in choice.fitting]) or "nothing"
         fits = f"{within[0].upper()}{within[1:]}: {fitting}. " if budget else ""
-        return f"{fits}Nothing is recommended: without accuracy, the fastest may be the worst."
-    if found.chosen is None:
-        return f"**Nothing fits {within}**: the smallest peak is {_least(rows, found)}."
+        return (
+            f"{fits}Nothing is recommended, because accuracy was not measured and the fastest "
+            "artifact may be the least accurate."
+        )
+    if choice.chosen is None:
+        return f"**Nothing fits {within}**: the smallest peak is {_least(rows, choice)}."
     rule = (
-        f"{'of those that stay ' + within + ' and' if budget else 'of those that'} are not shown "
-        "to be less accurate than the best of them (McNemar's test at 5 %) and answer a request "
-        f"within {100 * AS_FAST - 100:.0f} % of the fastest's time, the one with the lowest peak"
+        f"it has the lowest peak memory among artifacts that {f'stay {within}, ' if budget else ''}"
+        "are not significantly less accurate than the best of them (McNemar's test, 5 %) and "
+        f"take at most {100 * AS_FAST - 100:.0f} % longer than the fastest of them"
     )
-    ask = "" if budget else " `--budget-mb` or `--profile` sets a limit of memory."
-    return f"**Take {labels[found.chosen]}**: {rule}.{_as_fast(rows, found)}{ask}"
+    ask = "" if budget else " `--budget-mb` and `--profile` limit the memory."
+    return f"**Take {labels[choice.chosen]}**: {rule}.{_as_fast(rows, choice)}{ask}"
 
 
 def _limit(budget: Budget) -> str:
@@ -52,23 +55,27 @@ def _limit(budget: Budget) -> str:
     return size if budget.name == size else f"{budget.name} ({size})"
 
 
-def _as_fast(rows: Sequence[Row], found: Choice) -> str:
-    """Which others' times cannot be told from the chosen one's."""
-    chosen = rows[found.chosen].total_s() if found.chosen is not None else None
+def _as_fast(rows: Sequence[Row], choice: Choice) -> str:
+    """A sentence with the artifacts whose interval of time overlaps the chosen one's."""
+    chosen = rows[choice.chosen].total_s() if choice.chosen is not None else None
     labels = _labels(rows)
     close = [
         labels[place]
-        for place in found.accurate
-        if place != found.chosen
+        for place in choice.accurate
+        if place != choice.chosen
         and chosen is not None
         and (total := rows[place].total_s()) is not None
         and _overlap(chosen, total)
     ]
-    return f" Its time cannot be told from that of {fmt.listed(close)}." if close else ""
+    return (
+        f" Its request time does not differ significantly from that of {fmt.listed(close)}."
+        if close
+        else ""
+    )
 
 
-def _least(rows: Sequence[Row], found: Choice) -> str:
-    place = min(found.candidates, key=lambda p: rows[p].counted_bytes or 0)
+def _least(rows: Sequence[Row], choice: Choice) -> str:
+    place = min(choice.candidates, key=lambda p: rows[p].counted_bytes or 0)
     return f"{fmt.megabytes(rows[place].counted_bytes)} ({_labels(rows)[place]})"
 
 

@@ -1,6 +1,6 @@
-"""Records as a report: pure, so the same records give the same document.
+"""Turns records into a report; the same records give the same document.
 
-NOT aware of how anything was measured, nor of files: figures are names given to it.
+NOT aware of how anything was measured, nor of files: figures are passed in by name.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ from bench.reporting.roofline import roofline
 from bench.reporting.summary import summary
 
 SYNTHETIC = (
-    "Random weights of the real geometry: time, memory and size are those of the real model; "
-    "answers mean nothing, so there is no accuracy."
+    "Random weights of the real shapes: time, memory and size are those of the real model; "
+    "answers are meaningless, so accuracy was not measured."
 )
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure; `file` is its SVG beside the report."""
+    """A drawn figure; `file` is its SVG, in the folder of the report."""
 
     file: str
     caption: str
     subject: Subject
-    """Any subject of the model that it shows."""
+    """A subject of the model that it shows."""
 
 
 def report(
@@ -56,12 +56,12 @@ def document(
     budget: Budget | None = None,
     damages: Sequence[Damage] = (),
 ) -> list[Block]:
-    """The whole report. Models in order of appearance, each with its tables."""
+    """The whole report as blocks; a section for each model, in order of appearance."""
     shown = rows(records)
     models = by_model(shown)
     blocks: list[Block] = [Heading(1, "PocketVLM benchmark"), Text(opening(records, shown))]
     blocks += [Text(f"**{_lost(damages)}**")] if damages else []
-    blocks += [Text(told)] if (told := warning(records)) else []
+    blocks += [Text(disturbed)] if (disturbed := warning(records)) else []
     blocks += overview(models, budget)
     for model_rows in models:
         model = (model_rows[0].subject.model, model_rows[0].subject.synthetic)
@@ -69,10 +69,10 @@ def document(
         blocks += _model(model_rows, fitting, budget, _failed(records, *model))
     blocks += _left_out("Failed jobs", [r for r in records if r.status == "failed"])
     blocks += _left_out("Skipped jobs", [r for r in records if r.status == "skipped"])
-    blocks += section("Lines that are no records", _damaged(damages), level=2)
+    blocks += section("Damaged lines", _damaged(damages), level=2)
     blocks += section(TITLE, disturbances(records), level=2)
     blocks += machines_section(records)
-    blocks += [Heading(2, "How to measure this again"), Code(commands(records))]
+    blocks += [Heading(2, "How to reproduce"), Code(commands(records))]
     known = sums(records)
     return [*blocks, Bullets(known)] if known else blocks
 
@@ -84,27 +84,27 @@ def _model(
     failed: Sequence[Record],
 ) -> list[Block]:
     model, synthetic = model_rows[0].subject.model, model_rows[0].subject.synthetic
-    found = findings(model_rows)
+    sentences = findings(model_rows)
     return [
         Heading(2, f"{model}{' (random weights)' if synthetic else ''}"),
         *([Text(SYNTHETIC)] if synthetic else []),
-        *([Bullets(found)] if found else []),
+        *([Bullets(sentences)] if sentences else []),
         *summary(model_rows, budget),
-        *section("Which one to take", choice(model_rows, budget)),
+        *section("Recommendation", choice(model_rows, budget)),
         *(Picture(figure.file, f"{model}: {figure.caption}") for figure in figures),
         *section("Phases of one request", speed.phases(model_rows)),
         *section("Peak memory by phase", memory.memory(model_rows)),
-        *section("Which devices it fits", fits(model_rows, failed)),
-        *section("Share of what the machine can do", roofline(model_rows)),
-        *section("Speed side by side", speed.speed(model_rows)),
+        *section("Devices it fits", fits(model_rows, failed)),
+        *section("Share of the machine's limits", roofline(model_rows)),
+        *section("Speed compared", speed.speed(model_rows)),
         *section("Accuracy by task", accuracy.scores(model_rows)),
         *section("Accuracy by part", accuracy.parts(model_rows)),
-        *section("Accuracy side by side", accuracy.compared(model_rows)),
+        *section("Accuracy compared", accuracy.compared(model_rows)),
         *section("Items that could not be used", accuracy.bad(model_rows)),
         *section("Agreement with the reference", fidelity(model_rows)),
         *section("Proof of each artifact", proofs(model_rows)),
-        *section("Where the bytes are", sizes.sizes(model_rows)),
-        *section("Weights not kept as the recipe asked", sizes.exceptions(model_rows)),
+        *section("Size by component", sizes.sizes(model_rows)),
+        *section("Tensors not stored as the recipe asked", sizes.exceptions(model_rows)),
         *section("Spread of the samples", speed.spread(model_rows)),
     ]
 
@@ -119,7 +119,7 @@ def _failed(records: Sequence[Record], model: str, synthetic: bool) -> list[Reco
 
 
 def _left_out(title: str, records: Sequence[Record]) -> list[Block]:
-    """A line for each reason, with the artifacts and the runtimes that share it."""
+    """A line for each reason, with the artifacts and runtimes it applies to."""
     subjects: dict[tuple[str, ...], dict[str, None]] = {}
     for record in records:
         case, reason = record.case, record.reason or fmt.ABSENT
@@ -128,18 +128,20 @@ def _left_out(title: str, records: Sequence[Record]) -> list[Block]:
     for (runtime, *why), names in subjects.items():
         runtimes.setdefault((fmt.listed(list(names)), *why), []).append(runtime)
     lines = [[what, fmt.listed(found), *why] for (what, *why), found in runtimes.items()]
-    table = Table(["what", "runtime", "task", "reason"], lines, left=4)
+    table = Table(["artifact", "runtime", "task", "reason"], lines, left=4)
     return section(title, [table] if lines else [], level=2)
 
 
 def _lost(damages: Sequence[Damage]) -> str:
     lines = fmt.count(len(damages), "damaged line")
-    return f"{lines} of the runs left out: see the end of this report."
+    return (
+        f"The runs have {lines}, which {'is' if len(damages) == 1 else 'are'} left out (see below)."
+    )
 
 
 def _damaged(damages: Sequence[Damage]) -> list[Block]:
     lines = [[damage.file, str(damage.line), damage.reason] for damage in damages]
-    return [Table(["file", "line", "what is wrong with it"], lines, left=3)] if lines else []
+    return [Table(["file", "line", "problem"], lines, left=3)] if lines else []
 
 
 def _full_name(subject: Subject) -> str:

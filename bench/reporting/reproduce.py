@@ -1,6 +1,7 @@
-"""The commands that would measure a report's records again. Pure; NOT aware of real paths.
+"""The commands that measure a report's records again.
 
-Artifacts are named by where `python -m export` puts them, checkpoints by their model's name.
+They contain no path of a record: an artifact is where `python -m export` puts it, a checkpoint is
+its model's name.
 """
 
 import shlex
@@ -15,7 +16,7 @@ from runtimes import RUNTIMES
 
 
 def commands(records: Sequence[Record]) -> str:
-    """A line for each export and run, and one for the report."""
+    """Shell commands: a line for each export and each run, and one for the report."""
     subjects = _subjects(records)
     lines = [_export(subject) for subject in subjects if subject.target]
     for options, profile in dict.fromkeys((r.case.options, r.case.profile) for r in records):
@@ -26,7 +27,7 @@ def commands(records: Sequence[Record]) -> str:
 
 
 def sums(records: Sequence[Record]) -> list[str]:
-    """The sha256 of each artifact.json, to compare with."""
+    """A line with the sha256 of each artifact.json."""
     known = [subject for subject in _subjects(records) if subject.sha256]
     return [f"`{place(s)}/artifact.json` sha256 `{s.sha256}`" for s in known]
 
@@ -45,7 +46,7 @@ def _subjects(records: Sequence[Record]) -> list[Subject]:
 
 def _export(subject: Subject) -> str:
     words = ["python -m export", shlex.quote(subject.model), "--target", str(subject.target)]
-    if subject.target not in TARGETS:  # what a peer makes of the model
+    if subject.target not in TARGETS:  # a peer built it
         words = ["bench peers", subject.model]
     words += arguments(str(subject.recipe))
     words += ["--weights", "synthetic"] if subject.synthetic else []
@@ -54,7 +55,7 @@ def _export(subject: Subject) -> str:
 
 
 def _run(records: Sequence[Record], options: Options, profile: str | None) -> str:
-    """A profile brings its own threads."""
+    """`bench run` of these records; a profile sets the threads, so they are not named."""
     cases = [record.case for record in records]
     places = dict.fromkeys(place(case.subject) for case in cases)
     words = ["bench run", *map(shlex.quote, places)]

@@ -1,7 +1,7 @@
-"""What share of the machine's own limits a row reaches (Williams, Waterman and Patterson 2009).
+"""A report's roofline: the share of the machine's limits that each row reaches.
 
-Decoding is held against reading, images and prompts against arithmetic. NOT aware of how work or
-ceilings were found.
+Decoding is compared with memory bandwidth, images and prompts with arithmetic (Williams, Waterman
+and Patterson 2009, Roofline).
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 from export.quantize.recipe import base
 
-# Recipes whose matrix products run on 8-bit integers; the others' run on float32.
+# Recipes whose matrix products use 8-bit integers on a CPU; those of others use float32.
 INTEGER_RECIPES = ("int8", "int4")
 
 
 @dataclass(frozen=True)
 class Reached:
-    """Per second, and as a share of the ceiling; None where one of them is not known."""
+    """Rates, and their shares of the ceilings; None if not known."""
 
     decode_bytes_per_s: float | None
     decode: float | None
@@ -32,7 +32,7 @@ class Reached:
 
 
 def reached(row: Row) -> Reached | None:
-    """Medians of the row's first latency against its own run's ceilings."""
+    """Rates of the row's first request by medians, and shares of its run's ceilings."""
     latency = row.latency
     if latency is None or latency.work is None:
         return None
@@ -50,7 +50,7 @@ def reached(row: Row) -> Reached | None:
 
 
 def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
-    """Operations of the kind that the row computes with, and bytes, in a second."""
+    """Ceilings for a row: operations of its kind and bytes, per second; None if not known."""
     if row.device != "cpu":
         gpu = machine.gpu_ceilings
         if gpu is None:
@@ -65,15 +65,15 @@ def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
 
 
 def roofline(rows: Sequence[Row]) -> list[Block]:
-    """Rates of each step and the shares of the ceilings that they are."""
+    """A table of each row's rates and their shares of the ceilings; [] without data."""
     lines = []
     for row, name in zip(rows, names(rows), strict=True):
-        found = reached(row)
-        if found is not None:
+        rates = reached(row)
+        if rates is not None:
             cells = (
-                *(_giga(found.decode_bytes_per_s, "B/s"), fmt.percent(found.decode)),
-                *(_giga(found.image_flops_per_s, "op/s"), fmt.percent(found.image)),
-                *(_giga(found.prefill_flops_per_s, "op/s"), fmt.percent(found.prefill)),
+                *(_giga(rates.decode_bytes_per_s, "B/s"), fmt.percent(rates.decode)),
+                *(_giga(rates.image_flops_per_s, "op/s"), fmt.percent(rates.image)),
+                *(_giga(rates.prefill_flops_per_s, "op/s"), fmt.percent(rates.prefill)),
             )
             lines.append([name, row.runtime, *cells])
     if not lines:
@@ -87,22 +87,23 @@ def roofline(rows: Sequence[Row]) -> list[Block]:
 def _explained(rows: Sequence[Row]) -> str:
     machines = [(row, row.latency.records[0].environment) for row in rows if row.latency]
     integers = " and ".join(INTEGER_RECIPES)
-    rule = "Decoding must read the decoder's weights and the cache for every token; "
+    parts = [
+        "Every decoded token reads the decoder's weights and the cache, so decoding is compared "
+        "with memory bandwidth; images and prompts are compared with arithmetic."
+    ]
     cpu = next((m.ceilings for row, m in machines if row.device == "cpu" and m.ceilings), None)
     gpu = next((m.gpu_ceilings for row, m in machines if m.gpu_ceilings), None)
-    parts = []
     if any(row.device == "cpu" for row, _ in machines):
         parts.append(
-            f"{integers} are held against 8-bit integer arithmetic, the rest against float32. "
+            f"On the CPU that is 8-bit integer arithmetic for {integers}, float32 for the rest. "
             + (_cpu_limits(cpu) if cpu else "This machine's ceilings were not measured.")
         )
     if any(row.device != "cpu" for row, _ in machines):
         parts.append(
-            "on a GPU artifacts are held against float16, whatever their weights are kept as, and "
-            "checkpoints against bfloat16. "
+            "On a GPU it is float16 for artifacts of any recipe, bfloat16 for checkpoints. "
             + (_gpu_limits(gpu) if gpu else "The GPU's ceilings were not measured.")
         )
-    return rule + " Further, ".join(parts)
+    return " ".join(parts)
 
 
 def _cpu_limits(ceilings: Ceilings) -> str:

@@ -44,11 +44,11 @@ def exceptions(rows: Sequence[Row]) -> list[Block]:
 
 def artifacts(rows: Sequence[Row]) -> Mapping[str, Row]:
     """Rows of different artifacts by name: what is true of an artifact on any runtime."""
-    found: dict[str | None, tuple[str, Row]] = {}
+    by_sha256: dict[str | None, tuple[str, Row]] = {}
     for row, name in zip(rows, names(rows), strict=True):
         if row.subject.target is not None:
-            found.setdefault(row.subject.sha256, (name, row))
-    return dict(found.values())
+            by_sha256.setdefault(row.subject.sha256, (name, row))
+    return dict(by_sha256.values())
 
 
 def _component(part: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,4 @@
-"""A report's tables of time: the steps of a request, their spread, and rows side by side.
-
-Rows in, blocks out; no block where nothing is known.
-"""
+"""A report's tables of time: the steps of a request, rows compared, and the samples' spread."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,7 +12,7 @@ from bench.tasks.latency import IMAGE
 
 
 def phases(rows: Sequence[Row]) -> list[Block]:
-    """Medians of each step, one line for each row and length."""
+    """Medians of each step, a line for each row and request; [] without data."""
     header = [
         *("artifact", "runtime", "request", "load", "cold load", "prepare", "image", "prefill"),
         *("prefill rate", "first token", "token p50", "token p95", "total"),
@@ -28,8 +25,8 @@ def phases(rows: Sequence[Row]) -> list[Block]:
     if not lines:
         return []
     explained = (
-        "Medians of each step alone; the first token and the total count from the request. "
-        f"`prepare` turns an image of {IMAGE} into what the model takes, and a question into ids."
+        "Medians of each step; first token and total are measured from the request. "
+        f"`prepare` preprocesses an image of {IMAGE} and tokenizes the question."
     )
     return [Table(*fmt.known(header, lines, left=3), left=3), Text(explained)]
 
@@ -42,7 +39,7 @@ SPEEDS: Mapping[str, Callable[[Timing], float | None]] = {
 
 
 def speed(rows: Sequence[Row]) -> list[Block]:
-    """Each row against the reference (or what is most exact), round by round."""
+    """Each row's speed relative to the reference (or the most exact row); [] without data."""
     timed = [(row, name) for row, name in zip(rows, names(rows), strict=True) if row.latency]
     if len(timed) < 2:
         return []
@@ -54,10 +51,9 @@ def speed(rows: Sequence[Row]) -> list[Block]:
     if not lines:
         return []
     explained = (
-        f"Relative to {base_name} on {base.runtime}, with 95 % intervals. Rounds that ran "
-        "interleaved are compared in pairs: what slowed the machine for a while slowed both. "
-        "Where the interval spans more than a factor of ten the change is called unsure: more "
-        "rounds would narrow it."
+        f"Relative to {base_name} on {base.runtime}, with 95 % intervals. Interleaved rounds are "
+        "compared in pairs, because a temporary slowdown of the machine affects both. A change "
+        "whose interval spans more than a factor of ten is marked unsure; more rounds narrow it."
     )
     header = ["artifact", "runtime", *SPEEDS, "processes", "paired"]
     return [Text(explained), Table(header, lines, left=2)]
@@ -73,7 +69,7 @@ SPREADS: Mapping[str, tuple[Callable[[Timing], float | None], float, str]] = {
 
 
 def spread(rows: Sequence[Row]) -> list[Block]:
-    """How much the requests of each row differ, and which of them are out of line."""
+    """Spread of each row's requests, with outliers; [] without data."""
     lines = []
     for row, name in zip(rows, names(rows), strict=True):
         for title, (number, scale, unit) in SPREADS.items():
@@ -82,10 +78,10 @@ def spread(rows: Sequence[Row]) -> list[Block]:
             lines += [[name, row.runtime, title, *cells]] if cells else []
     if not lines:
         return []
-    header = ["artifact", "runtime", "number", "n", "median", "MAD", "lowest", "highest"]
+    header = ["artifact", "runtime", "quantity", "n", "median", "MAD", "lowest", "highest"]
     explained = (
         "MAD is the median distance from the median. Outliers have a modified z-score beyond 3.5 "
-        "(Iglewicz and Hoaglin 1993); they are named by process and request and left in every "
+        "(Iglewicz and Hoaglin 1993); they are listed as process/request and stay in every "
         "figure."
     )
     return [Table([*header, "outliers"], lines, left=3), Text(explained)]

@@ -1,7 +1,4 @@
-"""A report's tables of size, time and memory: rows in, blocks out, none where nothing is known.
-
-NOT aware of how a report is put together.
-"""
+"""A report's main table of a model: one line for each row, and what its figures are."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +11,7 @@ from bench.tasks.latency import request_name
 
 
 def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:
-    """One line for each row, and what the figures are of."""
+    """The table and its legend; columns without data are left out."""
     elsewhere = any(row.device != "cpu" for row in rows)
     columns = {
         "device": [row.device if elsewhere else fmt.ABSENT for row in rows],
@@ -40,15 +37,15 @@ def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:
     return [Table(*fmt.known(header, lines, left=4), left=2), Text(_legend(rows, budget))]
 
 
-TINY_NATS = 1e-6
+TINY_NATS = 1e-6  # far below what changes an answer
 
 
 def _kld(row: Row) -> str:
-    """Its interval; far below what changes an answer, a bound says it better than digits do."""
-    found = row.kld()
-    bound = None if found is None else found.high if found.high is not None else found.value
+    """Mean KLD with its interval; only a bound if it is below TINY_NATS."""
+    kld = row.kld()
+    bound = None if kld is None else kld.high if kld.high is not None else kld.value
     tiny = bound is not None and bound < TINY_NATS
-    return f"under {fmt.significant(TINY_NATS, 1)}" if tiny else fmt.interval(found)
+    return f"under {fmt.significant(TINY_NATS, 1)}" if tiny else fmt.interval(kld)
 
 
 def _fits(row: Row, budget: Budget | None) -> str:
@@ -60,11 +57,11 @@ def _fits(row: Row, budget: Budget | None) -> str:
 
 def _held_title(rows: Sequence[Row]) -> str:
     profiles = list(dict.fromkeys(row.profile for row in rows if row.profile))
-    return f"held to {fmt.listed(profiles)}"
+    return f"limited to {fmt.listed(profiles)}"
 
 
 def _held(row: Row) -> str:
-    """Whether a process that was held to a profile stayed within its memory."""
+    """Whether a process limited to a profile stayed within its memory."""
     if row.fits is None or row.profile is None:
         return fmt.ABSENT
     peak = fmt.megabytes(row.counted_bytes).removesuffix(" MB")
@@ -78,10 +75,10 @@ def _legend(rows: Sequence[Row], budget: Budget | None) -> str:
         _latency(rows),
         _counts(f"Accuracy: {_scored_as(rows)} {_task(rows)}", rows, Row.accuracy_share),
         _counts(
-            "KLD: mean divergence from the reference's next-token distributions", rows, Row.kld
+            "KLD: mean KL divergence from the reference's next-token distributions", rows, Row.kld
         ),
-        "Brackets are 95 % intervals, a dash is what was not measured, MB are 10^6 bytes. "
-        "Peak memory is that of the whole process, its interpreter and libraries included.",
+        "Brackets are 95 % intervals, a dash means not measured, MB are 10^6 bytes. "
+        "Peak memory is that of the whole process with its interpreter and libraries.",
         _fitting(rows, budget),
     ]
     return " ".join(part for part in parts if part)
@@ -120,8 +117,8 @@ def _fitting(rows: Sequence[Row], budget: Budget | None) -> str:
     if all(row.peak_bytes is None for row in rows):
         return ""
     if budget is None:
-        return "Fits: the smallest device profile whose memory holds the peak measured here."
-    return f"Fits: the peak measured here stays within {fmt.megabytes(budget.memory_bytes)}."
+        return "Fits: the smallest device profile with enough memory for the measured peak."
+    return f"Fits: the measured peak is at most {fmt.megabytes(budget.memory_bytes)}."
 
 
 def _span(counts: set[int]) -> str:

@@ -1,7 +1,6 @@
-"""The table of scorers: pure functions from an answer's text to a score between 0 and 1.
+"""The table of scorers: functions from an answer's text to a score between 0 and 1.
 
-Each is a module of its own that follows one published definition. NOT aware of models, tasks or
-files.
+Each module follows one published definition. NOT aware of models, tasks or files.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,14 +25,14 @@ __all__ = ["SCORERS", "AnswerScorer", "Gold"]
 
 @dataclass(frozen=True)
 class AnswerScorer:
-    """`version` is raised with every change that can change a score, and kept in the record."""
+    """A scorer; `version` increases with every change that can change a score, and is recorded."""
 
     score: Callable[[str, Gold], float]
     version: int = 1
     graded: bool = False
-    """Whether scores lie between 0 and 1, not only at them."""
+    """Whether scores can lie between 0 and 1, instead of being 0 or 1."""
     right_from: float = 0.5
-    """The score from which an answer counts as right where only right and wrong are counted."""
+    """The lowest score that counts as right."""
 
 
 SCORERS: Mapping[str, AnswerScorer] = {

@@ -1,8 +1,7 @@
 """Average normalised Levenshtein similarity of document questions (Biten et al. 2019, ICDAR).
 
-As the task's own script and both harnesses compute it: a similarity of exactly one half still
-counts (in the paper's formula it does not), and lengths are those of the texts as they came. NOT
-aware of data sets.
+Computed as in the task's script and both harnesses: a similarity of exactly one half counts, unlike
+in the paper's formula, and lengths are those of the original strings.
 """
 
 from bench.scorers.gold import Gold
@@ -11,7 +10,7 @@ THRESHOLD = 0.5
 
 
 def score(answer: str, gold: Gold) -> float:
-    """The largest of 1 - distance / length over accepted answers; 0 if that is below one half."""
+    """The largest 1 - distance / length over the accepted answers; 0 if it is below one half."""
     best = 1 - min(_distance_share(answer, accepted) for accepted in gold.answers)
     return best if best >= THRESHOLD else 0.0
 
@@ -26,11 +25,11 @@ def _plain(text: str) -> str:
 
 
 def distance(first: str, second: str) -> int:
-    """Levenshtein's: letters inserted, deleted or replaced (Wagner and Fischer 1974)."""
+    """The Levenshtein distance (Wagner and Fischer 1974)."""
     row = list(range(len(first) + 1))
     for n, letter in enumerate(second, start=1):
         above, row = row, [n]
-        for place, other in enumerate(first):
-            kept = above[place] + (letter != other)
-            row.append(min(kept, above[place + 1] + 1, row[place] + 1))
+        for index, other in enumerate(first):
+            kept = above[index] + (letter != other)
+            row.append(min(kept, above[index + 1] + 1, row[index] + 1))
     return row[-1]

@@ -1,4 +1,4 @@
-"""The answer is one of the accepted ones, in any case and with any white space."""
+"""Exact match with an accepted answer, ignoring case and white space."""
 
 from bench.scorers.gold import Gold
 

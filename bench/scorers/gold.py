@@ -1,4 +1,4 @@
-"""What is right about one question. Data alone."""
+"""The right answers of one question."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from runtimes.base import Region
 
 @dataclass(frozen=True)
 class Gold:
-    """Accepted answers, and what else a scorer asks for.
+    """Accepted answers, and what else a scorer needs.
 
-    `options` are those of a multiple choice, A first; its answer is a letter. `kind` tells apart
-    what a data set scores differently (OCRBench's data sets, MMMU's types of question). `places`
-    are boxes in shares of the image. `key` is the question's own, for scorers that have to draw.
+    `options` are those of a multiple choice, A first; then the answer is a letter. `kind` is a type
+    of question that a data set scores differently (OCRBench's sources, MMMU's types). `places` are
+    boxes in normalized coordinates. `key` identifies the question, as a seed for scorers that draw.
     """
 
     answers: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """MMMU: letters and open answers parsed out of free text (Yue et al. 2024, eval_utils.py).
 
-An answer without any letter gets a random one, as in the original; here the draw depends on the
-question's key alone, so it is the same in every order and every part. NOT aware of data sets.
+An answer without a letter gets a random one, as in the original; here the draw depends only on the
+question's key, so it does not depend on the order of questions.
 """
 
 import random
@@ -12,8 +12,8 @@ from string import ascii_uppercase
 from bench.scorers.gold import Gold
 
 MARKS = (",", ".", "!", "?", ";", ":", "'")
-LONG_ANSWER = 5  # words, beyond which an option's text is looked for
-# Words behind which an open answer comes to its point.
+LONG_ANSWER = 5  # words; in longer answers an option's text is searched
+# Words after which an open answer states its result.
 INDICATORS = (
     *("could be ", "so ", "is ", "thus ", "therefore "),
     *("final ", "answer ", "result "),
@@ -35,12 +35,12 @@ def score(answer: str, gold: Gold) -> float:
     if not gold.options:
         return float(_open_matches(open_values(answer), gold.answers))
     letters = ascii_uppercase[: len(gold.options)]
-    found = letter(answer, gold.options) or random.Random(gold.key).choice(letters)
-    return float(found in gold.answers)
+    chosen = letter(answer, gold.options) or random.Random(gold.key).choice(letters)
+    return float(chosen in gold.answers)
 
 
 def letter(answer: str, options: tuple[str, ...]) -> str | None:
-    """The last letter that is named: in brackets, else alone, else by its option's text."""
+    """The last letter named: in brackets, else as a word, else by its option's text; or None."""
     for mark in MARKS:
         answer = answer.strip(mark)
     answer = f" {answer} "
@@ -62,28 +62,29 @@ def open_values(answer: str) -> set[Value]:
     return {value for text in texts for value in _values(text)}
 
 
-def _open_matches(found: Iterable[Value], accepted: Iterable[str]) -> bool:
-    """A number equals one that is accepted; an accepted text occurs in one that was found."""
+def _open_matches(meant: Iterable[Value], accepted: Iterable[str]) -> bool:
+    """Whether a meant number equals an accepted one, or a meant string contains an accepted one."""
     expected = [value for text in accepted for value in _values(text)]
     words = [value for value in expected if isinstance(value, str)]
     return any(
         any(word in value for word in words) if isinstance(value, str) else value in expected
-        for value in found
+        for value in meant
     )
 
 
 def _key_parts(answer: str) -> list[str]:
-    """What stands behind the last indicator of each line, at its shortest; all if none does."""
+    """The shortest text after an indicator of each line that has one; if none has, the answer."""
     answer = answer.strip().strip(".").lower()
-    parts = answer.split("\n")  # sentences begin with a capital, which lower case has not
-    found = []
+    # The original also splits sentences at ". " before a capital, which lower-case text lacks.
+    parts = answer.split("\n")
+    key_parts = []
     for number, part in enumerate(parts, start=1):
         indicators = (*INDICATORS, "=") if number == len(parts) else INDICATORS
         tails = [part.split(word)[-1].strip() for word in indicators if word in part]
         shortest = _shortest(tails)
         if shortest and shortest not in TRIVIAL:
-            found.append(shortest)
-    return found or [answer]
+            key_parts.append(shortest)
+    return key_parts or [answer]
 
 
 def _shortest(tails: list[str]) -> str:
@@ -100,7 +101,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _values(text: str) -> list[Value]:
-    """A number rounded to two places, else lower case; a single letter keeps a space beside it."""
+    """A number rounded to two decimals, or lower-case text; a single letter keeps a space."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]

@@ -1,7 +1,6 @@
 """OCRBench: an accepted text occurs within the answer (Liu et al. 2023).
 
-Formulas (`kind` HME100k) are compared without spaces and with case, everything else without case.
-NOT aware of data sets.
+Formulas (`kind` HME100k) are compared without spaces, everything else without case.
 """
 
 from bench.scorers.gold import Gold

@@ -1,6 +1,6 @@
-"""Places: how far two boxes overlap, and whether a point lies within one.
+"""Regions: overlap of boxes (IoU), and whether a point is within a box.
 
-Boxes are (x_min, y_min, x_max, y_max), points (x, y). NOT aware of images or units.
+Boxes are (x_min, y_min, x_max, y_max), points (x, y), in normalized coordinates.
 """
 
 import re
@@ -13,30 +13,32 @@ PERCENT = 100
 
 
 def box_score(answer: str, gold: Gold) -> float:
-    """The overlap (IoU) of the answer's first box with the best of the accepted ones."""
-    found = parsed(answer, 4)
-    return max((iou(found, box) for box in gold.places), default=0.0) if found else 0.0
+    """The largest overlap (IoU) of the answer's first box with an accepted one."""
+    answered = parsed(answer, 4)
+    if not answered:
+        return 0.0
+    return max((iou(answered, box) for box in gold.places), default=0.0)
 
 
 def point_score(answer: str, gold: Gold) -> float:
-    """1 where the answer's first point lies within an accepted box, else 0."""
-    found = parsed(answer, 2)
-    return float(bool(found) and any(within(found, box) for box in gold.places))
+    """1 if the answer's first point is within an accepted box, else 0."""
+    point = parsed(answer, 2)
+    return float(bool(point) and any(within(point, box) for box in gold.places))
 
 
 def parsed(answer: str, count: int) -> Region:
-    """The first numbers of a text, percents, as shares; () where there are too few."""
+    """The first `count` numbers of a text, in percent, as fractions; () if there are fewer."""
     numbers = NUMBER.findall(answer)[:count]
     return tuple(float(number) / PERCENT for number in numbers) if len(numbers) == count else ()
 
 
 def written(place: Region) -> str:
-    """A place as `parsed` reads it."""
+    """A region in percent, as `parsed` reads it."""
     return " ".join(f"{PERCENT * share:.2f}" for share in place)
 
 
 def iou(first: Region, second: Region) -> float:
-    """Intersection over union of two boxes; 0 for a box without area (or turned inside out)."""
+    """Intersection over union of two boxes; 0 for a box without area or with swapped corners."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(0.0, width) * max(0.0, height)

@@ -1,7 +1,7 @@
 """Relaxed accuracy of chart questions: numbers within 5 %, texts equal (Masry et al. 2022).
 
-As pix2struct's metrics.py computes it: percentages are shares, a gold of 0 is compared as text, and
-years are numbers like others. NOT aware of data sets.
+Computed as in pix2struct's metrics.py: percentages become fractions, an accepted 0 is compared as
+text, and years are treated as numbers.
 """
 
 from bench.scorers.gold import Gold
@@ -10,7 +10,7 @@ TOLERANCE = 0.05
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 or 0; with several accepted answers the best."""
+    """1 if any accepted answer matches, else 0."""
     return float(any(_matches(answer.strip(), accepted) for accepted in gold.answers))
 
 

@@ -1,4 +1,4 @@
-"""Questions of RealWorldQA: a letter where the answer is one, else the very words."""
+"""RealWorldQA: multiple choice if the right answer is a letter, else an exact match."""
 
 from bench.scorers import choice
 from bench.scorers.gold import Gold

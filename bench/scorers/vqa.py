@@ -1,7 +1,7 @@
 """VQA accuracy: agreement with ten people's answers, each left out once.
 
-As the official script computes it (GT-Vision-Lab/VQA, vqaEval.py), its quirks included: published
-figures rest on them. NOT aware of data sets.
+Computed as in the official script (GT-Vision-Lab/VQA, vqaEval.py) with its quirks, because
+published figures contain them.
 """
 
 import re
@@ -9,7 +9,7 @@ from statistics import fmean
 
 from bench.scorers.gold import Gold
 
-ENOUGH = 3  # people who say the same
+ENOUGH = 3  # equal answers for a full score
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = frozenset(("a", "an", "the"))
 NUMBERS = {"none": "0"} | {
@@ -19,8 +19,8 @@ NUMBERS = {"none": "0"} | {
     )
 }
 THOUSANDS = re.compile(r"\d,\d")
-# Meant to spare decimal points, the official pattern removes every period not before a digit; its
-# flag stands where the count belongs, so 32 at most.
+# The official pattern, meant to keep decimal points, removes every period not before a digit. It
+# passes its flag as the count, so it removes at most 32.
 PERIOD = re.compile(r"\.(?!\d)")
 MOST_PERIODS = int(re.UNICODE)
 
@@ -46,7 +46,7 @@ def _without_one(word: str) -> list[str]:
     return [word[:first] + word[first + 1 :], word[:last] + word[last + 1 :]]
 
 
-# What follows the tables is the official list's own: irregular forms and slips.
+# After the regular forms: irregular ones and misspellings of the official list.
 CONTRACTIONS = (
     {written: word for word in (ONE + TWO).split() for written in _without_one(word)}
     | {"somebody'd": "somebodyd", "somebodyd've": "somebody'd've", "somebody'dve": "somebody'd've"}
@@ -58,25 +58,25 @@ CONTRACTIONS = (
 def score(answer: str, gold: Gold) -> float:
     """The mean over all people of min(1, equal answers among the others / 3)."""
     people, said = [_line(one) for one in gold.answers], _line(answer)
-    if len(set(people)) > 1:  # the official script normalises only where people disagree
+    if len(set(people)) > 1:  # the official script normalises only if people disagree
         people, said = [normalised(one) for one in people], normalised(said)
     equal = people.count(said)
     return fmean(min(1.0, (equal - (one == said)) / ENOUGH) for one in people)
 
 
 def normalised(text: str) -> str:
-    """Without punctuation, articles and number words, contractions with their apostrophes."""
+    """Text without punctuation and articles, with digits for number words, and apostrophes."""
     words = [NUMBERS.get(word, word) for word in _unpunctuated(text).lower().split()]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def _unpunctuated(text: str) -> str:
-    """Each mark becomes a space, or nothing if one stands beside a space or a digit has commas."""
-    found, numeric = text, THOUSANDS.search(text) is not None
+    """Each mark becomes a space, or is removed if next to a space or if the text has 1,000s."""
+    cleaned, numeric = text, THOUSANDS.search(text) is not None
     for mark in PUNCTUATION:
         beside = f"{mark} " in text or f" {mark}" in text
-        found = found.replace(mark, "" if beside or numeric else " ")
-    return PERIOD.sub("", found, MOST_PERIODS)
+        cleaned = cleaned.replace(mark, "" if beside or numeric else " ")
+    return PERIOD.sub("", cleaned, MOST_PERIODS)
 
 
 def _line(text: str) -> str:

@@ -1,6 +1,6 @@
 """POPE: yes or no, with `yes` as the positive class (Li et al. 2023, evaluate.py).
 
-An answer is no if its first sentence has the word no or not, else yes. NOT aware of data sets.
+An answer means no if its first sentence contains the word no or not, else yes.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ NEGATIVE = ("No", "not", "no")
 
 @dataclass(frozen=True)
 class Figures:
-    """Shares over `n` answers; None where nothing was (or is) positive."""
+    """Shares over `n` answers; None if no answer said (or is) yes."""
 
     n: int
     accuracy: float
@@ -34,7 +34,7 @@ def says_yes(answer: str) -> bool:
 
 
 def figures(answers: Iterable[tuple[bool, bool]]) -> Figures | None:
-    """From pairs (said yes, is yes); None of nothing."""
+    """Figures of pairs (said yes, is yes); None without pairs."""
     pairs = list(answers)
     if not pairs:
         return None

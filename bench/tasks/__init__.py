@@ -1,6 +1,6 @@
-"""The table of tasks: what each one needs and where its code is. Importing it imports none.
+"""The table of tasks: their kinds, what they need, and the modules that do them.
 
-NOT aware of runtimes, reports or of how a process is started.
+A task's module is imported when it is used.
 """
 
 import importlib
@@ -21,18 +21,18 @@ from runtimes.base import Session
 
 @dataclass(frozen=True)
 class Context:
-    """What a task works with, inside the job's process."""
+    """What a task gets in the job's process."""
 
     case: Case
     loaded: Artifact | Model
     session: Session
     phases: Phases
     open_reference: Callable[[], tuple[str, Session]]
-    """Opens the reference (its model's name, a session) for tasks that need one."""
-    tell: Callable[[str], None] = lambda phase: None
-    """Says what comes next; outside of anything that is timed."""
+    """Opens the reference of a fidelity task; returns its model's name and a session."""
+    notify: Callable[[str], None] = lambda phase: None
+    """Reports the next phase; called only outside of measurements."""
     journal: Journal = field(default_factory=Journal)
-    """What was answered so far, of tasks that ask items."""
+    """Items answered so far, of tasks with questions."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ NEEDS = {
     "hangul": ("koreanize_matplotlib",),
     "ocr-korean": ("koreanize_matplotlib",),
 }
-# One file each, whose name is the task's; what is in it is read when it is needed.
+# One file each, named like the task; it is read when it is needed.
 DATA_SETS = sorted(file.stem for file in (Path(__file__).parent / "data_sets").glob("*.yaml"))
 
 DEFAULT_TASKS = ("latency", "easy-vqa", "fidelity")
@@ -168,7 +168,7 @@ TASKS: Mapping[str, TaskKind] = {
     ),
     "fidelity": FidelityTask(
         "bench.tasks.fidelity",
-        "divergence of next-token distributions from the reference's, whole and by halves",
+        "divergence of next-token distributions from the reference, whole and by halves",
         imports=("easy_vqa",),
     ),
     **{

@@ -1,8 +1,8 @@
-"""Puts a task's questions to a session and scores the answers, item by item.
+"""Asks a session the questions of a task and scores the answers.
 
-Questions about one image follow each other, so its features and the common start of the prompts are
-reused; runtimes that can, answer them at once. What was answered is written down at once, and a bad
-item is kept with its reason. NOT aware of where questions come from.
+Questions about one image are consecutive, so that their image features and common prompt prefix are
+reused; runtimes that can answer them in one batch. Each answered item is written to the journal
+immediately, and a bad item is kept with its reason.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,13 +32,13 @@ from export.prompts import Templates
 from runtimes import RUNTIMES
 from runtimes.base import BatchSession, Event, Request
 
-STEPS = 50  # how often progress is told
-OF_ONE_IMAGE = 16  # questions that are asked at once
+STEPS = 50  # number of progress reports
+OF_ONE_IMAGE = 16  # questions about one image in a batch
 
 
 @dataclass(frozen=True)
 class How:
-    """How a task is put: its prompt (as a template), the longest answer, the scorer's name."""
+    """How a task is asked: prompt template, longest answer, and the name of the scorer."""
 
     prompt: str
     max_tokens: int
@@ -46,12 +46,12 @@ class How:
 
 
 def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how: How) -> Outcome:
-    """Ask all items, or a sample, or a shard of it. Raises UserError where none can be asked."""
+    """Ask all questions, a sample or a shard of it. Raises UserError if none can be asked."""
     journal = context.journal
     places = chosen(questions.pictures, options.limit, options.seed, options.shard)
     if not places:
         raise UserError(
-            f"{questions.source}: nothing to ask in shard {options.shard}; take fewer shards"
+            f"{questions.source}: shard {options.shard} has no questions; use fewer shards"
         )
     already = len(journal.items) + len(journal.bad)
     _, asked_s = timed(lambda: _ask(_Asker(context, options, how), questions, places))
@@ -76,7 +76,7 @@ def _ask(asker: "_Asker", questions: QuestionSet, places: Sequence[int]) -> None
     fits, waiting = _fits(context, asker.options), list[TaskQuestion]()
     for n, place in enumerate(places):
         if n % step == 0:
-            context.tell(f"question {n + 1:,} of {len(places):,}")
+            context.notify(f"question {n + 1:,} of {len(places):,}")
         try:
             question = questions.question(place)
         except UnusableQuestion as bad:
@@ -95,8 +95,10 @@ def _ask(asker: "_Asker", questions: QuestionSet, places: Sequence[int]) -> None
 def _fits(
     context: Context, options: QuestionOptions
 ) -> Callable[[Sequence[TaskQuestion], TaskQuestion], bool]:
-    """Whether a question is asked together with those that wait: as many as were chosen, or, where
-    that is one and the runtime can, those of the same images."""
+    """A test of whether a question joins those that wait for a batch.
+
+    A batch has `options.batch` questions, or with 1, on runtimes that can, those about one image.
+    """
     if options.batch > 1:
         return lambda waiting, _: len(waiting) < options.batch
     if not options.reuse or not RUNTIMES[context.case.runtime].batches:
@@ -111,12 +113,12 @@ def _keys(question: TaskQuestion) -> list[str]:
 
 
 def _add(asker: "_Asker", journal: Journal, waiting: list[TaskQuestion]) -> None:
-    """Ask those that wait: at once where that is possible, else one by one."""
+    """Ask the waiting questions, in one batch if possible, else one by one."""
     questions = [*waiting]
     waiting.clear()
     try:
-        answered = asker.at_once(questions) if len(questions) > 1 else None
-    except UserError:  # of one of them: alone it says which
+        answered = asker.in_one_batch(questions) if len(questions) > 1 else None
+    except UserError:  # one of them is bad: asked alone, it gets the error
         answered = None
     if answered is not None:
         for item in answered:
@@ -139,7 +141,7 @@ class _Asker:
         self._opened: dict[str, Image.Image] = {}
 
     def item(self, question: TaskQuestion) -> Item:
-        """Asked turn by turn, up to the first that is wrong. Raises UnusableQuestion."""
+        """Ask turn by turn, up to the first wrong answer. Raises UnusableQuestion."""
         try:
             images = self._images(question.pictures)
             answers, score = [], 1.0
@@ -153,8 +155,8 @@ class _Asker:
             raise UnusableQuestion(question.id, f"item {question.id}: {error}") from error
         return self._scored(question, answers, score)
 
-    def at_once(self, questions: Sequence[TaskQuestion]) -> list[Item] | None:
-        """Asked together; None where some of them take several turns. Raises UserError."""
+    def in_one_batch(self, questions: Sequence[TaskQuestion]) -> list[Item] | None:
+        """Ask in one batch; None if some of them have several turns. Raises UserError."""
         if any(len(q.turns) > 1 or q.model_task in self._tasks for q in questions):
             return None
         every = self._images([picture for q in questions for picture in q.pictures])
@@ -166,8 +168,8 @@ class _Asker:
         for number, event in cast(BatchSession, self.context.session).generate_each(requests):
             events[number].append(event)
         items = []
-        for question, own in zip(questions, events, strict=True):
-            answer = self._answer(own)
+        for question, answer_events in zip(questions, events, strict=True):
+            answer = self._answer(answer_events)
             score = self._score.score(answer, question.turns[0].gold)
             items.append(self._scored(question, [answer], score))
         return items
@@ -183,7 +185,7 @@ class _Asker:
         )
 
     def _images(self, pictures: Sequence[LazyImage]) -> tuple[Image.Image, ...]:
-        """The last items' images are kept for the next."""
+        """The opened images; those of the previous question are kept."""
         keys = {picture.key for picture in pictures}
         self._opened = {key: image for key, image in self._opened.items() if key in keys}
         for picture in pictures:

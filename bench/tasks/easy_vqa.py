@@ -1,4 +1,4 @@
-"""easy-VQA's test split (PyPI `easy-vqa`, MIT): a coloured shape, questions with short answers."""
+"""The test split of easy-VQA (PyPI `easy-vqa`, MIT): coloured shapes with short answers."""
 
 from importlib.metadata import version
 
@@ -19,7 +19,7 @@ def run(context: Context, options: QuestionOptions) -> Outcome:
 
 
 def questions() -> QuestionSet:
-    """Image by image in the order of their numbers; an id is the image's number and a place."""
+    """The questions, image by image; an id is the image's number and the question's index."""
     import easy_vqa
 
     paths = easy_vqa.get_test_image_paths()
@@ -32,8 +32,8 @@ def questions() -> QuestionSet:
         for n, (text, answer) in enumerate(asked)
     ]
 
-    def question(place: int) -> TaskQuestion:
-        id_, path, text, answer = rows[place]
+    def question(number: int) -> TaskQuestion:
+        id_, path, text, answer = rows[number]
         picture = LazyImage(path, lambda: load_image(path))
         return TaskQuestion(id_, (Turn(text, Gold((answer,))),), (picture,))
 

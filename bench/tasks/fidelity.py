@@ -1,9 +1,8 @@
-"""How far a subject's next-token distributions are from the reference's, on the same prompts.
+"""Compares a subject's next-token distributions with the reference's, on the same prompts.
 
-The reference answers greedily; the subject is forced along that answer, so both always stand
-after the same tokens. Each half is also measured alone: the subject's image features given to the
-reference's decoder, and the reference's features given to the subject's. NOT aware of right
-answers.
+The reference answers greedily and the subject is forced along that answer, so that both predict
+after the same tokens. Each half is also measured alone: the subject's image features with the
+reference's decoder, and the reference's features with the subject's decoder.
 """
 
 import math
@@ -25,8 +24,8 @@ MAX_TOKENS = 8
 
 
 def run(context: Context, options: FidelityOptions) -> Outcome:
-    """Compare on a sample of a task's questions."""
-    context.tell("loading the reference")
+    """Compare on a sample of a task's questions. Raises UserError if none can be asked."""
+    context.notify("loading the reference")
     name, reference = context.open_reference()
     questions = questions_of(options)
     places = chosen(questions.pictures, options.limit or DEFAULT_LIMIT, options.seed)
@@ -35,7 +34,7 @@ def run(context: Context, options: FidelityOptions) -> Outcome:
 
     def requests() -> Iterator[Request]:
         for n, place in enumerate(places):
-            context.tell(f"comparing prompt {n + 1:,} of {len(places):,}")
+            context.notify(f"comparing prompt {n + 1:,} of {len(places):,}")
             try:
                 question = questions.question(place)
                 images = tuple(picture.open() for picture in question.pictures)
@@ -74,15 +73,15 @@ def questions_of(options: FidelityOptions) -> QuestionSet:
 def compare(
     name: str, reference: Session, subject: Session, requests: Iterable[Request]
 ) -> Agreement:
-    """Both sessions over all requests, token by token; one answer's logits are held at a time."""
-    found = _Comparison(reference, subject)
+    """Compare both sessions on all requests; only one answer's logits are in memory at a time."""
+    comparison = _Comparison(reference, subject)
     for request in requests:
-        found.add(request)
-    return found.result(name)
+        comparison.add(request)
+    return comparison.result(name)
 
 
 class _Comparison:
-    """Figures of the whole subject and of its halves, answer by answer."""
+    """Accumulates the comparison of the whole subject and of its halves."""
 
     def __init__(self, reference: Session, subject: Session) -> None:
         self._reference, self._subject = reference, subject
@@ -100,8 +99,8 @@ class _Comparison:
             _check(p, q)
             self._klds.append(self._whole.add(p, q))
             self._surprises.append((surprise(p, token), surprise(q, token)))
-        # Forced along the reference's answer, the subject would choose its tokens up to this one:
-        # where there is none, it gives this answer of its own accord.
+        # The first token where the subject, forced along the reference's answer, would choose
+        # another one; None if its own greedy answer is the same.
         self._differences.append(_first_difference(answer, found))
         if expected_rows is not None and rows is not None:
             self._features.add(expected_rows, rows)
@@ -114,15 +113,15 @@ class _Comparison:
                     total.add(p, q)
 
     def result(self, name: str) -> Agreement:
-        own, other = _perplexities(self._surprises)
+        reference, subject = _perplexities(self._surprises)
         return Agreement(
             reference=name,
             items=len(self._differences),
             equal_answers=self._differences.count(None),
             fidelity=self._whole.result(),
             token_kld=tuple(self._klds),
-            perplexity=other,
-            reference_perplexity=own,
+            perplexity=subject,
+            reference_perplexity=reference,
             first_differences=tuple(self._differences),
             features=self._features.result(),
             vision=self._vision.result(),
@@ -133,7 +132,7 @@ class _Comparison:
 def _answer(
     session: Session, request: Request
 ) -> tuple[tuple[int, ...], list[FloatArray], FloatArray | None]:
-    """Tokens, the logits behind each, and the images' features."""
+    """Tokens, the logits that predict each, and the image features."""
     tokens, logits, features = [], [], None
     for event in session.generate(request):
         if event.kind == "image":
@@ -154,13 +153,13 @@ def _perplexities(
 ) -> tuple[float, float] | tuple[None, None]:
     if not surprises:
         return None, None
-    own, other = np.mean(surprises, axis=0)
-    return math.exp(own), math.exp(other)
+    reference, subject = np.mean(surprises, axis=0)
+    return math.exp(reference), math.exp(subject)
 
 
 def _check(p: FloatArray, q: FloatArray) -> None:
     if p.shape != q.shape:
         raise UserError(
             f"the reference has {p.size} tokens in its vocabulary and the artifact {q.size}; "
-            "name the checkpoint it was made from by --reference"
+            "name the checkpoint it was exported from with --reference"
         )

@@ -1,7 +1,4 @@
-"""Tasks on pictures that are made from a seed: the test splits of bench.tasks.scenes.
-
-NOT aware of how pictures are drawn.
-"""
+"""Tasks on images that are generated from a seed: the test splits of bench.tasks.scenes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +12,12 @@ from bench.tasks.asking import How, ask
 from bench.tasks.questions import LazyImage, QuestionSet, TaskQuestion, Turn
 from bench.tasks.scenes import GENERATORS, Scene, scenes
 
-COUNT = 500  # scenes, where the material is not finite
+COUNT = 500  # scenes of a task, unless its generator has fewer
 
 
 @dataclass(frozen=True)
 class GeneratedTask:
-    """How a generator's questions are put; `model_task` is a model's own for them, if it has it."""
+    """How a generator's questions are asked; by `model_task` of models that have it."""
 
     max_tokens: int
     scorer: str = "exact"
@@ -42,7 +39,7 @@ GENERATED_TASKS: Mapping[str, GeneratedTask] = {
 
 
 def run(context: Context, options: QuestionOptions) -> Outcome:
-    """Ask about the scenes of the task's own name."""
+    """Ask about the scenes of the context's task."""
     name = context.case.task
     kind = GENERATED_TASKS[name]
     how = How("{question}", kind.max_tokens, kind.scorer)
@@ -50,7 +47,7 @@ def run(context: Context, options: QuestionOptions) -> Outcome:
 
 
 def questions(name: str, seed: int = 0) -> QuestionSet:
-    """The questions of all scenes, scene by scene; an id is the scene's number and a place."""
+    """The questions, scene by scene; an id is the scene's number and the question's index."""
     generator, kind = GENERATORS[name], GENERATED_TASKS[name]
     counts = _counts(name, seed)
     places = [(number, n) for number, count in enumerate(counts) for n in range(count)]
@@ -72,7 +69,7 @@ def questions(name: str, seed: int = 0) -> QuestionSet:
 
 
 def _counts(name: str, seed: int) -> list[int]:
-    """How many questions each scene has; drawn only where that differs."""
+    """Number of questions of each scene; scenes are drawn only if it varies."""
     generator = GENERATORS[name]
     count = generator.most or COUNT
     if generator.asked is not None:

@@ -1,7 +1,4 @@
-"""Items of an evaluation as they are answered, in a file: what a broken run has, a new one skips.
-
-NOT aware of questions, scores or runs.
-"""
+"""A file of the items that an evaluation has answered, so that a resumed run skips them."""
 
 import json
 from collections.abc import Iterator
@@ -14,10 +11,10 @@ from export.errors import UserError
 
 
 class Journal:
-    """Items in the order they were answered; kept in memory alone where there is no file."""
+    """Items in the order they were answered; without a file they are only in memory."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Reads what is there: a last line that was cut off is taken back. Raises UserError."""
+        """Reads existing items; removes a last line that was cut off. Raises UserError."""
         self.items: list[Item] = []
         self.bad: list[BadItem] = []
         self.known: set[str] = set()
@@ -30,7 +27,7 @@ class Journal:
                 raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
     def add(self, item: Item | BadItem) -> None:
-        """Keep one more; it is out of this process when this returns."""
+        """Add an item; it has been passed to the system when this returns."""
         self._keep(item)
         if self._file is not None:
             self._file.write(json.dumps(vars(item), ensure_ascii=False).encode() + b"\n")
@@ -57,7 +54,7 @@ class Journal:
 
 
 def _items(file: IO[bytes]) -> Iterator[tuple[bytes, Item | BadItem]]:
-    """Up to the first line that is none."""
+    """Lines and their items, up to the first line that is not an item."""
     item: Item | BadItem
     for line in file:
         try:

@@ -1,6 +1,6 @@
-"""Time and memory of one request of fixed size, again and again.
+"""Time and memory of repeated requests of one fixed size.
 
-NOT aware of what the tokens mean: prompt ids and answers are made up, so lengths are exact.
+Prompt ids and forced answers are arbitrary, so that their lengths are exact.
 """
 
 from dataclasses import replace
@@ -16,28 +16,28 @@ from bench.tasks import Context
 from export.modeling.vlm import Vlm
 from runtimes.base import Request
 
-IMAGE_SIZE = (640, 480)  # a small photo; families scale it to what they take
+IMAGE_SIZE = (640, 480)  # a small photo; each family resizes it
 IMAGE = f"{IMAGE_SIZE[0]} × {IMAGE_SIZE[1]} pixels"
 QUESTION = "What is in this image?"
 
 
 def run(context: Context, options: LatencyOptions) -> Outcome:
-    """One warm-up, whose memory is read phase by phase, then the repeats, undisturbed."""
+    """One warm-up with memory by phase, then the timed repeats without any reading of memory."""
     request = request_of(vlm(context.loaded), options)
-    context.tell("warming up")
+    context.notify("warming up")
     warmup = Stopwatch()
     for event in warmup.watch(context.session.generate(request)):
         if event.kind in ("image", "prefill"):
             context.phases.end(event.kind)
     context.phases.end("decode")
-    context.tell("measuring")
+    context.notify("measuring")
     repeats = range(options.repeats)
     timings = tuple(measure(context.session.generate(request)) for _ in repeats)
     return Outcome(warmups=(warmup.timing(),), timings=timings)
 
 
 def request_of(numbers: Vlm, options: LatencyOptions) -> Request:
-    """Nothing is reused between requests; the answer is forced, so all decode equally long."""
+    """A request that reuses nothing and whose answer is forced, so that its length is fixed."""
     request = Request(answer=ids(numbers, options.decode_tokens), reuse=False)
     if options.prompt == "text":
         return replace(request, ids=ids(numbers, options.prefill_tokens))
@@ -45,7 +45,7 @@ def request_of(numbers: Vlm, options: LatencyOptions) -> Request:
 
 
 def request_name(options: LatencyOptions) -> str:
-    """What a latency request is."""
+    """A phrase for a latency request: its prompt and the length of its answer."""
     image = f"an image of {IMAGE}" if options.prompt == "image" else None
     if image and options.max_tiles:
         image += f" in at most {options.max_tiles} tile{'s' if options.max_tiles > 1 else ''}"
@@ -53,9 +53,9 @@ def request_name(options: LatencyOptions) -> str:
 
 
 def ids(numbers: Vlm, length: int) -> tuple[int, ...]:
-    """Token ids spread over the vocabulary's lower half, without the image token.
+    """Arbitrary token ids from the vocabulary's lower half, without the image token.
 
-    Its upper end can be padding that no tokenizer has.
+    The upper end can be padding that the tokenizer does not have.
     """
     half = range(numbers.text.vocab // 2)
     usable = [n for n in half if n != numbers.image_token_id]
@@ -64,7 +64,7 @@ def ids(numbers: Vlm, length: int) -> tuple[int, ...]:
 
 
 def image() -> Image.Image:
-    """A picture of smooth gradients and hard edges, the same everywhere."""
+    """A fixed image with smooth gradients and hard edges."""
     width, height = IMAGE_SIZE
     y, x = np.mgrid[0:height, 0:width]
     checks = ((x // 40 + y // 40) % 2) * 255

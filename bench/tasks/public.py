@@ -1,7 +1,6 @@
-"""Public data sets as tasks: each is a file of bench/tasks/data_sets/, data and not code.
+"""Public data sets as tasks: each is described by a file of bench/tasks/data_sets/.
 
-A row of the data set becomes a question: its columns are read as that file says. NOT aware of files
-or of how answers are scored.
+The file names the columns from which a row of the data set becomes a question.
 """
 
 import ast
@@ -29,7 +28,7 @@ FOLDER = Path(__file__).parent / "data_sets"
 
 @dataclass(frozen=True)
 class Columns:
-    """What a data set calls things. `options`: columns with one option each, or one with a list."""
+    """Names of a data set's columns. `options`: columns of one option each, or one of a list."""
 
     question: str
     answers: str
@@ -43,33 +42,33 @@ class Columns:
     part: str | None = None
 
     def needed(self) -> tuple[str, ...]:
-        """Without what only some rows have: further images, and options behind the second."""
+        """Columns that every row must have: one image, two options, and no hint."""
         one = (self.question, self.answers, self.images[0], *self.options[:2])
         return (*one, *(name for name in (self.id, self.kind, self.part) if name))
 
 
 @dataclass(frozen=True)
 class PublicTask:
-    """One file of the folder."""
+    """The content of one file of the folder."""
 
     summary: str
     dataset: str
     split: str
     columns: Columns
     prompt: str
-    """With {question}, {options} and {hint}."""
+    """Template with {question}, {options} and {hint}."""
     max_tokens: int
     scorer: str
     config: str | None = None
     revision: str | None = None
     open_prompt: str | None = None
-    """Of questions without options, where there are both kinds."""
+    """Template for questions without options, in data sets with both kinds."""
     circular: bool = False
-    """A question counts only if it is answered under every rotation of its options."""
+    """Whether a question counts only if it is answered under every rotation of its options."""
 
 
 def run(context: Context, options: QuestionOptions) -> Outcome:
-    """Ask the items of the task's own name."""
+    """Ask the questions of the context's task."""
     name = context.case.task
     task = public_tasks()[name]
     how = How(task.prompt, task.max_tokens, task.scorer)
@@ -77,14 +76,14 @@ def run(context: Context, options: QuestionOptions) -> Outcome:
 
 
 def check(name: str, options: SampleOptions) -> None:
-    """Open local data and ask nothing. Raises UserError where that fails."""
+    """Open local data, without asking. Raises UserError if that fails."""
     if options.data is not None:
         _table(name, options.data)
 
 
 @lru_cache(maxsize=1)
 def public_tasks() -> Mapping[str, PublicTask]:
-    """By their files' names."""
+    """All public tasks by name."""
     return {
         file.stem: decode(PublicTask, yaml.safe_load(file.read_text(encoding="utf-8")))
         for file in sorted(FOLDER.glob("*.yaml"))
@@ -92,11 +91,11 @@ def public_tasks() -> Mapping[str, PublicTask]:
 
 
 def questions(name: str, options: SampleOptions) -> QuestionSet:
-    """All rows of a task's data. Raises UserError for data that cannot be opened."""
+    """The questions of a task. Raises UserError for data that cannot be opened."""
     task = public_tasks()[name]
-    table, place = _table(name, options.data)
+    table, location = _table(name, options.data)
     reader = _Reader(task, table)
-    return QuestionSet(str(place), reader.pictures, reader.question)
+    return QuestionSet(str(location), reader.pictures, reader.question)
 
 
 def _table(name: str, data: str | None) -> tuple[DatasetRows, DatasetLocation]:
@@ -104,19 +103,19 @@ def _table(name: str, data: str | None) -> tuple[DatasetRows, DatasetLocation]:
     folder = Path(data) if data else None
     if folder is not None and (folder / name).is_dir():
         folder = folder / name
-    place = DatasetLocation(task.dataset, task.config, task.split, task.revision, folder)
-    return DatasetRows(place, task.columns.needed()), place
+    location = DatasetLocation(task.dataset, task.config, task.split, task.revision, folder)
+    return DatasetRows(location, task.columns.needed()), location
 
 
 class _Reader:
-    """One task's rows as questions."""
+    """Turns the rows of one task into questions."""
 
     def __init__(self, task: PublicTask, table: DatasetRows) -> None:
         self._task, self._table, self._columns = task, table, task.columns
         self.pictures = _distinct(table, task.columns.picture)
         ids = _distinct(table, task.columns.id)
         unique = len(set(ids)) == len(ids)
-        # Items are told apart by their ids alone: a journal and a comparison know nothing else.
+        # Journals and comparisons identify items by their ids, so ids must be unique.
         self._ids = ids if unique else [f"{id_}#{row}" for row, id_ in enumerate(ids)]
 
     def question(self, number: int) -> TaskQuestion:
@@ -162,7 +161,7 @@ class _Reader:
     def _text(self, row: DatasetRow, column: str) -> str:
         value = row.get(column)
         if not isinstance(value, str) or not value.strip():
-            raise _Wrong(column, "a text", value)
+            raise _Wrong(column, "a string", value)
         return value.strip()
 
     def _hint(self, row: DatasetRow) -> str:
@@ -174,7 +173,7 @@ class _Reader:
         if not names:
             return ()
         if len(names) > 1:
-            # The letters are the columns' names, so only the last ones may be without an option.
+            # Letters follow the order of the columns, so only the last ones may be empty.
             there = [name for name in names if _present(row.get(name))]
             empty = next((name for name in names if name not in there), None)
             if empty is not None and (len(there) < 2 or names.index(empty) < len(there)):
@@ -182,7 +181,7 @@ class _Reader:
             return tuple(str(row[name]) for name in there)
         value = _listed(row.get(names[0]))
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise _Wrong(names[0], "a list of texts", value)
+            raise _Wrong(names[0], "a list of strings", value)
         return tuple(value)
 
     def _answers(self, row: DatasetRow, options: tuple[str, ...]) -> tuple[str, ...]:
@@ -190,12 +189,12 @@ class _Reader:
         value = row.get(column)
         if options:
             return (_letter(value, options, column),)
-        # Of MMMU alone a text may be a list; elsewhere brackets are what is to be read.
+        # Only MMMU writes lists as text; elsewhere brackets are part of the answer.
         found = _listed(value) if self._task.scorer == "mmmu" else value
         texts = [_answer(one) for one in (found if isinstance(found, list) else [found])]
         whole = tuple(text for text in texts if text is not None)
         if not whole or len(whole) < len(texts):
-            raise _Wrong(column, "a text, or a list of texts", value)
+            raise _Wrong(column, "a string, or a list of strings", value)
         if self._task.scorer == "yes-no":
             whole = tuple(text.strip().lower() for text in whole)
             if not set(whole) <= {"yes", "no"}:
@@ -204,7 +203,7 @@ class _Reader:
 
 
 class _Wrong(Exception):
-    """A value that is not what its column holds."""
+    """A value that its column should not contain."""
 
     def __init__(self, column: str, expected: str, found: object) -> None:
         super().__init__(
@@ -214,30 +213,30 @@ class _Wrong(Exception):
 
 
 def _distinct(table: DatasetRows, column: str | None) -> list[str]:
-    """The column's values; a row that has none is told by its number."""
+    """The column's values as strings; the row's number where there is none."""
     values = table.column(column) if column in table.columns() else [None] * len(table)
     return [str(n) if value is None else str(value) for n, value in enumerate(values)]
 
 
 def _answer(value: object) -> str | None:
-    """A text, or VQA's {"answer": text}."""
+    """The string of an answer, or of VQA's {"answer": string}; None for anything else."""
     if isinstance(value, Mapping):
         value = value.get("answer")
     return value if isinstance(value, str) else None
 
 
 def _letter(value: object, options: tuple[str, ...], column: str) -> str:
-    """A, B, …: given as a letter, or as a place from 0."""
+    """The letter of an answer that is a letter, or an index from 0. Raises _Wrong."""
     letters = ascii_uppercase[: len(options)]
     if isinstance(value, str) and value.strip() in tuple(letters):
         return value.strip()
     if isinstance(value, int | str) and str(value).isdecimal() and int(value) < len(letters):
         return letters[int(value)]
-    raise _Wrong(column, f"a letter up to {letters[-1:] or 'A'}, or a place from 0", value)
+    raise _Wrong(column, f"a letter up to {letters[-1:] or 'A'}, or an index from 0", value)
 
 
 def _listed(value: Any) -> Any:
-    """Lists that were written as Python's text (MMMU's) become lists."""
+    """The list that a string contains in Python's notation (MMMU), else the value itself."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             return ast.literal_eval(value)
@@ -247,5 +246,5 @@ def _listed(value: Any) -> Any:
 
 
 def _present(value: object) -> bool:
-    """Options and hints that a row lacks are None, empty, or pandas' nan."""
+    """False for a missing option or hint: None, an empty string, or pandas' nan."""
     return value is not None and str(value).strip().lower() not in ("", "nan")

@@ -1,7 +1,7 @@
-"""Rows of public data sets: of the hub, or of a local folder of parquet or jsonl files.
+"""Rows of public data sets, from the hub or from a local folder of parquet or jsonl files.
 
-Parquet and the hub are read with `datasets`. Lines of jsonl are parsed here one by one, so that a
-bad one can be named and the others stay. NOT aware of what columns mean.
+The hub and parquet are read with `datasets`. Lines of jsonl are parsed one by one, so that an error
+names the line and the other lines stay usable.
 """
 
 import json
@@ -21,7 +21,7 @@ DatasetRow = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """Where a data set is: on the hub, or (with `folder`) in a folder with the same columns."""
+    """A data set on the hub, or with `folder` in a local folder with the same columns."""
 
     dataset: str
     config: str | None
@@ -38,27 +38,27 @@ class DatasetLocation:
 
 @dataclass(frozen=True)
 class RowFile:
-    """Rows of one file, or of a split of the hub."""
+    """Rows of one file, or of one split on the hub."""
 
     name: str
-    rows: Any  # a datasets.Dataset, or a list of parsed lines (None: a line that is none)
+    rows: Any  # a datasets.Dataset, or a list of parsed lines (None: not a JSON object)
     columns: frozenset[str]
     folder: Path | None
-    """Where image files lie that its rows name; None where they hold their images."""
+    """Folder of the image files that rows name; None if rows contain their images."""
     numbers: Sequence[int] | None = None
-    """Each row's number in the file, from 1, where lines between them are empty."""
+    """Line number of each row, from 1, for a file that may have empty lines."""
 
 
 class DatasetRows:
-    """All rows, one file after another. Images are left as they are until one is opened."""
+    """All rows, one file after another. Images are decoded when they are opened."""
 
-    def __init__(self, place: DatasetLocation, needed: Sequence[str]) -> None:
-        """Opens it. Raises UserError for what cannot be read, lacks a column or has no rows."""
-        self._parts = _local(place, place.folder) if place.folder else [_hub(place)]
+    def __init__(self, location: DatasetLocation, needed: Sequence[str]) -> None:
+        """Opens the files. Raises UserError if that fails, or for missing columns or rows."""
+        self._parts = _local(location, location.folder) if location.folder else [_hub(location)]
         for part in self._parts:
             _expect_columns(part, needed)
         if not len(self):
-            raise UserError(f"{place}: no rows")
+            raise UserError(f"{location}: no rows")
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -72,23 +72,23 @@ class DatasetRows:
         return self._ends[-1] if self._parts else 0
 
     def columns(self) -> frozenset[str]:
-        """What all files have."""
+        """Columns that all files have."""
         return frozenset.intersection(*(part.columns for part in self._parts))
 
     def column(self, name: str) -> list[Any]:
-        """All values of one column; None where a line is no row."""
+        """All values of one column; None where a line is not a JSON object."""
         return [value for part in self._parts for value in _values(part.rows, name)]
 
     def row(self, number: int) -> DatasetRow | None:
-        """One row without opening its images; None where a line is no row."""
-        part, place = self._at(number)
-        found: DatasetRow | None = part.rows[place]
-        return found
+        """One row with undecoded images; None where the line is not a JSON object."""
+        part, index = self._at(number)
+        row: DatasetRow | None = part.rows[index]
+        return row
 
     def where(self, number: int, column: str | None = None) -> str:
-        """File and row (from 1), for errors."""
-        part, place = self._at(number)
-        row = part.numbers[place] if part.numbers else place + 1
+        """File, row (from 1) and column, for error messages."""
+        part, index = self._at(number)
+        row = part.numbers[index] if part.numbers else index + 1
         return f"{part.name}, row {row}{f', column {column!r}' if column else ''}"
 
     def image(self, number: int, column: str) -> Image.Image:
@@ -113,54 +113,58 @@ def _values(rows: Any, name: str) -> Iterator[Any]:
 
 def _expect_columns(part: RowFile, needed: Sequence[str]) -> None:
     if not len(part.rows):
-        return  # that is told of all files together
+        return  # reported for all files together
     missing = next((name for name in needed if name not in part.columns), None)
     if missing is not None:
         has = ", ".join(sorted(part.columns)) or "none"
         raise UserError(
-            f"{part.name}: no column {missing!r}; rename the one that has it (has: {has})"
+            f"{part.name}: there is no column {missing!r}; rename the right one (columns: {has})"
         )
 
 
-def _local(place: DatasetLocation, folder: Path) -> list[RowFile]:
+def _local(location: DatasetLocation, folder: Path) -> list[RowFile]:
     if not folder.is_dir():
-        raise UserError(f"--data {folder}: not a folder; it holds parquet or jsonl files")
-    inside = folder / place.config if place.config and (folder / place.config).is_dir() else folder
+        raise UserError(f"--data {folder}: not a folder; name one with parquet or jsonl files")
+    inside = (
+        folder / location.config
+        if location.config and (folder / location.config).is_dir()
+        else folder
+    )
     for suffix, read in ((".parquet", _parquet), (".jsonl", _jsonl)):
         files = sorted(inside.rglob(f"*{suffix}"))
         # The hub's names: validation-00000-of-00003.parquet
-        own = [
+        of_split = [
             file
             for file in files
-            if file.name.split("-")[0] in (place.split, f"{place.split}{suffix}")
+            if file.name.split("-")[0] in (location.split, f"{location.split}{suffix}")
         ]
         if files:
-            return [read(file) for file in own or files]
+            return [read(file) for file in of_split or files]
     raise UserError(
-        f"{inside}: no .parquet and no .jsonl files; they hold the rows of {place.dataset}"
+        f"{inside}: there are no .parquet or .jsonl files; put the rows of {location.dataset} there"
     )
 
 
 def _parquet(file: Path) -> RowFile:
     from datasets import Dataset, disable_progress_bars, logging
 
-    disable_progress_bars()  # it takes no time
-    logging.set_verbosity(logging.CRITICAL)  # what goes wrong is told below
+    disable_progress_bars()  # reading is fast
+    logging.set_verbosity(logging.CRITICAL)  # errors are reported below
     try:
-        found = Dataset.from_parquet(str(file))
-    except Exception as error:  # datasets wraps whatever went wrong below it
+        rows = Dataset.from_parquet(str(file))
+    except Exception as error:  # datasets wraps errors of any type
         raise UserError(f"{file}: not a readable parquet file ({_reason(error)})") from error
-    return _undecoded(str(file), found, file.parent)
+    return _undecoded(str(file), rows, file.parent)
 
 
-def _undecoded(name: str, found: Any, folder: Path | None) -> RowFile:
-    """Images stay bytes, so that one that is broken spoils no other row."""
+def _undecoded(name: str, rows: Any, folder: Path | None) -> RowFile:
+    """Without decoding images, so that a broken one affects only its own row."""
     from datasets import Image as Images
 
-    for column, feature in found.features.items():
+    for column, feature in rows.features.items():
         if isinstance(feature, Images):
-            found = found.cast_column(column, Images(decode=False))
-    return RowFile(name, found, frozenset(found.column_names), folder)
+            rows = rows.cast_column(column, Images(decode=False))
+    return RowFile(name, rows, frozenset(rows.column_names), folder)
 
 
 def _jsonl(file: Path) -> RowFile:
@@ -171,7 +175,7 @@ def _jsonl(file: Path) -> RowFile:
     numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
     rows = [_parsed(lines[number - 1]) for number in numbers]
     whole = [frozenset(row) for row in rows if row is not None]
-    # A column that only some rows lack is their own fault; one that all lack is the file's.
+    # A column counts as present if any row has it; rows without it are bad items.
     return RowFile(str(file), rows, frozenset().union(*whole), file.parent, numbers)
 
 
@@ -183,37 +187,37 @@ def _parsed(line: str) -> DatasetRow | None:
     return value if isinstance(value, dict) else None
 
 
-def _hub(place: DatasetLocation) -> RowFile:
-    """Fetched, or from the cache alone where HF_HUB_OFFLINE says so."""
+def _hub(location: DatasetLocation) -> RowFile:
+    """The split, fetched, or with HF_HUB_OFFLINE from the local cache."""
     from datasets import load_dataset
 
     try:
-        found = load_dataset(
-            place.dataset,
-            place.config,
-            split=place.split,
-            revision=place.revision,
+        rows = load_dataset(
+            location.dataset,
+            location.config,
+            split=location.split,
+            revision=location.revision,
         )
-    except Exception as error:  # of the network, of the hub, of the cache: many unrelated types
+    except Exception as error:  # network, hub and cache raise many unrelated types
         raise UserError(
-            f"{place}: cannot be fetched ({_reason(error)}); put its parquet or jsonl files into a "
-            "folder and name that by --data DIR"
+            f"{location}: cannot be fetched ({_reason(error)}); put its parquet or jsonl files "
+            "into a folder and name it with --data DIR"
         ) from error
-    return _undecoded(str(place), found, None)
+    return _undecoded(str(location), rows, None)
 
 
 def _image(value: object, folder: Path | None) -> Image.Image:
-    """From what parquet holds ({bytes, path}) or a line names (a file beside it)."""
+    """The image in parquet's {bytes, path}, or of the file that a line names. Raises UserError."""
     if isinstance(value, Mapping) and value.get("bytes"):
         return load_image_bytes(value["bytes"], "the image")
     name = value.get("path") if isinstance(value, Mapping) else value
     if not isinstance(name, str) or not name:
-        raise UserError(f"no image: expected one or a file's name, found {_shown(value)}")
+        raise UserError(f"not an image: expected one or a file's name, found {_shown(value)}")
     if folder is None:
         raise UserError(f"the image '{name}' is not in the data")
     file = (folder / name).resolve()
     if not file.is_relative_to(folder.resolve()):
-        raise UserError(f"the image '{name}' lies outside of {folder}")
+        raise UserError(f"the image '{name}' is outside of {folder}")
     return load_image(str(file))
 
 
@@ -222,7 +226,7 @@ def _shown(value: object) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what is at the bottom of it."""
+    """Type and first line of the error at the root of the chain."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[

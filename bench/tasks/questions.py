@@ -1,7 +1,6 @@
-"""What a task asks: questions beside what is right about them, in a fixed order, opened one by one.
+"""Questions of a task with their right answers, and which of them are asked: a sample, a shard.
 
-Which of them are asked (a sample, a shard) is decided here, on their pictures' names alone. NOT
-aware of models, runtimes or scores.
+NOT aware of models, runtimes or scores.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,16 +11,16 @@ from PIL import Image
 
 from bench.scorers import Gold
 
-# A sample takes so many questions of each image: more would be cheaper (an image is encoded once)
-# and less independent.
+# Questions of one image in a sample: more would be faster (an image is encoded once), but less
+# independent.
 QUESTIONS_PER_IMAGE = 4
 
 
 @dataclass(frozen=True)
 class LazyImage:
-    """An image that is opened when it is needed; `key` is the same for the same image.
+    """An image that is opened when it is needed; equal images have equal keys.
 
-    `open` raises UserError, with one line, for an image that cannot be read.
+    `open` raises UserError for an image that cannot be read.
     """
 
     key: str
@@ -30,7 +29,7 @@ class LazyImage:
 
 @dataclass(frozen=True)
 class Turn:
-    """One way of putting a question, whole as the model reads it."""
+    """One wording of a question, complete as the model reads it, with its right answers."""
 
     text: str
     gold: Gold
@@ -38,10 +37,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class TaskQuestion:
-    """An item of a task. It is right if every turn is: rotated options of one question, say.
+    """An item of a task; it is right if every turn is, for example every rotation of its options.
 
-    `part` is the subset that figures are also given of. `subject` is what is to be found, for
-    models with a task `model_task` of their own, which are asked by that instead of the text.
+    `part` is a subset that reports also show. A model with the task `model_task` (for example
+    Moondream's detect) is asked for `subject` by that task instead of the text.
     """
 
     id: str
@@ -53,7 +52,7 @@ class TaskQuestion:
 
 
 class UnusableQuestion(Exception):
-    """An item that cannot be asked or scored: the message says where and why."""
+    """An item that cannot be asked or scored; the message has the location and the reason."""
 
     def __init__(self, id_: str, reason: str) -> None:
         super().__init__(reason)
@@ -62,13 +61,13 @@ class UnusableQuestion(Exception):
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """All items of a task. `pictures` has the key of each one's first image.
+    """All items of a task. `pictures` has the key of each item's first image.
 
-    `question` raises UnusableQuestion for an item that is bad, and for nothing else.
+    `question(index)` raises UnusableQuestion for a bad item.
     """
 
     source: str
-    """Where they come from, so that they can be had again."""
+    """Name and version of the data, to obtain the same questions again."""
     pictures: Sequence[str]
     question: Callable[[int], TaskQuestion]
 
@@ -76,20 +75,20 @@ class QuestionSet:
 def chosen(
     pictures: Sequence[str], limit: int | None, seed: int, shard: str | None = None
 ) -> list[int]:
-    """The places of the items that are asked, in their order."""
-    found = sample(pictures, limit, seed)
+    """Sorted indices of the items that are asked."""
+    indices = sample(pictures, limit, seed)
     if shard is None:
-        return found
+        return indices
     number, of = shard_of(shard)
-    order = {key: n for n, key in enumerate(dict.fromkeys(pictures[place] for place in found))}
-    return [place for place in found if order[pictures[place]] % of == number - 1]
+    order = {key: n for n, key in enumerate(dict.fromkeys(pictures[index] for index in indices))}
+    return [index for index in indices if order[pictures[index]] % of == number - 1]
 
 
 def sample(pictures: Sequence[str], limit: int | None, seed: int) -> list[int]:
-    """`limit` places, spread over images and equal for equal seeds; all when it is None.
+    """`limit` sorted indices, spread over images, equal for equal seeds; all if it is None.
 
-    Images are drawn without replacement, and so are up to QUESTIONS_PER_IMAGE of each one's
-    questions; more only when every image was drawn.
+    Images are drawn without replacement, with up to QUESTIONS_PER_IMAGE questions each; more only
+    after every image was drawn.
     """
     if limit is None or limit >= len(pictures):
         return list(range(len(pictures)))
@@ -106,7 +105,7 @@ def sample(pictures: Sequence[str], limit: int | None, seed: int) -> list[int]:
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """Its number, from 1, and how many there are. Raises ValueError."""
+    """The number of a shard, from 1, and of all shards. Raises ValueError."""
     number, _, of = text.partition("/")
     if not 1 <= int(number) <= int(of):
         raise ValueError(text)

@@ -96,6 +96,6 @@ def records() -> list[Record]:
         accuracy(int4, "onnxruntime", 32),
         fidelity(int8, "onnxruntime", 1e-5),
         fidelity(int4, "onnxruntime", 1e-3),
-        replace(failed, status="failed", reason="killed by SIGKILL; it said nothing"),
+        replace(failed, status="failed", reason="killed by SIGKILL; no output"),
         replace(skipped, status="skipped", reason="random weights | no accuracy", wall_s=None),
     ]

@@ -1,4 +1,4 @@
-"""Fake artifacts and made-up records: what the tests of bench work with, without any model."""
+"""Fake artifacts and synthetic records for the tests of bench, without any model."""
 
 import hashlib
 from collections.abc import Callable

@@ -41,7 +41,7 @@ def words(blocks: Sequence[Block]) -> str:
     return "\n".join([*texts, *lines])
 
 
-def test_shards_of_one_sample_are_put_together() -> None:
+def test_shards_of_one_sample_are_merged() -> None:
     whole = items([True] * 6 + [False] * 4)
     parts = [scored(SMALL, whole[n::4], shard=f"{n + 1}/4") for n in range(4)]
     (row,) = rows(parts)
@@ -64,7 +64,7 @@ def test_shards_of_several_machines_are_one_row() -> None:
     assert len(row.accuracy.items) == 10
 
 
-def test_a_repeated_shard_counts_once_and_a_whole_sample_is_not_added() -> None:
+def test_a_repeated_shard_counts_once_and_a_whole_sample_is_not_merged() -> None:
     whole = items([True] * 6 + [False] * 4)
     (row,) = rows([scored(SMALL, whole[:5], shard="1/2"), scored(SMALL, whole[:5], shard="1/2")])
     assert row.accuracy is not None
@@ -87,7 +87,7 @@ def test_graded_scores_are_means_with_a_bootstrap_interval() -> None:
     assert share.low < 0.5 < share.high < 0.6
 
 
-def test_every_task_has_its_line_and_the_main_one_is_that_of_most_rows() -> None:
+def test_each_task_has_a_line_and_the_main_task_is_the_most_frequent() -> None:
     shown = rows(
         [
             scored(SMALL, items([True] * 10), "digits"),
@@ -97,9 +97,7 @@ def test_every_task_has_its_line_and_the_main_one_is_that_of_most_rows() -> None
     )
     assert {row.main_task for row in shown} == {"easy-vqa"}
     found = words(accuracy.scores(shown))
-    assert (
-        "digits | onnx int4 | fake | 100.0 % [72.2, 100.0], n = 10 | 0 | 10.0/s | exact 1" in found
-    )
+    assert "digits | onnx int4 | fake | 100.0 % [72.2, 100.0], n = 10 | 0 | 10.0 | exact 1" in found
     assert "easy-vqa | checkpoint" in found
 
 
@@ -115,7 +113,7 @@ def test_bad_items_are_listed_with_their_reasons() -> None:
     assert " | 1 | " in words(accuracy.scores(shown))
 
 
-def test_parts_and_figures_of_yes_and_no() -> None:
+def test_parts_and_precision_of_yes_no_questions_are_shown() -> None:
     asked = [
         *(
             Item(f"r{n}", "Yes", n < 3, None, "random", ("yes",) if n < 3 else ("no",))
@@ -133,13 +131,13 @@ def test_parts_and_figures_of_yes_and_no() -> None:
     assert "pope | adversarial | onnx int4 | fake | – | 0.0 % | – | 0.0 %" in found
 
 
-def test_pairs_are_compared_and_a_small_n_is_said() -> None:
+def test_pairs_are_compared_and_a_small_n_is_reported() -> None:
     right = np.random.default_rng(0).random(200) < 0.8
     other = right.copy()
     other[:6] = ~other[:6]
     shown = rows([scored(BASE, items(right.tolist())), scored(SMALL, items(other.tolist()))])
     found = words(accuracy.compared(shown))
-    assert "n is too small to see a difference of 1 point in 1 of 1 comparisons" in found
+    assert "In 1 of 1 comparisons, n is too small to detect a difference of 1 point" in found
     assert found.endswith(f" | {Power(200, 7 / 202).needed(0.01):,}")
 
 
@@ -153,10 +151,10 @@ def test_scores_of_other_questions_or_scorer_versions_are_not_compared(
     found = compare([scored(SMALL, items([True] * 30))], [newer])
     assert [one.number for one in found.comparisons if "accuracy" in one.number] == []
     ((*_, why),) = found.apart
-    assert why == "accuracy on easy-vqa, of other questions or scored otherwise"
+    assert why == "accuracy on easy-vqa: the questions or the scorer differ"
 
 
-def test_equal_grades_of_few_items_are_not_sure_to_be_the_same() -> None:
+def test_equal_grades_of_few_items_are_not_proof_of_equality() -> None:
     few, many = ([Item(str(n), "a", True, 0.9) for n in range(count)] for count in (3, 20_000))
     verdicts = [
         next(one.verdict for one in compare([made], [made]).comparisons if one.number == "accuracy")
@@ -178,7 +176,7 @@ def test_graded_scores_are_compared_item_by_item() -> None:
     assert accuracy.change.value == pytest.approx(-0.1)
 
 
-def test_the_difference_asked_about_decides_the_verdict_and_how_many_it_takes() -> None:
+def test_the_tolerance_of_accuracy_determines_verdict_and_needed_items() -> None:
     right = [True] * 380 + [False] * 20
     new = [False] * 20 + right[20:]
     runs = [[scored(SMALL, items(side))] for side in (right, new)]
@@ -191,7 +189,7 @@ def test_the_difference_asked_about_decides_the_verdict_and_how_many_it_takes() 
     assert [one.needed for one in found.values()] == [needed(0.01), needed(0.03), None]
 
 
-def test_power_of_paired_items_is_that_of_simulations() -> None:
+def test_power_of_paired_items_agrees_with_simulations() -> None:
     # McNemar's test (normal) on items of which 10 % differ, 7.5 % in one direction: 5 points apart.
     needed = Power(0, 0.10).needed(0.05)
     rng = np.random.default_rng(0)
@@ -201,5 +199,5 @@ def test_power_of_paired_items_is_that_of_simulations() -> None:
     assert Power(needed, 0.10).visible() == pytest.approx(0.05, rel=0.01)
 
 
-def test_items_that_never_differ_promise_nothing() -> None:
+def test_items_that_never_differ_are_not_proof_of_equality() -> None:
     assert power([1.0] * 8, [1.0] * 8).differing == pytest.approx(0.1)

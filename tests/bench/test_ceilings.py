@@ -1,4 +1,4 @@
-"""Ceilings are what the machine reaches, measured in a process of its own."""
+"""Ceilings are measured in their own process, by the fastest of several tries."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from bench.machine.ceilings import Ceilings, best_s
 from export.decode import decode
 
 
-def test_the_command_answers_with_ceilings() -> None:
+def test_the_command_prints_ceilings() -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "bench.machine.ceilings", "1"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
@@ -23,7 +23,7 @@ def test_the_command_answers_with_ceilings() -> None:
     assert (found.int8_ops_per_s is not None) == has_onnxruntime
 
 
-def test_the_shortest_try_counts_and_the_first_does_not() -> None:
+def test_the_fastest_try_counts_and_the_first_is_a_warm_up() -> None:
     tries: list[int] = []
     assert 0 <= best_s(lambda: tries.append(1), budget_s=0.01) < 0.01
     assert len(tries) > 1

@@ -49,7 +49,7 @@ def changed(**changes: object) -> list[Accepted]:
         ),
     ],
 )
-def test_what_is_not_as_accepted_is_told(
+def test_differences_from_the_baseline_are_reported(
     now: list[Accepted], expected: list[tuple[str, str, bool]]
 ) -> None:
     found = [(d.quantity, d.verdict, d.fails) for d in differences(ROWS, now)]
@@ -65,7 +65,7 @@ def test_the_table_names_export_quantity_and_files() -> None:
     )
 
 
-def test_a_byte_in_a_gigabyte_is_not_rounded_away() -> None:
+def test_one_byte_of_a_gigabyte_is_shown() -> None:
     before, after = (changed(disk_bytes=n, files={}) for n in (10**9, 10**9 + 1))
     assert "0.00100 ppm" in differing(differences(before, after))
 
@@ -108,7 +108,7 @@ def test_growth_fails_until_it_is_accepted(
         ('{"schema": 1, "rows": [{"model": "x"}]}', "cannot be used", "`bench check --update`"),
     ],
 )
-def test_a_baseline_that_cannot_be_used_is_a_users_error_with_the_remedy(
+def test_an_unusable_baseline_is_a_users_error_with_the_remedy(
     content: str | None,
     message: str,
     remedy: str,

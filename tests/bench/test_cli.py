@@ -1,4 +1,4 @@
-"""The command line: what other programs and people rely on."""
+"""The command line: outputs and exit codes that other programs and people rely on."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def test_help_and_list_import_no_heavy_library(arguments: list[str]) -> None:
     assert done.stdout
 
 
-def test_list_tells_all_tables_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_all_tables_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["models", "recipes", "targets", "runtimes", "tasks", "profiles"]
@@ -50,7 +50,7 @@ def test_list_tells_all_tables_as_json(capsys: pytest.CaptureFixture[str]) -> No
     assert "fake" not in found["runtimes"]
 
 
-def test_list_says_why_a_gpu_cannot_be_used() -> None:
+def test_list_has_the_reason_why_a_gpu_is_unavailable() -> None:
     told = listing()["profiles"]["cuda"]["unavailable"]
     able = [runtime for runtime in RUNTIMES.values() if "cuda" in runtime.devices]
     reasons = [runtime.unavailable(device="cuda") for runtime in able]
@@ -135,7 +135,7 @@ def test_a_plan_without_jobs_is_a_users_error(
     assert not run.exists()
 
 
-def test_report_tells_damaged_lines(
+def test_report_prints_damaged_lines(
     tmp_path: Path, records: list[Record], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run.jsonl"

@@ -48,20 +48,20 @@ def test_a_run_compared_with_itself_is_the_same() -> None:
     assert not found.regressed
 
 
-def test_what_cannot_be_paired_is_told_and_the_rest_is_compared() -> None:
+def test_unpaired_measurements_are_listed_and_the_rest_is_compared() -> None:
     def limited(r: Record) -> Record:
         return replace(r, case=replace(r.case, options=replace(r.case.options, limit=20)))
 
     found = compare(_run(), [limited(r) for r in _later(_run())], tolerance=0.2)
     assert {"first token", "peak memory", "accuracy"} <= _verdicts(found).keys()
-    assert [why for *_, why in found.apart] == ["KLD, of other questions"]
+    assert [why for *_, why in found.apart] == ["KLD: the questions differ"]
     told = markdown(verdict(found))
     assert "; 1 left out, see below." in told
-    assert "- tiny-smolvlm onnx int8 on onnxruntime: KLD, of other questions" in told
+    assert "- tiny-smolvlm onnx int8 on onnxruntime: KLD: the questions differ" in told
     assert not compare(_run(), _later(_run()), tolerance=0.2).apart
 
 
-def test_a_job_that_failed_and_then_went_well_is_not_lost() -> None:
+def test_a_job_that_succeeded_at_a_later_try_is_not_lost() -> None:
     ended = _later(_run())
     failed = replace(ended[-2], status="failed", reason="killed by SIGKILL")
     assert not compare(_run(), [failed, *ended], tolerance=0.2).lost
@@ -83,13 +83,13 @@ def test_a_job_that_failed_and_then_went_well_is_not_lost() -> None:
     ],
     ids=str,
 )
-def test_each_number_is_judged(changes: dict[str, Any], number: str, expected: str) -> None:
+def test_each_quantity_has_a_verdict(changes: dict[str, Any], number: str, expected: str) -> None:
     found = compare(_run(), _later(_run(**changes)))
     assert _verdicts(found)[number] == expected
     assert found.regressed is (expected == "worse")
 
 
-def test_a_larger_artifact_is_a_regression_for_certain() -> None:
+def test_a_larger_artifact_is_a_regression_with_certainty() -> None:
     was, grown = INT8, subject("int8", 2.6)
     before, after = (latency(own, "onnxruntime", 1.0, 10**8) for own in (was, grown))
     found = compare(before, after)
@@ -97,7 +97,7 @@ def test_a_larger_artifact_is_a_regression_for_certain() -> None:
     assert (size.verdict, size.sure) == ("worse", None)
 
 
-def test_one_process_decides_nothing_about_time() -> None:
+def test_one_process_leaves_time_undecided() -> None:
     found = compare(_run()[:1], _later(_run(scale=3.0)[:1]))
     assert _verdicts(found)["first token"] == "undecided"
 
@@ -125,14 +125,14 @@ def test_a_verdict_needs_the_whole_interval(
     assert expected not in ("worse", "better") or (sure or 0) > 0.975
 
 
-def test_unlike_rows_are_named_and_not_compared() -> None:
+def test_rows_of_only_one_run_are_listed_and_not_compared() -> None:
     other = latency(INT4, "onnxruntime", 1.0, 10**8)
     found = compare([*_run(), *other], _later(_run()))
     assert [row.subject.recipe for row in found.only_base] == ["int4"]
     assert "Only in base" in markdown(verdict(found))
 
 
-def test_what_fails_now_is_a_regression() -> None:
+def test_a_job_that_now_fails_is_a_regression() -> None:
     broken = replace(record(INT8, "onnxruntime", "easy-vqa", _run()[0].outcome), status="failed")
     now = [*_later(_run())[:2], replace(broken, reason="killed by SIGKILL")]
     found = compare(_run(), now, tolerance=0.2)
@@ -156,7 +156,7 @@ CHANGES: dict[str, Callable[[Record], Record]] = {
 
 
 @pytest.mark.parametrize("trait", CHANGES)
-def test_other_machines_are_refused_by_name(trait: str) -> None:
+def test_different_machines_are_refused_with_the_differing_trait(trait: str) -> None:
     with pytest.raises(UserError, match=f"different machines.*{trait}: ") as error:
         compare(_run(), [CHANGES[trait](r) for r in _run()])
     assert "\n" not in str(error.value)
@@ -167,7 +167,7 @@ def test_a_run_of_two_machines_is_refused() -> None:
         compare(_run(), [*_run(), *(CHANGES["CPU"](r) for r in _run())])
 
 
-def test_other_software_on_one_machine_is_compared_and_named() -> None:
+def test_different_software_is_compared_and_listed() -> None:
     newer = [
         replace(r, environment=replace(r.environment, packages={"numpy": "9.0"})) for r in _run()
     ]
@@ -186,7 +186,7 @@ def test_runs_with_nothing_in_common_are_a_users_error() -> None:
         compare(_run(), latency(INT4, "onnxruntime", 1.0, 10**8))
 
 
-def test_the_words_are_the_golden_file(records: list[Record]) -> None:
+def test_the_text_is_the_golden_file(records: list[Record]) -> None:
     int4 = latency(INT4, "onnxruntime", 0.8, 160_000_000)
     now = _later([*_run(1.4, 200_000_000, 30, 0.01), *int4])
     found = markdown(verdict(compare(records, now)))
@@ -201,7 +201,7 @@ def _file(path: Path, records: list[Record]) -> str:
     return str(path)
 
 
-def test_the_command_exits_with_1_on_a_regression_alone(
+def test_the_command_exits_with_1_only_on_a_regression(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = _file(tmp_path / "base.jsonl", _run())
@@ -214,7 +214,7 @@ def test_the_command_exits_with_1_on_a_regression_alone(
     assert {"number", "verdict", "sure", "change"} <= found["numbers"][0].keys()
 
 
-def test_the_command_tells_damaged_lines_and_refuses_a_run_of_them_alone(
+def test_the_command_prints_damaged_lines_and_refuses_a_run_of_only_those(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = _file(tmp_path / "base.jsonl", _run())

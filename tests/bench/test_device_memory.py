@@ -1,4 +1,4 @@
-"""Whose memory of a GPU it is, and how the card ran: only what its driver can know."""
+"""GPU memory of a process, and the state of a card, from the driver's figures."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -67,23 +67,23 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_memory_is_the_processs_own_or_not_known(case: str) -> None:
+def test_device_memory_is_of_the_process_or_unknown(case: str) -> None:
     before, now, expected = CASES[case]
     assert readings(before, now).now() == expected
 
 
-def test_without_a_driver_nothing_is_known() -> None:
+def test_without_a_driver_device_memory_is_unknown() -> None:
     assert DeviceMemory(lambda: None).now() == (None, None)
 
 
-def test_a_card_tells_clocks_heat_power_and_what_slows_it_but_not_that_it_rests() -> None:
+def test_state_has_clocks_heat_power_and_throttling_but_not_idleness() -> None:
     expected = GpuState(100e6, 200e6, 45.0, 250.5, ("power cap", "heat"))
     assert state_of(IDLE, None) == expected
     assert state_of(FakeNvml({}, 0, unknown="power"), None) == replace(expected, watts=None)
 
 
-def test_a_gpu_that_was_slowed_down_is_a_disturbance() -> None:
+def test_a_throttled_gpu_is_a_disturbance() -> None:
     hot = GpuState(100e6, None, 90.0, None, ("heat",))
     made = record(subject("int4", 1.5), "fake", "latency", Outcome(gpu_after=hot))
-    assert "the GPU was slowed down at the end (heat)" in noise(made)
+    assert "the GPU was throttled at the end (heat)" in noise(made)
     assert GpuMemory(None, 0, 0) == memory_of(FakeNvml({}, 0), None, OWN)

@@ -1,4 +1,4 @@
-"""The machine is described by what can be read, and nothing is made up."""
+"""The environment contains what can be read, and None for the rest."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from bench.machine.environment import environment, gpus_of, load
 LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux only")
 
 
-def test_versions_are_of_what_is_installed() -> None:
+def test_versions_are_of_installed_packages() -> None:
     found = environment(["numpy", "no-such-library"])
     assert list(found.packages) == ["numpy"]
     assert found.usable_cpus is not None
@@ -21,7 +21,7 @@ def test_versions_are_of_what_is_installed() -> None:
 
 
 @LINUX
-def test_time_that_something_ran_is_counted() -> None:
+def test_busy_time_is_counted() -> None:
     before, end = load(), time.monotonic() + 0.3
     while time.monotonic() < end:
         pass
@@ -32,21 +32,21 @@ def test_time_that_something_ran_is_counted() -> None:
 
 
 @LINUX
-def test_memory_that_is_left_is_less_than_there_is() -> None:
+def test_available_memory_is_less_than_total_memory() -> None:
     left, whole = load().available_bytes, environment([]).memory_bytes
     assert left is not None
     assert whole is not None
     assert 0 < left < whole
 
 
-def test_the_driver_is_not_a_packages_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_version_is_not_a_packages_version(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "NVIDIA A, 8192 MiB, 550.54"
-    monkeypatch.setattr("bench.machine.environment._said", lambda *words: said)
+    monkeypatch.setattr("bench.machine.environment._output", lambda *words: said)
     found = environment(["numpy"])
     assert (found.gpus, found.gpu_driver) == (("NVIDIA A, 8192 MiB",), "550.54")
 
 
-def test_gpus_are_told_with_their_memory() -> None:
+def test_gpus_are_listed_with_their_memory() -> None:
     listing = "NVIDIA A, 8192 MiB, 550.54\nNVIDIA B, 4096 MiB, 550.54\n"
     assert gpus_of(listing) == (("NVIDIA A, 8192 MiB", "NVIDIA B, 4096 MiB"), "550.54")
     assert gpus_of("") == ((), None)

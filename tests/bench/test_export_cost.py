@@ -1,4 +1,4 @@
-"""What an export takes is measured in a process of its own, kept, and shown as it was said."""
+"""`bench export-cost` measures an export in its own process and appends a line."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_an_export_is_a_line_and_a_row_and_agrees_with_the_system(tmp_path: Path
     assert len([line for line in table.splitlines() if line.startswith("| tiny ")]) == 2
 
 
-def test_an_export_that_fails_is_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_export_adds_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rows = tmp_path / "exports.jsonl"
     assert main(["export-cost", "-o", str(rows), "no-such-model", *ARGUMENTS]) == 2
     assert "unknown model 'no-such-model'" in capfd.readouterr().err
@@ -50,5 +50,5 @@ def test_help_exports_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not any(tmp_path.iterdir())
 
 
-def test_no_rows_are_a_table_without_rows() -> None:
+def test_without_lines_the_table_is_empty() -> None:
     assert "| model" in document([])

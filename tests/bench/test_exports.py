@@ -1,4 +1,4 @@
-"""Models become artifacts where none of the same weights are there; what fails is a problem."""
+"""Models are exported unless build/ has an artifact of the same weights."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ TINY = "tiny-smolvlm"
 SYNTHETIC = ExportRequest(["onnx"], ["int4"], False, "synthetic")
 
 
-def test_what_is_missing_is_exported_once(tmp_path: Path) -> None:
+def test_a_missing_artifact_is_exported_once(tmp_path: Path) -> None:
     told: list[str] = []
     (first,) = candidates([TINY], SYNTHETIC, told.append, tmp_path)
     (second,) = candidates([TINY], SYNTHETIC, told.append, tmp_path)
@@ -39,7 +39,7 @@ def test_a_failed_export_is_a_problem_and_not_the_end(tmp_path: Path) -> None:
     assert (found.subject.target, found.subject.sha256) == ("onnx", None)
 
 
-def test_a_model_itself_is_its_checkpoint(tmp_path: Path) -> None:
+def test_a_model_without_targets_is_its_checkpoint(tmp_path: Path) -> None:
     (own,) = candidates([TINY], ExportRequest([], [], True), lambda text: None, tmp_path)
     (random,) = candidates(
         [TINY], ExportRequest([], [], True, "synthetic"), lambda text: None, tmp_path
@@ -48,6 +48,6 @@ def test_a_model_itself_is_its_checkpoint(tmp_path: Path) -> None:
     assert (random.subject.synthetic, random.weights) == (True, "synthetic")
 
 
-def test_what_is_neither_is_a_users_error(tmp_path: Path) -> None:
+def test_an_unknown_name_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean tiny-smolvlm"):
         candidates(["tiny-smolvm"], SYNTHETIC, lambda text: None, tmp_path)

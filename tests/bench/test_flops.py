@@ -37,7 +37,7 @@ def test_a_tied_head_is_read_once(
     assert decoder_bytes(artifact(make_artifact, parts)) == expected
 
 
-def test_decoding_reads_weights_and_the_cache_at_the_middle_of_the_answer(
+def test_decoding_reads_weights_and_the_cache_in_the_middle_of_the_answer(
     make_artifact: MakeArtifact,
 ) -> None:
     loaded = artifact(make_artifact, {"decoder": share(10**6, 1000)})
@@ -47,7 +47,7 @@ def test_decoding_reads_weights_and_the_cache_at_the_middle_of_the_answer(
     assert work.decode_bytes == 1000 + (40 + 2) * a_position
 
 
-def test_what_a_request_did_not_do_is_none(make_artifact: MakeArtifact) -> None:
+def test_phases_that_a_request_did_not_have_are_none(make_artifact: MakeArtifact) -> None:
     loaded = artifact(make_artifact, {})
     one = replace(timing(1, tokens=1), image_tiles=None, prefill_positions=None)
     work = work_of(loaded, one, 4)
@@ -55,7 +55,7 @@ def test_what_a_request_did_not_do_is_none(make_artifact: MakeArtifact) -> None:
     assert work.decode_bytes is None
 
 
-def test_the_reference_keeps_everything_as_float32() -> None:
+def test_the_reference_stores_all_weights_as_float32() -> None:
     from export.checkpoint.registry import open_model
 
     model = open_model(str(Path(__file__).parents[2] / "models" / "tiny-smolvlm"))

@@ -28,7 +28,7 @@ def test_json_is_the_promised_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[0]["disk_bytes"] < rows[1]["disk_bytes"]
 
 
-def test_a_folder_with_configurations_alone_is_enough(
+def test_a_folder_with_only_configurations_is_enough(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "my-finetune"

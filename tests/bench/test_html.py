@@ -54,7 +54,7 @@ def test_the_page_without_figures_is_the_golden_file(records: list[Record]) -> N
     assert found == GOLDEN.read_text(encoding="utf-8"), "UPDATE_GOLDEN=1 writes the new one"
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing(records: list[Record]) -> None:
+def test_the_page_loads_no_resource_and_runs_no_script(records: list[Record]) -> None:
     found = _page(records)
     balance = Balance()
     balance.feed(found)
@@ -102,5 +102,5 @@ def test_records_cannot_put_markup_into_the_page() -> None:
     assert 'data-label="a"' in found
 
 
-def test_text_has_code_and_bold_and_nothing_else() -> None:
+def test_text_may_have_code_and_bold_only() -> None:
     assert inline("`a<b` **c** [d](e)") == "<code>a&lt;b</code> <strong>c</strong> [d](e)"

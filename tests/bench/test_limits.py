@@ -1,4 +1,4 @@
-"""What holds a job is made where the system allows it, and taken away afterwards."""
+"""Limits of a job: cgroups are created where the system allows it, and removed."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def cgroups(tmp_path: Path, controllers: str) -> tuple[Path, Path]:
     return root, own
 
 
-def test_a_group_is_made_beside_ours_with_its_limit(tmp_path: Path) -> None:
+def test_a_group_is_created_next_to_ours_with_its_limit(tmp_path: Path) -> None:
     root, own = cgroups(tmp_path, "cpu memory")
     with memory_group(10**9, root, own) as group:
         assert group is not None
@@ -36,17 +36,17 @@ def test_a_group_is_made_beside_ours_with_its_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("controllers", ["", "cpu"])
-def test_without_the_memory_controller_there_is_none(tmp_path: Path, controllers: str) -> None:
+def test_without_the_memory_controller_there_is_no_group(tmp_path: Path, controllers: str) -> None:
     with memory_group(10**9, *cgroups(tmp_path, controllers)) as group:
         assert group is None
 
 
-def test_without_a_budget_there_is_none(tmp_path: Path) -> None:
+def test_without_a_budget_there_is_no_group(tmp_path: Path) -> None:
     with memory_group(None, *cgroups(tmp_path, "memory")) as group:
         assert group is None
 
 
-def test_in_version_1_a_group_is_made_inside_ours(tmp_path: Path) -> None:
+def test_in_version_1_a_group_is_created_inside_ours(tmp_path: Path) -> None:
     root, own = cgroups(tmp_path, "")
     (root / "memory" / "shell").mkdir(parents=True)
     own.write_text("5:cpu,cpuacct:/\n4:memory:/shell\n0::/user/shell\n")
@@ -63,7 +63,7 @@ def test_in_version_1_a_group_is_made_inside_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("own", ["4:memory:/x\n", ""])
-def test_where_no_group_is_ours_there_is_none(tmp_path: Path, own: str) -> None:
+def test_without_a_group_of_ours_none_is_created(tmp_path: Path, own: str) -> None:
     root, file = cgroups(tmp_path, "memory")
     file.write_text(own)
     with memory_group(10**9, root, file) as group:
@@ -82,11 +82,11 @@ def test_siblings_of_a_core_are_used_last(tmp_path: Path) -> None:
     assert sorted(order) == USABLE
 
 
-def test_no_more_cpus_are_chosen_than_can_be_used() -> None:
+def test_at_most_the_usable_cpus_are_chosen() -> None:
     assert len(choose_cpus(10_000)) == len(USABLE)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux only")
-def test_a_process_that_has_ended_holds_nothing() -> None:
+def test_an_ended_process_has_no_resident_set() -> None:
     assert (resident_bytes(os.getpid()) or 0) > 0
     assert resident_bytes(2**22 + 1) is None

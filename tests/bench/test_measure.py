@@ -42,7 +42,7 @@ def test_steps_are_timed_alone_and_totals_from_the_request() -> None:
     assert timing.decode_tokens_per_s == pytest.approx(2 / 650000)
 
 
-def test_the_readers_time_does_not_count() -> None:
+def test_the_consumers_time_does_not_count() -> None:
     clock = Clock()
     watch = Stopwatch(clock)
     for _ in watch.watch(events(clock)):
@@ -50,7 +50,7 @@ def test_the_readers_time_does_not_count() -> None:
     assert watch.timing() == measure(events(fresh := Clock()), fresh)
 
 
-def test_what_did_not_happen_is_none() -> None:
+def test_missing_steps_are_none() -> None:
     timing = measure([])
     assert timing.prepare_s is timing.image_s is timing.first_token_s is None
     assert timing.decode_tokens_per_s is timing.prefill_tokens_per_s is None

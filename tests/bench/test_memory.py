@@ -26,7 +26,7 @@ print(json.dumps([phase.peak_bytes for phase in phases.done]))
 
 
 @pytest.mark.skipif(not reset_peak(), reason="/proc/self/clear_refs is not writable here")
-def test_a_phase_has_the_peak_of_what_it_allocated_and_no_other() -> None:
+def test_the_peak_of_a_phase_is_of_its_own_allocations() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""What disturbed a measurement is said, and a quiet one says nothing."""
+"""Disturbances of a measurement become sentences; a quiet machine has none."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ def quiet(**changes: Any) -> Record:
     return replace(made, before=QUIET, after=after, wall_s=2.0, cpu_s=2.0, **changes)
 
 
-def test_a_quiet_machine_says_nothing() -> None:
+def test_a_quiet_machine_has_no_disturbances() -> None:
     assert noise(quiet()) == ()
 
 
@@ -30,24 +30,24 @@ NOISES = [
     ({"outcome": Outcome(timings=DRIFT)}, "the last request's decode steps took +20%"),
     ({"after": replace(QUIET, busy_s=102.0, steal_s=10.4)}, "gave 10.0% of the CPUs' time"),
     ({"after": replace(QUIET, busy_s=103.0)}, "other processes used 0.5 CPUs"),
-    ({"after": replace(QUIET, busy_s=102.0, throttled=3)}, "slowed down for their heat 3×"),
+    ({"after": replace(QUIET, busy_s=102.0, throttled=3)}, "cores were throttled for heat 3×"),
     ({"after": replace(QUIET, busy_s=102.0, hz=2e9)}, "the clock fell from 3.00 to 2.00 GHz"),
     ({"outcome": Outcome(cpus=(0,))}, "2 threads shared 1 CPUs"),
 ]
 
 
 @pytest.mark.parametrize(("change", "sentence"), NOISES)
-def test_a_disturbance_is_said(change: dict[str, Any], sentence: str) -> None:
+def test_a_disturbance_is_a_sentence(change: dict[str, Any], sentence: str) -> None:
     (found,) = noise(replace(quiet(), **change))
     assert sentence in found
 
 
-def test_a_profile_with_more_threads_than_there_are_is_said() -> None:
+def test_a_profile_with_more_threads_than_cpus_is_a_disturbance() -> None:
     made = quiet()
     (found,) = noise(replace(made, case=replace(made.case, profile="raspberry-pi-5")))
-    assert found == "raspberry-pi-5 has 4 threads, and 2 could be used here"
+    assert found == "raspberry-pi-5 has 4 threads, but only 2 were available here"
 
 
-def test_what_is_not_known_is_not_said() -> None:
+def test_unknown_figures_are_not_disturbances() -> None:
     unknown = Load(None, None)
     assert noise(replace(quiet(), before=unknown, after=unknown, cpu_s=None)) == ()

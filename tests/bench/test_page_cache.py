@@ -15,7 +15,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_dropped_pages_are_gone_and_read_ones_are_back(file: Path) -> None:
+def test_dropped_pages_leave_the_cache_and_read_pages_return(file: Path) -> None:
     if not drop([file]):
         pytest.skip("the file system keeps its pages in memory")
     cached, pages = resident(file)
@@ -24,7 +24,7 @@ def test_dropped_pages_are_gone_and_read_ones_are_back(file: Path) -> None:
     assert resident(file) == (pages, pages)
 
 
-def test_nothing_is_dropped_of_no_files() -> None:
+def test_dropping_no_files_returns_false() -> None:
     assert not drop([])
 
 

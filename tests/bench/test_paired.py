@@ -75,7 +75,7 @@ def test_ratios_at_the_edges(
 
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("new", [[1.0, 1e4], [1e-4, 1.0], [1.0, 1e200]])
-def test_two_processes_far_apart_leave_a_change_unsure(new: list[float], paired: bool) -> None:
+def test_two_very_different_processes_make_a_change_unsure(new: list[float], paired: bool) -> None:
     found = ratio([[1.0], [1.1]], [[level] for level in new], paired)
     assert found is not None
     assert found.unsure
@@ -99,9 +99,7 @@ def test_two_processes_far_apart_leave_a_change_unsure(new: list[float], paired:
         (["1", "3"], ["2"], False),
     ],
 )
-def test_rounds_are_paired_where_they_ran_interleaved(
-    base: list[str], new: list[str], alternate: bool
-) -> None:
+def test_interleaved_rounds_are_paired(base: list[str], new: list[str], alternate: bool) -> None:
     assert interleaved(base, new) is alternate
 
 
@@ -144,6 +142,6 @@ def test_means_are_compared_pair_by_pair() -> None:
     assert mean_change([], []) is None
 
 
-def test_what_is_counted_is_certain() -> None:
+def test_counted_quantities_are_certain() -> None:
     found = exact(100, 110)
     assert (found.beyond(0.05, 1), found.beyond(0.2, 1)) == (1.0, 0.0)

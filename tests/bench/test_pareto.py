@@ -1,4 +1,4 @@
-"""Which one to take: the front, the budget, and what is said about it."""
+"""The Pareto front, the recommendation under a budget, and their sentences."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def shown(records: list[Record]) -> list[Row]:
         ([(1.0, 1.0), (1.0, 1.0)], (0, 1)),
     ],
 )
-def test_the_front_is_what_nothing_beats(
+def test_the_front_has_the_points_that_nothing_dominates(
     points: list[tuple[float, float]], expected: tuple[int, ...]
 ) -> None:
     assert front(points) == expected
@@ -50,7 +50,7 @@ def test_the_fastest_that_fits_is_chosen_and_never_a_checkpoint(
 
 
 @pytest.mark.parametrize(("slower", "expected"), [(1.09, "int4"), (1.11, "int8")])
-def test_of_times_that_are_as_good_as_equal_the_least_memory_is_chosen(
+def test_the_smallest_artifact_wins_among_equally_fast_ones(
     records: list[Record], slower: float, expected: str
 ) -> None:
     def timed(r: Record) -> Record:
@@ -62,7 +62,7 @@ def test_of_times_that_are_as_good_as_equal_the_least_memory_is_chosen(
     assert shown[choose(shown, None).chosen or 0].subject.recipe == expected
 
 
-def test_what_is_shown_to_be_less_accurate_is_not_chosen(records: list[Record]) -> None:
+def test_a_significantly_less_accurate_artifact_is_not_chosen(records: list[Record]) -> None:
     def wrong(r: Record) -> Record:
         items = tuple(replace(item, correct=False) for item in r.outcome.items)
         return replace(r, outcome=replace(r.outcome, items=items))
@@ -78,7 +78,7 @@ def test_without_accuracy_nothing_is_recommended(records: list[Record]) -> None:
     assert "Nothing is recommended" in report(timed)
 
 
-def test_a_budget_that_nothing_meets_says_what_the_smallest_needs(records: list[Record]) -> None:
+def test_a_budget_that_nothing_fits_names_the_smallest_peak(records: list[Record]) -> None:
     found = report(records, budget=Budget("100 MB", 100_000_000))
     assert "**Nothing fits within 100 MB**: the smallest peak is 160 MB (onnx int4" in found
 
@@ -94,7 +94,7 @@ def test_the_smallest_profile_has_the_runtime_too(shown: list[Row]) -> None:
     assert [smallest_profile(row) for row in shown] == ["laptop-8gb", "phone-4gb", "phone-4gb"]
 
 
-def test_the_choices_of_several_models_stand_first_one_line_each(records: list[Record]) -> None:
+def test_recommendations_of_several_models_come_first_one_line_each(records: list[Record]) -> None:
     known = [r for r in records if not r.case.subject.synthetic]
     others = [
         replace(r, case=replace(r.case, subject=replace(r.case.subject, model="another")))
@@ -104,7 +104,7 @@ def test_the_choices_of_several_models_stand_first_one_line_each(records: list[R
     lines = [
         [c.strip() for c in line.split("|")[1:4]] for line in first.splitlines() if "|" in line
     ]
-    assert lines[0] == ["model", "take", "runtime"]
+    assert lines[0] == ["model", "recommended", "runtime"]
     assert lines[2:] == [
         [model, "onnx int4", "onnxruntime"] for model in ("tiny-smolvlm", "another")
     ]

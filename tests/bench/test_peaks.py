@@ -50,7 +50,7 @@ def test_a_row_is_the_highest_peak_of_one_request(records: list[Record]) -> None
     assert {p.request for p in measured(records)} == {"an image of 640 × 480 pixels + 4 tokens"}
 
 
-def test_threads_make_no_other_row_and_the_higher_peak_counts(records: list[Record]) -> None:
+def test_threads_do_not_split_a_row_and_the_higher_peak_counts(records: list[Record]) -> None:
     more = [held(r, threads=8) for r in grown(records, 1.01)]
     (peak,) = (p for p in measured([*more, *records]) if p.export == "onnx int8")
     assert peak.peak_bytes == 181_800_000
@@ -59,7 +59,7 @@ def test_threads_make_no_other_row_and_the_higher_peak_counts(records: list[Reco
 @pytest.mark.parametrize(
     "changes", [{"profile": "phone-4gb"}, {"device": "cuda"}, {"runtime": "onnx_loop"}]
 )
-def test_what_is_held_down_or_not_ours_does_not_count(
+def test_jobs_with_a_profile_and_peers_do_not_count(
     records: list[Record], changes: dict[str, str]
 ) -> None:
     assert measured([held(r, **changes) for r in records]) == []
@@ -75,7 +75,7 @@ def test_what_is_held_down_or_not_ours_does_not_count(
         (0.9, [("shrank", False)]),
     ],
 )
-def test_what_is_beyond_the_bound_is_told(
+def test_peaks_beyond_the_tolerance_are_reported(
     records: list[Record], factor: float, verdicts: list[tuple[str, bool]]
 ) -> None:
     accepted = Peaks(0.05, tuple(measured(records)))
@@ -83,7 +83,7 @@ def test_what_is_beyond_the_bound_is_told(
     assert [(d.verdict, d.fails) for d in found] == verdicts
 
 
-def test_what_nobody_accepted_fails_and_what_was_not_measured_does_not(
+def test_unaccepted_peaks_fail_and_unmeasured_ones_do_not(
     records: list[Record],
 ) -> None:
     first, *rest = measured(records)
@@ -92,7 +92,7 @@ def test_what_nobody_accepted_fails_and_what_was_not_measured_does_not(
     assert differences(Peaks(0.05, (first, *rest)), [first]) == []
 
 
-def test_accepting_a_run_keeps_the_bound_and_what_it_did_not_measure(
+def test_accepting_a_run_keeps_the_tolerance_and_unmeasured_rows(
     records: list[Record],
 ) -> None:
     first, second, *_ = measured(records)

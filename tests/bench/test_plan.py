@@ -1,4 +1,4 @@
-"""The plan is the whole product: every combination runs or says why not."""
+"""A plan has every combination, as a job or as a skip with its reason."""
 
 from dataclasses import replace
 from typing import Any
@@ -44,7 +44,7 @@ def test_repeated_tasks_are_interleaved_by_rounds_and_come_first() -> None:
     assert found == rounds + once
 
 
-def test_what_is_named_twice_is_measured_once() -> None:
+def test_an_artifact_named_twice_is_measured_once() -> None:
     again = replace(ONNX, location="elsewhere/onnx-int4")
     assert plan([ONNX, GGUF, again], choices()).jobs == plan([ONNX, GGUF], choices()).jobs
 
@@ -55,7 +55,7 @@ SKIPS = [
     (ONNX, {"device": "cuda"}, "it has no device cuda, only cpu"),
     (RANDOM, {"tasks": {"easy-vqa": TASKS["easy-vqa"]}}, "random weights"),
     (RANDOM, {"tasks": {"fidelity": TASKS["fidelity"]}}, "random weights"),
-    (STRANGER, {"tasks": {"fidelity": TASKS["fidelity"]}}, "name its checkpoint by --reference"),
+    (STRANGER, {"tasks": {"fidelity": TASKS["fidelity"]}}, "name its checkpoint with --reference"),
     (
         ONNX,
         {"tasks": {"x": replace(TASKS["latency"], imports=("no_such_library",))}},
@@ -70,7 +70,7 @@ SKIPS = [
     (
         ONNX,
         {"tasks": {"fidelity": TASKS["fidelity"]}, "options": Options(shard="1/2")},
-        "cannot be put together from parts",
+        "cannot be merged from shards",
     ),
     (
         CHECKPOINT,
@@ -93,7 +93,7 @@ SKIPS = [
 
 
 @pytest.mark.parametrize(("candidate", "changes", "reason"), SKIPS)
-def test_what_cannot_run_is_skipped_with_its_reason(
+def test_impossible_jobs_are_skipped_with_their_reason(
     candidate: Candidate, changes: dict[str, Any], reason: str
 ) -> None:
     found = plan([candidate], choices(**changes))
@@ -102,12 +102,12 @@ def test_what_cannot_run_is_skipped_with_its_reason(
     assert all(reason in skip.reason for skip in found.skips)
 
 
-def test_a_model_for_text_alone_is_timed_with_prompts_of_text() -> None:
+def test_a_text_only_model_is_timed_with_text_prompts() -> None:
     made = choices(tasks={"latency": TASKS["latency"]}, options=Options(prompt="text"))
     assert len(plan([BLIND], made).jobs) == 1
 
 
-def test_runtimes_of_other_targets_are_no_skips_unless_asked_for() -> None:
+def test_runtimes_of_other_targets_are_skips_only_if_named() -> None:
     found = plan([GGUF], choices(runtimes={"x": ABSENT}))
     assert found.jobs == found.skips == ()
 
@@ -117,7 +117,7 @@ def test_a_named_reference_is_used_for_every_subject() -> None:
     assert [job.reference for job in plan([ONNX, STRANGER], fidelity).jobs] == ["there", "there"]
 
 
-def test_the_own_model_is_the_reference_otherwise() -> None:
+def test_the_artifacts_own_model_is_the_default_reference() -> None:
     fidelity = choices(tasks={"fidelity": TASKS["fidelity"]})
     assert [job.reference for job in plan([ONNX], fidelity).jobs] == ["tiny-smolvlm"]
 
@@ -126,7 +126,7 @@ PHONE = {"phone-4gb": PROFILES["phone-4gb"], "phone-8gb": PROFILES["phone-8gb"]}
 ONLY_LATENCY = {"latency": TASKS["latency"]}
 
 
-def test_a_profile_gives_its_threads_as_far_as_there_are_any() -> None:
+def test_a_profile_sets_threads_up_to_the_available_ones() -> None:
     jobs = plan([ONNX], choices(profiles=PHONE, threads=3, tasks=ONLY_LATENCY)).jobs
     found = [(job.case.profile, job.case.threads) for job in jobs]
     assert found == [("phone-4gb", 2), ("phone-8gb", 3)]
@@ -135,12 +135,12 @@ def test_a_profile_gives_its_threads_as_far_as_there_are_any() -> None:
 PROFILE_SKIPS = [
     (CHECKPOINT, "reference", "phone-4gb", "latency", "phone-4gb has no reference, only"),
     (ONNX, "fake", "cuda", "latency", "it has no device cuda, only cpu"),
-    (ONNX, "fake", "desktop", "fidelity", "no profile has room for both"),
+    (ONNX, "fake", "desktop", "fidelity", "no profile has enough for both"),
 ]
 
 
 @pytest.mark.parametrize(("candidate", "runtime", "profile", "task", "reason"), PROFILE_SKIPS)
-def test_what_a_profile_rules_out_is_skipped(
+def test_jobs_that_a_profile_excludes_are_skipped(
     candidate: Candidate, runtime: str, profile: str, task: str, reason: str
 ) -> None:
     made = choices(
@@ -153,7 +153,7 @@ def test_what_a_profile_rules_out_is_skipped(
     assert [reason in skip.reason for skip in found.skips] == [True]
 
 
-def test_what_could_not_be_exported_is_skipped_with_its_problem() -> None:
+def test_a_failed_export_is_skipped_with_its_problem() -> None:
     unmade = replace(ONNX, problem="it could not be exported: disk full")
     (skip,) = plan([unmade], choices(tasks=ONLY_LATENCY)).skips
     assert skip.reason == "it could not be exported: disk full"

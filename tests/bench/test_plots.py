@@ -1,4 +1,4 @@
-"""Figures are drawn from what is known, the same bytes from the same records."""
+"""Figures are drawn for rows with data; equal records give equal bytes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_nothing_measured_draws_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_of_the_page_have_text_as_text_and_name_what_the_files_name(
+def test_figures_of_the_page_keep_text_and_have_the_files_names(
     tmp_path: Path, records: list[Record]
 ) -> None:
     figures, drawn = inline(rows(records), "report")
@@ -46,7 +46,7 @@ def test_pictures_of_the_page_have_text_as_text_and_name_what_the_files_name(
     assert all("<text" in svg for svg in drawn.values())
 
 
-def test_axes_say_what_they_are(records: list[Record]) -> None:
+def test_axes_are_labelled(records: list[Record]) -> None:
     _, drawn = inline(rows(records), "report", Budget("170 MB", 170_000_000))
     said = {name: drawn[f"report-tiny-smolvlm-{name}.svg"] for name in PLOTS}
     assert "(logarithmic)" in said["accuracy"]
@@ -57,7 +57,7 @@ def test_axes_say_what_they_are(records: list[Record]) -> None:
     assert "2 fell back" in said["storage"]
 
 
-def test_of_a_gpus_rows_its_own_memory_is_drawn(records: list[Record]) -> None:
+def test_rows_of_a_gpu_show_gpu_memory(records: list[Record]) -> None:
     own = records[2]
     memory = tuple(replace(m, device_bytes=5_000_000_000) for m in own.outcome.memory)
     on_gpu = replace(
@@ -71,7 +71,7 @@ def test_of_a_gpus_rows_its_own_memory_is_drawn(records: list[Record]) -> None:
     assert ">5000<" in shown
 
 
-def test_the_whole_is_named_where_it_lies_far_beyond_its_steps(records: list[Record]) -> None:
+def test_the_whole_is_labelled_when_far_beyond_its_steps(records: list[Record]) -> None:
     late = records[2].outcome.timings[0]
     slow = replace(late, first_token_s=0.9876)
     outcome = replace(records[2].outcome, timings=(slow, slow))

@@ -1,4 +1,4 @@
-"""`bench peaks`: a prediction that is not what a run measured fails."""
+"""`bench peaks` fails if a prediction differs from a measurement."""
 
 from dataclasses import replace
 from pathlib import Path

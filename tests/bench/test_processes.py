@@ -54,7 +54,7 @@ def test_native_output_does_not_damage_the_record(make_job: MakeJob) -> None:
     assert run_job(job, 60, ENVIRONMENT).status == "ok"
 
 
-def test_the_parent_hears_each_phase_and_the_job_waits_for_it(make_job: MakeJob) -> None:
+def test_the_job_reports_each_phase_and_waits_for_the_parent(make_job: MakeJob) -> None:
     heard: list[str] = []
     record = run_job(make_job(repeats=1), 60, ENVIRONMENT, heard.append)
     assert record.status == "ok"
@@ -87,7 +87,7 @@ def test_a_job_within_its_budget_fits(make_job: MakeJob, profile: str) -> None:
     assert outcome.held_by in ("cgroup", "watchdog")
 
 
-def test_without_a_profile_nothing_holds_a_job(make_job: MakeJob) -> None:
+def test_without_a_profile_a_job_is_not_limited(make_job: MakeJob) -> None:
     outcome = run_job(make_job(repeats=1), 60, ENVIRONMENT).outcome
     assert (outcome.held_by, outcome.fits, outcome.budget_bytes) == (None, None, None)
 
@@ -116,7 +116,7 @@ def nvmlDeviceGetComputeRunningProcesses(handle):
     ("process", "mebibytes", "fits"),
     [("os.getpid()", 90, True), ("os.getpid()", 300, False), ("1", 90, None)],
 )
-def test_on_a_gpu_its_memory_decides(
+def test_on_a_gpu_its_memory_determines_the_verdict(
     make_job: MakeJob,
     profile: str,
     tmp_path: Path,
@@ -166,7 +166,7 @@ def test_a_job_beyond_its_budget_is_stopped_with_its_peak(
     assert record.wall_s < 10
 
 
-def test_a_burst_between_two_looks_is_still_found(make_job: MakeJob, profile: str) -> None:
+def test_a_burst_between_two_checks_is_found(make_job: MakeJob, profile: str) -> None:
     """Each phase's own peak decides, which the kernel keeps."""
     job = on(make_job({"image": {"bytes": 150_000_000}}, repeats=1), profile)
     outcome = run_job(job, 60, ENVIRONMENT).outcome
@@ -229,14 +229,17 @@ def alive(process: str) -> bool:
 
 FAILURES = [
     ({"token": {"signal": 6}}, "killed by SIGABRT"),
-    ({"image": {"signal": 9}}, r"killed by SIGKILL \(by the system, usually for want of memory\)"),
+    (
+        {"image": {"signal": 9}},
+        r"killed by SIGKILL \(by the system, usually because memory ran out\)",
+    ),
     ({"load": {"refuse": "the image is too large"}}, "^the image is too large$"),
     ({"load": {"says": "last words", "signal": 11}}, "SIGSEGV .*last words"),
     ({"prefill": {"bytes": 10**15}}, "exit code 1.*Unable to allocate"),
 ]
 
 
-def test_an_abort_inside_llama_cpp_becomes_a_record_with_what_it_asserted(
+def test_an_abort_inside_llama_cpp_becomes_a_record_with_the_assertion(
     make_job: MakeJob,
 ) -> None:
     pytest.importorskip("llama_cpp")
@@ -247,14 +250,14 @@ def test_an_abort_inside_llama_cpp_becomes_a_record_with_what_it_asserted(
     assert "fake.cpp:1: GGML_ASSERT(n_tokens > 0) failed" in (record.reason or "")
 
 
-def test_an_abort_for_want_of_a_gpus_memory_is_told_as_that(make_job: MakeJob) -> None:
+def test_an_abort_by_exhausted_gpu_memory_has_that_reason(make_job: MakeJob) -> None:
     pytest.importorskip("llama_cpp")
     said = "CUDA error: out of memory"
     record = run_job(make_job({"token": {"ggml_assert": said}}, repeats=1), 60, ENVIRONMENT)
-    assert (record.reason or "").startswith("killed by SIGABRT (memory ran out); it last said: ")
+    assert (record.reason or "").startswith("killed by SIGABRT (memory ran out); last output: ")
 
 
-def test_what_a_runtimes_row_sets_is_set_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_a_runtimes_row_are_set_for_it_only(monkeypatch: pytest.MonkeyPatch) -> None:
     row = RUNTIMES["llama_cpp_no_graphs"]
     (name,) = row.variables
     monkeypatch.setenv(name, "1")
@@ -278,14 +281,12 @@ def test_a_hanging_job_is_stopped_and_recorded(make_job: MakeJob) -> None:
     job = make_job({"load": {"says": "waiting for a lock", "delay_s": 600}})
     record = run_job(job, 3, ENVIRONMENT)
     assert record.status == "failed"
-    assert "stopped after 3 s (--timeout); it last said: waiting for a lock" in (
-        record.reason or ""
-    )
+    assert "stopped after 3 s (--timeout); last output: waiting for a lock" in (record.reason or "")
     assert record.wall_s is not None
     assert record.wall_s < 20
 
 
-def test_offline_holds_for_libraries_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_also_applies_to_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert variables(1, offline=True)["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in variables(1)

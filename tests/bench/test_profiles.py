@@ -1,4 +1,4 @@
-"""Device profiles name only what exists."""
+"""Device profiles name only runtimes that exist."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a run says about itself while it goes on."""
+"""The progress of a run: jobs done, phases, and the estimated time left."""
 
 import io
 from dataclasses import replace
@@ -30,18 +30,16 @@ C = of("llama_cpp", "int4", *ROUNDS)
         ([A[1], B[1], C[0]], 15.0),
     ],
 )
-def test_a_job_is_expected_to_take_what_those_most_like_it_took(
-    rest: list[Case], seconds: float
-) -> None:
+def test_the_estimate_is_of_the_most_similar_ended_jobs(rest: list[Case], seconds: float) -> None:
     ended = [(A[0], 2.0), (B[0], 9.0), (replace(A[0], runtime="reference"), 4.0)]
     assert left(ended, rest) == (seconds, [])
 
 
-def test_a_task_of_which_nothing_has_ended_is_named_and_not_guessed() -> None:
+def test_a_task_without_ended_jobs_is_named_and_not_estimated() -> None:
     assert left([(A[0], 2.0)], [A[1], ASKED, ASKED]) == (2.0, ["easy-vqa"])
 
 
-def test_without_a_terminal_each_job_is_a_line_with_what_is_left() -> None:
+def test_without_a_terminal_each_job_is_a_line_with_the_time_left() -> None:
     told = Console(file=io.StringIO(), width=200)
     with showing(told, [*A, ASKED]) as shown:
         shown.phase(A[0], "measuring")
@@ -55,7 +53,7 @@ def test_without_a_terminal_each_job_is_a_line_with_what_is_left() -> None:
     ]
 
 
-def test_on_a_terminal_a_bar_has_the_count_the_phase_and_what_is_left() -> None:
+def test_on_a_terminal_a_bar_has_the_count_the_phase_and_the_time_left() -> None:
     told = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
     with showing(told, A) as shown:
         shown.end(replace(ROUNDS[0], case=A[0]))

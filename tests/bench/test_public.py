@@ -129,12 +129,11 @@ def test_a_folder_of_the_tasks_name_comes_first(jsonl: Write) -> None:
     assert len(opened("chartqa", folder).pictures) == 1
 
 
-def test_missing_columns_name_the_file_and_what_is_there(jsonl: Write, parquet: Write) -> None:
+def test_missing_columns_name_the_file_and_its_columns(jsonl: Write, parquet: Write) -> None:
     changed = row()
     changed["reply"] = changed.pop("answer")
-    expected = (
-        r"no column 'answer'; rename the one that has it \(has: image, question, reply, type\)"
-    )
+    columns = r"\(columns: image, question, reply, type\)"
+    expected = rf"there is no column 'answer'; rename the right one {columns}"
     with pytest.raises(UserError, match=rf"rows\.jsonl: {expected}"):
         opened("chartqa", jsonl([changed]))
     with pytest.raises(UserError, match=rf"test-00000-of-00001\.parquet: {expected}"):
@@ -155,7 +154,7 @@ def test_folders_without_rows_are_refused(tmp_path: Path, jsonl: Write) -> None:
         opened("chartqa", broken)
 
 
-def test_the_hub_is_not_reached_where_the_environment_says_so() -> None:
+def test_the_hub_is_not_reached_when_offline() -> None:
     with pytest.raises(UserError, match=r"cannot be fetched.*--data DIR"):
         questions("chartqa", Options())
 
@@ -165,18 +164,18 @@ BAD: dict[str, tuple[Any, str]] = {
     "no object": ("[1]", r"row 2: not a JSON object"),
     "no question": (
         row(question=None),
-        r"row 2, column 'question': expected a text, found nothing",
+        r"row 2, column 'question': expected a string, found nothing",
     ),
-    "an empty question": (row(question=" "), r"row 2, column 'question': expected a text"),
-    "a number as answer": (row(answer=14), r"row 2, column 'answer': expected a text.*found 14"),
-    "no answers": (row(answer=[]), r"row 2, column 'answer': expected a text.*found \[\]"),
+    "an empty question": (row(question=" "), r"row 2, column 'question': expected a string"),
+    "a number as answer": (row(answer=14), r"row 2, column 'answer': expected a string.*found 14"),
+    "no answers": (row(answer=[]), r"row 2, column 'answer': expected a string.*found \[\]"),
     "a lost answer": ({"question": "?", "type": "x", "image": "red.png"}, r"column 'answer'"),
     "mixed answers": (row(answer=["a", 1]), r"row 2, column 'answer': .*found \['a', 1\]"),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_row_is_named_and_spoils_no_other(what: str, jsonl: Write) -> None:
+def test_a_bad_row_is_named_and_the_others_stay_usable(what: str, jsonl: Write) -> None:
     bad, expected = BAD[what]
     found = opened("chartqa", jsonl([row(), bad, row()]))
     with pytest.raises(UnusableQuestion, match=expected):
@@ -184,7 +183,7 @@ def test_a_bad_row_is_named_and_spoils_no_other(what: str, jsonl: Write) -> None
     assert [found.question(n).turns[0].gold.answers for n in (0, 2)] == [("14",)] * 2
 
 
-def test_rows_are_lines_whatever_a_question_holds(jsonl: Write) -> None:
+def test_rows_are_lines_with_any_character_in_a_question(jsonl: Write) -> None:
     odd = json.dumps(row(question="How\u2028many\x85?"), ensure_ascii=False)
     found = opened("chartqa", jsonl(["", odd, "", row(answer=14)]))
     assert len(found.pictures) == 2
@@ -193,7 +192,7 @@ def test_rows_are_lines_whatever_a_question_holds(jsonl: Write) -> None:
         found.question(1)
 
 
-def test_brackets_are_text_and_yes_and_no_are_all_there_is(parquet: Write, jsonl: Write) -> None:
+def test_brackets_are_text_and_only_yes_and_no_are_accepted(parquet: Write, jsonl: Write) -> None:
     found = opened("chartqa", jsonl([row(answer="[0.57, 0.62]")]))
     assert found.question(0).turns[0].gold.answers == ("[0.57, 0.62]",)
     (pope, *_) = ROWS["pope"]
@@ -204,7 +203,7 @@ def test_brackets_are_text_and_yes_and_no_are_all_there_is(parquet: Write, jsonl
         found.question(1)
 
 
-def test_an_option_that_is_missing_before_others_shifts_no_letter(parquet: Write) -> None:
+def test_an_option_missing_before_others_is_refused(parquet: Write) -> None:
     (bench, *_) = ROWS["mmbench"]
     found = opened("mmbench", parquet([{**bench, "B": "nan", "answer": "C"}], split="dev"))
     with pytest.raises(UnusableQuestion, match="column 'B': expected an option"):
@@ -214,7 +213,7 @@ def test_an_option_that_is_missing_before_others_shifts_no_letter(parquet: Write
 IMAGES = {
     "a lost file": ("gone.png", "no such file"),
     "no image": ("rows.jsonl", "not an image"),
-    "a file elsewhere": ("../../etc/passwd", "lies outside of"),
+    "a file elsewhere": ("../../etc/passwd", "is outside of"),
     "nothing": (None, "expected one or a file's name, found nothing"),
     "a number": (3, "found 3"),
 }
@@ -243,7 +242,7 @@ def test_letters_beyond_the_options_are_refused(parquet: Write) -> None:
         opened("ai2d", parquet(rows)).question(0)
 
 
-def test_an_answer_of_several_letters_is_no_letter(parquet: Write) -> None:
+def test_an_answer_of_several_letters_is_refused(parquet: Write) -> None:
     rows = [{**ROWS["ai2d"][0], "answer": "AB"}]
     with pytest.raises(UnusableQuestion, match=r"expected a letter up to D.*found 'AB'"):
         opened("ai2d", parquet(rows)).question(0)
@@ -260,7 +259,7 @@ def test_rows_with_one_id_stay_two_items(parquet: Write) -> None:
     assert [found.question(n).id for n in (0, 1)] == ["0#0", "0#1"]
 
 
-def test_rows_that_name_no_picture_share_none(parquet: Write) -> None:
+def test_rows_without_an_image_key_share_no_image(parquet: Write) -> None:
     rows = [{**row, "image_source": None} for row in ROWS["pope"]]
     assert opened("pope", parquet([*rows, ROWS["pope"][0]])).pictures == [
         "0",
@@ -269,7 +268,7 @@ def test_rows_that_name_no_picture_share_none(parquet: Write) -> None:
     ]
 
 
-def test_tables_keep_their_rows_places_over_several_files(jsonl: Write) -> None:
+def test_row_numbers_continue_over_several_files(jsonl: Write) -> None:
     jsonl([row(), row()], "a.jsonl")
     folder = jsonl([row(question="last?")], "b.jsonl")
     table = DatasetRows(DatasetLocation("d", None, "test", None, folder), ("question",))
@@ -277,7 +276,7 @@ def test_tables_keep_their_rows_places_over_several_files(jsonl: Write) -> None:
     assert table.where(2, "question").endswith("b.jsonl, row 1, column 'question'")
 
 
-def test_bad_items_are_in_the_record_and_a_bad_table_stops_the_run(
+def test_bad_items_are_recorded_and_bad_columns_stop_the_run(
     make_artifact: MakeArtifact, jsonl: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = ["run", str(make_artifact()), "--runtime", "fake", "--task", "chartqa", "--data"]
@@ -294,16 +293,16 @@ def test_bad_items_are_in_the_record_and_a_bad_table_stops_the_run(
     changed = row()
     del changed["answer"]
     assert main([*run, str(jsonl([changed])), "-o", str(output)]) == 2
-    assert "no column 'answer'" in capsys.readouterr().err
+    assert "there is no column 'answer'" in capsys.readouterr().err
     assert main([*run, str(jsonl([row(answer=3)])), "-o", str(output)]) == 1
     assert "none of 1 items can be used; the first: " in capsys.readouterr().err
 
 
-def test_an_unknown_task_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_task_suggests_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "x", "--task", "chartqq"]) == 2
     assert "unknown task 'chartqq'; did you mean chartqa" in capsys.readouterr().err
 
 
-def test_public_data_is_only_reached_for_when_it_is_asked_for() -> None:
+def test_public_tasks_are_not_among_the_default_ones() -> None:
     chosen = choices(parser().parse_args(["run", "tiny-smolvlm"]))
     assert list(chosen.tasks) == ["latency", "easy-vqa", "fidelity"]

@@ -1,4 +1,4 @@
-"""Pages that show results show those of the records that are kept beside them."""
+"""Pages with results show their committed records."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_readme_without_the_markers_is_a_users_error() -> None:
         filled("# A\n", "new")
 
 
-def test_nothing_measured_says_which_command_fills_it() -> None:
+def test_without_records_the_block_names_the_command() -> None:
     assert block([]) == EMPTY
     assert "--readme README.md" in EMPTY
 

@@ -1,4 +1,4 @@
-"""A run is lines of JSON: what was written is read, what is damaged is told."""
+"""Records are read as they were written; damaged lines are reported."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def test_records_are_read_as_they_were_written(tmp_path: Path, records: list[Rec
     assert {json.loads(line)["schema"] for line in path.read_text().splitlines()} == {1}
 
 
-def test_damaged_lines_are_told_by_number_and_the_rest_is_read(
+def test_damaged_lines_are_reported_by_number_and_the_rest_is_read(
     tmp_path: Path, records: list[Record]
 ) -> None:
     path = tmp_path / "run.jsonl"
@@ -78,14 +78,14 @@ except UserError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit stands in for a full disk")
-def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path, records: list[Record]) -> None:
+def test_a_partly_written_line_is_removed(tmp_path: Path, records: list[Record]) -> None:
     path = tmp_path / "run.jsonl"
     append(path, records[0])
     before = path.read_bytes()
     command = [sys.executable, "-c", FULL_DISK, str(path)]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert "cannot be written (File too large); its records so far are whole" in done.stdout
+    assert "cannot be written (File too large); its records so far are intact" in done.stdout
     assert path.read_bytes() == before
 
 
@@ -94,7 +94,7 @@ def test_a_missing_run_is_a_users_error(tmp_path: Path) -> None:
         read([tmp_path / "none.jsonl"])
 
 
-def test_a_number_that_is_none_is_not_written(tmp_path: Path, records: list[Record]) -> None:
+def test_nan_is_not_written(tmp_path: Path, records: list[Record]) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         append(tmp_path / "run.jsonl", replace(records[0], wall_s=math.nan))
     assert not (tmp_path / "run.jsonl").exists()

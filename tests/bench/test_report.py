@@ -21,14 +21,14 @@ def test_report_is_the_golden_file(records: list[Record]) -> None:
     assert found == GOLDEN.read_text(encoding="utf-8"), "UPDATE_GOLDEN=1 writes the new one"
 
 
-def test_report_of_failures_alone_says_so(records: list[Record]) -> None:
+def test_report_of_failures_only_has_their_reasons(records: list[Record]) -> None:
     failed = [record for record in records if record.status == "failed"]
     found = report(failed)
     assert "Nothing was measured" in found
     assert "killed by SIGKILL" in found
 
 
-def test_report_of_nothing_is_still_a_report() -> None:
+def test_report_without_records_is_a_report() -> None:
     assert report([]).startswith("# PocketVLM benchmark")
 
 
@@ -66,16 +66,18 @@ def test_a_proof_of_any_shape_is_shown(records: list[Record]) -> None:
 
 def test_damaged_lines_are_in_the_report(records: list[Record]) -> None:
     found = report(records, damages=[Damage("run.jsonl", 7, "schema 99, this version reads 1")])
-    assert "**1 damaged line of the runs left out: see the end of this report.**" in found
+    assert "**The runs have 1 damaged line, which is left out (see below).**" in found
     assert "| run.jsonl | 7 " in found.replace("   ", " ")
 
 
-def test_records_of_several_machines_are_said_to_be(records: list[Record]) -> None:
+def test_records_of_several_machines_are_mentioned(records: list[Record]) -> None:
     other = [replace(r, environment=replace(r.environment, cores=64)) for r in records]
     assert "2 different machines or software versions" in report([*records, *other])
 
 
-def test_noise_is_told_first_and_put_together_with_its_jobs(records: list[Record]) -> None:
+def test_disturbances_are_mentioned_first_and_grouped_with_their_jobs(
+    records: list[Record],
+) -> None:
     notes = [f"others used {used} CPUs meanwhile" for used in ("1.5", "1.1", "1.1", "2")]
     noisy = [replace(r, noise=(note,)) for r, note in zip(records[:4], notes, strict=True)]
     found = report([*noisy, *records[4:]])
@@ -89,7 +91,7 @@ def test_noise_is_told_first_and_put_together_with_its_jobs(records: list[Record
     ]
 
 
-def test_jobs_left_out_for_one_reason_are_one_line(records: list[Record]) -> None:
+def test_jobs_skipped_for_one_reason_are_one_line(records: list[Record]) -> None:
     own = [r for r in records[:6] if r.case.round == 0]
     left = [
         replace(r, case=replace(r.case, runtime=runtime), status="skipped", reason="it may not")
@@ -104,7 +106,7 @@ def test_jobs_left_out_for_one_reason_are_one_line(records: list[Record]) -> Non
     ]
 
 
-def test_of_several_samples_of_fidelity_the_report_says_which_it_shows(
+def test_the_report_names_the_fidelity_sample_that_it_shows(
     records: list[Record],
 ) -> None:
     own = next(r for r in records if r.outcome.agreement is not None)
@@ -112,11 +114,11 @@ def test_of_several_samples_of_fidelity_the_report_says_which_it_shows(
     shown = replace(own.outcome.agreement, source="made, seed 3")
     named = replace(own, outcome=replace(own.outcome, agreement=shown))
     other = replace(named, case=replace(own.case, options=Options(prompts="counting")))
-    assert "questions of made, seed 3." in report([named])
-    assert "1 smaller or earlier sample of the runs left out." in report([other, named])
+    assert "questions: made, seed 3." in report([named])
+    assert "Not shown: 1 smaller or earlier sample." in report([other, named])
 
 
-def test_a_profile_says_whether_it_fits_with_the_peak(records: list[Record]) -> None:
+def test_the_verdict_of_a_profile_has_the_peak(records: list[Record]) -> None:
     held = [
         replace(
             r,
@@ -136,7 +138,7 @@ def test_every_profile_has_a_verdict_with_the_measured_share(records: list[Recor
     large = [
         replace(r, outcome=replace(r.outcome, memory=phases(2_500_000_000))) for r in records[2:4]
     ]
-    table = report([*records[:2], *large]).split("### Which devices it fits")[1].split("###")[0]
+    table = report([*records[:2], *large]).split("### Devices it fits")[1].split("###")[0]
     assert "**does not fit**, 125 %" in table
     assert "fits, 83 %" in table  # of phone-8gb
     (checkpoint,) = (line for line in table.splitlines() if line.startswith("| checkpoint"))
@@ -144,7 +146,7 @@ def test_every_profile_has_a_verdict_with_the_measured_share(records: list[Recor
     assert "cuda" not in table
 
 
-def test_a_job_stopped_at_its_budget_is_told_among_the_devices(records: list[Record]) -> None:
+def test_a_job_stopped_at_its_budget_is_listed_with_the_devices(records: list[Record]) -> None:
     own = records[2]
     stopped = replace(
         own,
@@ -153,11 +155,11 @@ def test_a_job_stopped_at_its_budget_is_told_among_the_devices(records: list[Rec
         reason="does not fit: stopped at 2,010 MB of a budget of 2,000 MB",
         outcome=Outcome(memory=phases(2_010_000_000)[:1], fits=False, held_by="watchdog"),
     )
-    found = report([*records[:2], stopped]).split("### Which devices it fits")[1].split("###")[0]
+    found = report([*records[:2], stopped]).split("### Devices it fits")[1].split("###")[0]
     assert "- onnx int8 on onnxruntime, held to phone-4gb: does not fit: stopped at" in found
 
 
-def test_a_gpus_figures_are_shown_where_there_are_some(records: list[Record]) -> None:
+def test_gpu_figures_are_shown_if_there_are_any(records: list[Record]) -> None:
     assert "GPU" not in report(records)
     gpu = replace(records[2].environment, gpus=("NVIDIA A, 8192 MiB",), gpu_driver="550.54")
     on_gpu = [
@@ -175,13 +177,13 @@ def test_a_gpus_figures_are_shown_where_there_are_some(records: list[Record]) ->
         for r in records[2:4]
     ]
     found = report(on_gpu)
-    for part in ("| GPU memory |", "GPU at most", "NVIDIA A, 8192 MiB; driver 550.54", "| cuda"):
+    for part in ("| GPU memory |", "NVIDIA A, 8192 MiB; driver 550.54", "| cuda"):
         assert part in found
     assert "fits: 1,234 of 7,000 MB" in found
     assert "fits, 18 %" in found
 
 
-def test_outliers_are_marked_and_kept(records: list[Record]) -> None:
+def test_outliers_are_listed_and_kept(records: list[Record]) -> None:
     own = records[2]
     slow = replace(own.outcome.timings[2], first_token_s=9.0)
     outcome = replace(own.outcome, timings=(*own.outcome.timings[:2], slow))
@@ -195,10 +197,10 @@ def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
         replace(r, started_at=f"2026-01-01T00:{times[r.case.round]}:0{n % 10}+00:00")
         for n, r in enumerate(records[:6])
     ]
-    table = report(alternate).split("### Speed side by side")[1].split("###")[0]
+    table = report(alternate).split("### Speed compared")[1].split("###")[0]
     assert table.count(" yes |") == 2
 
 
-def test_the_command_to_measure_again_names_no_real_folder() -> None:
+def test_the_commands_to_reproduce_contain_no_real_folder() -> None:
     options = Options(data="/home/somebody/rows", reuse=False, shard="1/2")
     assert flags(options) == ["--data DIR", "--shard 1/2", "--no-reuse"]

@@ -34,12 +34,12 @@ def test_a_failure_is_a_result_too() -> None:
     assert remaining(plan(0), [failed]).jobs == ()
 
 
-def test_a_skip_is_told_once() -> None:
+def test_a_skip_is_recorded_once() -> None:
     skip = Skip(case(), "no such library")
     assert remaining(plan(skips=[skip]), [done(0)]).skips == ()
 
 
-def test_options_of_other_tasks_make_no_other_job() -> None:
+def test_options_of_other_tasks_do_not_make_another_job() -> None:
     timed, asked = case(), replace(case(), task="easy-vqa")
     assert key(timed) == key(replace(timed, options=replace(timed.options, limit=5, shard="1/2")))
     assert key(asked) == key(replace(asked, options=replace(asked.options, repeats=9)))
@@ -54,7 +54,7 @@ CHANGES = {
 }
 
 
-def test_whatever_decides_a_measurement_makes_another_job() -> None:
+def test_everything_that_affects_a_measurement_makes_another_job() -> None:
     for what, change in CHANGES.items():
         assert key(replace(case(), **change)) != key(case()), what  # type: ignore[arg-type]
 

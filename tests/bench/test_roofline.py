@@ -29,7 +29,9 @@ def _with(records: list[Record], recipe: str | None, ceilings: Ceilings | None) 
     ]
 
 
-def test_int8_is_held_against_integers_and_the_rest_against_floats(records: list[Record]) -> None:
+def test_int8_is_compared_with_integer_and_the_rest_with_float_arithmetic(
+    records: list[Record],
+) -> None:
     (row,) = rows(_with(records, "int8", CEILINGS))
     found = reached(row)
     assert found is not None
@@ -45,7 +47,7 @@ def test_int8_is_held_against_integers_and_the_rest_against_floats(records: list
     assert found.image == pytest.approx(0.1)  # five times slower, half the ceiling
 
 
-def test_without_ceilings_rates_stay_and_shares_are_absent(records: list[Record]) -> None:
+def test_without_ceilings_there_are_rates_but_no_shares(records: list[Record]) -> None:
     shown = rows(_with(records, "int8", None))
     found = reached(shown[0])
     assert found is not None
@@ -53,7 +55,7 @@ def test_without_ceilings_rates_stay_and_shares_are_absent(records: list[Record]
     assert len(roofline(shown)) == 2
 
 
-def test_a_gpus_rows_are_held_against_its_own_ceilings(records: list[Record]) -> None:
+def test_rows_of_a_gpu_are_compared_with_its_ceilings(records: list[Record]) -> None:
     gpu = GpuCeilings(copy_bytes_per_s=1e10, fp16_flops_per_s=4e9, bf16_flops_per_s=2e9)
     there = [
         replace(
@@ -82,7 +84,7 @@ def test_without_work_there_is_no_table(records: list[Record]) -> None:
     assert roofline(rows(records)) == []
 
 
-def test_ceilings_measured_anew_are_no_other_machine(records: list[Record]) -> None:
+def test_new_ceilings_do_not_make_another_machine(records: list[Record]) -> None:
     first, second = _with(records, "int8", CEILINGS)
     again = replace(CEILINGS, read_bytes_per_s=1.1e10)
     later = replace(second, environment=replace(second.environment, ceilings=again))

@@ -55,7 +55,7 @@ def slow(make_artifact: MakeArtifact) -> str:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_was_broken_off_is_continued(tmp_path: Path, slow: str, number: int) -> None:
+def test_an_interrupted_run_is_continued(tmp_path: Path, slow: str, number: int) -> None:
     run = tmp_path / "run.jsonl"
     process = start(slow, "--rounds", "3", "-o", str(run))
     found: list[str] = []
@@ -80,7 +80,7 @@ def test_a_run_that_was_broken_off_is_continued(tmp_path: Path, slow: str, numbe
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
-def test_a_killed_evaluation_goes_on_and_scores_no_item_twice(
+def test_a_killed_evaluation_resumes_and_scores_no_item_twice(
     tmp_path: Path, make_artifact: MakeArtifact
 ) -> None:
     run = tmp_path / "run.jsonl"
@@ -128,12 +128,12 @@ MISTAKES = [
     (["x", "--device", "phone-4"], "did you mean phone-4gb"),
     (["tiny-smolvm"], "did you mean tiny-smolvlm"),
     (["x", "--threads", "1", "--device", "phone-4gb"], "--threads and --device contradict"),
-    (["x", "--resume"], "--resume continues a file: name it by -o"),
+    (["x", "--resume"], "--resume continues a file; name it with -o"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
-def test_a_mistake_is_one_line(
+def test_a_users_error_of_run_is_one_line(
     capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(["run", *arguments]) == 2
@@ -153,7 +153,7 @@ WISHES = [
 
 
 @pytest.mark.parametrize(("flags", "expected"), WISHES)
-def test_a_models_name_stands_for_what_is_asked(
+def test_a_models_name_stands_for_the_requested_artifacts(
     flags: list[str], expected: tuple[list[str], bool]
 ) -> None:
     found = export_request(parser().parse_args(["run", "tiny-smolvlm", *flags]))

@@ -1,4 +1,4 @@
-"""Made pictures are equal for equal seeds, hold what they say, and keep their splits apart."""
+"""Generated images are reproducible, have the objects they list, and separate the splits."""
 
 from itertools import islice
 from typing import get_args
@@ -40,7 +40,7 @@ def test_splits_and_seeds_give_other_scenes(name: str) -> None:
     assert of["train", 0] != of["test", 0]
 
 
-def test_ink_is_where_things_are_said_to_be_and_nowhere_else(name: str) -> None:
+def test_ink_is_within_the_boxes_of_things_only(name: str) -> None:
     for scene in scenes(name, "train", 10):
         light = np.asarray(scene.image).astype(int).sum(axis=2)
         height, width = light.shape
@@ -55,7 +55,7 @@ def test_ink_is_where_things_are_said_to_be_and_nowhere_else(name: str) -> None:
         assert len(set(light[outside])) <= 1
 
 
-def test_counts_are_those_of_the_things() -> None:
+def test_answers_count_the_things() -> None:
     answers = set()
     for scene in scenes("counting", "test", 60):
         whole, of_shape, of_colour = scene.asked
@@ -77,7 +77,7 @@ def test_cells_count_from_one_in_reading_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["boxes", "points"])
-def test_places_are_those_of_the_thing_that_is_asked_for(name: str) -> None:
+def test_regions_are_of_the_thing_in_the_question(name: str) -> None:
     for scene in scenes(name, "test", 40):
         boxes = {thing.name: thing.box for thing in scene.things}
         assert len(boxes) == len(scene.asked)

@@ -1,4 +1,4 @@
-"""Scorers give what their definitions say, worked by hand, and what the reference programs gave."""
+"""Scorers agree with examples worked by hand and with the reference implementations."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -205,7 +205,7 @@ def test_exact_answers_ignore_case_and_white_space() -> None:
     assert [SCORERS["exact"].score(said, gold) for said in (" New york\n", "new york.")] == [1, 0]
 
 
-def test_short_answers_are_letters_only_where_a_letter_is_right() -> None:
+def test_short_answers_are_letters_only_if_the_right_answer_is_one() -> None:
     score = SCORERS["short"].score
     assert (score("B.", Gold(("B",))), score("Both", Gold(("B",)))) == (1.0, 0.0)
     assert (score("AB", Gold(("AB",))), score("A", Gold(("AB",)))) == (1.0, 0.0)
@@ -219,7 +219,7 @@ def test_rotated_options_keep_their_answer() -> None:
         assert sorted(options) == sorted(LETTERS)
 
 
-def test_random_letters_depend_on_the_question_alone() -> None:
+def test_random_letters_depend_only_on_the_question() -> None:
     drawn = [SCORERS["mmmu"].score("", Gold(("A",), LETTERS, key=f"q{n}")) for n in range(400)]
     assert drawn == [
         SCORERS["mmmu"].score("", Gold(("A",), LETTERS, key=f"q{n}")) for n in range(400)
@@ -248,7 +248,7 @@ def scored(metric: str, scorer: str) -> list[float]:
         ("mmmu_open", "mmmu"),
     ],
 )
-def test_scores_are_the_references(metric: str, scorer: str) -> None:
+def test_scores_equal_the_reference_implementations(metric: str, scorer: str) -> None:
     found, expected = np.array(scored(metric, scorer)), SCORES[metric]
     assert len(found) == len(expected) >= 2000
     differ = np.flatnonzero(np.abs(found - expected) > 1e-9)
@@ -257,7 +257,7 @@ def test_scores_are_the_references(metric: str, scorer: str) -> None:
 
 
 @pytest.mark.parametrize(("metric", "read"), [("choice", choice.letter), ("mmmu", mmmu.letter)])
-def test_letters_are_the_references(
+def test_letters_equal_the_reference_implementations(
     metric: str, read: Callable[[str, tuple[str, ...]], str | None]
 ) -> None:
     cases: Sequence[predictions.Case] = predictions.cases(metric)
@@ -267,7 +267,7 @@ def test_letters_are_the_references(
     assert [(cases[n], found[n], SCORES[metric][n]) for n in differ[:3]] == []
 
 
-def test_figures_are_the_references() -> None:
+def test_figures_equal_the_reference_implementations() -> None:
     said = [yes_no.says_yes(answer) for answer, *_ in predictions.cases("yes_no")]
     assert said == list(SCORES["yes_no"].astype(bool))
     true = [accepted[0] == "yes" for _, accepted, *_ in predictions.cases("yes_no")]
@@ -277,7 +277,7 @@ def test_figures_are_the_references() -> None:
     np.testing.assert_allclose(figures, SCORES["yes_no_figures"], rtol=1e-12)
 
 
-def test_overlaps_are_the_references() -> None:
+def test_overlaps_equal_the_reference_implementations() -> None:
     found = [places.iou(*pair) for pair in predictions.box_pairs()]
     np.testing.assert_allclose(found, SCORES["iou"], atol=1e-12)
 

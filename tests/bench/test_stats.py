@@ -24,7 +24,7 @@ def test_median_mad_and_percentiles_by_hand() -> None:
     assert percentile(samples, 95) == pytest.approx(8 + 0.8 * 92)
 
 
-def test_nothing_gives_none_and_one_sample_no_interval() -> None:
+def test_no_samples_give_none_and_one_sample_no_interval() -> None:
     empty = (median([]), mad([]), percentile([], 50), mean([]), grouped_median([[]]))
     assert empty == (None,) * 5
     assert proportion(0, 0) is None

@@ -15,7 +15,7 @@ def asked_as_text(records: list[Record]) -> list[Record]:
     ]
 
 
-def test_the_request_that_most_rows_answered_comes_first() -> None:
+def test_the_most_frequent_request_comes_first() -> None:
     ours, peer = subject("int4", 1.0), subject("int8", 2.0)
     both = latency(ours, "onnxruntime", 1.0, 10**8)
     records = [
@@ -29,7 +29,7 @@ def test_the_request_that_most_rows_answered_comes_first() -> None:
     assert [w.options.prompt for w in alone.latencies] == ["image", "text"]
 
 
-def test_peers_and_random_checkpoints_are_made_again_by_their_own_commands() -> None:
+def test_peers_and_random_checkpoints_have_their_own_commands() -> None:
     peer = replace(subject("int4", 1.0), target="genai", synthetic=True)
     checkpoint = replace(subject(None, 2.0), synthetic=True)
     records = [*latency(peer, "genai", 1.0, 10**8), *latency(checkpoint, "reference", 1.0, 10**8)]

@@ -1,4 +1,4 @@
-"""Samples are seeded and spread, answers are scored as stated, distributions are compared."""
+"""Questions are sampled and scored reproducibly, and distributions are compared."""
 
 import importlib
 import itertools
@@ -32,7 +32,7 @@ from tests.bench.made import ENVIRONMENT, IMAGE_TOKEN_ID, VLM, MakeArtifact, Mak
 MADE = [f"{number}.png" for number in range(50) for _ in range(9)]
 
 
-def test_the_test_split_is_whole_and_grouped_by_image() -> None:
+def test_the_test_split_is_complete_and_grouped_by_image() -> None:
     questions = easy_vqa.questions()
     assert len(questions.pictures) == 9673
     assert len({questions.question(n).id for n in range(9673)}) == 9673
@@ -49,13 +49,13 @@ def test_samples_are_spread_over_images_and_grouped(limit: int) -> None:
     assert len(counts) == min(50, -(-limit // QUESTIONS_PER_IMAGE))
 
 
-def test_samples_depend_on_the_seed_alone() -> None:
+def test_samples_depend_only_on_the_seed() -> None:
     assert sample(MADE, 40, 7) == sample(MADE, 40, 7) != sample(MADE, 40, 8)
     assert sample(MADE, None, 7) == list(range(450))
 
 
 @pytest.mark.parametrize("limit", [None, 40, 130])
-def test_shards_part_a_sample_by_images(limit: int | None) -> None:
+def test_shards_divide_a_sample_by_images(limit: int | None) -> None:
     parts = [chosen(MADE, limit, 3, f"{n}/4") for n in range(1, 5)]
     assert sorted(itertools.chain(*parts)) == chosen(MADE, limit, 3, None)
     images = [{MADE[n] for n in part} for part in parts]
@@ -63,15 +63,13 @@ def test_shards_part_a_sample_by_images(limit: int | None) -> None:
 
 
 @pytest.mark.parametrize("word", ["0/4", "5/4", "2", "a/b", "-1/4"])
-def test_shards_that_do_not_exist_are_refused(
-    word: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_impossible_shards_are_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["run", "there", f"--shard={word}"])
     assert f"'{word}' is not a shard; give I/N, for example 1/4" in capsys.readouterr().err
 
 
-def test_answers_are_matched_without_case_and_edges(make_job: MakeJob) -> None:
+def test_answers_are_matched_without_case_and_outer_spaces(make_job: MakeJob) -> None:
     # "red" to every question (the tokenizer's word 3), "no" to one, then the end.
     questions = easy_vqa.questions()
     asked = [questions.question(n) for n in sample(questions.pictures, 12, 0)]
@@ -93,7 +91,7 @@ def test_answers_are_matched_without_case_and_edges(make_job: MakeJob) -> None:
     assert evaluation.source.startswith("easy-vqa ")
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(make_job: MakeJob, tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_resumes(make_job: MakeJob, tmp_path: Path) -> None:
     path = tmp_path / "items"
     job = replace(make_job(task="easy-vqa", limit=8), journal=str(path))
     whole = run_job(job, 60, ENVIRONMENT)
@@ -110,7 +108,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(make_job: MakeJob, tmp_p
     assert [item.answer for item in rest.outcome.items].count("kept") == 1
 
 
-def test_a_journal_keeps_bad_items_too(tmp_path: Path) -> None:
+def test_a_journal_also_keeps_bad_items(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "items")
     journal.add(Item("1", "a", True, 0.5, "part", ("a", "b")))
     journal.add(BadItem("2", "no image"))
@@ -120,7 +118,7 @@ def test_a_journal_keeps_bad_items_too(tmp_path: Path) -> None:
     assert (again.items, again.bad, again.known) == (journal.items, journal.bad, {"1", "2"})
 
 
-def test_questions_that_cannot_be_asked_are_kept_with_their_reason(make_job: MakeJob) -> None:
+def test_unusable_questions_are_kept_with_their_reason(make_job: MakeJob) -> None:
     questions = easy_vqa.questions()
     text = questions.question(sample(questions.pictures, 6, 0)[2]).turns[0].text
     job = make_job({"refuses": [text]}, task="easy-vqa", limit=6)
@@ -132,7 +130,7 @@ def test_questions_that_cannot_be_asked_are_kept_with_their_reason(make_job: Mak
     assert all("refused" in item.reason for item in bad)
 
 
-def test_a_batch_has_the_items_of_one_by_one_and_the_bad_one_alone_is_bad(
+def test_a_batch_gives_the_same_items_and_only_the_bad_one_is_bad(
     make_job: MakeJob,
 ) -> None:
     questions = easy_vqa.questions()
@@ -152,7 +150,7 @@ def test_a_batch_has_the_items_of_one_by_one_and_the_bad_one_alone_is_bad(
 
 
 @pytest.mark.parametrize("name", generated.GENERATED_TASKS)
-def test_made_tasks_ask_what_their_scenes_hold(name: str) -> None:
+def test_generated_tasks_ask_the_questions_of_their_scenes(name: str) -> None:
     if unavailable(TASKS[name]):
         pytest.skip(unavailable(TASKS[name]))
     questions = generated.questions(name, seed=5)
@@ -167,7 +165,7 @@ def test_made_tasks_ask_what_their_scenes_hold(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "model_task"), [("boxes", "detect"), ("points", "point")])
-def test_models_that_find_places_are_asked_by_their_own_task(
+def test_models_that_find_regions_are_asked_by_their_own_task(
     name: str, model_task: str, make_artifact: MakeArtifact
 ) -> None:
     questions = generated.questions(name)
@@ -191,7 +189,7 @@ def test_models_that_find_places_are_asked_by_their_own_task(
         assert item.value == pytest.approx(expected, abs=0.03)
 
 
-def test_every_made_task_has_a_generator() -> None:
+def test_every_generated_task_has_a_generator() -> None:
     assert (
         set(generated.GENERATED_TASKS)
         == set(GENERATORS)
@@ -210,7 +208,7 @@ def test_a_session_agrees_with_itself() -> None:
     assert found.first_differences == (None, None)
 
 
-def test_answers_that_differ_are_counted_by_item_and_by_token() -> None:
+def test_different_answers_are_counted_by_item_and_by_token() -> None:
     requests = [Request(question, arrays=True) for question in ("a", "b")]
     reference = FakeSession({"answers": {"a": (1, 2, 0), "b": (3, 0)}})
     subject = FakeSession({"answers": {"a": (1, 4, 0), "b": (3, 0)}})
@@ -225,7 +223,7 @@ def test_answers_that_differ_are_counted_by_item_and_by_token() -> None:
     assert found.perplexity > found.reference_perplexity
 
 
-def test_made_up_ids_are_the_same_every_time_and_no_images() -> None:
+def test_arbitrary_ids_are_reproducible_and_without_images() -> None:
     numbers = replace(VLM, text=replace(VLM.text, vocab=4 * IMAGE_TOKEN_ID))
     found = ids(numbers, 200)
     assert found == ids(numbers, 200)
@@ -233,16 +231,16 @@ def test_made_up_ids_are_the_same_every_time_and_no_images() -> None:
     assert max(found) < 2 * IMAGE_TOKEN_ID
 
 
-def test_the_picture_is_the_same_every_time() -> None:
+def test_the_image_is_reproducible() -> None:
     assert image().tobytes() == image().tobytes()
     assert image().size == (640, 480)
 
 
-def test_every_task_has_its_code() -> None:
+def test_every_task_has_a_module() -> None:
     for task in TASKS.values():
         assert callable(importlib.import_module(task.module).run)
 
 
-def test_a_task_without_questions_lends_none_to_fidelity() -> None:
+def test_fidelity_refuses_a_task_without_questions() -> None:
     with pytest.raises(UserError, match="unknown task with questions 'latency'"):
         questions_of(FidelityOptions(prompts="latency"))

@@ -330,7 +330,7 @@ def test_checkpoint_is_exported_proven_and_asked(
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "places" not in line
     assert bench_main(ask) == 2
-    assert "nothing is asked" in capsys.readouterr().err
+    assert "there is no question" in capsys.readouterr().err
 
 
 def test_wrong_region_graph_fails_the_proof(tmp_path: Path) -> None:

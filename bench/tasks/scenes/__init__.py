@@ -1,7 +1,6 @@
-"""Pictures with questions that anyone can make again from a seed. The table of their generators.
+"""The table of generators of images with questions, reproducible from a seed.
 
-numpy, Pillow and (for handwritten digits) scikit-learn; training imports the same generators.
-NOT aware of how a question is put to a model or scored.
+Training of the bundled models (models/train) uses the same generators.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,7 +28,7 @@ GENERATORS: Mapping[str, Generator] = {
 
 
 def scenes(name: str, split: Split, count: int, seed: int = 0, first: int = 0) -> Iterator[Scene]:
-    """Scenes `first` to `first + count` of a split, each the same whichever others are made."""
+    """`count` scenes of a split from `first`; each depends only on the seed and its number."""
     generator = GENERATORS[name]
     for number in range(first, first + count):
         key = (crc32(name.encode()), split == "test", seed, number)

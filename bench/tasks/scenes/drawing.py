@@ -1,4 +1,4 @@
-"""Shapes and text as pixels, antialiased by drawing large. NOT aware of questions."""
+"""Draws shapes and text, antialiased by drawing at a larger scale."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from runtimes.base import Region
 
 SIZE = 64
 SCALE = 4
-# Names and values of easy-VQA, so that a model can learn both together.
+# easy-VQA's names and values, so that a model can learn both.
 COLOURS = {
     "black": (0, 0, 0),
     "blue": (0, 0, 255),
@@ -24,8 +24,8 @@ COLOURS = {
 }
 DARK = ("black", "blue", "brown", "red", "teal")
 SHAPES = ("circle", "rectangle", "triangle")
-# The package has NanumGothic (SIL Open Font License). It is looked up and never imported: importing
-# it changes matplotlib's settings.
+# The package contains NanumGothic (SIL Open Font License). It is located but not imported, because
+# importing it changes matplotlib's settings.
 HANGUL_PACKAGE = "koreanize_matplotlib"
 HANGUL_FILE = "fonts/NanumGothic.ttf"
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -43,7 +43,7 @@ def background(rng: np.random.Generator) -> Rgb:
 
 
 class Canvas:
-    """A picture of `size` pixels a side; coordinates are those pixels."""
+    """A square image of `size` pixels a side; coordinates are in those pixels."""
 
     def __init__(self, size: int, colour: Rgb) -> None:
         self.size = size
@@ -51,7 +51,7 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._large)
 
     def shape(self, name: str, colour: str, box: Sequence[float]) -> Region:
-        """A circle, rectangle or triangle that fills a box; returns it in shares."""
+        """Draw a shape of SHAPES that fills a box; returns the box in normalized coordinates."""
         left, top, right, bottom = (SCALE * edge for edge in box)
         right, bottom, fill = right - 1, bottom - 1, COLOURS[colour]  # Pillow's ends are inclusive
         if name == "circle":
@@ -63,7 +63,7 @@ class Canvas:
         return tuple(edge / self.size for edge in box)
 
     def text(self, text: str, colour: str, font: Font, corner: Sequence[float]) -> Region:
-        """Text whose ink begins at a corner; returns the box of its ink in shares."""
+        """Draw text with its ink from a corner; returns the ink's box in normalized coordinates."""
         left, top, right, bottom = self._draw.textbbox((0, 0), text, font)
         x, y = (SCALE * edge for edge in corner)
         self._draw.text((x - left, y - top), text, COLOURS[colour], font)
@@ -75,26 +75,26 @@ class Canvas:
 
 
 def extent(text: str, font: Font) -> tuple[float, float]:
-    """Width and height of its ink, in a canvas's pixels."""
+    """Width and height of a text's ink, in pixels of a canvas."""
     left, top, right, bottom = font.getbbox(text)
     return (right - left) / SCALE, (bottom - top) / SCALE
 
 
 def latin_font(pixels: float) -> Font:
-    """The face that Pillow carries."""
+    """Pillow's default font."""
     return ImageFont.load_default(pixels * SCALE)
 
 
 def hangul_font(pixels: float) -> Font:
     path = hangul_file()
-    assert path is not None, "a task that needs it is unavailable without it"
+    assert path is not None, "tasks with Hangul are unavailable without it"
     return ImageFont.truetype(path, pixels * SCALE)
 
 
 def hangul_file() -> Path | None:
-    """A font with Hangul, or None where its package is not installed."""
-    found = find_spec(HANGUL_PACKAGE)
-    if found is None or not found.submodule_search_locations:
+    """The file of a font with Hangul, or None if its package is not installed."""
+    spec = find_spec(HANGUL_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
         return None
-    path = Path(found.submodule_search_locations[0]) / HANGUL_FILE
+    path = Path(spec.submodule_search_locations[0]) / HANGUL_FILE
     return path if path.exists() else None

@@ -1,7 +1,4 @@
-"""What a made picture is: its pixels, the things in it, what can be asked about them.
-
-NOT aware of how one is drawn, nor of tasks, models or scores.
-"""
+"""A generated image: its pixels, the objects in it, and questions about them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Thing:
-    """Something to see. `box` is (x_min, y_min, x_max, y_max) in shares of the image."""
+    """An object in an image; `box` is (x_min, y_min, x_max, y_max) in normalized coordinates."""
 
     name: str
     box: Region
@@ -25,7 +22,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its answer; `subject` and `places` where it asks for a place."""
+    """A question with its answer; `subject` and `places` if it asks for a region."""
 
     question: str
     answer: str
@@ -36,7 +33,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture and everything known about it."""
+    """One image with its objects and questions."""
 
     image: Image.Image
     things: tuple[Thing, ...]
@@ -47,13 +44,13 @@ class Scene:
 class Generator:
     """Draws scene after scene.
 
-    `draw(rng, split, number)` may use the number instead of chance where the material is finite
-    (then `most` says how many test scenes there are). Other randomness comes from `rng` alone.
+    `draw(rng, split, number)` takes all randomness from `rng`. A generator with a finite number of
+    images uses `number` instead; then `most` is its number of test scenes.
     """
 
     draw: Callable[[np.random.Generator, Split, int], Scene]
     version: int
-    """Raised with every change after which equal seeds give other pictures or questions."""
+    """Increases with every change after which equal seeds give other images or questions."""
     asked: int | None = 1
-    """Questions of each scene; None where that differs."""
+    """Number of questions per scene; None if it varies."""
     most: int | None = None

@@ -1,4 +1,4 @@
-"""Scenes of coloured shapes: how many, in which cell of a grid, where exactly."""
+"""Scenes of coloured shapes: their number, their cell in a grid, their exact region."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ PERCENT = 100
 
 
 def counting(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """One to six shapes of at most two colours, apart from each other."""
+    """One to six shapes in at most two colours that do not touch; questions ask for numbers."""
     canvas, cell = Canvas(SIZE, background(rng)), SIZE // COUNTING_CELLS
     palette = [pick(rng, tuple(COLOURS)) for _ in range(2)]
     places = rng.permutation(COUNTING_CELLS**2)[: rng.integers(1, MOST_COUNTED + 1)]
@@ -37,7 +37,7 @@ def counting(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def grid(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """One small shape in a cell of a grid of eight by eight; rows and columns count from 1."""
+    """One small shape in a cell of an 8 × 8 grid; rows and columns count from 1."""
     canvas, cell = Canvas(SIZE, background(rng)), SIZE // GRID
     row, column = (int(n) for n in rng.integers(0, GRID, 2))
     shape, colour = pick(rng, SHAPES), pick(rng, tuple(COLOURS))
@@ -48,17 +48,17 @@ def grid(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def boxes(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """Where the one thing of a name is, by its corners."""
+    """Questions ask for the box of a named shape."""
     return _located(rng, "box")
 
 
 def points(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """Where the one thing of a name is, by a point within it."""
+    """Questions ask for a point within a named shape."""
     return _located(rng, "point")
 
 
 def _located(rng: np.random.Generator, kind: str) -> Scene:
-    """One to three shapes of different names, each in a quarter of its own."""
+    """One to three shapes with different names, each in its own quarter."""
     canvas, half = Canvas(SIZE, background(rng)), SIZE // 2
     quarters = rng.permutation(4)[: rng.integers(1, 4)]
     things: dict[str, Thing] = {}

@@ -1,7 +1,6 @@
-"""Scenes of text: large digits, handwritten ones, short made-up words, pages of real words.
+"""Scenes of text: large digits, handwritten digits, short made-up words, pages of real words.
 
-What is held out for the test split is never drawn for training: whole words and numbers, not
-merely other pictures of them.
+The test split has words and numbers that are never drawn for training, not only other images.
 """
 
 from collections.abc import Callable
@@ -26,18 +25,18 @@ from bench.tasks.scenes.drawing import (
 )
 from bench.tasks.scenes.scene import Asked, Scene, Split, Thing
 
-HELD_OUT = 5  # one in so many
+HELD_OUT = 5  # one word in five is in the test split
 PAGE, LINES, WORDS_A_LINE = 448, 6, 2
 HANDWRITTEN_TESTED = 360
 HANDWRITTEN_WHITE = 16.0  # scikit-learn's pixels are 0 to 16
 CONSONANTS, VOWELS = "bdfgklmnprst", "aeiou"
-# Places of the letters in Unicode's tables of Hangul (chapter 3.12): 19 initial, 21 medial, 28
-# final ones, 0 for no final.
+# Indices of letters in Unicode's tables of Hangul (chapter 3.12): 19 initials, 21 medials, 28
+# finals, where 0 is none.
 INITIALS, MEDIALS, FINALS = (0, 2, 3, 5, 6, 7, 9, 12, 18), (0, 4, 8, 13, 18, 20), (0, 4, 8, 16, 21)
 
 
 def digits(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """A number of one to three large digits; longer ones are held out as wholes."""
+    """A number of one to three large digits; only longer numbers than one digit are held out."""
 
     def drawn() -> str:
         length = int(rng.integers(1, 4))
@@ -50,7 +49,7 @@ def digits(rng: np.random.Generator, split: Split, number: int) -> Scene:
 def handwritten(rng: np.random.Generator, split: Split, number: int) -> Scene:
     """One of scikit-learn's handwritten digits (UCI's, 8 by 8 pixels), enlarged.
 
-    The test split is a fixed 360 of the 1,797, scene `number` being the number-th of them.
+    The test split is a fixed 360 of the 1,797; `number` selects one of them.
     """
     images, labels = _handwritten(split)
     place = number % len(images) if split == "test" else int(rng.integers(len(images)))
@@ -63,7 +62,7 @@ def handwritten(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def latin(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """A made-up word of three to five letters: it has to be read, it cannot be guessed."""
+    """A made-up word of three to five letters, which cannot be guessed."""
 
     def drawn() -> str:
         kinds = (CONSONANTS, VOWELS)
@@ -82,7 +81,7 @@ def hangul(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def english_page(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """Lines of English words at the size of a printed page's."""
+    """Lines of English words in the size of a printed page."""
     question = "What is written on line {line}? Answer with its words only."
     return _page(rng, words.ENGLISH, latin_font, question)
 
@@ -105,7 +104,7 @@ def _of_split(
 def _large(
     rng: np.random.Generator, text: str, font_of: Callable[[float], Font], question: str, kind: str
 ) -> Scene:
-    """Text that fills most of the width or of the height, anywhere it fits."""
+    """Text that fills most of the width or the height, at a random position."""
     width, height = extent(text, font_of(SIZE))
     share = rng.uniform(0.75, 0.92)
     font = font_of(SIZE * share * min(SIZE / width, SIZE / height))
@@ -142,8 +141,8 @@ def _syllable(rng: np.random.Generator) -> str:
 def _handwritten(split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.images))
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.images))
     tested, trained = order[:HANDWRITTEN_TESTED], order[HANDWRITTEN_TESTED:]
     chosen = tested if split == "test" else trained
-    return found.images[chosen], found.target[chosen]
+    return data.images[chosen], data.target[chosen]

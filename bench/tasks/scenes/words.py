@@ -1,4 +1,4 @@
-"""Words for made pages: common nouns, short and unalike. Data alone."""
+"""Words for generated pages: short common nouns that look different from each other."""
 
 ENGLISH = (
     *("apple", "bridge", "candle", "dragon", "engine", "forest", "garden", "harbor", "island"),
