@@ -63,6 +63,14 @@ def test_code_names_pages_that_exist() -> None:
             assert (ROOT / page).exists(), f"{source}: {page}"
 
 
+def test_pages_name_files_that_exist() -> None:
+    pages = [page for page in GUIDES if "notes" not in page.parts]  # notes are of their date
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:export|runtimes|bench|tests|models)/[\w./-]+)`", text):
+            assert (ROOT / path).exists(), f"{name(page)}: {path}"
+
+
 @pytest.mark.parametrize(
     ("page", "words"), EVERY_COMMAND, ids=[f"{name(p)}: {' '.join(w)}" for p, w in EVERY_COMMAND]
 )
