@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bench import cli
 from export.__main__ import parser as export_parser
 from export.checkpoint.registry import data_root, list_models
 from export.families import FAMILIES, family_of
+from export.families.section import Section
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 
@@ -61,14 +63,22 @@ def test_code_names_pages_that_exist() -> None:
             assert (ROOT / page).exists(), f"{source}: {page}"
 
 
+def test_pages_name_files_that_exist() -> None:
+    pages = [page for page in GUIDES if "notes" not in page.parts]  # notes are of their date
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:export|runtimes|bench|tests|models)/[\w./-]+)`", text):
+            assert (ROOT / path).exists(), f"{name(page)}: {path}"
+
+
 @pytest.mark.parametrize(
     ("page", "words"), EVERY_COMMAND, ids=[f"{name(p)}: {' '.join(w)}" for p, w in EVERY_COMMAND]
 )
 def test_a_command_line_is_one(
     page: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for command in cli.COMMANDS:
-        monkeypatch.setitem(cli.COMMANDS, command, __name__)
+    for command, row in cli.COMMANDS.items():
+        monkeypatch.setitem(cli.COMMANDS, command, replace(row, module=__name__))
     match words[0].removeprefix(".venv/bin/"), *words[1:]:
         case "make", *given:
             expect_verb(given)
@@ -209,9 +219,10 @@ def real_models(family: str) -> list[str]:
     for model, entry in list_models().items():
         if entry.config is None:
             continue
-        config = json.loads((data_root() / entry.config / "config.json").read_text())
+        file = data_root() / entry.config / "config.json"
+        config = json.loads(file.read_text(encoding="utf-8"))
         if family_of(config, model).name == family:
-            text_only = FAMILIES[family].read(config).vision is None
+            text_only = FAMILIES[family].read(Section(config, str(file))).vision is None
             found.append(f"{model} (text only)" if text_only else model)
     return found
 

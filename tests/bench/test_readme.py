@@ -8,6 +8,7 @@ import pytest
 from bench.cli import main, parser
 from bench.record import Record, append, read
 from bench.reporting.readme import EMPTY, END, START, block, filled
+from bench.reporting.report import report
 from export.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,13 @@ def test_the_page_of_results_shows_its_records() -> None:
     records, damages = read([ROOT / run for run in arguments.runs])
     assert damages == []
     assert filled(text, block(records)) == text, command
+
+
+def test_the_committed_report_is_that_of_its_records() -> None:
+    records, damages = read([ROOT / "results" / "run.jsonl"])
+    assert damages == []
+    text = (ROOT / "results" / "REPORT.md").read_text(encoding="utf-8")
+    assert re.sub(r"!\[.*\)\n\n", "", text) == report(records)
 
 
 def test_a_page_may_name_its_own_runs_in_the_marker() -> None:
