@@ -69,6 +69,12 @@ class Count:
     def add_parameter(self, x: Shape, name: str) -> Shape:
         return x
 
+    def prepend(self, x: Shape, name: str) -> Shape:
+        return self._made((x[0], x[1] + 1, x[2]))
+
+    def drop_first(self, x: Shape) -> Shape:
+        return (x[0], x[1] - 1, x[2])
+
     def pixel_shuffle(self, x: Shape, grid: TileGrid, scale: int) -> Shape:
         return (x[0], x[1] // scale**2, x[2] * scale**2)
 

@@ -13,14 +13,15 @@ class Prompt:
     """How a question and its images become text; `{…}` fields are filled in, tokens by string.
 
     `with_images` has {images} and {question}; `text_only` has {question}. An image that was cut
-    becomes `tile` for each tile ({row}, {col} from 1, {tokens}), `row_end` after each row and
-    `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated, as often as the
-    image's own size says where `tokens_per_tile` is None. `strip`: the template drops white space
-    around the question. Models for text alone have only `text_only`.
+    becomes `start`, `tile` for each tile ({row}, {col} from 1, {tokens}), `row_end` after each row
+    and `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated
+    `tokens_per_tile` times; None: as often as the image's own size says. `strip`: the template
+    drops white space around the question. Text-only models have only `text_only`.
     """
 
     text_only: str
     with_images: str = ""
+    start: str = ""
     tile: str = ""
     row_end: str = ""
     overview: str = ""

@@ -90,6 +90,9 @@ def tensors(
     wanted = {
         sources[name].name: stored_shape(sources[name], shape) for name, shape in expected.items()
     }
+    for name, shape in expected.items():
+        if (scale := sources[name].row_scale) is not None:
+            wanted[scale] = shape[:1]
     missing = [name for name in wanted if name not in found]
     wrong = [
         f"{short(name)} is {list(found[name])}, expected {list(shape)}"

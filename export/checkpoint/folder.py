@@ -9,7 +9,7 @@ import numpy as np
 
 from export.arrays import FloatArray
 from export.checkpoint import check
-from export.checkpoint.safetensors import Stored, expect_readable, open_folder, read_rows
+from export.checkpoint.safetensors import expect_readable, open_folder, read_rows
 from export.families.spec import Family, Source, Transform
 from export.files import sha256_of
 from export.modeling.tensors import Shape
@@ -34,16 +34,22 @@ TRANSFORMS: Mapping[Transform, Callable[[FloatArray], FloatArray]] = {
 def values(
     source: Source,
     shape: Shape,
-    read: Callable[[int, int | None], FloatArray],
+    read: Callable[[str, int, int | None], FloatArray],
     start: int = 0,
     stop: int | None = None,
 ) -> FloatArray:
-    """Rows [start, stop) of a canonical tensor; `read` gives a range of the stored one's rows."""
+    """Rows [start, stop) of a canonical tensor; `read` gives a range of a stored one's rows."""
     if source.transform == "transpose" or source.stored is not None:  # its rows are not ours
-        return _transformed(source, read(0, None)).reshape(shape)[start:stop]
+        whole = _transformed(source, read(source.name, 0, None))
+        return whole.reshape(shape)[start:stop]
     first, last, _ = slice(start, stop).indices(shape[0])
+    last = max(first, last)
     before = source.part[0] * shape[0]
-    return _transformed(source, read(before + first, before + max(first, last)))
+    rows = _transformed(source, read(source.name, before + first, before + last))
+    if source.row_scale is None:
+        return rows
+    scale = read(source.row_scale, first, last)
+    return rows * scale.reshape(-1, *(1,) * (rows.ndim - 1))
 
 
 def _transformed(source: Source, values: FloatArray) -> FloatArray:
@@ -69,8 +75,9 @@ class Checkpoint:
         self._known_origin = origin
         found = {name: stored.shape for name, stored in self._stored.items()}
         check.tensors(self._shapes, self._sources, found, family.ignored, str(folder))
-        for name in self._shapes:
-            expect_readable(*self._stored_of(name))
+        for source in self._sources.values():
+            for name in source.names:
+                expect_readable(name, self._stored[name])
 
     @cached_property
     def origin(self) -> Mapping[str, Any]:
@@ -91,14 +98,7 @@ class Checkpoint:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
-        source = self._sources[name]
+        return values(self._sources[name], self._shapes[name], self._rows, start, stop)
 
-        def rows(first: int, last: int | None) -> FloatArray:
-            return read_rows(*self._stored_of(name), first, last)
-
-        return values(source, self._shapes[name], rows, start, stop)
-
-    def _stored_of(self, canonical: str) -> tuple[str, Stored]:
-        """The checkpoint's tensor behind a canonical one, by its name there."""
-        stored = self._sources[canonical].name
-        return stored, self._stored[stored]
+    def _rows(self, stored: str, start: int, stop: int | None) -> FloatArray:
+        return read_rows(stored, self._stored[stored], start, stop)

@@ -65,6 +65,11 @@ class Section:
         """An integer of at least 1: a number of layers, a size."""
         return self.integer(key, default, least=1)
 
+    def edge(self, key: str, default: int | _Required = REQUIRED) -> int:
+        """The edge of a square, written as one number or as equal height and width."""
+        expected = "an integer of at least 1, or two equal ones"
+        return self._read(key, default, expected, _edge)
+
     def number(
         self, key: str, default: D | _Required = REQUIRED, *, above: float | None = None
     ) -> float | D:
@@ -181,6 +186,11 @@ def _integer(value: Any, least: int | None = None) -> int | None:
     if type(value) is not int or (least is not None and value < least):
         return None
     return value
+
+
+def _edge(value: Any) -> int | None:
+    edges = _all(value if isinstance(value, (list, tuple)) else [value], _integer, None)
+    return edges[0] if edges and set(edges) == {edges[0]} and edges[0] >= 1 else None
 
 
 def _number(value: Any, above: float | None = None) -> float | None:

@@ -25,13 +25,20 @@ class Source:
     transform: "transpose" where the checkpoint has [inputs, outputs], "add_one" where it keeps a
     norm's weight minus 1. stored: its shape there, where only that differs. part (n, of): the
     checkpoint's tensor is `of` such tensors, one after the other along the rows; this is the n-th
-    from 0.
+    from 0. row_scale: a checkpoint tensor [rows] whose values the rows are multiplied by
+    (LayerScale, Touvron et al. 2021, which follows a linear map and so folds into it).
     """
 
     name: str
     transform: Transform | None = None
     stored: Shape | None = None
     part: tuple[int, int] = (0, 1)
+    row_scale: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The checkpoint tensors that it reads."""
+        return (self.name,) if self.row_scale is None else (self.name, self.row_scale)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ SMOLLM2 = Vocabulary(
 class Gguf:
     """What llama.cpp calls this family and how it expects it: facts of its converter.
 
-    arch, projector_type: names of the decoder and of the tower with its projector.
+    arch, projector_type: names of the decoder and of the tower with its projector; None: only the
+    decoder can be written, and images need --layout onnx-vision.
     tokenizer: "gpt2" is a byte-level BPE with the pre-tokenizer `tokenizer_pre`, "llama" a
     SentencePiece vocabulary.
     vision_keys: metadata of the tower that only this family has.
@@ -79,7 +87,7 @@ class Gguf:
     """
 
     arch: str
-    projector_type: str
+    projector_type: str | None
     tokenizer: Literal["gpt2", "llama"]
     tokenizer_pre: str
     vision_keys: Callable[[Vision, ImageRecipe], Mapping[str, int]] = lambda vision, image: {}

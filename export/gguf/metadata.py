@@ -5,6 +5,7 @@ tools/mtmd/clip.cpp (readers). Imports no library: a runtime checks files agains
 """
 
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from export.errors import UserError
 from export.families import FAMILIES
@@ -19,7 +20,6 @@ Metadata = Mapping[str, Value]
 
 ARCHITECTURE = "general.architecture"
 LONGEST_EDGE = "clip.vision.preproc_image_size"
-ACTIVATIONS: Mapping[Activation, str] = {"gelu_tanh": "clip.use_gelu", "silu": "clip.use_silu"}
 NORM_EPS: Mapping[NormKind, str] = {
     "rms": "attention.layer_norm_rms_epsilon",
     "layer": "attention.layer_norm_epsilon",
@@ -77,8 +77,30 @@ def _rare(text: Decoder) -> dict[str, Value]:
     return keys
 
 
+def _activation(kind: Activation) -> str:
+    match kind:
+        case "gelu_tanh":
+            return "clip.use_gelu"
+        case "silu":
+            return "clip.use_silu"
+        case "gelu":
+            raise UserError(
+                "config.json: llama.cpp's towers compute gelu by its tanh approximation; export "
+                "with --layout onnx-vision"
+            )
+        case _:
+            assert_never(kind)
+
+
 def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
-    """Numbers of the vision tower, its projector and its preprocessing."""
+    """Numbers of the vision tower, its projector and its preprocessing.
+
+    Raises UserError for a family or an activation that mmproj files cannot have.
+    """
+    if facts.projector_type is None:
+        raise UserError(
+            f"{vlm.family}'s images cannot be written as mmproj; export with --layout onnx-vision"
+        )
     part = vlm.require_vision()
     tower = part.tower
     return {
@@ -94,6 +116,6 @@ def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
         "clip.vision.attention.layer_norm_epsilon": tower.norm_eps,
         "clip.vision.image_mean": list(image.mean),
         "clip.vision.image_std": list(image.std),
-        ACTIVATIONS[tower.activation]: True,
+        _activation(tower.activation): True,
         **facts.vision_keys(part, image),
     }

@@ -97,6 +97,12 @@ class Ops(Protocol[T]):
     def add_parameter(self, x: T, name: str) -> T:
         """x + `{name}.weight`, broadcast over the leading axes."""
 
+    def prepend(self, x: T, name: str) -> T:
+        """`{name}.weight` [H] in front of each tile's patches: [T, N, H] -> [T, 1 + N, H]."""
+
+    def drop_first(self, x: T) -> T:
+        """The inverse: [T, 1 + N, H] -> [T, N, H]."""
+
     def pixel_shuffle(self, x: T, grid: TileGrid, scale: int) -> T:
         """scale x scale neighbours side by side: [T, N, H] -> [T, N / scale^2, H * scale^2]."""
 

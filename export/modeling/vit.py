@@ -15,6 +15,8 @@ class Vit:
     """Tiles of image_size x image_size pixels; a learned vector is added at each patch's position.
 
     Sizes are in pixels, patches or channels. Pixels that fill no whole patch are left out.
+    class_token: a learned vector stands in front of a tile's patches while they attend (ViT,
+    Dosovitskiy et al. 2021); `forward` drops it at the end. post_norm: a layer norm of the result.
     """
 
     layers: int
@@ -26,6 +28,8 @@ class Vit:
     norm_eps: float
     activation: Activation
     channels: int = 3
+    class_token: bool = False
+    post_norm: bool = True
     kind: Literal["vit"] = "vit"
 
     @property
@@ -50,10 +54,13 @@ class Vit:
             (self.hidden, self.channels, self.patch_size, self.patch_size),
         )
         yield "v.patch_embd.bias", (self.hidden,)
-        yield "v.position_embd.weight", (self.patches, self.hidden)
+        if self.class_token:
+            yield "v.class_embd.weight", (self.hidden,)
+        yield "v.position_embd.weight", (self.class_token + self.patches, self.hidden)
         for i in range(self.layers):
             yield from self._block(f"v.blk.{i}")
-        yield from norm("v.post_ln", self.hidden, bias=True)
+        if self.post_norm:
+            yield from norm("v.post_ln", self.hidden, bias=True)
 
     def _block(self, block: str) -> Tensors:
         for name in ("ln1", "ln2"):
@@ -68,6 +75,8 @@ class Vit:
         eps = self.norm_eps
         x = ops.patches(pixels, self.channels, self.image_size, self.patch_size)
         x = ops.linear(x, "v.patch_embd", bias=True)
+        if self.class_token:
+            x = ops.prepend(x, "v.class_embd")
         x = ops.add_parameter(x, "v.position_embd")
         normed = ops.norm(x, "v.blk.0.ln1", "layer", eps)
         for i in range(self.layers):
@@ -79,9 +88,13 @@ class Vit:
             inner = ops.linear(normed, f"{block}.ffn_up", bias=True)
             inner = ops.activation(inner, self.activation)
             inner = ops.linear(inner, f"{block}.ffn_down", bias=True)
-            following = f"v.blk.{i + 1}.ln1" if i + 1 < self.layers else "v.post_ln"
-            normed, x = ops.add_norm(inner, x, following, "layer", eps)
-        return normed
+            last = i + 1 == self.layers
+            if last and not self.post_norm:
+                normed = ops.add(inner, x)
+            else:
+                following = "v.post_ln" if last else f"v.blk.{i + 1}.ln1"
+                normed, x = ops.add_norm(inner, x, following, "layer", eps)
+        return ops.drop_first(normed) if self.class_token else normed
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the numbers, in the words of config.json."""

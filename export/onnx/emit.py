@@ -13,7 +13,7 @@ import onnx_ir as ir
 from export.modeling.ops import Activation, Heads, NormKind, PatchOrder, TileGrid
 from export.onnx.attention import CachedAttention
 from export.onnx.grid import PatchGrid
-from export.onnx.nodes import FLOAT, HALF, MICROSOFT, Attributes, Nodes
+from export.onnx.nodes import FLOAT, HALF, INT64_MAX, MICROSOFT, Attributes, Nodes
 from export.onnx.parameters import Parameters
 from export.quantize.recipe import Storage
 
@@ -153,6 +153,18 @@ class Emit:
     def add_parameter(self, x: ir.Value, name: str) -> ir.Value:
         inputs = [self._nodes.wide(x), self._parameters.vector(f"{name}.weight")]
         return self._node("Add", inputs)[0]
+
+    def prepend(self, x: ir.Value, name: str) -> ir.Value:
+        x, row = self._nodes.wide(x), self._parameters.vector(f"{name}.weight")
+        tiles = self._node("Shape", [x], {"start": 0, "end": 1})[0]
+        width = self._node("Shape", [x], {"start": 2, "end": 3})[0]
+        shape = self._node("Concat", [tiles, self._parameters.integers(1), width], {"axis": 0})[0]
+        rows = self._node("Expand", [row, shape])[0]
+        return self._node("Concat", [rows, x], {"axis": 1})[0]
+
+    def drop_first(self, x: ir.Value) -> ir.Value:
+        one, end = self._parameters.integers(1), self._parameters.integers(INT64_MAX)
+        return self._node("Slice", [x, one, end, one])[0]
 
     def pixel_shuffle(self, x: ir.Value, grid: TileGrid, scale: int) -> ir.Value:
         side = grid.side // scale

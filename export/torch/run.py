@@ -136,6 +136,13 @@ class Run:
     def add_parameter(self, x: Tensor, name: str) -> Tensor:
         return x + self._parameter(f"{name}.weight")
 
+    def prepend(self, x: Tensor, name: str) -> Tensor:
+        row = self._parameter(f"{name}.weight").expand(len(x), 1, -1)
+        return torch.cat([row, x], dim=1)
+
+    def drop_first(self, x: Tensor) -> Tensor:
+        return x[:, 1:]
+
     def pixel_shuffle(self, x: Tensor, grid: TileGrid, scale: int) -> Tensor:
         side, tiles = grid.side // scale, len(x)
         cells = x.view(tiles, side, scale, side, scale, grid.width)

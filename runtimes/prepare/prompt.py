@@ -32,7 +32,7 @@ def image_text(prompt: Prompt, rows: int, cols: int, tokens_per_tile: int) -> st
     tokens = (prompt.image_token or "") * tokens_per_tile
     if rows * cols == 1:
         return _filled(prompt.single, tokens=tokens)
-    text = ""
+    text = prompt.start
     for row in range(1, rows + 1):
         for col in range(1, cols + 1):
             text += _filled(prompt.tile, row=str(row), col=str(col), tokens=tokens)

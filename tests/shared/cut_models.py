@@ -65,10 +65,9 @@ def save_cut(name: str, folder: Path) -> Path:
     if preprocessor.exists():
         (folder / preprocessor.name).write_bytes(preprocessor.read_bytes())
     family = family_of(config, "config.json")
-    vlm, prompt = (
-        family.read(Section(config, "config.json")),
-        family.prompt(family.read(Section(config, "config.json")), config),
-    )
+    section = Section(config, "config.json")
+    vlm = family.read(section)
+    prompt = family.prompt(vlm, section)
     files = synthetic_tokenizer(vlm, family.tokens(vlm), prompt.image_token, family.vocabulary)
     for file, content in files.items():
         (folder / file).write_bytes(content)

@@ -24,6 +24,7 @@ from export.modeling.tensors import Shape
 from export.modeling.vlm import Vlm
 from export.weights import Weights
 
+BF16_ONE = 0x3F80
 ROW_VALUES = 1 << 22
 SHARD_BYTES = 4 << 30
 
@@ -61,6 +62,8 @@ def _save_weights(folder: Path, family: Family, vlm: Vlm, shard_bytes: int) -> N
         name: check.stored_shape(sources[some[0]], weights.shapes()[some[0]])
         for name, some in parts.items()
     }
+    scales = {s.row_scale: weights.shapes()[n][:1] for n, s in sources.items() if s.row_scale}
+    shapes |= scales
     shards = list(_shards(shapes, shard_bytes))
     places: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
@@ -68,8 +71,11 @@ def _save_weights(folder: Path, family: Family, vlm: Vlm, shard_bytes: int) -> N
         path = folder / (several if len(shards) > 1 else "model.safetensors")
         with path.open("wb") as file:
             _write_header(file, {name: shapes[name] for name in names})
-            for canonical in (part for name in names for part in parts[name]):
-                _write_values(file, weights, canonical, sources[canonical])
+            for name in names:
+                if name in scales:
+                    file.write(np.full(shapes[name], BF16_ONE, "<u2").data)
+                for canonical in parts.get(name, ()):
+                    _write_values(file, weights, canonical, sources[canonical])
         places |= dict.fromkeys(names, path.name)
     if len(shards) > 1:
         index = folder / "model.safetensors.index.json"

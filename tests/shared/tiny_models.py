@@ -181,13 +181,12 @@ class FromTorch:
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        source = self._sources[name]
-        stored = self._state[source.name].copy()
 
-        def rows(first: int, last: int | None) -> np.ndarray:
-            return stored[first:last]
+        def rows(stored: str, first: int, last: int | None) -> np.ndarray:
+            return self._state[stored][first:last].copy()
 
-        return np.ascontiguousarray(values(source, self._shapes[name], rows, start, stop))
+        found = values(self._sources[name], self._shapes[name], rows, start, stop)
+        return np.ascontiguousarray(found)
 
 
 def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
