@@ -209,7 +209,8 @@ def support_table() -> str:
     devices = [", ".join(map(DEVICES.__getitem__, RUNTIMES[row].devices)) for _, row in ways]
     for family in FAMILIES:
         able = ["yes" if family in families_of(layout) else "no" for layout in clients]
-        lines.append([f"`{family}`", ", ".join(real_models(family)), *devices, *able])
+        models = ", ".join(real_models(family)) or "your checkpoint"
+        lines.append([f"`{family}`", models, *devices, *able])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

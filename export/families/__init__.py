@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from export.errors import UserError, unknown
 from export.families.gemma3 import GEMMA3
+from export.families.internvl import INTERNVL
 from export.families.moondream import MOONDREAM
 from export.families.qwen2_5_vl import QWEN2_5_VL
 from export.families.section import Json
@@ -12,7 +13,7 @@ from export.families.spec import Family
 from export.files import short
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for family in (SMOLVLM, GEMMA3, MOONDREAM, QWEN2_5_VL)
+    family.name: family for family in (SMOLVLM, GEMMA3, MOONDREAM, QWEN2_5_VL, INTERNVL)
 }
 
 

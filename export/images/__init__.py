@@ -4,13 +4,14 @@ Equal to the image processors of transformers on Pillow, to the bit: each step w
 normalized value is one of 256 a channel.
 """
 
+from export.images.aspect_tiles import AspectTiles
 from export.images.crops import Crops
 from export.images.patches import Patches
 from export.images.stretch import Stretch
 from export.images.tiles import Tiles
 
-__all__ = ["Crops", "ImageRecipe", "Patches", "Stretch", "Tiles"]
+__all__ = ["AspectTiles", "Crops", "ImageRecipe", "Patches", "Stretch", "Tiles"]
 
-ImageRecipe = Tiles | Stretch | Patches | Crops
+ImageRecipe = Tiles | Stretch | Patches | Crops | AspectTiles
 """Every recipe has: `pixels(image)`, `most_tiles`, `used_edge`, `within(max_tiles)`, `one_tile()`,
 `preprocessor()`, `problems(vision)`, `mean`, `std`, `rescale`, `resample` and `transparency`."""

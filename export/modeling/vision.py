@@ -11,11 +11,12 @@ from export.modeling.ops import Ops
 from export.modeling.patch_merger import PatchMerger
 from export.modeling.pixel_shuffle import PixelShuffle
 from export.modeling.qwen_vit import QwenVit
+from export.modeling.shuffle_mlp import ShuffleMlp
 from export.modeling.tensors import Tensors
 from export.modeling.vit import Vit
 
 T = TypeVar("T")
-TileProjector = PixelShuffle | AveragePool | CropMlp
+TileProjector = PixelShuffle | AveragePool | CropMlp | ShuffleMlp
 
 
 @dataclass(frozen=True)

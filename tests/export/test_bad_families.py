@@ -114,6 +114,23 @@ NUMBERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "qwen2_5_vl: patch": ("qwen2_5_vl", {"vision_config__patch_size": 0}, "patch_size is 0"),
     "qwen2_5_vl: vocabulary": ("qwen2_5_vl", {"image_token_id": 400}, "image_token_id 400 is not"),
     "qwen2_5_vl: object": ("qwen2_5_vl", {"vision_config__num_heads": {}}, "expected an integer"),
+    "internvl: biases": (
+        "internvl",
+        {"vision_config__attention_bias": False},
+        "vision_config.attention_bias is false",
+    ),
+    "internvl: not square": (
+        "internvl",
+        {"vision_config__image_size": [32, 64]},
+        "image_size is [32, 64], expected an integer of at least 1, or two equal ones",
+    ),
+    "internvl: another text model": (
+        "internvl",
+        {"text_config__model_type": "llama"},
+        "text_config.model_type is llama, but only qwen2 is supported",
+    ),
+    "internvl: shuffle": ("internvl", {"downsample_ratio": 0.3}, "1 / downsample_ratio, 3"),
+    "internvl: ratio": ("internvl", {"downsample_ratio": 0}, "expected a number above 0"),
     "moondream: prefix": ("moondream", {"config__text__prefix_attn": 18}, "only 17 is supported"),
     "moondream: margin": ("moondream", {"config__vision__overlap_margin": 2}, "not fit crops"),
     "moondream: width": ("moondream", {"config__region__dim": 31}, "region.dim is 31, but only 32"),
@@ -141,6 +158,11 @@ NUMERIC = {
     "smolvlm": ("text_config__num_hidden_layers", "vision_config__image_size", "scale_factor"),
     "gemma3": ("text_config__hidden_size", "vision_config__patch_size", "text_config__head_dim"),
     "moondream": ("config__text__n_layers", "config__vision__crop_size", "config__text__n_heads"),
+    "internvl": (
+        "text_config__num_hidden_layers",
+        "vision_config__hidden_size",
+        "vision_config__patch_size",
+    ),
     "qwen2_5_vl": (
         "num_hidden_layers",
         "vision_config__depth",

@@ -46,6 +46,8 @@ MODELS: Mapping[str, tuple[str, Change]] = {
     "gemma3, a narrow window": ("a window narrower than an image", as_it_is),
     "gemma3, named layers": ("named layer types", as_it_is),
     "qwen2.5-vl": ("windows of 2 x 2 squares", as_it_is),
+    "internvl3": ("a class token and layer scales", as_it_is),
+    "internvl3, a budget of 3 tiles": ("a class token, narrow rows", within(3)),
     "qwen2.5-vl, one full layer": ("windows of 3 x 3 squares, one full layer", as_it_is),
 }
 

@@ -15,8 +15,9 @@ from runtimes.proof.fidelity import Accumulator
 pytest.importorskip("llama_cpp")
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
+INTERNVL = "a class token, narrow rows"  # with images: test_internvl
 # Random models; the other cases have an attention scale that llama.cpp does not support.
-RANDOM = (*QWEN_CASES, "text alone", "text alone, every other layer local")
+RANDOM = (*QWEN_CASES, INTERNVL, "text alone", "text alone, every other layer local")
 QUESTIONS = ("what is it?", "", "How many 12 34\n\nare there; and why? " * 5)
 STEPS = 24
 # Largest mean divergence in nats. ggml rounds the inputs of quantized weights to 8 bits.

@@ -124,12 +124,41 @@ MOONDREAM: Json = {
         },
     },
 }
+INTERNVL: Json = {
+    "model_type": "internvl",
+    "image_token_id": 398,
+    "tie_word_embeddings": False,
+    "text_config": {
+        "model_type": "qwen2",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 400,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": [32, 32],
+        "patch_size": [8, 8],
+        "attention_bias": True,
+    },
+}
 CONFIGS: Mapping[str, Json] = {
     "smolvlm": CONFIG,
     "gemma3": GEMMA3,
     "gemma3, text only": GEMMA3["text_config"] | {"model_type": "gemma3_text"},
     "moondream": MOONDREAM,
     "qwen2_5_vl": QWEN2_5_VL,
+    "internvl": INTERNVL,
 }
 MEANS: Json = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 PREPROCESSORS: Mapping[str, Json] = {
@@ -137,6 +166,7 @@ PREPROCESSORS: Mapping[str, Json] = {
     "gemma3": {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 255, **MEANS},
     "gemma3, text only": {},
     "moondream": {},
+    "internvl": {"size": {"height": 32, "width": 32}, "max_patches": 6, **MEANS},
     "qwen2_5_vl": {
         "min_pixels": 64,
         "max_pixels": 4096,

@@ -13,6 +13,8 @@ from transformers import (
     Gemma3TextConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     PreTrainedModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -161,6 +163,38 @@ QWEN_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
 }
 
+# InternVL3: changes to the text model and to the tower.
+INTERNVL_TEXT = {
+    "model_type": "qwen2",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+INTERNVL_VISION = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": [32, 32],
+    "patch_size": [8, 8],
+    "attention_bias": True,
+}
+INTERNVL_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a class token and layer scales": ({}, {}),
+    "a class token, narrow rows": (
+        {"num_key_value_heads": 1, "tie_word_embeddings": True},
+        {"hidden_size": 40, "intermediate_size": 72, "image_size": 48},
+    ),
+}
+
 
 class FromTorch:
     """export.weights.Weights over a transformers model in memory."""
@@ -209,6 +243,8 @@ def _made(case: str) -> PreTrainedModel:
     if case in GEMMA3_TEXT_CASES:
         text = GEMMA3_TEXT | GEMMA3_TEXT_CASES[case]
         return Gemma3ForCausalLM(Gemma3TextConfig(**text, tie_word_embeddings=True))
+    if case in INTERNVL_CASES:
+        return _internvl(case)
     return _qwen(case) if case in QWEN_CASES else _smolvlm(case)
 
 
@@ -242,6 +278,17 @@ def _qwen(case: str) -> PreTrainedModel:
     )  # fmt: skip
 
 
+def _internvl(case: str) -> PreTrainedModel:
+    text, vision = INTERNVL_CASES[case]
+    config = InternVLConfig(
+        text_config=INTERNVL_TEXT | text,
+        vision_config=INTERNVL_VISION | vision,
+        image_token_id=IMAGE_TOKEN,
+        tie_word_embeddings=text.get("tie_word_embeddings", False),
+    )
+    return InternVLForConditionalGeneration(config)
+
+
 def _smolvlm(case: str) -> PreTrainedModel:
     kind, text, vision, scale = CASES[case]
     config_class, model_class = CLASSES[kind]
@@ -268,7 +315,8 @@ def tiny_model(hf: PreTrainedModel) -> Model:
     tiles = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
     stretch = {"size": {"height": edge, "width": edge}}
     sizes = {"min_pixels": 1, "max_pixels": edge**2, "patch_size": vlm.vision.tower.patch_size}
-    preprocessor = {"gemma3": stretch, "qwen2_5_vl": sizes}.get(family.name, tiles)
+    settings = {"gemma3": stretch, "qwen2_5_vl": sizes, "internvl": stretch | {"max_patches": 6}}
+    preprocessor = settings.get(family.name, tiles)
     image = family.image(vlm, Section(preprocessor, "preprocessor_config.json"))
     return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
 

@@ -41,10 +41,17 @@ def _patches(images: Images, ids: torch.Tensor, vlm: Vlm) -> Inputs:
     }
 
 
+def _aspect_tiles(images: Images, ids: torch.Tensor, vlm: Vlm) -> Inputs:
+    if not images:
+        return {}
+    return {"pixel_values": torch.from_numpy(np.concatenate([image.values for image in images]))}
+
+
 _MORE: Mapping[str, Callable[[Images, torch.Tensor, Vlm], Inputs]] = {
     "smolvlm": _tiles,
     "gemma3": _stretched,
     "qwen2_5_vl": _patches,
+    "internvl": _aspect_tiles,
 }
 
 
