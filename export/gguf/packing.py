@@ -19,10 +19,10 @@ from export.errors import UserError
 from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
 from export.gguf.mixes import Mix
+from export.manifest import Fallback
 from export.modeling.decoder import Decoder
 from export.quantize.recipe import Method, Recipe, Storage
 from export.quantize.rounding import Rounding
-from export.targets import Fallback
 from export.weights import Weights
 
 F32, F16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16

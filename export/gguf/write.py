@@ -16,11 +16,12 @@ from export.gguf.metadata import Metadata, Value
 from export.gguf.mixes import MIXES
 from export.gguf.packing import Planned, plan, plan_mixed
 from export.gguf.tokenizer import tokenizer_metadata
+from export.manifest import Details, Fallback, GgufDetails, Quantization, Share
 from export.model import Model
 from export.modeling.vlm import COMPONENTS, Vlm, component
 from export.quantize.recipe import RECIPES, Recipe
 from export.quantize.rounding import Rounding
-from export.targets import Fallback, Quantization, Share, Written
+from export.target import Written
 
 FILE_TYPES: Mapping[str, LlamaFileType] = {  # by the type that most parameters have
     "F32": LlamaFileType.ALL_F32,
@@ -56,19 +57,17 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         write_file(folder / planned.name, planned, model.weights, Rounding(model.hessians))
     written = Written(
         {component: (planned.name,) for component, planned in files.items()},
-        Quantization(_shares(tensors), _types(tensors), fallbacks),
-        {"layout": layout, "arch": facts.arch},
+        Quantization.of(_shares(tensors), _types(tensors), fallbacks),
+        Details(gguf=GgufDetails(facts.arch, facts.projector_type if "vision" in files else None)),
     )
-    if layout == ONNX_VISION:
-        # onnx-ir: only where needed
-        from export.onnx.write import graphs_beside_decoder, write_graphs
-
-        graphs = graphs_beside_decoder(model.vlm)
-        both = written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
-        return replace(both, details={**both.details, "limits": (FOR_OURS,)})
-    if model.image is None:
+    if layout != ONNX_VISION:
         return written
-    return replace(written, details={**written.details, "projector": facts.projector_type})
+    # onnx-ir: only where needed
+    from export.onnx.write import graphs_beside_decoder, write_graphs
+
+    graphs = graphs_beside_decoder(model.vlm)
+    both = written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
+    return replace(both, details=replace(both.details, limits=(FOR_OURS,)))
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from export.ahead import ahead
 from export.arrays import FloatArray
+from export.manifest import Fallback, Quantization, Share
 from export.modeling.tensors import Shape
 from export.modeling.vlm import component
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
-from export.targets import Fallback, Quantization, Share
 from export.weights import Weights
 
 ROW_VALUES = 1 << 20
@@ -66,7 +66,7 @@ class Ledger:
             name: Share(s["parameters"], s["quantized_parameters"], s["weight_bytes"])
             for name, s in self._sums.items()
         }
-        return Quantization(shares, dict(self._types), tuple(self._fallbacks.values()))
+        return Quantization.of(shares, dict(self._types), tuple(self._fallbacks.values()))
 
 
 class Parameters:

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from export.checkpoint.synthetic import Synthetic
+from export.manifest import Details, OnnxDetails
 from export.model import Model
 from export.modeling.vlm import Vlm
 from export.onnx.client_files import client_files, limits
@@ -20,7 +21,7 @@ from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
-from export.targets import Written
+from export.target import Written
 
 __all__ = ["files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 
@@ -31,8 +32,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """Write `model` into `folder`, tensor by tensor (the target's entry in export/targets.py)."""
     chosen = layout_of(model.vlm, layout)
     written = write_graphs(model, recipe, folder, graphs_of(model.vlm), chosen)
-    details = {"layout": layout, "limits": limits(model, layout), **written.details}
-    return replace(written, details=details)
+    return replace(written, details=replace(written.details, limits=limits(model, layout)))
 
 
 def write_graphs(
@@ -60,7 +60,7 @@ def write_graphs(
         domains |= graph.opset_imports
         written[component] = (f"{stem}.onnx", *(f"{layout.folder}{name}" for name in data.sizes))
     opsets = {domain or "ai.onnx": version for domain, version in domains.items()}
-    return Written(written, ledger.result(), {"opsets": opsets})
+    return Written(written, ledger.result(), Details(onnx=OnnxDetails(opsets)))
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:

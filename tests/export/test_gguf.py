@@ -17,7 +17,8 @@ from export.gguf.write import safe_name, write
 from export.model import Model
 from export.modeling.tensors import Shape
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
-from export.targets import TARGETS, Written
+from export.target import Written
+from export.targets import TARGETS
 
 # Largest error of a value relative to its row block's largest one.
 Q4_0 = GGMLQuantizationType.Q4_0

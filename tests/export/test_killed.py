@@ -55,7 +55,7 @@ def test_what_a_killed_export_left_loads_as_nothing_and_goes_with_the_next(
         process.wait(timeout=30)
     (partial,) = left(checkpoint)
     assert partial == f".out.partial-{process.pid}"
-    with pytest.raises(UserError, match="is no artifact"):
+    with pytest.raises(UserError, match="is not an artifact"):
         load_artifact(checkpoint.parent / partial)
     assert main(arguments(checkpoint)) == 0
     assert left(checkpoint) == ["out"]
@@ -116,5 +116,5 @@ def test_a_place_where_nothing_can_be_written_is_one_line(
 ) -> None:
     assert main([*arguments(checkpoint)[:-1], "/proc/nowhere/out"]) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("error: /proc/nowhere: nothing can be written there (")
+    assert shown.startswith("error: /proc/nowhere: cannot be written to (")
     assert shown.count("\n") == 1

@@ -199,7 +199,7 @@ def test_graphs_have_no_node_that_does_nothing(
     if (name, layout) == ("tiny-smolvlm", "genai"):
         return
     artifact = tiny_artifact(open_model(name), "onnx", recipe, tmp_path, layout)
-    opsets = artifact.manifest.details["opsets"]
+    opsets = artifact.manifest.details.onnx.opsets
     for files in artifact.manifest.components.values():
         graph = onnx.load(artifact.path / files[0], load_external_data=False)
         assert {i.domain or "ai.onnx": i.version for i in graph.opset_import} == opsets
@@ -243,7 +243,7 @@ def test_what_a_client_does_otherwise_is_said_in_a_line(
 ) -> None:
     order = ["tiny-gemma3", "--target", "onnx", "--recipe", "int4", "--layout", "genai"]
     assert main([*order, "--no-verify", "--out", str(tmp_path / "made")]) == 0
-    (limit,) = load_artifact(tmp_path / "made").manifest.details["limits"]
+    (limit,) = load_artifact(tmp_path / "made").manifest.details.limits
     assert "256 tokens for every image and this model takes 16" in limit
     assert f"  note: {limit}\n" in capsys.readouterr().out
 

@@ -17,7 +17,8 @@ from export.gguf import ggml
 from export.gguf.mixes import MIXES
 from export.model import Model
 from export.quantize.recipe import KNOWN, MIXTURES, RECIPES
-from export.targets import TARGETS, Written
+from export.target import Written
+from export.targets import TARGETS
 
 WIDE = {"hidden": 256, "intermediate": 512, "layers": 9, "heads": 8, "kv_heads": 2, "head_dim": 32}
 
@@ -108,11 +109,11 @@ def test_sizes_are_told_before_anything_is_written(
 
 
 def test_only_targets_that_have_the_types_take_the_recipe(tmp_path: Path) -> None:
-    from export.build import Order, build
+    from export.build import ExportSpec, build
 
-    order = Order("onnx", KNOWN["q4_k_m"], "native")
-    with pytest.raises(UserError, match="only target gguf has, not onnx"):
-        build(MODELS["narrow"], order, tmp_path / "out", targets=TARGETS)
+    spec = ExportSpec("onnx", KNOWN["q4_k_m"], "native")
+    with pytest.raises(UserError, match="needs types of target gguf, which onnx does not have"):
+        build(MODELS["narrow"], spec, tmp_path / "out", targets=TARGETS)
     assert not (tmp_path / "out").exists()
     assert set(KNOWN) == set(RECIPES) | set(MIXTURES) == set(RECIPES) | set(MIXES)
 

@@ -10,13 +10,13 @@ import onnxruntime as ort
 import pytest
 from tiny_models import hf_model, tiny_model
 
+from export.manifest import Quantization
 from export.model import Model
 from export.onnx.data import PAGE
 from export.onnx.graph import graphs_of
 from export.onnx.layouts import LAYOUTS
 from export.onnx.write import sizes, write_graphs
 from export.quantize.recipe import RECIPES
-from export.targets import Quantization
 
 CASES = ("named layer types", "windows of 2 x 2 squares", "text alone")
 TABLE, DECODER = "embed_tokens.onnx_data", "decoder_model_merged.onnx_data"
