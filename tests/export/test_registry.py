@@ -81,12 +81,12 @@ def test_a_models_yaml_is_read_in_its_order(tmp_path: Path) -> None:
 
 ASKED: Mapping[str, tuple[str, dict[str, Any], str]] = {
     "near name": ("smolvlm-256", {}, "unknown model 'smolvlm-256'; did you mean smolvlm"),
-    "no folder": ("models/none", {}, "there is no such folder"),
-    "revision of a bundled model": ("tiny-smolvlm", {"revision": "x"}, "--revision means nothing"),
+    "no folder": ("models/none", {}, "no such folder"),
+    "revision of a bundled model": ("tiny-smolvlm", {"revision": "x"}, "--revision has no effect"),
     "revision of random weights": (
         "smolvlm-256m",
         {"revision": "x", "weights": "synthetic"},
-        "--revision means nothing",
+        "--revision has no effect",
     ),
     "offline and not cached": ("smolvlm-256m", {"offline": True}, "use --weights synthetic"),
     "hub id, offline": ("o/nowhere", {"weights": "hub", "offline": True}, "o/nowhere at main"),

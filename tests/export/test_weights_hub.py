@@ -16,7 +16,7 @@ REFUSALS: dict[str, tuple[Exception, str]] = {
     "unknown": (errors.RepositoryNotFoundError("no", response=REFUSED), "is not on the hub"),
     "revision": (errors.RevisionNotFoundError("no", response=REFUSED), "has no revision 'abc'"),
     "not cached": (errors.LocalEntryNotFoundError("no"), "the hub cannot be reached"),
-    "no hub id": (errors.HFValidationError("no"), "is no hub id; expected owner/name"),
+    "no hub id": (errors.HFValidationError("no"), "is not a hub id; expected owner/name"),
     "connection lost": (httpx2.ReadError("gone"), "fetching failed (gone); try again"),
     "full disk": (OSError(28, "No space left on device"), "No space left on device"),
 }
