@@ -9,7 +9,7 @@ ONNX = Target(
     layouts=("native", "cuda", "transformers.js", "genai"),
     write=late("export.onnx.write:write"),
     sizes=late("export.onnx.write:sizes"),
-    client_files=late("export.onnx.write:files"),
+    client_files=late("export.onnx.write:client_files"),
     memory=ONNX_RUNTIME,
     tools=TOOLS,
 )

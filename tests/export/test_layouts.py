@@ -244,7 +244,7 @@ def test_what_a_client_does_otherwise_is_said_in_a_line(
     order = ["tiny-gemma3", "--target", "onnx", "--recipe", "int4", "--layout", "genai"]
     assert main([*order, "--no-verify", "--out", str(tmp_path / "made")]) == 0
     (limit,) = load_artifact(tmp_path / "made").manifest.details.limits
-    assert "256 tokens for every image and this model takes 16" in limit
+    assert "256 tokens of every image and this model takes 16" in limit
     assert f"  note: {limit}\n" in capsys.readouterr().out
 
 
@@ -255,6 +255,6 @@ def test_a_layout_that_a_client_lacks_is_one_line_and_leaves_nothing(
     out = tmp_path / "made"
     assert main([*order, "--layout", "transformers.js", "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: transformers.js has no model that computes what moondream does")
+    assert line.startswith("error: transformers.js cannot run models of family moondream")
     assert "--layout native" in line
     assert not any(tmp_path.iterdir())
