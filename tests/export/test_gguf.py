@@ -135,7 +135,7 @@ def test_a_recipe_that_gguf_cannot_follow_is_answered_with_fallbacks(tmp_path: P
     assert reasons["v.position_embd.weight"] == (
         "Q8_0",
         "F32",
-        "llama.cpp keeps it as F32",
+        "llama.cpp requires F32",
     )
     assert reasons["blk.0.ffn_up.weight"] == (
         "Q4_0, blocks of 64",
