@@ -78,7 +78,7 @@ def test_what_is_saved_is_what_is_loaded(made: Path) -> None:
     assert names(made.parent) == ["out"]
 
 
-def test_the_folder_has_its_name_only_at_the_end(tmp_path: Path) -> None:
+def test_the_folder_gets_its_name_at_the_end(tmp_path: Path) -> None:
     with new_folder(tmp_path / "deep" / "out", 10) as folder:
         assert names(tmp_path / "deep") == [folder.name]
         assert folder.name == f".out.partial-{os.getpid()}"
@@ -95,7 +95,7 @@ def test_an_error_leaves_the_old_artifact_and_nothing_else(
     assert names(made.parent) == ["out"]
 
 
-def test_an_artifact_is_replaced_by_a_better_one(made: Path) -> None:
+def test_a_new_artifact_replaces_the_old_one(made: Path) -> None:
     with new_folder(made, 10) as folder:
         fill(folder, b"other weights")
         assert load_artifact(made).manifest.files["sub/graph.bin"].bytes == 7
@@ -111,14 +111,14 @@ def test_an_artifact_behind_a_link_is_replaced_there(made: Path) -> None:
     assert load_artifact(made).manifest.files["sub/graph.bin"].bytes == 13
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_becomes_the_artifact(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with new_folder(tmp_path / "out", 10) as folder:
         fill(folder)
     assert load_artifact(tmp_path / "out")
 
 
-def test_a_folder_with_other_things_is_refused_untouched(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years")
     with pytest.raises(UserError, match="is not an artifact, so it is not replaced"):
@@ -134,7 +134,7 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
         new_folder(tmp_path / "out" / "below", 10).__enter__()
 
 
-def test_a_full_disk_is_one_line_with_what_is_needed(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_with_the_needed_bytes(tmp_path: Path) -> None:
     expected = f"no space left on the disk of {tmp_path}: needs about 5000 MB, has "
     with pytest.raises(UserError, match=expected), new_folder(tmp_path / "out", 5 * 10**9):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -205,7 +205,7 @@ BROKEN: dict[str, tuple[Edit, str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_artifact_gets_one_line_with_the_place(made: Path, case: str) -> None:
+def test_a_broken_artifact_is_one_line_with_the_key(made: Path, case: str) -> None:
     edit, expected = BROKEN[case]
     content = json.loads((made / "artifact.json").read_text())
     before = json.dumps(content)
@@ -218,7 +218,7 @@ def test_a_broken_artifact_gets_one_line_with_the_place(made: Path, case: str) -
     assert "\n" not in str(raised.value)
 
 
-def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError, match="is not an artifact"):
             load_artifact(path)
@@ -258,6 +258,6 @@ def test_decoding_follows_the_types() -> None:
         ({"names": "yz"}, "names: expected a list"),
     ],
 )
-def test_decoding_names_the_place_of_a_mismatch(change: dict[str, Any], expected: str) -> None:
+def test_a_mismatch_names_the_dotted_path(change: dict[str, Any], expected: str) -> None:
     with pytest.raises(Mismatch, match=expected):
         decode(Sample, SAMPLE | change)

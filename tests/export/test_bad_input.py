@@ -252,7 +252,7 @@ def open_and_read(folder: Path, expect_open: bool) -> None:
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_checkpoint_gets_one_line_with_the_place(tmp_path: Path, case: str) -> None:
+def test_a_broken_checkpoint_is_one_line_with_the_file(tmp_path: Path, case: str) -> None:
     broken, expected = BROKEN[case]
     folder = make(tmp_path / "model")
     broken(folder)

@@ -93,7 +93,7 @@ def test_predicted_bytes_of_a_tied_head_are_those_on_disk(
 @pytest.mark.parametrize("weights", ["synthetic", None])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_bundled_model_is_predicted_with_its_own_tokenizer(
+def test_the_bundled_model_is_predicted_with_its_tokenizer(
     recipe: str, target: str, weights: str | None, tmp_path: Path
 ) -> None:
     model = open_model("tiny-smolvlm", weights=weights)

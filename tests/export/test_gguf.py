@@ -95,7 +95,7 @@ def test_every_tensor_is_there_in_its_type_with_its_values(
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_what_is_reported_is_what_is_on_disk(recipe: str, tmp_path: Path) -> None:
+def test_reported_bytes_are_those_on_disk(recipe: str, tmp_path: Path) -> None:
     _, result = written(recipe, tmp_path, "narrow rows")
     sizes: dict[str, int] = {}
     types: dict[str, int] = {}
@@ -125,7 +125,7 @@ def test_rows_that_are_not_whole_blocks_stay_float16_and_are_named(tmp_path: Pat
     }
 
 
-def test_a_recipe_that_gguf_cannot_follow_is_answered_with_fallbacks(tmp_path: Path) -> None:
+def test_a_recipe_that_gguf_cannot_follow_gives_fallbacks(tmp_path: Path) -> None:
     recipe = Recipe("own", (Rule("v.*", Storage(8)), Rule("*", Storage(4, block=64))))
     model = tiny_model(hf_model("grouped heads"))
     reasons = {

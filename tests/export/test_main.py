@@ -130,7 +130,7 @@ def test_json_is_one_object(checkpoint: Path, capsys: pytest.CaptureFixture[str]
     assert facts["fallbacks"][0]["reason"] == "fake packs nothing"
 
 
-def test_the_same_export_twice_is_the_same_to_the_byte(checkpoint: Path) -> None:
+def test_two_equal_exports_have_equal_bytes(checkpoint: Path) -> None:
     contents = []
     for _ in range(2):
         args = parser().parse_args(arguments(checkpoint, "--no-verify"))
@@ -159,7 +159,7 @@ def test_a_failed_proof_is_kept_with_its_figures_if_drift_is_allowed(
     assert "FAILED, kept by --allow-drift" in capsys.readouterr().out
 
 
-def test_a_proof_that_cannot_be_run_here_is_no_failure(
+def test_a_proof_that_cannot_run_here_is_not_a_failure(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = parser().parse_args(arguments(checkpoint))
@@ -167,7 +167,7 @@ def test_a_proof_that_cannot_be_run_here_is_no_failure(
     assert "proof: no verdict (it is a fake)" in capsys.readouterr().out
 
 
-def test_the_proof_sees_a_folder_that_has_all_files_but_not_its_name(checkpoint: Path) -> None:
+def test_the_proof_gets_the_complete_folder_before_it_is_renamed(checkpoint: Path) -> None:
     def prove(model: Model, artifact: Artifact) -> Proof:
         assert artifact.path.name.startswith(".out.partial-")
         assert not (artifact.path / "artifact.json").exists()
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_nothing(checkpoint: Path) -> None:
     assert left(checkpoint.parent) == []
 
 
-def test_the_default_place_names_model_target_and_recipe(
+def test_the_default_folder_names_model_target_and_recipe(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(checkpoint.parent)
@@ -223,7 +223,7 @@ def test_random_weights_are_marked(checkpoint: Path, capsys: pytest.CaptureFixtu
     assert "(random weights)" in capsys.readouterr().out
 
 
-def test_a_budget_of_tiles_is_kept_in_the_artifact(checkpoint: Path) -> None:
+def test_max_tiles_is_stored_in_the_artifact(checkpoint: Path) -> None:
     run(parser().parse_args(arguments(checkpoint, "--no-verify")), targets=targets())
     unbounded = load_artifact(checkpoint.parent / "out").manifest.image
     budget = arguments(checkpoint, "--no-verify", "--max-tiles", "2")
@@ -233,7 +233,7 @@ def test_a_budget_of_tiles_is_kept_in_the_artifact(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two"])
-def test_a_budget_of_no_tiles_is_refused(
+def test_max_tiles_must_be_a_positive_integer(
     checkpoint: Path, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):

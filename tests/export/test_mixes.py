@@ -89,7 +89,7 @@ def test_a_file_is_not_named_after_types_it_does_not_have(tmp_path: Path) -> Non
     assert named == {"wide, few heads of keys": "tiny-Q4_K_M.gguf", "narrow": "tiny-Q5_0.gguf"}
 
 
-def test_what_does_not_fit_the_blocks_is_reported(tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_the_blocks_are_reported(tmp_path: Path) -> None:
     made = written(MODELS["narrow"], "q4_k_m", tmp_path).quantization
     fallback = next(f for f in made.fallbacks if f.tensor == "blk.0.ffn_up.weight")
     assert (fallback.asked, fallback.got) == ("Q4_K", "Q5_0")
@@ -99,7 +99,7 @@ def test_what_does_not_fit_the_blocks_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", MIXTURES)
 @pytest.mark.parametrize("layout", ["native", "onnx-vision"])
-def test_sizes_are_told_before_anything_is_written(
+def test_predicted_sizes_are_those_of_the_written_files(
     recipe: str, layout: str, tmp_path: Path
 ) -> None:
     model, target = MODELS["wide, few heads of keys"], TARGETS["gguf"]

@@ -51,7 +51,7 @@ def test_a_refusal_is_one_line_with_a_remedy(case: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_offline_without_a_cached_copy_asks_no_network(
+def test_offline_without_a_cached_copy_uses_no_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import snapshot_download
