@@ -17,9 +17,11 @@ from bench.measure import Timing
 from bench.options import Options
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.files import parse_json
+from export.files import parse_json, short
+from export.manifest import Quantization
+from export.proof import Features, Fidelity, Proof
+from export.quantize.recipe import RecipeUsed
 from runtimes.nvidia import GpuState
-from runtimes.proof.fidelity import Features, Fidelity
 
 SCHEMA = 1
 
@@ -37,8 +39,16 @@ class Subject:
     """sha256 of artifact.json, which contains that of every other file."""
     disk_bytes: int | None
     origin: Mapping[str, Any]
-    quantization: Mapping[str, Any] | None
-    proof: Mapping[str, Any] | None
+    quantization: Quantization | None
+    proof: Proof | None
+    recipe_used: RecipeUsed | None = None
+    """Older records of recipes without options leave it out."""
+
+    @property
+    def used(self) -> RecipeUsed | None:
+        """The recipe with its options; None for a checkpoint."""
+        plain = None if self.recipe is None else RecipeUsed(self.recipe)
+        return self.recipe_used or plain
 
 
 @dataclass(frozen=True)
@@ -256,7 +266,17 @@ def parse(line: bytes) -> Record:
         raise Mismatch(f"has schema {schema}, this is for {SCHEMA}; update PocketVLM")
     if schema != SCHEMA:
         raise Mismatch(f"schema {schema!r}, expected {SCHEMA}")
-    return decode(Record, value)
+    record = decode(Record, value)
+    _expect_recipe(record.case.subject)
+    return record
+
+
+def _expect_recipe(subject: Subject) -> None:
+    if subject.recipe_used is None and "-" in (subject.recipe or ""):
+        raise Mismatch(
+            f"recipe {short(str(subject.recipe))} without recipe_used, as older versions wrote it; "
+            f"measure it again"
+        )
 
 
 def _lines(path: Path) -> list[bytes]:

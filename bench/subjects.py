@@ -109,10 +109,11 @@ def _artifact(artifact: Artifact) -> Subject:
         recipe=manifest.recipe,
         layout=manifest.layout,
         sha256=hashlib.sha256((artifact.path / "artifact.json").read_bytes()).hexdigest(),
-        disk_bytes=sum(int(file["bytes"]) for file in manifest.files.values()),
+        disk_bytes=manifest.total_bytes,
         origin=manifest.origin,
         quantization=manifest.quantization,
         proof=manifest.proof,
+        recipe_used=manifest.recipe_used,
     )
 
 

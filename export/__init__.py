@@ -28,12 +28,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from export.artifact import Artifact, Manifest, load_artifact, verify_digests
+    from export.artifact import Artifact, load_artifact, verify_digests
     from export.build import ProofFailed
     from export.checkpoint.registry import list_models, open_model
     from export.errors import UserError
     from export.exporter import export_model
     from export.families import FAMILIES
+    from export.manifest import Manifest
     from export.model import Model
     from export.quantize.recipe import RECIPES
     from export.targets import TARGETS
@@ -45,7 +46,7 @@ else:
             "RECIPES": "export.quantize.recipe",
             "TARGETS": "export.targets",
             "Artifact": "export.artifact",
-            "Manifest": "export.artifact",
+            "Manifest": "export.manifest",
             "Model": "export.model",
             "ProofFailed": "export.build",
             "UserError": "export.errors",

@@ -1,4 +1,4 @@
-"""`python -m export`: makes one artifact and says what became of it.
+"""`python -m export`: makes one artifact of a model, and reports what was made.
 
 NOT aware of formats or of how an artifact is proven.
 """
@@ -21,20 +21,21 @@ from export.errors import UserError
 from export.exporter import ExportOptions, default_out, prepared, prove
 from export.progress import Stages, peak_bytes, showing
 from export.quantize.recipe import KNOWN, METHODS
-from export.summary import lines, summary
-from export.targets import TARGETS, Target
+from export.summary import Cost, facts, lines
+from export.target import Target
+from export.targets import TARGETS
 
 LAYOUTS = sorted({layout for target in TARGETS.values() for layout in target.layouts})
 STOPPED = 128 + signal.SIGTERM
 
 
 def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGETS) -> int:
-    """The command. Returns 0, 1 (the proof failed), 2 (a user's error) or 130 (stopped)."""
+    """The command. Returns 0, 1 (the proof failed), 2 (an error of the user) or 130 (stopped)."""
     return execute(parser().parse_args(argv), targets=targets)
 
 
 def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS) -> int:
-    """`run` with its errors told on stderr; the exit code."""
+    """`run`, with the user's errors on stderr; the exit code."""
     try:
         with _stoppable():
             return run(args, targets=targets)
@@ -52,18 +53,21 @@ def run(
     targets: Mapping[str, Target] = TARGETS,
     prove: Prove = prove,
 ) -> int:
-    """Export as `args` say; `targets` and `prove` may be others than the real ones."""
+    """Export as `args` say; the exit code. Tests pass their own `targets` and `prove`.
+
+    Raises UserError.
+    """
     started, stages = time.perf_counter(), Stages()
     model = open_model(
         args.model, weights=args.weights, revision=args.revision, offline=args.offline
     )
-    model, order = prepared(model, _options(args), targets=targets)
+    model, spec = prepared(model, _options(args), targets=targets)
     try:
         with showing(model, stages) as (watched, stage):
             artifact = build(
                 watched,
-                order,
-                args.out or default_out(model, order),
+                spec,
+                args.out or default_out(model, spec),
                 targets=targets,
                 prove=None if args.no_verify else prove,
                 stage=stage,
@@ -71,48 +75,56 @@ def run(
     except ProofFailed as failed:
         print(f"proof failed: {_one_line(str(failed))}; nothing was kept", file=sys.stderr)
         return 1
-    facts = summary(artifact) | {
-        "peak_bytes": peak_bytes(),
-        "writing_peak_bytes": stages.writing_peak_bytes(),
-        "seconds": time.perf_counter() - started,
-    }
-    print(json.dumps(facts) if args.json else "\n".join(lines(facts)))
+    cost = Cost(stages.writing_peak_bytes(), peak_bytes(), time.perf_counter() - started)
+    print(json.dumps(facts(artifact, cost)) if args.json else "\n".join(lines(artifact, cost)))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     it = Parser(
-        prog="python -m export", description="Export a vision-language model, proven and described."
+        prog="python -m export",
+        description="Export a vision-language model to another format and prove the result.",
     )
-    it.add_argument("model", metavar="MODEL|DIR", help="name in models.yaml, or checkpoint folder")
+    it.add_argument(
+        "model", metavar="MODEL|DIR", help="a name in models.yaml, or the folder of a checkpoint"
+    )
     add_options(it)
     it.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: build/<model>/<target>-<recipe>"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the artifact (default: build/<model>/<target>-<recipe>[-<layout>])",
     )
     return it
 
 
 def add_options(it: argparse.ArgumentParser) -> None:
-    """What can be chosen beside the model and the place of its artifact."""
+    """Add every option except the model and the folder of the artifact."""
     it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
-    it.add_argument("--recipe", required=True, choices=KNOWN, help="bits of the weights")
-    it.add_argument("--weights", choices=("hub", "synthetic"), help="synthetic: random values")
+    it.add_argument("--recipe", required=True, choices=KNOWN, help="bits per weight, by name")
+    it.add_argument(
+        "--weights",
+        choices=("hub", "synthetic"),
+        help="hub: trained weights; synthetic: random weights of the real shapes",
+    )
     it.add_argument("--revision", help="commit, tag or branch on the hub")
     it.add_argument(
-        "--layout", choices=LAYOUTS, help="arrangement of the files; default: the family's best"
+        "--layout",
+        choices=LAYOUTS,
+        help="arrangement of the files (default: the best for the model's family)",
     )
     it.add_argument(
         "--max-tiles",
         type=whole,
         metavar="N",
-        help="cut an image into at most N tiles, the overview included (1: never cut)",
+        help="cut an image into at most N tiles, including the overview (1: do not cut)",
     )
-    how = it.add_argument_group("how 4 bits are rounded")
+    how = it.add_argument_group("rounding to 4 bits")
     how.add_argument(
         "--rounding",
         choices=METHODS,
-        help="search (default): the best of several scales a block; nearest: one scale",
+        help="search: try several scales for each block (default); nearest: compute one scale",
     )
     how.add_argument(
         "--calibrate",
@@ -120,18 +132,18 @@ def add_options(it: argparse.ArgumentParser) -> None:
         const=Path(),
         type=Path,
         metavar="QUESTIONS.jsonl",
-        help="GPTQ on the inputs that questions (by default the proof's) lead to; needs torch",
+        help="calibrate with GPTQ on these questions (default: the proof's); needs torch",
     )
     how.add_argument(
         "--budget-mb",
         type=above_zero,
         metavar="N",
-        help="8 bits for the layers that suffer most from 4, as far as N MB allow; needs torch",
+        help="give the most sensitive layers 8 bits, within N MB for the artifact; needs torch",
     )
-    it.add_argument("--no-verify", action="store_true", help="write without a proof")
-    it.add_argument("--allow-drift", action="store_true", help="keep it if the proof fails")
+    it.add_argument("--no-verify", action="store_true", help="do not prove the artifact")
+    it.add_argument("--allow-drift", action="store_true", help="keep an artifact that fails proof")
     it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
-    it.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    it.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
 
 def _options(args: argparse.Namespace) -> ExportOptions:
@@ -150,7 +162,7 @@ def _options(args: argparse.Namespace) -> ExportOptions:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that nothing half-written stays."""
+    """Make SIGTERM unwind the stack as Ctrl-C does, so that nothing half-written remains."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -166,7 +178,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _one_line(text: str, longest: int = 1000) -> str:
-    """Names in errors come from files of others: no control characters, no endless lines."""
+    """Without control characters and not longer than `longest`: names come from others' files."""
     line = "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= longest else f"{line[:longest]}…"
 

@@ -1,4 +1,4 @@
-"""Works on the next items while the last one's result is used. NOT aware of what is worked on."""
+"""Computes the next items in threads while the caller uses the last result."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ WORKERS = 2
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> Iterator[R]:
-    """`map` in threads, in order, with at most `workers` results that wait to be used."""
+    """`map` in threads, in order; at most `workers` results are computed in advance."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         for item in items:

@@ -1,4 +1,4 @@
-"""What the command lines share: errors of one line, numbers that say what they should be."""
+"""What the command lines share: errors of one line, and types of numeric options."""
 
 import argparse
 import re
@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A wrong command line is one line on stderr and exit code 2, as all errors of users are."""
+    """Reports a wrong command line in one line on stderr, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         """End the program."""
@@ -14,14 +14,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole(text: str) -> int:
-    """A count, for argparse's `type`."""
+    """A positive integer, for argparse's `type`."""
     if not (text.isascii() and text.isdecimal()) or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a positive integer")
     return int(text)
 
 
 def above_zero(text: str) -> float:
-    """An amount, for argparse's `type`. Digits alone: folders are named after some."""
+    """A number above 0, for argparse's `type`: digits and a point, as some become folder names."""
     if not re.fullmatch(r"[0-9]+([.][0-9]+)?", text) or not float(text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
     return float(text)

@@ -1,7 +1,7 @@
-"""An artifact: a folder of a target's files and artifact.json, which says what they are.
+"""Artifacts on disk: a folder with a target's files and artifact.json, which describes them.
 
-Written to a temporary sibling and renamed at the end, so an interrupted export leaves nothing.
-NOT aware of how the files are made or run.
+An artifact is written to a temporary sibling folder and renamed at the end, so an interrupted
+export leaves nothing that looks like an artifact.
 """
 
 import errno
@@ -10,52 +10,23 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from export.checkpoint import check
-from export.decode import Mismatch, decode
+from export.decode import Mismatch, decode, encode
 from export.errors import UserError
-from export.files import few, inside, parse_json, read_file, sha256_of
-from export.images import ImageRecipe
-from export.modeling.vlm import Vlm
-from export.prompts import PromptRecipe
+from export.files import few, inside, parse_json, read_file, sha256_of, short
+from export.manifest import SCHEMA, FileFacts, Manifest
 
 MANIFEST = "artifact.json"
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What artifact.json holds (JSON keys are the field names)."""
-
-    schema: int
-    model: str
-    """Name in models.yaml, or the folder's name for a local checkpoint."""
-    origin: Mapping[str, Any]
-    """Weights.origin: hub id and revision, or files' digests, or the seed of synthetic weights."""
-    synthetic: bool
-    vlm: Vlm
-    image: ImageRecipe | None
-    prompt: PromptRecipe
-    target: str
-    recipe: str
-    layout: str
-    files: Mapping[str, Mapping[str, Any]]
-    """relative path -> {"bytes": int, "sha256": str}; artifact.json itself is not listed."""
-    components: Mapping[str, tuple[str, ...]]
-    quantization: Mapping[str, Any]
-    details: Mapping[str, Any]
-    tools: Mapping[str, str]
-    proof: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact on disk whose manifest was read and whose files are there."""
+    """An artifact whose manifest was read, and whose files exist in the sizes it states."""
 
     path: Path
     manifest: Manifest
@@ -67,11 +38,11 @@ PARTIAL, REPLACED = "partial", "replaced"
 
 @contextmanager
 def new_folder(out: Path, needs_bytes: int) -> Iterator[Path]:
-    """A folder to fill, which becomes `out` if the block ends well and vanishes if it does not.
+    """A folder to fill; renamed to `out` when the block ends, removed when it raises.
 
-    An artifact that is at `out` already is replaced at that moment, anything else there is an
-    error before the block begins. `needs_bytes`, about what will be written, is for the error
-    message of a full disk. Raises UserError. Stopping signals must arrive as exceptions.
+    An artifact that already exists at `out` is replaced by the renaming; anything else there is an
+    error before the block begins. `needs_bytes`, about what will be written, appears in the error
+    for a full disk. Raises UserError. Signals that stop the process must arrive as exceptions.
     """
     out = Path(os.path.realpath(out))
     _expect_replaceable(out)
@@ -95,14 +66,11 @@ def new_folder(out: Path, needs_bytes: int) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def digests(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Bytes and SHA-256 of every file under `folder` but artifact.json, by relative path."""
+def digests(folder: Path) -> dict[str, FileFacts]:
+    """Bytes and SHA-256 of every file under `folder` except artifact.json, by relative path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of(path),
-        }
+        path.relative_to(folder).as_posix(): FileFacts(path.stat().st_size, sha256_of(path))
         for path in paths
         if path != folder / MANIFEST
     }
@@ -110,21 +78,19 @@ def digests(folder: Path) -> dict[str, Mapping[str, Any]]:
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write artifact.json, the last file of an artifact."""
-    text = json.dumps(asdict(manifest), indent=1, allow_nan=False)
+    text = json.dumps(encode(manifest), indent=1, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def load_artifact(path: Path) -> Artifact:
-    """The artifact in a folder. Raises UserError unless its files are there in their sizes."""
+    """The artifact in a folder. Raises UserError unless its files exist in the sizes it states."""
     where = str(path / MANIFEST)
     if not path.is_dir() or not (path / MANIFEST).exists():
         raise UserError(
-            f"{path}: is no artifact, it has no {MANIFEST}; make one with `python -m export`"
+            f"{path}: is not an artifact, it has no {MANIFEST}; make one with `python -m export`"
         )
     content = parse_json(read_file(path, MANIFEST), where)
-    schema = content.get("schema")
-    if type(schema) is int and schema > SCHEMA:
-        raise UserError(f"{where}: has schema {schema}, this is for {SCHEMA}; update PocketVLM")
+    _expect_schema(content.get("schema"), where)
     try:
         manifest = decode(Manifest, content)
     except Mismatch as error:
@@ -136,52 +102,55 @@ def load_artifact(path: Path) -> Artifact:
 
 
 def verify_digests(artifact: Artifact) -> None:
-    """Raises UserError if a file is not the one that was exported. Reads every byte."""
+    """Raises UserError if a file has changed since the export. Reads every byte."""
     changed = [
         name
         for name, facts in artifact.manifest.files.items()
-        if sha256_of(artifact.path / name) != facts["sha256"]
+        if sha256_of(artifact.path / name) != facts.sha256
     ]
     if changed:
         raise UserError(
-            f"{artifact.path}: {few(changed)} not as exported (SHA-256 differs); export it again"
+            f"{artifact.path}: {few(changed)} changed since the export (SHA-256 differs); export "
+            f"it again"
         )
+
+
+def _expect_schema(schema: object, where: str) -> None:
+    if type(schema) is not int or schema == SCHEMA:
+        return
+    remedy = "update PocketVLM" if schema > SCHEMA else "export it again"
+    raise UserError(f"{where}: has schema {schema}, expected {SCHEMA}; {remedy}")
 
 
 def _expect_sound(manifest: Manifest, where: str) -> None:
-    if manifest.schema != SCHEMA:
-        raise UserError(
-            f"{where}: has schema {manifest.schema}, expected {SCHEMA}; export it again"
-        )
     check.numbers(manifest.vlm, where)
     check.recipe(manifest.image, manifest.vlm, where)
     named = {name for names in manifest.components.values() for name in names}
     if left := sorted(named - manifest.files.keys()):
         raise UserError(f"{where}: components name {few(left)}, which files does not list")
+    if manifest.recipe != manifest.recipe_used.name:
+        raise UserError(
+            f"{where}: recipe is {short(manifest.recipe)}, but recipe_used makes it "
+            f"{short(manifest.recipe_used.name)}; export it again"
+        )
 
 
-def _expect_file(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
+def _expect_file(folder: Path, name: str, facts: FileFacts) -> None:
     path = inside(folder, name)
-    match facts:
-        case {"bytes": int(expected), "sha256": str()} if len(facts) == 2:
-            pass
-        case _:
-            raise UserError(f"{folder / MANIFEST}: {name} lacks bytes and sha256; export it again")
     if not path.is_file():
         raise UserError(f"{path}: is missing, though {MANIFEST} lists it; export it again")
-    if (found := path.stat().st_size) != expected:
-        raise UserError(f"{path}: has {found} bytes, expected {expected}; export it again")
+    if (size := path.stat().st_size) != facts.bytes:
+        raise UserError(f"{path}: has {size} bytes, expected {facts.bytes}; export it again")
 
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """A new folder, locked while this process lives: so leftovers are told from others' work."""
+    """A new folder with a lock that ends with this process: an unlocked one is a leftover."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UserError(
-            f"{folder.parent}: nothing can be written there ({error.strerror}); "
-            f"choose another --out"
+            f"{folder.parent}: cannot be written to ({error.strerror}); choose another --out"
         ) from None
     with _opened(folder) as handle:
         with suppress(OSError):  # not every file system has locks
@@ -204,7 +173,7 @@ def _lock(handle: int) -> None:
 
 
 def _clear_leftovers(out: Path) -> None:
-    """Remove what killed exports to `out` left, but put back an artifact that one had set aside."""
+    """Remove what killed exports to `out` left; put back an artifact that one had set aside."""
     for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
         kind, _, number = left.name.removeprefix(f".{out.name}.").partition("-")
         if kind not in (PARTIAL, REPLACED) or not number.isdecimal():
@@ -224,13 +193,13 @@ def _expect_replaceable(out: Path) -> None:
         return
     if not out.is_dir() or any(out.iterdir()):
         raise UserError(
-            f"{out}: is there already and is no artifact, so it is not replaced; "
+            f"{out}: exists and is not an artifact, so it is not replaced; "
             f"choose another --out or remove it"
         )
 
 
 def _replace(folder: Path, out: Path) -> None:
-    """Rename `folder` to `out`; what was there is put aside first, and back if that fails."""
+    """Rename `folder` to `out`. What was there is set aside first, and put back if that fails."""
     aside = out.with_name(f".{out.name}.{REPLACED}-{os.getpid()}")
     with suppress(FileNotFoundError):
         out.rename(aside)
@@ -244,7 +213,7 @@ def _replace(folder: Path, out: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have the disk hold the files before the folder gets its name."""
+    """Flush the files to the disk before the folder gets its name."""
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:

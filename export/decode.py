@@ -1,6 +1,6 @@
-"""From parsed JSON to frozen dataclasses, strictly: every field has its type, no key is left over.
+"""Turns parsed JSON into frozen dataclasses, strictly: every field has its type, no key is unknown.
 
-NOT aware of what the values mean.
+`encode` is the inverse.
 """
 
 import dataclasses
@@ -13,12 +13,23 @@ T = TypeVar("T")
 
 
 class Mismatch(ValueError):
-    """A value that is not what its type says; the message starts with where it is."""
+    """A value of another type than expected; the message begins with its dotted path."""
 
 
 def decode(kind: type[T], value: object, where: str = "") -> T:
     """`value` as a `kind`. Raises Mismatch. Keys of fields with a default may be absent."""
     return typing.cast(T, _decode(kind, value, where))
+
+
+def encode(value: object) -> Any:
+    """A dataclass as JSON values that `decode` takes: objects, lists, strings, numbers, null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [encode(item) for item in value]
+    return value
 
 
 def _decode(kind: Any, value: object, where: str) -> object:
@@ -52,16 +63,24 @@ def _below(where: str, name: str) -> str:
 
 
 def _union(arguments: tuple[Any, ...], value: object, where: str) -> object:
-    """X | None, or dataclasses that tell themselves apart by the default of their `kind`."""
+    """X | None, or dataclasses: by the default of their `kind`, else by the keys they require."""
     inner = [argument for argument in arguments if argument is not types.NoneType]
     if value is None and len(inner) < len(arguments):
         return None
     if len(inner) == 1:
         return _decode(inner[0], value, where)
+    given = _expect_type(dict, value, where)
+    if not all(hasattr(kind, "kind") for kind in inner):
+        fitting = [kind for kind in inner if _required_keys(kind) <= given.keys()]
+        return _decode((fitting or inner)[0], value, where)
     first, *_ = kinds = {kind.kind: kind for kind in inner}
-    found = _expect_type(dict, value, where).get("kind", first)
+    found = given.get("kind", first)
     _literal(tuple(kinds), found, _below(where, "kind"))
     return _decode(kinds[found], value, where)
+
+
+def _required_keys(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind) if _required(field)}
 
 
 def _literal(arguments: tuple[Any, ...], value: object, where: str) -> object:
@@ -106,7 +125,7 @@ def _plain(kind: Any, value: object, where: str) -> object:
 
 
 def _expect_type(kind: type[T], value: object, where: str) -> T:
-    """JSON has exact types: True is no number, a list is no object."""
+    """The exact type: True is not a number."""
     if type(value) is not kind:
         raise _mismatch(_WORDS.get(kind, kind.__name__), value, where)
     return value

@@ -8,15 +8,17 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from export.artifact import Artifact
-from export.build import Order, Prove, build
+from export.build import ExportSpec, Prove, build
 from export.checkpoint.registry import WeightsKind, open_model
+from export.decode import decode
 from export.errors import UserError, unknown
 from export.model import Model
-from export.quantize.recipe import CALIBRATED, KNOWN, Method, Recipe
-from export.targets import TARGETS, Target, folder_name
+from export.proof import Proof
+from export.quantize.recipe import KNOWN, Calibration, Method, Recipe
+from export.target import Target
+from export.targets import TARGETS, folder_name
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,15 @@ def export_model(  # noqa: PLR0913 # one keyword for each flag of `python -m exp
     options = ExportOptions(
         target, recipe, layout, max_tiles, rounding, calibrate, budget_mb, allow_drift
     )
-    opened, order = prepared(opened, options)
-    folder = default_out(opened, order) if out is None else Path(out)
-    return build(opened, order, folder, targets=TARGETS, prove=prove if verify else None)
+    opened, spec = prepared(opened, options)
+    folder = default_out(opened, spec) if out is None else Path(out)
+    return build(opened, spec, folder, targets=TARGETS, prove=prove if verify else None)
 
 
 def prepared(
     model: Model, options: ExportOptions, *, targets: Mapping[str, Target] = TARGETS
-) -> tuple[Model, Order]:
-    """The model and the order to `build` as the options ask; calibration runs here.
+) -> tuple[Model, ExportSpec]:
+    """The model and the spec to `build` from the options; calibration runs here.
 
     Raises UserError for options that are unknown or contradict each other.
     """
@@ -93,38 +95,50 @@ def prepared(
     if options.max_tiles is not None and model.image is not None:
         model = replace(model, image=model.image.within(options.max_tiles))
     layout = options.layout or targets[options.target].layout_for(model.vlm)
-    model, recipe = _rounded(model, options, layout)
-    return model, Order(options.target, recipe, layout, options.allow_drift)
+    model, recipe = _rounded(model, options, layout, targets[options.target])
+    return model, ExportSpec(options.target, recipe, layout, options.allow_drift)
 
 
-def default_out(model: Model, order: Order) -> Path:
+def default_out(model: Model, spec: ExportSpec) -> Path:
     """build/<model>/<target>-<recipe>[-<layout>]."""
-    return Path("build") / model.name / folder_name(order.target, order.recipe.name, order.layout)
+    return Path("build") / model.name / folder_name(spec.target, spec.recipe.name, spec.layout)
 
 
-def prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:
+def prove(model: Model, artifact: Artifact) -> Proof:
     """The proof of an artifact against its checkpoint (runtimes.proof.ladder)."""
     function: Prove = importlib.import_module("runtimes.proof.ladder").prove
     return function(model, artifact)
 
 
-def _rounded(model: Model, options: ExportOptions, layout: str) -> tuple[Model, Recipe]:
-    """The model and the recipe with what the options say of 4-bit rounding."""
+def _rounded(
+    model: Model, options: ExportOptions, layout: str, target: Target
+) -> tuple[Model, Recipe]:
+    """The model and the recipe after the options for rounding."""
     recipe = KNOWN[options.recipe]
     if (recipe.least_bits != 4 or recipe.targets) and (
         options.rounding or options.calibrate or options.budget_mb
     ):
         raise UserError(
-            f"{recipe.name} rounds nothing to 4 bits our way; --rounding, … go with int4"
+            f"recipe {recipe.name} rounds nothing to 4 bits; use --rounding, --calibrate and "
+            f"--budget-mb with int4"
         )
     if options.rounding:
         recipe = recipe.rounded(options.rounding)
     questions = options.calibrate if isinstance(options.calibrate, Path) else None
     if options.budget_mb:
+        sizes = target.sizes
+        if sizes is None:
+            raise UserError(
+                f"--budget-mb: sizes of target {options.target} are only known after an export; "
+                f"leave it out, or choose a recipe with fewer bits"
+            )
         within = importlib.import_module("runtimes.calibrate.sensitivity").within
-        target = TARGETS[options.target]
-        recipe = within(model, target, recipe, layout, options.budget_mb, questions)
+        recipe = within(
+            model, recipe, lambda tried: sizes(model, tried, layout), options.budget_mb, questions
+        )
     if options.calibrate:
         model = importlib.import_module("runtimes.calibrate.hessian").calibrated(model, questions)
-        recipe = replace(recipe, name=f"{recipe.name}-{CALIBRATED}")
+        assert model.hessians is not None
+        calibration = decode(Calibration, dict(model.hessians.origin))
+        recipe = replace(recipe, calibrated=calibration)
     return model, recipe

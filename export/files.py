@@ -1,7 +1,4 @@
-"""Files in a folder that somebody else filled: found only inside it, read within limits.
-
-NOT aware of what the files mean.
-"""
+"""Reads files of an untrusted folder: only inside it, and only up to a size."""
 
 import hashlib
 import json
@@ -15,7 +12,7 @@ from export.errors import UserError
 
 JSON_LIMIT_BYTES = 64 << 20
 FILE_LIMIT_BYTES = 256 << 20
-"""More than the largest tokenizer.json there is (Gemma's, 33 MB), less than hurts."""
+"""Larger than any tokenizer.json (Gemma's has 33 MB), small enough for memory."""
 
 BLOCK_BYTES = 1 << 20
 
@@ -26,7 +23,7 @@ def inside(folder: Path, name: str) -> Path:
     if not parts or parts[0] == "/" or ".." in parts or not name.isprintable() or len(name) > 255:
         raise UserError(
             f"{folder}: names the file {short(name)!r}, which is not a plain path inside the "
-            f"folder; nothing outside is read"
+            f"folder; files outside are not read"
         )
     path = folder / name
     target = Path(os.path.realpath(path))
@@ -40,7 +37,7 @@ def read_file(folder: Path, name: str, limit_bytes: int = FILE_LIMIT_BYTES) -> b
     path = inside(folder, name)
     try:
         if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
+            raise UserError(f"{path}: no such file")
         if (size := path.stat().st_size) > limit_bytes:
             raise UserError(f"{path}: has {size} bytes, expected at most {limit_bytes}")
         return path.read_bytes()
@@ -88,14 +85,14 @@ def short(text: str, length: int = 80) -> str:
 
 
 def few(names: Iterable[str], shown: int = 3) -> str:
-    """The first names of a list and how many there are in all."""
+    """The first names of a list and their total number."""
     listed = list(names)
     more = f", … ({len(listed)} in all)" if len(listed) > shown else ""
     return ", ".join(short(name) for name in listed[:shown]) + more
 
 
 def _root(folder: Path) -> Path:
-    """Where links may lead: the folder; of a snapshot in huggingface_hub's cache, its model's."""
+    """The folder that links may lead into: itself, or the whole model in the hub's cache."""
     real = Path(os.path.realpath(folder))
     if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
         return real.parent.parent
@@ -103,12 +100,12 @@ def _root(folder: Path) -> Path:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {short(twice)!r} is there twice")
+        raise ValueError(f"the key {short(twice)!r} occurs twice")
     return found

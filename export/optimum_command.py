@@ -1,7 +1,6 @@
-"""`optimum-cli export pocketvlm`: what `python -m export` does, where users of Optimum look for it.
+"""`optimum-cli export pocketvlm`: `python -m export` as a command of Optimum.
 
-Loaded by Optimum whenever its command line starts, so nothing heavy is imported. NOT aware of how
-an export is made.
+Optimum loads it whenever its command line starts, so it imports nothing heavy.
 """
 
 import argparse
@@ -15,21 +14,23 @@ from export.__main__ import add_options, execute
 
 
 class PocketVlmExport(BaseOptimumCLICommand):  # type: ignore[misc] # Optimum has no annotations
-    """The subcommand; `args` are the parsed arguments."""
+    """The subcommand; its `args` are the parsed arguments."""
 
     COMMAND = CommandInfo("pocketvlm", "Export a vision-language model with PocketVLM.")
 
     @staticmethod
     def parse_args(parser: argparse.ArgumentParser) -> None:
-        """Adds the arguments: those of `python -m export`, model and place as Optimum has them."""
-        parser.description = "Export a vision-language model, proven and described, to OUT."
-        known = "a checkpoint's folder, or a name in PocketVLM's models.yaml"
+        """Adds the options of `python -m export`; model and output are as in Optimum's commands."""
+        parser.description = (
+            "Export a vision-language model to the folder OUT and prove the result."
+        )
+        known = "the folder of a checkpoint, or a name in PocketVLM's models.yaml"
         parser.add_argument("-m", "--model", required=True, metavar="DIR|MODEL", help=known)
-        parser.add_argument("out", type=Path, metavar="OUT", help="the artifact's folder")
+        parser.add_argument("out", type=Path, metavar="OUT", help="folder of the artifact")
         add_options(parser)
 
     def run(self) -> None:
-        """Exports; leaves with the exit code of `python -m export` where that is not 0."""
+        """Exports; exits with the code of `python -m export` unless it is 0."""
         if code := execute(self.args):
             sys.exit(code)
 

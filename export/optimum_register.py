@@ -1,4 +1,4 @@
-"""In an installation this is optimum/commands/register/pocketvlm.py, where Optimum looks."""
+"""Registers the command: installed as optimum/commands/register/pocketvlm.py."""
 
 from export.optimum_command import REGISTER_COMMANDS
 

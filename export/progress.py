@@ -1,7 +1,4 @@
-"""How far an export is: a bar on a terminal, and the memory that writing took.
-
-NOT aware of formats or of what the stages do.
-"""
+"""Shows the progress of an export on a terminal, and measures the memory that writing takes."""
 
 import math
 import resource
@@ -20,7 +17,7 @@ WORDS: Mapping[str, str] = {"write": "writing", "prove": "proving"}
 
 
 class Stages:
-    """Remembers this process's peak memory as each stage begins."""
+    """Records this process's peak memory as each stage begins."""
 
     def __init__(self) -> None:
         self._peaks: dict[str, int] = {}
@@ -29,12 +26,12 @@ class Stages:
         self._peaks[name] = peak_bytes()
 
     def writing_peak_bytes(self) -> int:
-        """The peak until the proof began (until now where there was none)."""
+        """The peak up to the proof; without a proof, up to now."""
         return self._peaks.get("prove", peak_bytes())
 
 
 class Watched(Wrapper):
-    """Weights that tell how many values are read."""
+    """Weights that report how many values were read."""
 
     def __init__(self, weights: Weights, advance: Callable[[int], None]) -> None:
         super().__init__(weights)
@@ -49,7 +46,10 @@ class Watched(Wrapper):
 
 @contextmanager
 def showing(model: Model, stages: Stages) -> Iterator[tuple[Model, Callable[[str], None]]]:
-    """The model with a bar behind its weights, and a listener to stages; silent off a terminal."""
+    """The model with weights that move a progress bar, and the callback for stages.
+
+    Shows nothing where stderr is not a terminal.
+    """
     if not sys.stderr.isatty():
         yield model, stages
         return
@@ -70,7 +70,7 @@ def showing(model: Model, stages: Stages) -> Iterator[tuple[Model, Callable[[str
 
 
 def peak_bytes() -> int:
-    """The most memory this process had resident so far (VmHWM; getrusage where there is none)."""
+    """Peak resident memory of this process (VmHWM; getrusage where that is missing)."""
     if STATUS.exists():
         for line in STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,22 +1,33 @@
-"""What an export tells at its end, from its manifest. Pure. NOT aware of how it was made."""
+"""Turns a manifest into what an export shows at its end: one JSON object, or lines. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from export.artifact import Artifact
+from export.decode import encode
 from export.files import few
+from export.manifest import Fallback, Manifest
+from export.proof import Proof
 
-Facts = Mapping[str, Any]
+VERDICTS = {True: "passed", False: "FAILED, kept by --allow-drift", None: "no verdict"}
 
 
-def summary(artifact: Artifact) -> dict[str, Any]:
-    """One JSON object: path, bytes by component, realised bits, fallbacks, proof."""
+@dataclass(frozen=True)
+class Cost:
+    """What the export itself took."""
+
+    writing_peak_bytes: int
+    """Peak memory of the process up to the proof."""
+    peak_bytes: int
+    """Peak memory of the process up to the end."""
+    seconds: float
+
+
+def facts(artifact: Artifact, cost: Cost) -> dict[str, Any]:
+    """The JSON object: path, bytes by component, bits per weight, fallbacks, proof, cost."""
     manifest = artifact.manifest
-    sizes = {name: int(facts["bytes"]) for name, facts in manifest.files.items()}
-    components = {
-        name: sum(sizes[file] for file in files) for name, files in manifest.components.items()
-    }
     return {
         "path": str(artifact.path),
         "model": manifest.model,
@@ -24,33 +35,44 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         "target": manifest.target,
         "recipe": manifest.recipe,
         "layout": manifest.layout,
-        "total_bytes": sum(sizes.values()),
-        "component_bytes": components,
-        "bits_per_weight": manifest.quantization["bits_per_weight"],
-        "types": manifest.quantization["types"],
-        "fallbacks": manifest.quantization["fallbacks"],
-        "limits": manifest.details.get("limits", ()),
-        "proof": manifest.proof,
+        "total_bytes": manifest.total_bytes,
+        "component_bytes": _component_bytes(manifest),
+        "bits_per_weight": manifest.quantization.bits_per_weight,
+        "types": manifest.quantization.types,
+        "fallbacks": encode(manifest.quantization.fallbacks),
+        "limits": manifest.details.limits,
+        "proof": encode(manifest.proof),
+        **encode(cost),
     }
 
 
-def lines(facts: Facts) -> Iterator[str]:
+def lines(artifact: Artifact, cost: Cost) -> Iterator[str]:
     """The same for people."""
-    random = " (random weights)" if facts["synthetic"] else ""
-    yield f"{facts['path']}{random}"
-    rest = facts["total_bytes"] - sum(facts["component_bytes"].values())
-    for name, size in (facts["component_bytes"] | {"other files": rest}).items():
+    manifest = artifact.manifest
+    random = " (random weights)" if manifest.synthetic else ""
+    yield f"{artifact.path}{random}"
+    sizes = _component_bytes(manifest)
+    rest = manifest.total_bytes - sum(sizes.values())
+    for name, size in (sizes | {"other files": rest}).items():
         yield f"  {name:<15}{size:>15,} bytes"
-    yield f"  {'all':<15}{facts['total_bytes']:>15,} bytes"
-    yield f"  bits per weight {facts['bits_per_weight']:.2f}: {_types(facts['types'])}"
-    yield from _fallbacks(facts["fallbacks"])
-    yield from (f"  note: {limit}" for limit in facts["limits"])
-    yield from _proof(facts["proof"])
-    total = f", {facts['peak_bytes'] / 1e6:,.0f} MB with the proof" if facts["proof"] else ""
+    yield f"  {'all':<15}{manifest.total_bytes:>15,} bytes"
+    quantization = manifest.quantization
+    yield f"  bits per weight {quantization.bits_per_weight:.2f}: {_types(quantization.types)}"
+    yield from _fallbacks(quantization.fallbacks)
+    yield from (f"  note: {limit}" for limit in manifest.details.limits)
+    yield from _proof(manifest.proof)
+    with_proof = f", {cost.peak_bytes / 1e6:,.0f} MB with the proof" if manifest.proof else ""
     yield (
-        f"  peak memory {facts['writing_peak_bytes'] / 1e6:,.0f} MB writing{total}; "
-        f"{facts['seconds']:.1f} s"
+        f"  peak memory {cost.writing_peak_bytes / 1e6:,.0f} MB writing{with_proof}; "
+        f"{cost.seconds:.1f} s"
     )
+
+
+def _component_bytes(manifest: Manifest) -> dict[str, int]:
+    return {
+        name: sum(manifest.files[file].bytes for file in files)
+        for name, files in manifest.components.items()
+    }
 
 
 def _types(types: Mapping[str, int]) -> str:
@@ -59,26 +81,25 @@ def _types(types: Mapping[str, int]) -> str:
     return ", ".join(f"{100 * count / every:.1f} % {name}" for name, count in ordered)
 
 
-def _fallbacks(fallbacks: Sequence[Facts]) -> Iterator[str]:
+def _fallbacks(fallbacks: Sequence[Fallback]) -> Iterator[str]:
     groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for fallback in fallbacks:
-        key = (fallback["asked"], fallback["got"], fallback["reason"])
-        groups[key].append(fallback["tensor"])
+        groups[fallback.asked, fallback.got, fallback.reason].append(fallback.tensor)
     for (asked, got, reason), tensors in groups.items():
         yield f"  {got} instead of {asked}, {reason}: {few(tensors)}"
 
 
-def _proof(proof: Facts | None) -> Iterator[str]:
+def _proof(proof: Proof | None) -> Iterator[str]:
     if proof is None:
         yield "  proof: not asked for"
         return
-    word = {True: "passed", False: "FAILED, kept by --allow-drift", None: "no verdict"}
-    why = f" ({proof['unjudged']})" if proof.get("unjudged") else ""
-    yield f"  proof: {word[proof['passed']]}{why}"
-    for failure in proof.get("failures", ()):
+    why = f" ({proof.unjudged})" if proof.unjudged else ""
+    yield f"  proof: {VERDICTS[proof.passed]}{why}"
+    for failure in proof.failures:
         yield f"    ! {failure}"
-    for name, figures in proof.get("checks", {}).items():
-        shown = ", ".join(f"{key.replace('_', ' ')} {_figure(v)}" for key, v in figures.items())
+    for name, check in proof.checks.by_name().items():
+        figures = vars(check).items()
+        shown = ", ".join(f"{key.replace('_', ' ')} {_figure(v)}" for key, v in figures)
         yield f"    {name}: {shown}"
 
 

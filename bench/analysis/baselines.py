@@ -28,15 +28,15 @@ TOLERANCES: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Accepted:
-    """One row of the baseline."""
+    """One row of the baseline; None: its target cannot predict that."""
 
     model: str
     target: str
     recipe: str
-    disk_bytes: int
-    kv_bytes_per_token: int
-    peak_bytes: int
-    files: Mapping[str, int]
+    disk_bytes: int | None
+    kv_bytes_per_token: int | None
+    peak_bytes: int | None
+    files: Mapping[str, int] | None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -83,7 +83,7 @@ def accepted(rows: Iterable[Prediction]) -> list[Accepted]:
             disk_bytes=row.disk_bytes,
             kv_bytes_per_token=row.kv_bytes_per_token,
             peak_bytes=row.peak_bytes,
-            files=dict(sorted(row.files.items())),
+            files=None if row.files is None else dict(sorted(row.files.items())),
         )
         for row in rows
     ]
@@ -147,7 +147,8 @@ def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object)
 
 def _changed(was: Accepted | None, now: Accepted | None) -> tuple[str, ...]:
     """Files whose sizes differ, and those that only one row has."""
-    if was is None or now is None:
+    if was is None or now is None or was.files is None or now.files is None:
         return ()
-    names = dict.fromkeys((*now.files, *was.files))
-    return tuple(name for name in names if was.files.get(name) != now.files.get(name))
+    before, after = was.files, now.files
+    names = dict.fromkeys((*after, *before))
+    return tuple(name for name in names if before.get(name) != after.get(name))

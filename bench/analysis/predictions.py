@@ -6,14 +6,15 @@ Reads configurations only: no weights, no network, no library of a runtime.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.machine.profiles import PROFILES
+from bench.machine.profiles import PROFILES, Profile
 from bench.record import Record
 from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.footprint import footprint
-from export.footprint.memory import MEMORY, Workload, full_context
+from export.footprint import Footprint, footprint
+from export.memory import RequestSize, full_context
 from export.model import Model
 from export.quantize.recipe import RECIPES
+from export.target import Target
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.session.backend import context_length
@@ -23,22 +24,22 @@ PEAK_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Prediction:
-    """The predicted footprint of one export."""
+    """The predicted footprint of one export; None: its target cannot predict that."""
 
     model: str
     target: str
     recipe: str
-    disk_bytes: int
-    kv_bytes_per_token: int
-    peak_bytes: int
-    fits: Mapping[str, bool]
+    disk_bytes: int | None
+    kv_bytes_per_token: int | None
+    peak_bytes: int | None
+    fits: Mapping[str, bool | None]
     """Profile -> whether the runtime exists there and the peak is within its budget."""
-    files: Mapping[str, int]
+    files: Mapping[str, int] | None
 
 
 def predict(
     models: Iterable[str],
-    targets: Sequence[str] = tuple(TARGETS),
+    targets: Mapping[str, Target] = TARGETS,
     recipes: Sequence[str] = tuple(RECIPES),
     context: int | None = None,
 ) -> tuple[list[Prediction], list[str]]:
@@ -54,35 +55,38 @@ def predict(
         except UserError as error:
             refusals.append(f"{name}: {error}")
             continue
-        for target in targets:
+        for target, row in targets.items():
             refused: dict[str, list[str]] = {}
             for recipe in recipes:
                 try:
-                    rows.append(_prediction(model, target, recipe, context))
+                    rows.append(_prediction(model, target, row, recipe, context))
                 except UserError as error:
                     refused.setdefault(str(error), []).append(recipe)
             refusals += [f"{name} {target} {', '.join(of)}: {why}" for why, of in refused.items()]
     return rows, refusals
 
 
-def _prediction(model: Model, target: str, recipe: str, context: int | None) -> Prediction:
-    work = full_context(model.vlm, model.image, context_length(model.vlm, context))
-    predicted = footprint(model, RECIPES[recipe], target, work)
-    runtime = MEMORY[target].runtime
-    fits = {
-        name: runtime in profile.runtimes and predicted.peak_bytes <= profile.memory_bytes
-        for name, profile in PROFILES.items()
-    }
+def _prediction(
+    model: Model, name: str, target: Target, recipe: str, context: int | None
+) -> Prediction:
+    request = full_context(model.vlm, model.image, context_length(model.vlm, context))
+    predicted = footprint(model, RECIPES[recipe], target, request)
     return Prediction(
         model=model.name,
-        target=target,
+        target=name,
         recipe=recipe,
         disk_bytes=predicted.disk_bytes,
         kv_bytes_per_token=predicted.kv_bytes_per_token,
         peak_bytes=predicted.peak_bytes,
-        fits=fits,
+        fits={name: _fits(predicted, target, profile) for name, profile in PROFILES.items()},
         files=predicted.files,
     )
+
+
+def _fits(found: Footprint, target: Target, profile: Profile) -> bool | None:
+    if found.peak_bytes is None or target.memory is None:
+        return None
+    return target.memory.runtime in profile.runtimes and found.peak_bytes <= profile.memory_bytes
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,11 @@ def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
         model = open_model(subject.model, weights="synthetic" if subject.synthetic else None)
         tiles = warmups[0].image_tiles or 0
         positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
-        work = Workload(tiles, positions, context_length(model.vlm))
-        predicted = footprint(model, RECIPES[subject.recipe], subject.target, work, subject.layout)
+        request = RequestSize(tiles, positions, context_length(model.vlm))
+        target, recipe = TARGETS[subject.target], RECIPES[subject.recipe]
+        predicted = footprint(model, recipe, target, request, subject.layout)
+        if predicted.peak_bytes is None or predicted.disk_bytes is None:
+            continue
         yield PredictionError(
             f"{subject.model} {subject.target} {subject.recipe}, {tiles} tiles, {positions}",
             predicted.peak_bytes,

@@ -124,8 +124,8 @@ class Row:
 
     @property
     def bits_per_weight(self) -> float | None:
-        bits = (self.subject.quantization or {}).get("bits_per_weight")
-        return float(bits) if isinstance(bits, int | float) else None
+        quantization = self.subject.quantization
+        return None if quantization is None else quantization.bits_per_weight
 
     @property
     def agreement(self) -> Agreement | None:

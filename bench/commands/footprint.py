@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a table, or a JSON list of objects; exports without a prediction go to stderr."""
     rows, refusals = predict(
         arguments.models or list_models(),
-        arguments.target or tuple(TARGETS),
+        {name: TARGETS[name] for name in arguments.target or TARGETS},
         arguments.recipe or tuple(RECIPES),
         arguments.context,
     )

@@ -13,17 +13,16 @@ import tempfile
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from export.build import Order, build
+from export.build import ExportSpec, build
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.families import FAMILIES
+from export.manifest import Quantization, Share
 from export.model import Model
 from export.modeling.decoder import Decoder
 from export.modeling.vlm import component
 from export.quantize.recipe import RECIPES, Recipe
-from export.targets import Quantization, Share, Target, Written
-
-GENAI = Target("bench.commands.peers:write_genai", ("native",))
+from export.target import Target, Written
 
 
 def write_genai(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
@@ -42,7 +41,10 @@ def write_genai(model: Model, recipe: Recipe, folder: Path, layout: str) -> Writ
     shares = {"decoder": Share(parameters, 0, size)}
     kinds = {f"as onnxruntime-genai builds {recipe.name}": parameters}
     files = tuple(path.name for path in sorted(folder.iterdir()))
-    return Written({"decoder": files}, Quantization(shares, kinds, ()), {"layout": layout})
+    return Written({"decoder": files}, Quantization.of(shares, kinds, ()))
+
+
+GENAI = Target(layouts=("native",), write=write_genai)
 
 
 def _decoder_names(model: Model) -> dict[str, str]:
@@ -99,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Build the peer of one model and print its folder."""
     model = open_model(arguments.model, weights=arguments.weights)
     out = Path("build") / model.name / f"genai-{arguments.recipe}"
-    order = Order("genai", RECIPES[arguments.recipe], "native")
-    build(model, order, out, targets={"genai": GENAI})
+    spec = ExportSpec("genai", RECIPES[arguments.recipe], "native")
+    build(model, spec, out, targets={"genai": GENAI})
     sys.stdout.write(f"{out}\n")
     return 0

@@ -15,7 +15,7 @@ from bench.jobs.launch import command
 from bench.jobs.limits import Limits, choose_cpus
 from bench.jobs.processes import variables
 from bench.subjects import Candidate, candidate, checkpoint
-from export.artifact import MANIFEST, load_artifact
+from export.artifact import MANIFEST, load_artifact, verify_digests
 from export.checkpoint.registry import WeightsKind, open_model
 from export.errors import UserError
 from export.model import Model
@@ -43,10 +43,15 @@ def candidates(
     notify: Callable[[str], None],
     build: Path = Path("build"),
 ) -> list[Candidate]:
-    """Named artifacts, and the requested artifacts of named models. Raises UserError for others."""
+    """Named artifacts, and the requested artifacts of named models.
+
+    Raises UserError for other names, and for an artifact with a file that has changed since its
+    export: the sha256 in its records would be wrong.
+    """
     made: list[Candidate] = []
     for name in names:
         if (Path(name) / MANIFEST).exists():
+            verify_digests(load_artifact(Path(name)))
             made.append(candidate(name, request.offline))
             continue
         if request.itself:
@@ -81,14 +86,17 @@ def _artifact(
 
 
 def _is_of(place: Path, model: Model) -> bool:
-    """Whether the folder has a valid artifact of these weights."""
+    """Whether the folder has an undamaged artifact of these weights."""
     if not (place / MANIFEST).exists():
         return False
     try:
-        origin = load_artifact(place).manifest.origin
+        artifact = load_artifact(place)
+        if artifact.manifest.origin != checkpoint(model).origin:
+            return False
+        verify_digests(artifact)
     except UserError:
         return False
-    return origin == checkpoint(model).origin
+    return True
 
 
 def export(name: str, target: str, recipe: str, place: Path, request: ExportRequest) -> str | None:

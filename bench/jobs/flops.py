@@ -47,12 +47,12 @@ def decoder_bytes(loaded: Artifact | Model, value_bytes: int = FLOAT_BYTES) -> i
     values += text.vocab * text.hidden if text.tied else 0
     if isinstance(loaded, Model):
         return values * value_bytes
-    parts = loaded.manifest.quantization.get("components", {})
+    parts = loaded.manifest.quantization.components
     if "decoder" not in parts:
         return None
-    own = int(parts["decoder"]["weight_bytes"])
-    listed = int(parts["decoder"]["parameters"]) >= values
-    return own if listed else own + int(parts["embedding"]["weight_bytes"])
+    decoder = parts["decoder"]
+    lists_head = decoder.parameters >= values
+    return decoder.weight_bytes + (0 if lists_head else parts["embedding"].weight_bytes)
 
 
 def _image_flops(numbers: Vlm, timing: Timing) -> int | None:

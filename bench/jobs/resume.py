@@ -25,5 +25,5 @@ def remaining(planned: Plan, records: Iterable[Record]) -> Plan:
 
 def key(case: Case) -> str:
     """Equal for equal jobs on the same bytes; the artifact's sha256 counts, not its proof."""
-    subject = replace(case.subject, proof=None, quantization=None)
+    subject = replace(case.subject, proof=None, quantization=None, recipe_used=None)
     return json.dumps(asdict(replace(with_own_options(case), subject=subject)), sort_keys=True)

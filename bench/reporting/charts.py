@@ -135,15 +135,15 @@ def storage(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> Non
     """A stacked bar for each artifact: parameters by bits; the label counts fallback tensors."""
     artifacts = list({row.subject.sha256: row for row in rows}.values())
     axes = _bars(canvas, artifacts, runtime=False)
-    quantizations = [row.subject.quantization or {} for row in artifacts]
-    kept = [_by_bits(quantization["types"]) for quantization in quantizations]
+    quantizations = [row.subject.quantization for row in artifacts if row.subject.quantization]
+    kept = [_by_bits(quantization.types) for quantization in quantizations]
     left = [0.0] * len(artifacts)
     for bits in sorted({bits for shares in kept for bits in shares}, reverse=True):
         widths, colour = [shares.get(bits, 0.0) for shares in kept], STORAGE.get(bits, LIGHT)
         axes.barh(range(len(artifacts)), widths, 0.62, left=left, color=colour, label=f"{bits} bit")
         left = [end + width for end, width in zip(left, widths, strict=True)]
     for place, quantization in enumerate(quantizations):
-        fell = len(quantization.get("fallbacks") or ())
+        fell = len(quantization.fallbacks)
         _end_label(axes, 100, place, f"{fell} fell back" if fell else "as asked")
     axes.set_xlim(0, 124 if canvas.get_figwidth() >= WIDE else 138)
     axes.set_xticks(range(0, 101, 25))

@@ -7,7 +7,7 @@ from bench.analysis.stats import median, proportion
 from bench.record import Agreement
 from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
-from runtimes.proof.fidelity import Features
+from export.proof import Features
 
 
 def fidelity(rows: Sequence[Row]) -> list[Block]:

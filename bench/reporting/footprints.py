@@ -7,6 +7,8 @@ from bench.analysis.predictions import Prediction, PredictionError
 from bench.machine.profiles import PROFILES
 from bench.reporting.fmt import ABSENT, change, megabytes, significant, table
 
+FITS = {True: "yes", False: "no", None: ABSENT}
+
 
 def predicted(rows: Iterable[Prediction]) -> str:
     """A table of all rows: sizes, then which device profiles hold the peak."""
@@ -17,9 +19,9 @@ def predicted(rows: Iterable[Prediction]) -> str:
             row.target,
             row.recipe,
             megabytes(row.disk_bytes),
-            f"{significant(row.kv_bytes_per_token / 1e3)} kB",
+            _kilobytes(row.kv_bytes_per_token),
             megabytes(row.peak_bytes),
-            *("yes" if row.fits[name] else "no" for name in PROFILES),
+            *(FITS[row.fits[name]] for name in PROFILES),
         )
         for row in rows
     ]
@@ -41,6 +43,10 @@ def differing(differences: Iterable[Difference]) -> str:
     ]
     header = ("export", "quantity", "verdict", "in", "accepted", "now", "change")
     return table(header, rows, left=4)
+
+
+def _kilobytes(count: int | None) -> str:
+    return ABSENT if count is None else f"{significant(count / 1e3)} kB"
 
 
 def _change(d: Difference) -> str:

@@ -40,7 +40,7 @@ PLOTS: Mapping[str, Plot] = {
     "memory": Plot("peak memory by phase", lambda row: row.counted_bytes, charts.memory),
     "storage": Plot(
         "how the weights are kept, and how many tensors fell back",
-        lambda row: (row.subject.quantization or {}).get("types"),
+        lambda row: row.subject.quantization and row.subject.quantization.types,
         charts.storage,
     ),
 }

@@ -1,9 +1,6 @@
-"""What each artifact's proof found: a verdict, and the figure of each check that tells most.
+"""A report's table of proofs: the verdict on each artifact, and the main figure of each check."""
 
-NOT aware of how anything is proven: a check without a column of its own is shown as it is.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +8,8 @@ from bench.analysis.rows import Row
 from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 from bench.reporting.sizes import artifacts
+from export.proof import Proof, Skipped
 
-Proof = Mapping[str, Any]
-SKIPPED = "skipped"
 EXPLAINED = (
     "Against the checkpoint on a few drawn pictures with fixed questions and answers, the same for "
     "every model. What a model was not trained for shows its rounding more than what it was."
@@ -22,12 +18,12 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of one check, and how it is shown where it is a number."""
+    """A figure of one check: the names of both, and how it is shown."""
 
     title: str
     check: str
     figure: str
-    shown: Callable[[float], str]
+    shown: Callable[[Any], str]
 
 
 COLUMNS = (
@@ -38,73 +34,52 @@ COLUMNS = (
     Column("top-1", "logits", "top1", fmt.percent),
     Column("greedy tokens", "greedy", "of", "{:,}".format),
     Column("equal ones", "greedy", "equal", "{:,}".format),
+    Column(
+        "points and boxes, largest error",
+        "places",
+        "differences",
+        lambda differences: fmt.significant(max(differences.values(), default=0.0)),
+    ),
 )
 
 
 def proofs(rows: Sequence[Row]) -> list[Block]:
-    """A line for each artifact, then what was skipped, and why."""
+    """A line for each artifact, then the reasons of checks that were skipped."""
     found = {name: row.subject.proof for name, row in artifacts(rows).items()}
     if not found:
         return []
-    others = list(dict.fromkeys(n for proof in found.values() for n in _unnamed(proof)))
-    titles = [column.title for column in COLUMNS]
     lines = [
-        [name, _verdict(proof), *(_cell(proof, c) for c in COLUMNS), *_rest(proof, others)]
+        [name, _verdict(proof), *(_cell(proof, column) for column in COLUMNS)]
         for name, proof in found.items()
     ]
-    kept = fmt.known(["artifact", "verdict", *titles, *others], lines, left=2)
+    titles = [column.title for column in COLUMNS]
+    kept = fmt.known(["artifact", "verdict", *titles], lines, left=2)
     reasons = dict.fromkeys(reason for proof in found.values() for reason in _reasons(proof))
     explained = [Text(" ".join([EXPLAINED, *reasons]))] if any(found.values()) else []
     return [Table(*kept, left=2), *explained]
 
 
 def _cell(proof: Proof | None, column: Column) -> str:
-    check = _checks(proof).get(column.check)
-    if not isinstance(check, Mapping):
+    check = None if proof is None else proof.checks.by_name().get(column.check)
+    if check is None:
         return fmt.ABSENT
-    if SKIPPED in check:
-        return SKIPPED
-    value = check.get(column.figure)
-    return column.shown(value) if isinstance(value, int | float) else fmt.plain(value)
-
-
-def _rest(proof: Proof | None, names: Sequence[str]) -> list[str]:
-    checks = _checks(proof)
-    return [fmt.plain(checks[n]).replace("_", " ") if n in checks else fmt.ABSENT for n in names]
-
-
-def _unnamed(proof: Proof | None) -> list[str]:
-    """Checks of which no column has a figure."""
-    known = {
-        column.check
-        for column in COLUMNS
-        for check in (_checks(proof).get(column.check),)
-        if isinstance(check, Mapping) and (column.figure in check or SKIPPED in check)
-    }
-    return [name for name in _checks(proof) if name not in known]
+    return "skipped" if isinstance(check, Skipped) else column.shown(getattr(check, column.figure))
 
 
 def _reasons(proof: Proof | None) -> list[str]:
     """Why there is no verdict, why checks were skipped: a sentence each."""
-    unjudged = (proof or {}).get("unjudged")
-    return [f"No verdict: {unjudged}."] * bool(unjudged) + [
-        f"Skipped {name}: {check[SKIPPED]}."
-        for name, check in _checks(proof).items()
-        if isinstance(check, Mapping) and SKIPPED in check
+    if proof is None:
+        return []
+    return [f"No verdict: {proof.unjudged}."] * bool(proof.unjudged) + [
+        f"Skipped {name}: {check.skipped}."
+        for name, check in proof.checks.by_name().items()
+        if isinstance(check, Skipped)
     ]
-
-
-def _checks(proof: Proof | None) -> Mapping[str, Any]:
-    checks = (proof or {}).get("checks")
-    return checks if isinstance(checks, Mapping) else {}
 
 
 def _verdict(proof: Proof | None) -> str:
     if proof is None:
         return "not proven"
-    if proof.get("unjudged"):
+    if proof.passed is None:
         return "no verdict"
-    if proof.get("passed"):
-        return "passed"
-    reasons = [str(failure) for failure in proof.get("failures") or ()]
-    return f"failed: {'; '.join(reasons)}" if reasons else "failed"
+    return "passed" if proof.passed else f"failed: {'; '.join(proof.failures)}"

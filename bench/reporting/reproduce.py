@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from bench.options import Options
 from bench.record import Record, Subject
 from bench.tasks import TASKS
-from export.quantize.recipe import arguments
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 
@@ -48,7 +47,7 @@ def _export(subject: Subject) -> str:
     words = ["python -m export", shlex.quote(subject.model), "--target", str(subject.target)]
     if subject.target not in TARGETS:  # a peer built it
         words = ["bench peers", subject.model]
-    words += arguments(str(subject.recipe))
+    words += subject.used.options() if subject.used else []
     words += ["--weights", "synthetic"] if subject.synthetic else []
     words += ["--layout", subject.layout] if subject.layout not in (None, "native") else []
     return " ".join(words)

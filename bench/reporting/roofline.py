@@ -13,7 +13,6 @@ from bench.machine.environment import Environment
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
-from export.quantize.recipe import base
 
 # Recipes whose matrix products use 8-bit integers on a CPU; those of others use float32.
 INTEGER_RECIPES = ("int8", "int4")
@@ -60,7 +59,7 @@ def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
     cpu = machine.ceilings
     if cpu is None:
         return None, None
-    integer = base(row.subject.recipe or "") in INTEGER_RECIPES
+    integer = row.subject.used is not None and row.subject.used.base in INTEGER_RECIPES
     return cpu.int8_ops_per_s if integer else cpu.fp32_flops_per_s, cpu.read_bytes_per_s
 
 

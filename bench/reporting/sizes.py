@@ -4,21 +4,22 @@ Rows in, blocks out; no block where nothing is known.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bench.analysis.rows import Row, names
 from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
+from export.manifest import Share
 
 
 def sizes(rows: Sequence[Row]) -> list[Block]:
     """Parameters, share quantized and bytes of each component."""
     lines = []
     for name, row in artifacts(rows).items():
-        components = (row.subject.quantization or {}).get("components") or {}
+        if row.subject.quantization is None:
+            continue
         bits = fmt.significant(row.bits_per_weight)
-        for component, part in components.items():
-            lines.append([name, component, *_component(part), bits])
+        for component, share in row.subject.quantization.components.items():
+            lines.append([name, component, *_component(share), bits])
             bits = ""
     header = ["artifact", "component", "parameters", "quantized", "weights", "bits/weight in all"]
     return [Table(header, lines, left=2)] if lines else []
@@ -28,15 +29,16 @@ def exceptions(rows: Sequence[Row]) -> list[Block]:
     """Tensors that fell back, by reason; one sentence where artifacts kept to their recipes."""
     lines, kept = [], []
     for name, row in artifacts(rows).items():
+        if row.subject.quantization is None:
+            continue
         groups: dict[tuple[str, str, str], list[str]] = {}
-        fallbacks = (row.subject.quantization or {}).get("fallbacks")
-        for fallback in fallbacks or ():
-            key = tuple(str(fallback.get(k, fmt.ABSENT)) for k in ("asked", "got", "reason"))
-            groups.setdefault((key[0], key[1], key[2]), []).append(str(fallback.get("tensor")))
+        for fallback in row.subject.quantization.fallbacks:
+            key = (fallback.asked, fallback.got, fallback.reason)
+            groups.setdefault(key, []).append(fallback.tensor)
         for (asked, got, reason), tensors in groups.items():
             more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
             lines.append([name, f"`{tensors[0]}`{more}", asked, got, reason])
-        kept += [name] if fallbacks is not None and not fallbacks else []
+        kept += [] if groups else [name]
     header = ["artifact", "tensors", "asked", "got", "reason"]
     table: list[Block] = [Table(header, lines, left=5)] if lines else []
     return table + ([Text(f"None in {fmt.listed(kept)}.")] if kept else [])
@@ -51,8 +53,6 @@ def artifacts(rows: Sequence[Row]) -> Mapping[str, Row]:
     return dict(by_sha256.values())
 
 
-def _component(part: Mapping[str, Any]) -> list[str]:
-    parameters, quantized = part.get("parameters"), part.get("quantized_parameters")
-    share = quantized / parameters if parameters and quantized is not None else None
-    count = fmt.ABSENT if parameters is None else f"{parameters:,}"
-    return [count, fmt.percent(share), fmt.megabytes(part.get("weight_bytes"))]
+def _component(share: Share) -> list[str]:
+    quantized = share.quantized_parameters / share.parameters if share.parameters else None
+    return [f"{share.parameters:,}", fmt.percent(quantized), fmt.megabytes(share.weight_bytes)]

@@ -1,4 +1,4 @@
-"""Weights of a Hugging Face checkpoint folder. NOT aware of how its tensors are used."""
+"""Reads the weights of a Hugging Face checkpoint folder under canonical names."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -39,7 +39,7 @@ def values(
     stop: int | None = None,
 ) -> FloatArray:
     """Rows [start, stop) of a canonical tensor; `read` gives a range of a stored one's rows."""
-    if source.transform == "transpose" or source.stored is not None:  # its rows are not ours
+    if source.transform == "transpose" or source.stored is not None:  # other rows are stored
         whole = _transformed(source, read(source.name, 0, None))
         return whole.reshape(shape)[start:stop]
     first, last, _ = slice(start, stop).indices(shape[0])
@@ -57,11 +57,12 @@ def _transformed(source: Source, values: FloatArray) -> FloatArray:
 
 
 class Checkpoint:
-    """The canonical tensors of a folder, checked against its numbers when it is opened.
+    """The canonical tensors of a folder.
 
-    `origin` is what identifies the values, where that is known (hub id and revision); else it is
-    the SHA-256 of the weight files, computed when it is asked for: about a second a gigabyte.
-    Raises UserError where files are not sound or tensors and numbers do not fit, both ways.
+    `origin` identifies the values where that is known (hub id and revision). Without it, the
+    property computes the SHA-256 of the weight files, about a second per gigabyte.
+    Raises UserError for a damaged file, and for a tensor that is missing, left over or of another
+    shape than the configuration says.
     """
 
     synthetic = False

@@ -1,4 +1,4 @@
-"""Fetches a checkpoint from the Hugging Face hub at one revision. NOT aware of what is in it."""
+"""Fetches a checkpoint from the Hugging Face hub at one revision."""
 
 import importlib
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from export.errors import UserError
 from export.files import short
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model")
-"""What is fetched: weights, numbers and tokenizer; no pickles and no code."""
+"""Files that are fetched: weights, configuration and tokenizer, but neither pickles nor code."""
 
 Download = Callable[..., Any]
 Refusal = tuple[str, str]
 
-# In this order: a gated repository is also one that is not found.
+# In this order: GatedRepoError is a RepositoryNotFoundError.
 REFUSALS: tuple[tuple[str, Refusal], ...] = (
     (
         "GatedRepoError",
@@ -22,7 +22,7 @@ REFUSALS: tuple[tuple[str, Refusal], ...] = (
     ),
     ("RepositoryNotFoundError", ("is not on the hub, or is private", "check the id")),
     ("RevisionNotFoundError", ("has no revision '{revision}'", "check --revision")),
-    ("HFValidationError", ("is no hub id", "expected owner/name")),
+    ("HFValidationError", ("is not a hub id", "expected owner/name")),
     ("IncompleteSnapshotError", ("is only partly in the cache", "run once without --offline")),
     (
         "LocalEntryNotFoundError",
@@ -37,7 +37,7 @@ REFUSALS: tuple[tuple[str, Refusal], ...] = (
 def fetch(
     repository: str, revision: str, *, offline: bool = False, download: Download | None = None
 ) -> tuple[Path, str]:
-    """The folder of a snapshot and its commit. With `offline`, only what the cache has.
+    """The folder of a snapshot and its commit. With `offline`, only from the cache.
 
     `download` is huggingface_hub.snapshot_download or a fake of it. Raises UserError.
     """

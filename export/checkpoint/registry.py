@@ -1,7 +1,4 @@
-"""Opens models: by their name in models.yaml, or a checkpoint's folder.
-
-NOT aware of targets, recipes or runtimes.
-"""
+"""Opens models: by a name in models.yaml, a checkpoint's folder or an id on the hub."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,7 +41,7 @@ FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-"""What a client may need beside the weights; those that a checkpoint has go into the artifact."""
+"""Files that clients may need besides the weights; an artifact gets those that exist."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a model's files are, and what its weights are made from."""
+class _ModelFolder:
+    """The folder that a model is opened from, and where its weights come from."""
 
     name: str
     folder: Path
@@ -68,13 +65,13 @@ class _Place:
 
 
 def data_root() -> Path:
-    """The folder that has models.yaml: in an installed wheel export/_data, else the checkout."""
+    """The folder of models.yaml: export/_data in an installed wheel, else the checkout."""
     package = Path(__file__).parents[1]
     return package / "_data" if (package / "_data").is_dir() else package.parent
 
 
 def list_models(root: Path | None = None) -> dict[str, Entry]:
-    """The models of models.yaml by name, in its order. Raises UserError for a broken file."""
+    """The models of models.yaml by name, in order. Raises UserError for a broken file."""
     import yaml
 
     path = (root or data_root()) / "models.yaml"
@@ -93,39 +90,41 @@ def open_model(
     offline: bool = False,
     seed: int = 0,
 ) -> Model:
-    """A model of models.yaml, a checkpoint folder or (only with weights="hub") a hub id.
+    """Open a model of models.yaml, a checkpoint folder or (only with weights="hub") a hub id.
 
-    weights="synthetic" takes random values made from `seed` and needs no network; a model that is
-    on the hub is fetched otherwise, from the cache alone with `offline`. Raises UserError.
+    weights="synthetic" gives random values generated from `seed` and uses no network. Other models
+    on the hub are downloaded, or with `offline` taken from the cache. Raises UserError.
     """
-    place = _locate(name_or_dir, weights, revision, offline)
-    if revision is not None and not (place.origin and "hub" in place.origin):
+    found = _locate(name_or_dir, weights, revision, offline)
+    if revision is not None and not (found.origin and "hub" in found.origin):
         raise UserError(
-            f"{name_or_dir} is not taken from the hub, so --revision means nothing; leave it out"
+            f"{name_or_dir} is not on the hub, so --revision has no effect; leave it out"
         )
-    return _open(place, seed)
+    return _open(found, seed)
 
 
-def _locate(name: str, weights: WeightsKind | None, revision: str | None, offline: bool) -> _Place:
+def _locate(
+    name: str, weights: WeightsKind | None, revision: str | None, offline: bool
+) -> _ModelFolder:
     models, root, synthetic = list_models(), data_root(), weights == "synthetic"
     if entry := models.get(name):
         if (local := (entry.config if synthetic else None) or entry.path) is not None:
-            return _Place(name, _expect_folder(root / local, name), synthetic)
+            return _ModelFolder(name, _expect_folder(root / local, name), synthetic)
         if entry.hub is not None and not synthetic:
             return _fetched(name, entry.hub, revision or entry.revision, offline)
         if synthetic:
             raise UserError(f"models.yaml: {name} has no config, so it has no synthetic weights")
         raise UserError(
-            f"models.yaml: no checkpoint of {name} is known; give its folder, or take "
-            f"--weights synthetic"
+            f"models.yaml: {name} has neither path nor hub; give the folder of a checkpoint, or "
+            f"use --weights synthetic"
         )
     if Path(name).is_dir():
-        return _Place(Path(name).resolve().name, Path(name), synthetic)
+        return _ModelFolder(Path(name).resolve().name, Path(name), synthetic)
     if weights == "hub" and name.count("/") == 1:
         return _fetched(name.partition("/")[2], name, revision or "main", offline)
     if "/" in name:
         raise UserError(
-            f"{name}: there is no such folder; expected a checkpoint's folder or one of "
+            f"{name}: no such folder; expected a checkpoint's folder or one of "
             f"{', '.join(models)} (a hub id needs --weights hub)"
         )
     raise unknown("model", name, models)
@@ -134,19 +133,19 @@ def _locate(name: str, weights: WeightsKind | None, revision: str | None, offlin
 def _expect_folder(folder: Path, name: str) -> Path:
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: the checkpoint of {name} is not there; it is part of PocketVLM's "
-            f"repository, not of the installed package, so run from a checkout"
+            f"{folder}: the checkpoint of {name} is missing; it is part of PocketVLM's repository, "
+            f"not of the installed package, so run from a checkout"
         )
     return folder
 
 
-def _fetched(name: str, repository: str, revision: str, offline: bool) -> _Place:
+def _fetched(name: str, repository: str, revision: str, offline: bool) -> _ModelFolder:
     folder, commit = fetch(repository, revision, offline=offline)
-    return _Place(name, folder, False, {"hub": repository, "revision": commit})
+    return _ModelFolder(name, folder, False, {"hub": repository, "revision": commit})
 
 
-def _open(place: _Place, seed: int) -> Model:
-    folder = place.folder
+def _open(found: _ModelFolder, seed: int) -> Model:
+    folder = found.folder
     config = read_json(folder, CONFIG)
     family = family_of(config, str(folder / CONFIG))
     section = Section(config, str(folder / CONFIG))
@@ -154,7 +153,7 @@ def _open(place: _Place, seed: int) -> Model:
     image = _image(family, vlm, folder)
     prompt = family.prompt(vlm, section)
     files = {name: read_file(folder, name) for name in FILES if inside(folder, name).exists()}
-    if place.synthetic and TOKENIZER not in files:
+    if found.synthetic and TOKENIZER not in files:
         from export.checkpoint.tokenizer import synthetic_tokenizer
 
         special = family.tokens(vlm)
@@ -164,15 +163,15 @@ def _open(place: _Place, seed: int) -> Model:
     stop = _stop_ids(folder, vlm, tokens.ids(family.stop_tokens))
     vlm = check.numbers(replace(vlm, stop_token_ids=stop), str(folder / GENERATION))
     weights: Weights = (
-        Synthetic(vlm, seed) if place.synthetic else Checkpoint(folder, family, vlm, place.origin)
+        Synthetic(vlm, seed) if found.synthetic else Checkpoint(folder, family, vlm, found.origin)
     )
     return Model(
-        place.name, vlm, image, prompt, weights, files, None if place.synthetic else folder
+        found.name, vlm, image, prompt, weights, files, None if found.synthetic else folder
     )
 
 
 def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
-    """The image recipe. transformers 5 writes processor_config.json, and reads that first."""
+    """The image recipe, from processor_config.json first, as transformers 5 reads them."""
     if vlm.vision is None:
         return None
     if not family.preprocessor_file:
@@ -186,8 +185,8 @@ def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
         if isinstance(content, dict):
             return _checked_image(family, vlm, content, folder / name)
     raise UserError(
-        f"{folder}: no {PREPROCESSOR}, and no image_processor in {PROCESSOR}; save the processor "
-        f"into the folder too (processor.save_pretrained)"
+        f"{folder}: has neither {PREPROCESSOR} nor an image_processor in {PROCESSOR}; save the "
+        f"processor into the folder too (processor.save_pretrained)"
     )
 
 
@@ -197,7 +196,7 @@ def _checked_image(family: Family, vlm: Vlm, content: Json, file: Path) -> Image
 
 
 def _stop_ids(folder: Path, vlm: Vlm, named: tuple[int, ...]) -> tuple[int, ...]:
-    """What ends an answer: ids of generation_config.json, of config.json, and named tokens."""
+    """Ids that end an answer: of generation_config.json, of config.json, of the family's tokens."""
     found: Any = None
     if inside(folder, GENERATION).exists():
         found = read_json(folder, GENERATION).get("eos_token_id")

@@ -1,8 +1,8 @@
 """Reads tensors from safetensors files, rows at a time, as float32.
 
-Our own reader and not the library's, which maps the file into memory: mapped pages count as memory
-in the promise that an export needs a few tensors, and errors here name file, finding and remedy.
-Format: https://github.com/huggingface/safetensors#format. NOT aware of models or tensors' names.
+The safetensors library maps files into memory, and mapped pages would count against the promise
+that an export needs the memory of a few tensors; so this is a reader of our own.
+Format: https://github.com/huggingface/safetensors#format.
 """
 
 import json
@@ -38,7 +38,7 @@ CHUNK_VALUES = 1 << 18
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: its values start `offset` bytes after the file's beginning."""
+    """A tensor in a file; `offset` is that of its first byte, from the start of the file."""
 
     path: Path
     dtype: str
@@ -47,12 +47,12 @@ class Stored:
 
     @property
     def row_values(self) -> int:
-        """Values of one row, that is, of one index of the first axis."""
+        """Number of values per index of the first axis."""
         return math.prod(self.shape[1:])
 
 
 def open_folder(folder: Path) -> dict[str, Stored]:
-    """Every tensor of a checkpoint folder by name. Raises UserError for what is not sound."""
+    """Every tensor of a checkpoint folder by name. Raises UserError for damaged files."""
     if inside(folder, WEIGHTS).is_file():
         return read_header(folder / WEIGHTS)
     if inside(folder, INDEX).is_file():
@@ -61,7 +61,7 @@ def open_folder(folder: Path) -> dict[str, Stored]:
 
 
 def expect_readable(name: str, stored: Stored) -> None:
-    """Raises UserError for a tensor whose type is not read."""
+    """Raises UserError for a tensor of a type that cannot be read."""
     if stored.dtype not in READABLE:
         raise UserError(
             f"{stored.path}: {short(name)} is stored as {stored.dtype}, but only "
@@ -91,7 +91,7 @@ def read_rows(name: str, stored: Stored, start: int = 0, stop: int | None = None
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """Every tensor of one file by name. Raises UserError for a file that is not sound."""
+    """Every tensor of one file by name. Raises UserError for a damaged file."""
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
@@ -131,30 +131,34 @@ def _entry(path: Path, name: str, entry: Any) -> _Span:
 
 
 def _expect_gapless(path: Path, spans: Mapping[str, _Span], data_bytes: int) -> None:
-    """The format wants the tensors to fill the data exactly, without holes and overlaps."""
-    place = 0
+    """Raises UserError where tensors overlap or leave a gap; the format allows neither."""
+    position = 0
     for name, (_, _, begin, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
-        if begin != place:
-            kind = "overlaps the tensor before it" if begin < place else "leaves a hole before it"
-            raise _unsound(path, f"{short(name)} {kind} (byte {begin}, expected {place})")
-        place = end
-    if place != data_bytes:
-        kind = "is cut short" if data_bytes < place else "has bytes of no tensor at its end"
-        raise _unsound(path, f"it {kind} ({data_bytes} bytes of data, expected {place})")
+        if begin != position:
+            before = begin < position
+            kind = "overlaps the tensor before it" if before else "leaves a gap before it"
+            raise _unsound(path, f"{short(name)} {kind} (byte {begin}, expected {position})")
+        position = end
+    if position != data_bytes:
+        kind = "is cut short" if data_bytes < position else "has surplus bytes at its end"
+        raise _unsound(path, f"it {kind} ({data_bytes} bytes of data, expected {position})")
 
 
 def _read_shards(folder: Path) -> dict[str, Stored]:
     index = folder / INDEX
-    places = read_json(folder, INDEX).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
-        raise UserError(f"{index}: expected an object 'weight_map' of tensor to file")
-    shards = sorted(set(places.values()))
+    weight_map = read_json(folder, INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+        raise UserError(
+            f"{index}: expected an object 'weight_map' with a file for each tensor; take the file "
+            f"from the checkpoint"
+        )
+    shards = sorted(set(weight_map.values()))
     if missing := [shard for shard in shards if not inside(folder, shard).is_file()]:
         raise UserError(f"{index}: {few(missing)} is not there; fetch the checkpoint again")
     found: dict[str, Stored] = {}
     for shard in shards:
         tensors = read_header(folder / shard)
-        claimed = {name for name, place in places.items() if place == shard}
+        claimed = {name for name, file in weight_map.items() if file == shard}
         if claimed != tensors.keys():
             unclear = few(sorted(claimed ^ tensors.keys()))
             raise UserError(
@@ -171,8 +175,8 @@ def _fill(out: FloatArray, readinto: Any, dtype: str) -> None:
         _read_exactly(readinto, out.view(np.uint8).data)
         return
     raw = np.empty(min(CHUNK_VALUES, out.size), READABLE[dtype])
-    for place in range(0, out.size, CHUNK_VALUES):
-        part = out[place : place + CHUNK_VALUES]
+    for start in range(0, out.size, CHUNK_VALUES):
+        part = out[start : start + CHUNK_VALUES]
         values = raw[: part.size]
         _read_exactly(readinto, values.view(np.uint8).data)
         if dtype == "BF16":  # the upper half of a float32
@@ -182,12 +186,12 @@ def _fill(out: FloatArray, readinto: Any, dtype: str) -> None:
 
 
 def _read_exactly(readinto: Any, view: memoryview) -> None:
-    place = 0
-    while place < len(view):
-        count = readinto(view[place:])
+    done = 0
+    while done < len(view):
+        count = readinto(view[done:])
         if not count:
             raise EOFError("the file ends too early")
-        place += count
+        done += count
 
 
 def _no_weights(folder: Path) -> UserError:
@@ -199,12 +203,11 @@ def _no_weights(folder: Path) -> UserError:
             f"save_pretrained(…, safe_serialization=True)"
         )
     if adapter := [name for name in names if name.startswith("adapter_")]:
-        return UserError(f"{folder}: has {few(adapter)} only; merge the adapter into its model")
+        return UserError(f"{folder}: has only {few(adapter)}; merge the adapter into its model")
     return UserError(
-        f"{folder}: neither {WEIGHTS} nor {INDEX} is there; expected a folder written by "
-        f"save_pretrained"
+        f"{folder}: has neither {WEIGHTS} nor {INDEX}; expected a folder written by save_pretrained"
     )
 
 
 def _unsound(path: Path, finding: str) -> UserError:
-    return UserError(f"{path}: is not a sound safetensors file: {finding}; fetch or save it again")
+    return UserError(f"{path}: is a damaged safetensors file: {finding}; fetch or save it again")

@@ -1,7 +1,7 @@
 """Random weights of a real geometry: latency, memory and size without a checkpoint.
 
-Made where they are read, from (seed, tensor, chunk of rows) by a counter-based generator, so any
-rows can be had alone. NOT aware of files or of what the values are used for.
+Values are generated when they are read, from (seed, tensor, chunk of rows) by a counter-based
+generator, so any rows can be read alone.
 """
 
 import math
@@ -27,10 +27,10 @@ INT16_DEVIATION = 65535 / math.sqrt(12)
 
 
 class Synthetic:
-    """Seeded uniform values: 1/sqrt(fan in) for linear maps, so that activations stay near 1.
+    """Seeded uniform values, rounded to bfloat16 as released checkpoints are.
 
-    Norm weights are near 1, embeddings of tokens have deviation 1 like the image features beside
-    them. All are rounded to bfloat16, as released checkpoints are.
+    Linear maps have the standard deviation 1/sqrt(fan in), so that activations stay near 1; norm
+    weights are near 1; token embeddings have the deviation 1, as image features do.
     """
 
     synthetic = True
@@ -42,7 +42,7 @@ class Synthetic:
 
     @cached_property
     def origin(self) -> Mapping[str, Any]:
-        """{"synthetic": …}: the seed and the name of the way values are made from it."""
+        """{"synthetic": …}: the seed and the name of the generator."""
         return {"synthetic": {"seed": self._seed, "generator": "philox-int16-1"}}
 
     def shapes(self) -> Mapping[str, Shape]:
@@ -50,7 +50,7 @@ class Synthetic:
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Rows [start, stop) of a tensor as float32: the same values whatever range is asked."""
+        """Rows [start, stop) of a tensor as float32; a row has the same values in every range."""
         shape = self._shapes[name]
         first, last, _ = slice(start, stop).indices(shape[0])
         out = np.empty((max(0, last - first), *shape[1:]), np.float32)

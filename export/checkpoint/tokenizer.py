@@ -1,7 +1,4 @@
-"""A tokenizer for runs with random weights: a real model's ids where they matter, no checkpoint.
-
-NOT aware of prompts beyond the special tokens it is given, nor of where it is used.
-"""
+"""Makes a tokenizer for random weights: special tokens have a real model's ids, words are few."""
 
 import json
 from collections.abc import Mapping
@@ -24,15 +21,15 @@ def synthetic_tokenizer(
     image_token: str | None = "<image>",
     vocabulary: Vocabulary = SMOLLM2,
 ) -> dict[str, bytes]:
-    """tokenizer.json, tokenizer_config.json and special_tokens_map.json of a BPE.
+    """Contents of tokenizer.json, tokenizer_config.json and special_tokens_map.json of a BPE.
 
-    The image token has the model's id; the special tokens listed before it lie directly before it,
-    the last one is the vocabulary's last: the ids of the released SmolVLM models. Tokens that would
-    reach into the text model's own vocabulary stay plain text, as in SmolVLM-Instruct. All other
-    ids are fillers that no text encodes to. Raises UserError where the vocabulary is too small.
+    The image token has the model's id. The special tokens listed before it have the ids directly
+    below, the last one has the highest id: so it is in the released SmolVLM models. Tokens that
+    would overlap the text model's own vocabulary remain plain text, as in SmolVLM-Instruct. No text
+    encodes to any other id.
 
-    Where no token stands for an image, the first special token has the id of the text's begin, and
-    the vocabulary ends with the last one; the text's begin may also be one of `vocabulary.first`.
+    Without an image token, the first special token has the BOS id and the last one the highest id;
+    BOS may also be one of `vocabulary.first`. Raises UserError where the vocabulary is too small.
     """
     fixed, fixed_id = _fixed(vlm, special_tokens, image_token, vocabulary)
     before, after = _around(fixed, fixed_id, vlm, special_tokens, vocabulary)
@@ -70,7 +67,7 @@ def synthetic_tokenizer(
 def _fixed(
     vlm: Vlm, tokens: tuple[str, ...], image_token: str | None, vocabulary: Vocabulary
 ) -> tuple[str, int]:
-    """The token whose id is known, beside which the others lie."""
+    """The token whose id is known, and that id; the others have ids next to it."""
     if image_token is not None and vlm.image_token_id is not None:
         return image_token, vlm.image_token_id
     if vlm.bos_token_id < len(vocabulary.first):
@@ -81,10 +78,10 @@ def _fixed(
 def _around(
     fixed: str, fixed_id: int, vlm: Vlm, tokens: tuple[str, ...], vocabulary: Vocabulary
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The special tokens with ids below and above that of the one whose id is given."""
-    place = tokens.index(fixed)
-    before = tuple(token for token in tokens[:place] if token not in vocabulary.first)
-    after = tokens[place + 1 :]
+    """The special tokens with ids below and above `fixed_id`."""
+    index = tokens.index(fixed)
+    before = tuple(token for token in tokens[:index] if token not in vocabulary.first)
+    after = tokens[index + 1 :]
     least = len(vocabulary.first) + len(_symbols(vocabulary))
     if fixed_id >= vocabulary.text_vocab:
         least = max(least, vocabulary.text_vocab)
@@ -126,7 +123,7 @@ def _sentencepiece(size: int, known: Vocabulary) -> Tokenizer:
 
 
 def _symbols(known: Vocabulary) -> list[str]:
-    """What all words are made of."""
+    """The smallest tokens, of which all words consist."""
     if known.byte_fallback:
         characters = (chr(code) for code in range(33, 127))
         return [*(f"<0x{byte:02X}>" for byte in range(256)), "\n", SPACE, *characters]
@@ -134,7 +131,7 @@ def _symbols(known: Vocabulary) -> list[str]:
 
 
 def _vocabulary(size: int, known: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """`size` tokens (first ones, symbols, words, fillers) and the merges that make the words."""
+    """`size` tokens (first ones, symbols, words, unused ones) and the merges of the words."""
     space, newline = (SPACE, "\n") if known.byte_fallback else ("Ġ", "Ċ")  # ByteLevel's names
     vocab = [*known.first, *_symbols(known)]
     merges: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Reads a tokenizer, and what must be true of a checkpoint's. NOT aware of prompts."""
+"""Reads a tokenizer.json and checks that it belongs to the model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_tokenizer(data: bytes, where: str) -> "Tokenizer":
-    """A tokenizer.json, read from `where` (for errors). Raises UserError for anything else."""
+    """The tokenizer of a tokenizer.json; `where` is its path in errors. Raises UserError."""
     from tokenizers import Tokenizer
 
     try:
@@ -27,12 +27,12 @@ def read_tokenizer(data: bytes, where: str) -> "Tokenizer":
 
 
 class Tokens:
-    """The vocabulary of a tokenizer.json. Raises UserError where there is none to be read."""
+    """The vocabulary of a tokenizer.json. Raises UserError where it is missing or broken."""
 
     def __init__(self, data: bytes | None, path: Path) -> None:
         if data is None:
             raise UserError(
-                f"{path}: there is no such file; save the tokenizer into the folder too "
+                f"{path}: no such file; save the tokenizer into the folder too "
                 f"(tokenizer.save_pretrained)"
             )
         tokenizer = read_tokenizer(data, str(path))
@@ -41,38 +41,38 @@ class Tokens:
         self._path = path
 
     def ids(self, tokens: tuple[str, ...]) -> tuple[int, ...]:
-        """The ids of those tokens that there are."""
+        """The ids of those tokens that the vocabulary has."""
         return tuple(self._vocab[token] for token in tokens if token in self._vocab)
 
     def expect(self, image_token: str | None, vlm: Vlm, unused: tuple[str, ...] = ()) -> None:
         """Raises UserError unless image token and vocabulary are those of the model.
 
-        Where no token stands for an image, the begin of a text tells tokenizers apart. `unused`
-        tokens may lie behind the model's vocabulary.
+        Without an image token, BOS is checked instead. The ids of `unused` tokens may exceed the
+        model's vocabulary.
         """
         if image_token is None:
-            self._expect_begin(vlm)
+            self._expect_bos(vlm)
         else:
             self._expect_image_token(image_token, vlm)
         size = vlm.text.vocab
-        behind = {n: token for token, n in self._vocab.items() if n >= size and token not in unused}
-        if behind:
-            highest = max(behind)
+        beyond = {n: token for token, n in self._vocab.items() if n >= size and token not in unused}
+        if beyond:
+            highest = max(beyond)
             raise UserError(
-                f"{self._path}: {short(behind[highest])!r} has id {highest}, but config.json has "
+                f"{self._path}: {short(beyond[highest])!r} has id {highest}, but config.json has "
                 f"vocab_size {size}; take both files from the same checkpoint"
             )
 
-    def _expect_begin(self, vlm: Vlm) -> None:
+    def _expect_bos(self, vlm: Vlm) -> None:
         if vlm.bos_token_id not in self._added:
             raise UserError(
-                f"{self._path}: id {vlm.bos_token_id} is no special token, but by config.json it "
-                f"begins a text; take both files from the same revision"
+                f"{self._path}: id {vlm.bos_token_id} is not a special token, but config.json "
+                f"has it as bos_token_id; take both files from the same revision"
             )
         if vlm.image_token_id in self._vocab.values():
             raise UserError(
-                f"{self._path}: id {vlm.image_token_id} is a token, expected none there, because "
-                f"it stands for what is no text; take config.json from the same checkpoint"
+                f"{self._path}: id {vlm.image_token_id} is a token, but the model uses this id for "
+                f"images; take config.json from the same checkpoint"
             )
 
     def _expect_image_token(self, image_token: str, vlm: Vlm) -> None:

@@ -1,6 +1,6 @@
-"""How canonical tensors lie in GGUF files: names, shapes and the order of their values.
+"""Names, shapes and order of values of canonical tensors in GGUF files.
 
-Imports no library but numpy: a runtime checks files against the same shapes. NOT aware of types.
+Imports only numpy, because a runtime checks files against the same shapes.
 """
 
 import math
@@ -19,14 +19,14 @@ from export.modeling.vlm import Vlm, shapes
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor of a GGUF file and the canonical one that it is made from."""
+    """One tensor of a GGUF file, and the canonical tensor it is made from."""
 
     name: str
     shape: Shape
     source: str
     source_shape: Shape
     unit: int = 1
-    """Rows of the source that have to be read together."""
+    """Rows of the source that must be read together."""
     arrange: Callable[[FloatArray], FloatArray] = np.ascontiguousarray
     """Rows of the source -> their values in the file's order, in whatever shape."""
 
@@ -36,7 +36,7 @@ class Piece:
 
 
 def pieces(vlm: Vlm, facts: Gguf) -> Mapping[str, tuple[Piece, ...]]:
-    """For every canonical tensor, in order, what it becomes in the files."""
+    """Canonical name -> the tensors it becomes in the files, in order."""
     return {
         name: arranged(name, shape, arrangement_of(name, facts), vlm.text.head_dim)
         for name, shape in shapes(vlm).items()
@@ -44,7 +44,7 @@ def pieces(vlm: Vlm, facts: Gguf) -> Mapping[str, tuple[Piece, ...]]:
 
 
 def arrangement_of(name: str, facts: Gguf) -> Arrangement | None:
-    """How llama.cpp has this tensor where that differs."""
+    """llama.cpp's arrangement of a tensor; None: as the canonical one."""
     found = (kind for pattern, kind in facts.arranged.items() if fnmatchcase(name, pattern))
     return next(found, None)
 
@@ -52,7 +52,7 @@ def arrangement_of(name: str, facts: Gguf) -> Arrangement | None:
 def arranged(
     name: str, shape: Shape, arrangement: Arrangement | None, head_rows: int
 ) -> tuple[Piece, ...]:
-    """What one canonical tensor becomes."""
+    """The tensors that one canonical tensor becomes."""
     match arrangement:
         case "interleaved_heads":
             arrange = partial(interleaved, head_rows=head_rows)

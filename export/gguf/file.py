@@ -1,4 +1,4 @@
-"""One GGUF file: metadata, then each tensor as it is read. NOT aware of what they mean."""
+"""Writes a GGUF file: metadata, then each tensor as it is read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ VALUE_TYPES: Mapping[type, GGUFValueType] = {
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A GGUF file before it is written: everything but the tensors' values."""
+    """A GGUF file before it is written: everything except the tensors' values."""
 
     name: str
     arch: str
-    """general.architecture, which the writer puts before `metadata`."""
+    """general.architecture, which the writer adds before `metadata`."""
     metadata: Metadata
     tensors: tuple[Planned, ...]
 
     def nbytes(self, further_metadata: int = 0) -> int:
         """The file's exact size (ggml's docs/gguf.md: header, key-values, tensor infos, data).
 
-        `further_metadata`: bytes of key-values (metadata_bytes) that it has beside its own.
+        `further_metadata`: bytes of key-values (metadata_bytes) that `metadata` leaves out.
         """
         header = 4 + 4 + 8 + 8  # magic, version, number of tensors, number of key-values
         header += metadata_bytes({ARCHITECTURE: self.arch, **self.metadata}) + further_metadata
@@ -46,12 +46,12 @@ class PlannedFile:
 
 
 def metadata_bytes(metadata: Metadata) -> int:
-    """Of each key-value: the key, the value's type, the value."""
+    """Bytes of key-values: of each, the key, the value's type and the value."""
     return sum(_string_bytes(key) + 4 + _value_bytes(value) for key, value in metadata.items())
 
 
 def write_file(path: Path, planned: PlannedFile, weights: Weights, rounding: Rounding) -> None:
-    """Write the file; never more than a few rows in memory."""
+    """Write the file with a few rows in memory at a time. Raises UserError."""
     _write_header(path, planned)
     with path.open("ab") as file:
         _align(file)
@@ -70,7 +70,7 @@ def _aligned(nbytes: int) -> int:
 
 
 def _value_bytes(value: Value) -> int:
-    """A value after its type; an array has its items' type and their number before them."""
+    """Bytes of a value without its type; an array begins with its items' type and number."""
     if isinstance(value, str):
         return _string_bytes(value)
     if isinstance(value, bool):
@@ -83,7 +83,7 @@ def _value_bytes(value: Value) -> int:
 
 
 def _string_bytes(text: str) -> int:
-    """Its length and its UTF-8."""
+    """Bytes of a string: its length and its UTF-8."""
     return 8 + len(text.encode())
 
 

@@ -1,7 +1,4 @@
-"""ggml's own quantizers, from the library that llama-cpp-python brings.
-
-For types that the gguf package can only read. NOT aware of tensors' names or of files.
-"""
+"""ggml's quantizers, from llama-cpp-python, for types that the gguf package can only read."""
 
 import ctypes
 import importlib
@@ -21,10 +18,10 @@ from export.errors import UserError
 
 
 def quantize(values: FloatArray, kind: GGMLQuantizationType) -> NDArray[np.uint8]:
-    """Rows [n, columns] as that type's bytes [n, bytes of a row], as llama-quantize makes them
-    without an importance matrix.
+    """Rows [n, columns] as that type's bytes [n, bytes of a row].
 
-    Raises UserError where llama-cpp-python is not installed.
+    They equal those of llama-quantize without an importance matrix. Raises UserError where
+    llama-cpp-python is not installed.
     """
     values = np.ascontiguousarray(values, np.float32).reshape(-1, values.shape[-1])
     rows, columns = values.shape
@@ -40,7 +37,7 @@ def quantize(values: FloatArray, kind: GGMLQuantizationType) -> NDArray[np.uint8
             addresses = source.ctypes.data, found.ctypes.data
             chunk(int(kind), *addresses, 0, len(source), columns, None)
 
-    deque(ahead(part, range(workers), workers), maxlen=0)  # C code: other threads run beside it
+    deque(ahead(part, range(workers), workers), maxlen=0)  # C code releases the interpreter's lock
     return packed
 
 
@@ -49,7 +46,7 @@ def _quantize_chunk() -> Any:
     """ggml.h: ggml_quantize_chunk(type, source, target, start, rows, columns, importances)."""
     if find_spec("llama_cpp") is None:
         raise UserError(
-            "this recipe takes ggml's quantizers, but llama_cpp is not installed "
+            "this recipe needs ggml's quantizers, but llama_cpp is not installed "
             "(pip install 'pocket-vlm[llama-cpp]')"
         )
     function = importlib.import_module("llama_cpp.llama_cpp")._lib.ggml_quantize_chunk

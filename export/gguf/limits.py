@@ -1,7 +1,7 @@
-"""What llama.cpp's graphs take for granted, checked before a file is written.
+"""Checks what llama.cpp's graphs assume of a model, before a file is written.
 
-Sources: tools/mtmd/clip.cpp, tools/mtmd/models/*.cpp and src/models/gemma3.cpp of llama.cpp. A file
-that breaks one of these loads without a word and computes something else.
+Sources: tools/mtmd/clip.cpp, tools/mtmd/models/*.cpp and src/models/gemma3.cpp of llama.cpp. It
+loads a file that breaks an assumption without an error, and computes something else.
 """
 
 import math
@@ -18,34 +18,33 @@ from export.modeling.vlm import Vlm
 WINDOW_PIXELS = 112
 """Edge of the windows of Qwen2.5-VL's tower (clip.cpp has no key for it)."""
 MERGE_SIZE, FRAMES = 2, 2
-"""Edge of a square of patches, and frames of a patch, of the same tower."""
+"""spatial_merge_size and temporal_patch_size of the same tower."""
 
 
 def expect_decoder(text: Decoder) -> None:
-    """Raises UserError for a decoder that llama.cpp would compute otherwise."""
+    """Raises UserError for a decoder that llama.cpp would compute differently."""
     scale = text.attention_scale
     if scale is not None and not math.isclose(scale, text.head_dim**-0.5, rel_tol=1e-6):
         raise UserError(
             f"config.json: query_pre_attn_scalar {scale**-2:.6g} is not head_dim {text.head_dim}, "
-            f"which llama.cpp takes in its place; export for the onnx target instead"
+            f"which llama.cpp uses in its place; export for the onnx target instead"
         )
 
 
 def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
-    """Raises UserError for a tower or an image recipe that mmproj cannot express."""
+    """Raises UserError for a tower or an image recipe that an mmproj file cannot describe."""
     if not math.isclose(image.rescale, 1 / 255, rel_tol=1e-6):
         raise UserError(
-            f"preprocessor_config.json: rescale_factor {image.rescale} has no place in GGUF, "
-            f"llama.cpp always takes 1/255; export for the onnx target instead"
+            f"preprocessor_config.json: rescale_factor is {image.rescale}, but llama.cpp "
+            f"always uses 1/255; export for the onnx target instead"
         )
     vision = vlm.require_vision()
     match vision:
         case TileVision():
             if vision.crops and image.most_tiles > 1:
                 raise UserError(
-                    f"{vlm.family} sees an image in up to {image.most_tiles - 1} crops, "
-                    f"llama.cpp's tower only the whole of it; export with --layout onnx-vision, or "
-                    f"with --max-tiles 1"
+                    f"{vlm.family} cuts an image into up to {image.most_tiles - 1} crops, but "
+                    f"llama.cpp does not; export with --layout onnx-vision, or with --max-tiles 1"
                 )
         case ImageVision():
             _expect_qwen_vit(vision.tower)
@@ -64,7 +63,7 @@ def _expect_qwen_vit(tower: QwenVit) -> None:
 
 
 def _qwen_vit(tower: QwenVit) -> Iterator[tuple[str, str]]:
-    """What the tower has and what llama.cpp computes, in the words of config.json."""
+    """Pairs of what the tower has and what llama.cpp computes, in the words of config.json."""
     pixels = (tower.window or 0) * tower.patch_size
     yield f"window_size {pixels}", f"window_size {WINDOW_PIXELS}"
     yield f"spatial_merge_size {tower.spatial_merge_size}", f"spatial_merge_size {MERGE_SIZE}"

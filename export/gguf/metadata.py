@@ -1,7 +1,8 @@
-"""The numbers that llama.cpp reads beside the tensors, under its converter's keys.
+"""A model's numbers as GGUF metadata, under the keys of llama.cpp's converter.
 
-Contracts: llama.cpp conversion/{base,llama,smolvlm,qwenvl,gemma}.py (writers), src/models/*.cpp and
-tools/mtmd/clip.cpp (readers). Imports no library: a runtime checks files against the same numbers.
+Sources: llama.cpp conversion/{base,llama,smolvlm,qwenvl,gemma}.py (writers), src/models/*.cpp and
+tools/mtmd/clip.cpp (readers). Imports no library, because a runtime checks files against the same
+numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,11 @@ NORM_EPS: Mapping[NormKind, str] = {
     "layer": "attention.layer_norm_epsilon",
 }
 LOCAL_OF = 6
-"""Every so many layers one of Gemma 3 sees all positions, where the file says nothing."""
+"""Every so many layers of Gemma 3 one has global attention, where the file has no key for it."""
 
 
 def facts_of(vlm: Vlm) -> Gguf:
-    """What llama.cpp calls this family. Raises UserError where there is no GGUF of it."""
+    """llama.cpp's names for this family. Raises UserError where GGUF cannot hold it."""
     facts = FAMILIES[vlm.family].gguf
     if facts is None:
         raise UserError(
@@ -39,7 +40,7 @@ def facts_of(vlm: Vlm) -> Gguf:
 
 
 def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
-    """Numbers of the text decoder under its architecture's name."""
+    """Numbers of the text decoder, under the prefix of its architecture."""
     text = vlm.text
     common = {
         "block_count": text.layers,
@@ -62,7 +63,7 @@ def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
 
 
 def _rare(text: Decoder) -> dict[str, Value]:
-    """What only some decoders have."""
+    """Keys that only some decoders have."""
     keys: dict[str, Value] = {}
     if text.rope_sections:
         keys["rope.dimension_sections"] = [*text.rope_sections, 0]

@@ -1,7 +1,7 @@
-"""Which types llama.cpp's own mixtures give a decoder's tensors (src/llama-quant.cpp).
+"""The types that llama.cpp's mixtures give a decoder's tensors (src/llama-quant.cpp).
 
-A mixture spends more bits where they help most. Its names are known to llama.cpp's users, so it is
-followed to the letter, down to the types that it falls back to. NOT aware of files or values.
+A mixture gives some tensors more bits than others. llama.cpp's users know the mixtures by name, so
+they are reproduced exactly, including the types they fall back to.
 """
 
 import re
@@ -23,10 +23,13 @@ DOWN = "blk.*.ffn_down.weight"
 
 @dataclass(frozen=True)
 class Mix:
-    """`base`: most tensors' type. `some_more`: values and outputs of feed-forwards get Q6_K in the
-    first and last eighth of the layers and in every third between. `first_more`: with few heads of
-    keys all values, and outputs of the first eighth, get Q5_K. `graphs`: the recipe of ONNX graphs
-    beside the decoder, which have no such types."""
+    """One mixture.
+
+    base: type of most tensors. graphs: recipe of ONNX graphs in the same artifact, which lack these
+    types. some_more: attn_v and ffn_down get Q6_K in the first and last eighth of the layers and in
+    every third layer between. first_more: attn_v gets Q5_K in models with few key heads, and
+    ffn_down in the first eighth of the layers.
+    """
 
     file_type: LlamaFileType
     base: GGMLQuantizationType
@@ -43,7 +46,7 @@ MIXES: Mapping[str, Mix] = {
 }
 """By the recipe's name."""
 
-# Where rows are not whole blocks of 256 (tensor_type_fallback).
+# Types for rows that are not whole blocks of 256 (tensor_type_fallback).
 NARROW: Mapping[GGMLQuantizationType, GGMLQuantizationType] = {
     Q4_K: GGMLQuantizationType.Q5_0,
     Q5_K: GGMLQuantizationType.Q5_1,
@@ -52,7 +55,7 @@ NARROW: Mapping[GGMLQuantizationType, GGMLQuantizationType] = {
 
 
 def wanted(mix: Mix, name: str, text: Decoder) -> GGMLQuantizationType:
-    """The type that the mixture has for a matrix; of a tower's, the base."""
+    """The mixture's type for a matrix; the base for those of a tower."""
     if name == ("token_embd.weight" if text.tied else "output.weight"):
         return Q6_K
     layer = LAYER.match(name)
@@ -70,7 +73,7 @@ def wanted(mix: Mix, name: str, text: Decoder) -> GGMLQuantizationType:
 
 
 def possible(kind: GGMLQuantizationType, shape: Shape) -> GGMLQuantizationType:
-    """The type itself, or the one that llama.cpp takes for rows that do not fit its blocks."""
+    """The type itself, or llama.cpp's replacement where rows are not whole blocks of it."""
     for fitting in (kind, NARROW.get(kind, kind)):
         if shape[-1] % GGML_QUANT_SIZES[fitting][0] == 0:
             return fitting

@@ -1,7 +1,4 @@
-"""Which ggml type a tensor gets, and its values as that type's bytes.
-
-NOT aware of files, metadata or families.
-"""
+"""Chooses the ggml type of a tensor, and packs its values into that type's bytes."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,10 +16,10 @@ from export.errors import UserError
 from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
 from export.gguf.mixes import Mix
+from export.manifest import Fallback
 from export.modeling.decoder import Decoder
 from export.quantize.recipe import Method, Recipe, Storage
 from export.quantize.rounding import Rounding
-from export.targets import Fallback
 from export.weights import Weights
 
 F32, F16 = GGMLQuantizationType.F32, GGMLQuantizationType.F16
@@ -32,23 +29,23 @@ TYPES: Mapping[int, GGMLQuantizationType] = {32: F32, 16: F16, 8: Q8_0, 4: Q4_0}
 BLOCK = 32
 """Values that share one scale in Q8_0 and Q4_0; a block never spans two rows."""
 Floats = Mapping[str, Literal[32, 16]]
-"""Patterns of names -> bits that llama.cpp needs there (families.spec.Gguf.floats)."""
+"""Patterns of names -> float bits that llama.cpp requires (families.spec.Gguf.floats)."""
 
 LARGEST = 65504.0
-"""Of a float16."""
-# The largest magnitude a type can hold where it is more: its scale is a float16.
+"""Largest float16."""
+# Largest magnitude of types that can hold more than LARGEST; scales are float16.
 LIMITS: Mapping[GGMLQuantizationType, float] = {
     F32: math.inf,
     Q8_0: LARGEST * 127,
     Q4_0: LARGEST * 8,
 }
 CHUNK_VALUES = 2**20
-"""Values that are read and packed at once: their copies stay in a processor's cache."""
+"""Values that are read and packed at once; their copies fit a processor's cache."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One tensor of a GGUF file before it is read: its type decides its bytes."""
+    """One tensor of a GGUF file without its values; its type decides its bytes."""
 
     piece: Piece
     type: GGMLQuantizationType
@@ -66,7 +63,7 @@ class Planned:
 
 
 def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallback | None]:
-    """The tensor as the recipe wants it, or as GGUF can have it and why that differs."""
+    """The tensor in the recipe's type, or in another one with the reason."""
     asked = recipe.storage(piece.source, piece.source_shape)
     wanted = TYPES[asked.bits]
     got, reason = _possible(piece, wanted, asked, floats)
@@ -80,7 +77,7 @@ def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallbac
 def plan_mixed(
     piece: Piece, recipe: Recipe, mix: Mix, floats: Floats, text: Decoder
 ) -> tuple[Planned, Fallback | None]:
-    """As `plan`, with the types of one of llama.cpp's mixtures."""
+    """As `plan`, for one of llama.cpp's mixtures."""
     if not recipe.storage(piece.source, piece.source_shape).quantized:
         return plan(piece, recipe, floats)
     wanted = mixes.wanted(mix, piece.name, text)
@@ -94,13 +91,13 @@ def plan_mixed(
 
 
 def _kept(piece: Piece, floats: Floats) -> Literal[32, 16] | None:
-    """Bits that llama.cpp needs there."""
+    """Float bits that llama.cpp requires of a tensor; None: any type."""
     found = (bits for pattern, bits in floats.items() if fnmatchcase(piece.source, pattern))
     return next(found, None)
 
 
 def _keeps(bits: int) -> str:
-    return f"llama.cpp keeps it as {TYPES[bits].name}"
+    return f"llama.cpp requires {TYPES[bits].name}"
 
 
 def _possible(
@@ -123,10 +120,10 @@ def packed(
     rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
     chunk_values: int = CHUNK_VALUES,
 ) -> Iterator[NDArray[Any]]:
-    """The tensor's bytes in order, by groups of rows, of which two are in the making at once.
+    """The tensor's bytes in order, by groups of rows; two groups are packed at once.
 
-    Q8_0, and Q4_0 to nearest, are ggml's reference quantizers (ggml-quants.c quantize_row_*_ref,
-    bit for bit). Raises UserError for values that the type cannot hold.
+    Q8_0, and Q4_0 with the method "nearest", equal ggml's reference quantizers (ggml-quants.c
+    quantize_row_*_ref) bit for bit. Raises UserError for values that the type cannot hold.
     """
     piece = tensor.piece
     rows, width = piece.source_shape[0], math.prod(piece.source_shape[1:])
@@ -152,8 +149,8 @@ def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArr
 
 
 def q4_0(codes: NDArray[np.uint8], scales: FloatArray) -> NDArray[np.uint8]:
-    """Codes 0…15 [rows, blocks, 32] and scales as ggml's block_q4_0: a float16, then 16 bytes with
-    the codes of both halves of a block side by side."""
+    """Codes 0…15 [rows, blocks, 32] and scales [rows, blocks] as rows of ggml's block_q4_0: a
+    float16, then 16 bytes, each with a code of the block's first half and one of its second."""
     halves = codes[..., :16] | codes[..., 16:] << np.uint8(4)
     heads = scales.astype("<f2")[..., None].view(np.uint8)
     return np.concatenate([heads, halves], axis=-1).reshape(len(codes), -1)
@@ -165,6 +162,5 @@ def _check(values: FloatArray, tensor: Planned) -> None:
     if not largest <= limit:
         raise UserError(
             f"{tensor.piece.name}: a value of magnitude {largest} does not fit {tensor.type.name} "
-            f"(at most {limit:.0f}); check the checkpoint or export with --recipe "
-            f"fp32"
+            f"(at most {limit:.0f}); check the checkpoint, or export with --recipe fp32"
         )

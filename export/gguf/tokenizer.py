@@ -1,7 +1,4 @@
-"""A tokenizer.json as GGUF metadata: byte-level BPE or SentencePiece's.
-
-NOT aware of tensors or of the prompt.
-"""
+"""A tokenizer.json as GGUF metadata: a byte-level BPE or a SentencePiece vocabulary."""
 
 import json
 import re
@@ -21,7 +18,7 @@ Json = Mapping[str, Any]
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
-# Added tokens that are control tokens although no file says so (llama.cpp's conversion/base.py).
+# Added tokens that llama.cpp's conversion/base.py treats as control tokens without a flag.
 MARKUP = re.compile(
     r"<\|.*\|>|<\uff5c.*\uff5c>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL
 )
@@ -45,8 +42,8 @@ ROLES: Mapping[str, str] = {
 def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dict[str, Value]:
     """Vocabulary, merges or scores, special ids and chat template under llama.cpp's keys.
 
-    `files` are an opened model's. The vocabulary has exactly the model's size: ids without a token
-    become unused ones. Raises UserError where there is no tokenizer of the family's kind.
+    `files`: Model.files. The vocabulary has exactly the model's size; ids without a token become
+    unused tokens. Raises UserError for a missing tokenizer, or one of another kind.
     """
     content = _json(files, TOKENIZER)
     config = _json(files, CONFIG) if CONFIG in files else {}
@@ -70,7 +67,7 @@ def _expect_kind(model: Json, facts: Gguf) -> None:
     kind = model.get("type")
     if kind != "BPE":
         raise UserError(
-            f"{TOKENIZER}: a tokenizer of type {kind}, but GGUF export needs BPE; take the "
+            f"{TOKENIZER}: has type {kind}, but GGUF export needs BPE; take the "
             f"tokenizer of the same checkpoint"
         )
     sentencepiece = facts.tokenizer == "llama"
@@ -79,13 +76,13 @@ def _expect_kind(model: Json, facts: Gguf) -> None:
         if not sentencepiece:
             found, expected = "a BPE with byte_fallback", "a byte-level one"
         raise UserError(
-            f"{TOKENIZER}: {found}, but llama.cpp expects {expected} for {facts.arch}; take the "
+            f"{TOKENIZER}: is {found}, but llama.cpp expects {expected} for {facts.arch}; take the "
             f"tokenizer of the same checkpoint"
         )
 
 
 def _space_prefix(config: Json, facts: Gguf) -> dict[str, Value]:
-    """Whether text gets a space before it: what a byte-level BPE's configuration says, else no."""
+    """Whether a space is prepended to text: by the configuration of a byte-level BPE, else no."""
     said = config.get("add_prefix_space") if facts.tokenizer == "gpt2" else False
     return {Keys.Tokenizer.ADD_PREFIX: said} if facts.space_prefix and said is not None else {}
 
@@ -108,7 +105,7 @@ def _typed(added: Json) -> tuple[TokenType, str]:
     token = str(added["content"])
     if added["special"] or MARKUP.fullmatch(token):
         return TokenType.CONTROL, token
-    # llama.cpp looks for a user's own tokens in the text as it is given.
+    # llama.cpp searches the raw text for user-defined tokens.
     return TokenType.USER_DEFINED, token.replace(SPACE, " ")
 
 
@@ -118,29 +115,29 @@ def _merges(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str,
 
 
 def _merge(merge: str | list[str]) -> str:
-    """Both spellings of tokenizer.json; a space inside a part is written as byte-level BPE does."""
+    """A merge in either format of tokenizer.json; a space inside a part becomes Ġ."""
     if isinstance(merge, str):
         return merge
     return " ".join(part.replace(" ", "Ġ") for part in merge)
 
 
 def _scores(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str, Value]:
-    """What SentencePiece's own file has: a token's place in the order of merges, negated.
+    """Scores as in SentencePiece's own file: the negated rank of a token's merge.
 
-    Characters come behind all merges, bytes have 0; tokens that were added, -1000, unused ids
-    -10000 (llama.cpp conversion/base.py). The types of bytes are set.
+    Characters rank after all merges; bytes get 0, added tokens -1000 and unused ids -10000
+    (llama.cpp conversion/base.py). Also corrects the types of bytes.
     """
-    first: dict[str, int] = {}
-    for place, merge in enumerate(model["merges"]):
+    ranks: dict[str, int] = {}
+    for rank, merge in enumerate(model["merges"]):
         parts = merge if isinstance(merge, list) else merge.split(" ")
-        first.setdefault("".join(parts), place)
+        ranks.setdefault("".join(parts), rank)
     normal = [number for number, kind in enumerate(types) if kind is TokenType.NORMAL]
-    merged = [number for number in normal if tokens[number] in first]
-    others = [n for n in normal if tokens[n] not in first and tokens[n] not in BYTES]
-    pieces = [*sorted(merged, key=lambda number: first[tokens[number]]), *others]
+    merged = [number for number in normal if tokens[number] in ranks]
+    others = [n for n in normal if tokens[n] not in ranks and tokens[n] not in BYTES]
+    pieces = [*sorted(merged, key=lambda number: ranks[tokens[number]]), *others]
     scores = [OTHER_SCORES.get(kind, 0.0) for kind in types]
-    for place, number in enumerate(pieces):
-        scores[number] = -float(place)
+    for rank, number in enumerate(pieces):
+        scores[number] = -float(rank)
     kinds = [int(kind) for kind in types]
     for number in set(normal).difference(pieces):
         kinds[number] = int(TokenType.BYTE)
@@ -169,7 +166,7 @@ def _special_ids(tokens: list[str], config: Json, vlm: Vlm) -> dict[str, Value]:
 
 
 def _added(data: bytes, content: Json, config: Json, vlm: Vlm) -> dict[str, Value]:
-    """Whether text gets a begin or an end token; left out where no file says anything."""
+    """Whether BOS and EOS are added to text; without keys that no file decides."""
     stated = {
         Keys.Tokenizer.ADD_BOS: config.get("add_bos_token"),
         Keys.Tokenizer.ADD_EOS: config.get("add_eos_token"),
@@ -195,11 +192,13 @@ def _chat_template(files: Mapping[str, bytes], config: Json) -> dict[str, Value]
 
 def _json(files: Mapping[str, bytes], name: str) -> Json:
     if name not in files:
-        raise UserError(f"{name} is missing; GGUF keeps the tokenizer inside, so export needs it")
+        raise UserError(
+            f"{name} is missing; a GGUF file contains the tokenizer, so the export needs it"
+        )
     try:
         content = json.loads(files[name])
     except ValueError as error:
-        raise UserError(f"{name}: not valid JSON ({error})") from error
+        raise UserError(f"{name}: is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{name}: expected a JSON object, found {type(content).__name__}")
     return content

@@ -1,4 +1,4 @@
-"""Writes a model as GGUF: the decoder with its tokenizer, the vision tower as mmproj or as ONNX."""
+"""Writes a model as GGUF: the decoder with its tokenizer, the vision tower as mmproj or ONNX."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,12 @@ from export.gguf.metadata import Metadata, Value
 from export.gguf.mixes import MIXES
 from export.gguf.packing import Planned, plan, plan_mixed
 from export.gguf.tokenizer import tokenizer_metadata
+from export.manifest import Details, Fallback, GgufDetails, Quantization, Share
 from export.model import Model
 from export.modeling.vlm import COMPONENTS, Vlm, component
 from export.quantize.recipe import RECIPES, Recipe
 from export.quantize.rounding import Rounding
-from export.targets import Fallback, Quantization, Share, Written
+from export.target import Written
 
 FILE_TYPES: Mapping[str, LlamaFileType] = {  # by the type that most parameters have
     "F32": LlamaFileType.ALL_F32,
@@ -34,19 +35,20 @@ FILE_TYPES: Mapping[str, LlamaFileType] = {  # by the type that most parameters 
 LABELS: Mapping[str, str] = {
     mix.base.name: mix.file_type.name.removeprefix("MOSTLY_") for mix in MIXES.values()
 }
-"""What files with most parameters of a mixture's base type are called."""
+"""Base type of a mixture -> the mixture's name in file names."""
 ONNX_VISION = "onnx-vision"
-"""The layout whose tower is the onnx target's, its rows fed to the decoder; so are heads of places,
-which read the decoder's state."""
-FOR_OURS = "our runtime alone opens the tower, on a CPU; --layout native is llama.cpp's own mmproj"
+"""The layout whose vision tower and region heads are ONNX graphs; llama.cpp runs the decoder."""
+FOR_OURS = (
+    "only PocketVLM opens the vision tower, on a CPU; --layout native writes llama.cpp's mmproj"
+)
 LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Write `<model>-<type>.gguf` and the vision tower, where there is one, into `folder`.
+    """Target.write: write `<model>-<type>.gguf` and the vision tower into `folder`.
 
-    The tower is `mmproj-<model>-<type>.gguf`, or the graphs of the onnx target (ONNX_VISION). Files
-    are named after the type that most of their parameters have, as llama.cpp's users expect.
+    The tower is `mmproj-<model>-<type>.gguf`, or the graphs of the onnx target (ONNX_VISION). A
+    file's name has the type of most of its parameters, as llama.cpp's users expect.
     """
     facts = metadata.facts_of(model.vlm)
     tensors, fallbacks = _planned(model.vlm, facts, recipe, layout)
@@ -56,23 +58,21 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
         write_file(folder / planned.name, planned, model.weights, Rounding(model.hessians))
     written = Written(
         {component: (planned.name,) for component, planned in files.items()},
-        Quantization(_shares(tensors), _types(tensors), fallbacks),
-        {"layout": layout, "arch": facts.arch},
+        Quantization.of(_shares(tensors), _types(tensors), fallbacks),
+        Details(gguf=GgufDetails(facts.arch, facts.projector_type if "vision" in files else None)),
     )
-    if layout == ONNX_VISION:
-        # onnx-ir: only where needed
-        from export.onnx.write import graphs_beside_decoder, write_graphs
-
-        graphs = graphs_beside_decoder(model.vlm)
-        both = written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
-        return replace(both, details={**both.details, "limits": (FOR_OURS,)})
-    if model.image is None:
+    if layout != ONNX_VISION:
         return written
-    return replace(written, details={**written.details, "projector": facts.projector_type})
+    # here, because it imports onnx_ir
+    from export.onnx.write import graphs_beside_decoder, write_graphs
+
+    graphs = graphs_beside_decoder(model.vlm)
+    both = written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
+    return replace(both, details=replace(both.details, limits=(FOR_OURS,)))
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
-    """Bytes of each file that `write` would make; reads no weight."""
+    """Target.sizes: bytes of each file that `write` would write, by path."""
     facts = metadata.facts_of(model.vlm)
     tensors, _ = _planned(model.vlm, facts, recipe, layout)
     files = _files(model, facts, tensors, layout, {})
@@ -89,14 +89,14 @@ def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
 
 @lru_cache(maxsize=1)
 def _tokenizer_bytes(files: tuple[tuple[str, bytes], ...], vlm: Vlm) -> int:
-    """Of its metadata, the same for each recipe of a model."""
+    """Bytes of the tokenizer's metadata, which all recipes of a model share."""
     return metadata_bytes(tokenizer_metadata(dict(files), vlm, metadata.facts_of(vlm)))
 
 
 def _files(
     model: Model, facts: Gguf, tensors: Sequence[Planned], layout: str, tokenizer: Metadata
 ) -> Mapping[str, PlannedFile]:
-    """By component, in the order in which they are written."""
+    """Component -> its file, in the order in which they are written."""
     vision = tuple(tensor for tensor in tensors if _component(tensor) == "vision")
     text = tuple(tensor for tensor in tensors if _component(tensor) != "vision")
     name = safe_name(model.name)
@@ -119,20 +119,19 @@ def _files(
 
 
 def label(tensors: Sequence[Planned]) -> str:
-    """What a file is called by its main type, as llama.cpp's users expect: never by a mixture that
-    its rows are too narrow for."""
+    """The type in a file's name: a mixture's name only where most parameters have its base type."""
     kind = main_type(tensors)
     return LABELS.get(kind, kind)
 
 
 def main_type(tensors: Sequence[Planned]) -> str:
-    """The type that most parameters of a file have."""
+    """The type of most parameters of a file."""
     types = _types(tensors)
     return max(types, key=lambda name: types[name])
 
 
 def general(kind: str, name: str, tensors: Sequence[Planned]) -> dict[str, Value]:
-    """What every file says of itself; `kind` is model or mmproj."""
+    """Metadata that every file has; `kind` is model or mmproj."""
     total = sum(tensor.piece.parameters for tensor in tensors)
     return {
         Keys.General.TYPE: kind,
@@ -144,14 +143,14 @@ def general(kind: str, name: str, tensors: Sequence[Planned]) -> dict[str, Value
 
 
 def safe_name(name: str) -> str:
-    """A model's name as the beginning of a file name: no separators, nothing hidden."""
+    """A model's name as the start of a file name, without separators and leading dots."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
 
 def _planned(
     vlm: Vlm, facts: Gguf, recipe: Recipe, layout: str
 ) -> tuple[tuple[Planned, ...], tuple[Fallback, ...]]:
-    """The tensors that GGUF files get, in order, and how they differ from the recipe."""
+    """The tensors of the GGUF files, in order, and the fallbacks from the recipe."""
     elsewhere = {"region"} | ({"vision"} if layout == ONNX_VISION else set())
     plans, left_out = [], []
     for name, made in pieces(vlm, facts).items():
@@ -170,7 +169,7 @@ def _plan(piece: Piece, recipe: Recipe, facts: Gguf, vlm: Vlm) -> tuple[Planned,
 
 
 def _of_graphs(recipe: Recipe) -> Recipe:
-    """The recipe for what ONNX computes beside the decoder."""
+    """The recipe of the ONNX graphs."""
     mix = MIXES.get(recipe.name)
     return RECIPES[mix.graphs] if mix else recipe
 
@@ -180,7 +179,7 @@ def _component(tensor: Planned) -> str:
 
 
 def _types(tensors: Sequence[Planned]) -> dict[str, int]:
-    """Type -> parameters kept so."""
+    """Type -> parameters stored in it."""
     types: dict[str, int] = {}
     for tensor in tensors:
         types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.piece.parameters

@@ -1,7 +1,4 @@
-"""Nodes between what a client passes and what the network takes, and back.
-
-NOT aware of layouts (which of these a client needs), weights or layers.
-"""
+"""Nodes that convert a client's inputs to the network's, and the network's outputs back."""
 
 import onnx_ir as ir
 
@@ -21,10 +18,10 @@ class Adapter:
         self._integers = parameters.integers
 
     def real_tiles(self, pixels: ir.Value, mask: ir.Value, shape: tuple[int, ...]) -> ir.Value:
-        """Tiles [n, C, h, w] of a padded batch [B, T, C, h, w]: those with a pixel.
+        """Tiles [n, C, h, w] of a padded batch [B, T, C, h, w], without the padding.
 
-        `mask` bool [B, T, h, w]. A tile's padding is below and right of it, so the first pixel
-        tells.
+        `mask` bool [B, T, h, w]. A tile is padded below and to the right, so its first pixel is
+        enough.
         """
         zero, one, axes = (self._integers(*values) for values in ((0, 0), (1, 1), (2, 3)))
         first = self._add("Slice", [mask, zero, one, axes])
@@ -37,21 +34,21 @@ class Adapter:
         return self._add("Reshape", [x, self._integers(-1, width)])
 
     def marked(self, x: ir.Value, mark: float) -> ir.Value:
-        """One more column, which has `mark` in every row."""
+        """[..., n] with one more column of `mark`: [..., n + 1]."""
         inputs = [x, self._integers(0, 1), self._parameters.scalar(mark), self._integers(-1)]
         return self._add("Pad", inputs)
 
     def unmarked(self, x: ir.Value, hidden: int) -> tuple[ir.Value, ir.Value]:
-        """The inverse: embeddings [B, S, hidden] and marks [B, S, 1]."""
+        """The inverse of `marked`: embeddings [B, S, hidden] and marks [B, S, 1]."""
         embeds, marks = self._many("Split", [x, self._integers(hidden, 1)], {"axis": -1}, outputs=2)
         return embeds, marks
 
     def image_numbers(self, marks: ir.Value, mask: ir.Value) -> ir.Value:
-        """Which image each position belongs to: int64 [B, total], text is 0.
+        """The number of each position's image: int64 [B, total], 0 for text.
 
-        Marks [B, S, 1] are those of the new positions; the cached ones before them see nothing
-        any more, so they count as text. Neighbours are one image: they have as much text before
-        them.
+        `marks` [B, S, 1] are those of the new positions. Cached positions count as text: they are
+        not queries any more. Adjacent positions belong to one image, because they have the same
+        number of text positions before them.
         """
         one = self._integers(1)
         new = self._add("Cast", [self._add("Squeeze", [marks, self._integers(-1)])], {"to": INT64})
@@ -65,14 +62,14 @@ class Adapter:
     def placed(
         self, embeds: ir.Value, ids: ir.Value, features: ir.Value, image_token_id: int, width: int
     ) -> ir.Value:
-        """Embeddings [B, S, width] with features [..., width] in image tokens' rows, in order.
+        """Embeddings [B, S, width] with features [..., width] in the rows of image tokens.
 
-        Image tokens beyond the features are an answer's own and keep their embedding.
+        Image tokens beyond the features are part of an answer and keep their embedding.
         """
         zero = self._integers(0)
-        found = self._add("Equal", [ids, self._integers(image_token_id)])
-        places = self._add("Transpose", [self._add("NonZero", [found])], {"perm": [1, 0]})
+        is_image = self._add("Equal", [ids, self._integers(image_token_id)])
+        indices = self._add("Transpose", [self._add("NonZero", [is_image])], {"perm": [1, 0]})
         rows = self.rows(features, width)
         count = self._add("Shape", [rows], {"start": 0, "end": 1})
-        places = self._add("Slice", [places, zero, count, zero])
-        return self._add("ScatterND", [embeds, places, rows])
+        indices = self._add("Slice", [indices, zero, count, zero])
+        return self._add("ScatterND", [embeds, indices, rows])

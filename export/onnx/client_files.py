@@ -1,7 +1,4 @@
-"""The files beside the graphs as a layout's client reads them, made from the checkpoint's.
-
-NOT aware of weights or nodes.
-"""
+"""Makes the configuration files of a layout's client from those of the checkpoint."""
 
 from collections.abc import Callable, Mapping
 
@@ -18,16 +15,16 @@ MAKERS: Mapping[str, Callable[[Model, Client, Mapping[str, int]], Files]] = {
 
 
 def client_files(model: Model, layout: str, sizes: Mapping[str, int]) -> Files:
-    """The model's files, some of them changed, and those that only the client has.
+    """The model's files, some of them changed, and the client's own: path -> content.
 
-    `sizes` are the bytes of the graphs' files by path.
+    `sizes`: bytes of the graphs' files by path.
     """
     client = FAMILIES[model.vlm.family].clients[layout]
     return {**model.files, **MAKERS[layout](model, client, sizes)}
 
 
 def limits(model: Model, layout: str) -> tuple[str, ...]:
-    """What the client does otherwise than the model's own code, a line each."""
+    """What the client computes differently from the model's own code, a line each."""
     client = FAMILIES[model.vlm.family].clients.get(layout)
     if client is None:
         return ()
@@ -35,9 +32,9 @@ def limits(model: Model, layout: str) -> tuple[str, ...]:
     tokens = model.vlm.require_vision().tokens_per_tile
     if client.image_tokens not in (None, tokens):
         found.append(
-            f"{layout}'s processor writes {client.image_tokens} tokens for every image and this "
-            f"model takes {tokens}: prepare prompt and pixels outside of it"
+            f"{layout}'s processor makes {client.image_tokens} tokens of every image and this "
+            f"model takes {tokens}: prepare prompt and pixels without it"
         )
     if model.image is not None and model.image != model.image.within(None):
-        found.append(f"{layout} is not told of --max-tiles: it cuts as the checkpoint says")
+        found.append(f"{layout} ignores --max-tiles: it cuts images as the checkpoint says")
     return tuple(found)

@@ -1,7 +1,4 @@
-"""The external data of one ONNX graph, written tensor by tensor in the order of use.
-
-NOT aware of graphs or of quantization.
-"""
+"""Writes the external data of an ONNX graph, tensor by tensor in the order of use."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,18 +13,18 @@ from numpy.typing import NDArray
 
 from export.modeling.tensors import Shape
 
-# ONNX Runtime maps the file: tensors of a page and more start on one (ONNX ExternalData.md).
+# ONNX Runtime maps the file, so tensors of a page or more are aligned to pages (ExternalData.md).
 PAGE, LINE = 4096, 64
 
 Groups = Callable[[], Iterable[Sequence[NDArray[Any]]]]
-"""Values of some tensors in groups of rows, first to last: of each group an array for each."""
+"""Values of some tensors by groups of rows, from first to last: an array per tensor and group."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """One tensor as it is kept, before its values are there: what decides its bytes.
+    """One tensor in the file, without its values: what decides its bytes.
 
-    by_columns: a group of rows is a group of the tensor's columns, as of a transposed matrix.
+    by_columns: the tensor is a transposed matrix, so a group of rows is a group of its columns.
     """
 
     name: str
@@ -37,11 +34,11 @@ class Packed:
 
     @property
     def nbytes(self) -> int:
-        """Types under a byte share bytes along the last axis."""
+        """Elements smaller than a byte share bytes along the last axis."""
         return -(-prod(self.shape) * self.dtype.bitwidth // 8)
 
     def bytes_like(self, other: "Packed") -> bool:
-        """Whether a tensor of the same name has the same bytes, in whatever shape."""
+        """Whether both have the same name and bytes; shapes may differ."""
         alike = (self.name, self.dtype, self.by_columns) == (
             other.name,
             other.dtype,
@@ -51,26 +48,26 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor's bytes are: a file's name in the graphs' folder, and an offset in it."""
+class Location:
+    """Where a tensor's bytes are: a file in the folder of the graphs, and the offset in it."""
 
     tensor: Packed
     file: str
     offset: int
 
 
-Places = dict[str, Place]
-"""Of an artifact's tensors, by their names."""
+Locations = dict[str, Location]
+"""Of an artifact's tensors, by name."""
 
 
 class DataFile:
-    """`<graph>.onnx_data`: gives tensors their places and writes their bytes.
+    """`<graph>.onnx_data`: assigns locations to tensors and writes their bytes.
 
-    A tensor that has a place in `known`, of an earlier graph, is not written again: a tied head is
-    the embedding's table. Two graphs may shape the same bytes differently.
-    With `chunk_bytes` it goes on in `<graph>.onnx_data_1`, …: no tensor is divided, so only one
-    that is larger itself makes a larger file. Without `create` it only counts: places and `sizes`
-    are those of the written one, and values are never asked for.
+    A tensor that an earlier graph has written (`known`) is not written again: a tied head uses the
+    embedding's table. Two graphs may give the same bytes different shapes.
+    With `chunk_bytes`, a full file is continued in `<graph>.onnx_data_1`, …; tensors are not
+    divided, so only a tensor that is larger itself makes a larger file. Without `create`, nothing
+    is written and no value is read: locations and `sizes` are those of the written file.
     """
 
     def __init__(
@@ -78,9 +75,9 @@ class DataFile:
         path: Path,
         create: Callable[[Path], BinaryIO] | None = None,
         chunk_bytes: int | None = None,
-        known: Places | None = None,
+        known: Locations | None = None,
     ) -> None:
-        self._known: Places = {} if known is None else known
+        self._known: Locations = {} if known is None else known
         self._path = path
         self._create = create
         self._chunk_bytes = chunk_bytes
@@ -93,23 +90,23 @@ class DataFile:
         return {self._name(n): end for n, end in enumerate(self._ends)}
 
     def add(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
-        """The tensors as initializers; `groups` are their values, packed as they say."""
+        """The tensors as initializers; `groups` gives their packed values."""
         if all(self.has(tensor) for tensor in tensors):
             return [self._initializer(tensor) for tensor in tensors]
         self._begin_chunk(sum(tensor.nbytes for tensor in tensors) + PAGE * len(tensors))
-        self._known |= {tensor.name: self._placed(tensor) for tensor in tensors}
+        self._known |= {tensor.name: self._allocate(tensor) for tensor in tensors}
         initializers = [self._initializer(tensor) for tensor in tensors]
         if self._file is not None:
             self._write(self._file, tensors, initializers, groups())
         return initializers
 
     def has(self, tensor: Packed) -> bool:
-        """Whether its bytes are there already."""
-        place = self._known.get(tensor.name)
-        return place is not None and place.tensor.bytes_like(tensor)
+        """Whether its bytes are written already."""
+        location = self._known.get(tensor.name)
+        return location is not None and location.tensor.bytes_like(tensor)
 
     def _begin_chunk(self, nbytes: int) -> None:
-        """The next file, if so many more bytes are too many for this one."""
+        """Continue in the next file if so many more bytes exceed `chunk_bytes`."""
         if self._chunk_bytes is None or not self._ends[-1]:
             return
         if self._ends[-1] + nbytes > self._chunk_bytes:
@@ -120,17 +117,17 @@ class DataFile:
     def _name(self, chunk: int) -> str:
         return f"{self._path.name}_{chunk}" if chunk else self._path.name
 
-    def _placed(self, tensor: Packed) -> Place:
+    def _allocate(self, tensor: Packed) -> Location:
         align = PAGE if tensor.nbytes >= PAGE else LINE
         offset = self._ends[-1] + -self._ends[-1] % align
         self._ends[-1] = offset + tensor.nbytes
-        return Place(tensor, self._name(len(self._ends) - 1), offset)
+        return Location(tensor, self._name(len(self._ends) - 1), offset)
 
     def _initializer(self, tensor: Packed) -> ir.Value:
-        place = self._known[tensor.name]
+        location = self._known[tensor.name]
         external = ir.ExternalTensor(
-            place.file,
-            place.offset,
+            location.file,
+            location.offset,
             tensor.nbytes,
             tensor.dtype,
             shape=ir.Shape(tensor.shape),
@@ -172,7 +169,7 @@ class DataFile:
 def _write_columns(
     file: BinaryIO, start: int, tensor: Packed, before: int, array: NDArray[Any]
 ) -> None:
-    """Columns [.., some] of a tensor [.., columns], behind `before` bytes of other columns."""
+    """Write columns [.., some] of a tensor [.., columns] after `before` bytes of other columns."""
     rows = prod(tensor.shape[:-1])
     stride, skipped = tensor.nbytes // rows, before // rows
     for row, part in enumerate(array):
@@ -182,9 +179,9 @@ def _write_columns(
 
 @contextmanager
 def new_data_file(
-    path: Path, chunk_bytes: int | None = None, known: Places | None = None
+    path: Path, chunk_bytes: int | None = None, known: Locations | None = None
 ) -> Iterator[DataFile]:
-    """A data file that is written to `path` and, with `chunk_bytes`, to files beside it."""
+    """A data file written to `path` and, with `chunk_bytes`, to further files next to it."""
     with ExitStack() as stack:
 
         def create(path: Path) -> BinaryIO:

@@ -1,7 +1,7 @@
-"""The files that onnxruntime-genai reads beside the graphs (0.18; facts of its source).
+"""Makes the files that onnxruntime-genai reads besides the graphs (by the source of 0.18).
 
 genai_config.json names the graphs and their tensors; the image processor is a list of operations of
-onnxruntime-extensions. NOT aware of graphs.
+onnxruntime-extensions.
 """
 
 import json
@@ -17,15 +17,15 @@ from export.modeling.rotary import STORED_POSITIONS
 from export.onnx.layouts import layout_of
 
 GENAI_CONFIG, VISION_PROCESSOR = "genai_config.json", "vision_processor.json"
-"""Not processor_config.json, its default, which checkpoints have for something else."""
+"""Not its default, processor_config.json: checkpoints have a file of that name."""
 LENGTH = 4096
-"""Positions it makes room for unless told otherwise: a model's own limit can be gigabytes."""
+"""Default max_length: the cache of a model's own limit can take gigabytes."""
 Step = tuple[str, Mapping[str, Any]]
 KIND: Mapping[str, str] = {"bilinear": "LINEAR", "bicubic": "CUBIC", "lanczos": "LANCZOS"}
 
 
 def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """genai_config.json and the image processor."""
+    """genai_config.json and the image processor. `sizes`: bytes of the graphs' files by path."""
     made = {GENAI_CONFIG: _config(model, client, sizes), VISION_PROCESSOR: _processor(model.image)}
     return {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in made.items()}
 
@@ -39,7 +39,7 @@ def _config(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str,
         "decoder": {
             "filename": decoder,
             "head_size": text.head_dim,
-            # The width of embeddings, which is all that it is used for.
+            # Only used as the width of embeddings.
             "hidden_size": layout_of(vlm, "genai").width(vlm),
             "num_attention_heads": text.heads,
             "num_hidden_layers": text.layers,
@@ -84,7 +84,7 @@ def _config(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str,
 
 
 def _image_tokens(model: Model) -> dict[str, int | None]:
-    """Ids by which three-axis positions are found."""
+    """Ids from which onnxruntime-genai derives three-axis positions."""
     ids: dict[str, int | None] = {"image_token_id": model.vlm.image_token_id}
     if model.vlm.text.rope_sections is None:
         return ids
@@ -104,7 +104,7 @@ def _vision(model: Model) -> dict[str, Any]:
 
 
 def _processor(image: ImageRecipe | None) -> dict[str, Any]:
-    """The image recipe as operations; Resize is Pillow's own code there."""
+    """The image recipe as operations; its Resize is Pillow's code."""
     match image:
         case Patches():
             square = {"patch_size": image.patch_size, "merge_size": image.merge_size}
@@ -123,7 +123,7 @@ def _processor(image: ImageRecipe | None) -> dict[str, Any]:
             resize = {"width": image.size, "height": image.size, "keep_aspect_ratio": 0}
             last = ("Permute3D", {"dims": [2, 0, 1]})
         case Tiles() | Crops() | None:
-            raise AssertionError("onnxruntime-genai knows no family that prepares images so")
+            raise AssertionError("onnxruntime-genai has no family with this image recipe")
     steps: list[Step] = [
         ("DecodeImage", {"color_space": "RGB"}),
         ("Resize", {"interpolation": KIND[image.resample], **resize}),
@@ -139,7 +139,7 @@ def _processor(image: ImageRecipe | None) -> dict[str, Any]:
 
 
 def _named(model: Model, key: str, default: int) -> int:
-    """An id that generation_config.json or config.json has."""
+    """An id in generation_config.json or config.json, else the default."""
     for name in (GENERATION, CONFIG):
         found = parse_json(model.files[name], name).get(key) if name in model.files else None
         if isinstance(found, int):

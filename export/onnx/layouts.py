@@ -1,8 +1,4 @@
-"""Layouts: how the graphs of a model are cut, named and fed for one client.
-
-Plain data, and the one place that says which family a layout is for. NOT aware of nodes or of what
-a client's other files look like (export/onnx/client_files.py).
-"""
+"""Layouts: how a client expects a model's graphs to be named, and their inputs and outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,27 +14,27 @@ from export.quantize.recipe import Recipe
 class Layout:
     """What one client expects.
 
-    folder: where the graphs are; suffixes: what follows a graph's name, by the bits of its weights.
-    chunk_bytes: a data file goes on in another one rather than pass it.
-    apart: each graph has all its weights in files of its own name; else a tied head is read from
-    the embedding's.
-    marked: the client passes no image_numbers, so where images see ahead embeddings and features
-    are one column wider: 1 in the rows of an image, 0 in those of text.
-    merged: the embedding's graph puts the images' rows into their places; else the host does.
-    last_only: logits of the last position; else of as many as num_logits_to_keep says.
-    flat: images of any size have features [tokens, hidden], else [1, tokens, hidden].
-    padded_tiles: pixel_values are [batch, tiles, …], and where pixel_attention_mask is false there
-    is no tile.
-    device: for the kernels of a GPU. Products, attention and its cache are float16
-    (export/onnx/half.py), the decoder is told lengths and places that others derive from an
-    attention mask, so that no shape of a step changes, and tells the token it would choose.
+    folder: folder of the graphs. suffixes: bits of the weights -> end of a graph's name.
+    chunk_bytes: largest size of a data file, which is otherwise continued in another one.
+    own_weights: no graph shares another's data file (otherwise a tied head points into the
+    embedding's).
+    marked: the client does not pass image_numbers; so where images are bidirectional, embeddings
+    and features get one more column, which is 1 for image tokens and 0 for text.
+    merged: the embedding graph inserts the image features; otherwise the host does.
+    last_only: logits of the last position only; otherwise of the last num_logits_to_keep.
+    flat: features of images of any size are [tokens, hidden], otherwise [1, tokens, hidden].
+    padded_tiles: pixel_values are [batch, tiles, …] with padding where pixel_attention_mask is
+    false.
+    device: for GPU kernels. Matrix products, attention and its cache are float16
+    (export/onnx/half.py). The decoder takes lengths and positions as inputs instead of an attention
+    mask, so that shapes are the same in every step, and also returns the most likely token.
     """
 
     client: str = "onnxruntime"
     folder: str = ""
     suffixes: Mapping[int, str] = field(default_factory=dict, hash=False)
     chunk_bytes: int | None = None
-    apart: bool = False
+    own_weights: bool = False
     marked: bool = False
     merged: bool = False
     last_only: bool = False
@@ -52,7 +48,7 @@ class Layout:
         return MIXED if self.device else SINGLE
 
     def stem(self, graph: str, recipe: Recipe) -> str:
-        """Path of a graph's files in the artifact, without extension."""
+        """Path of a graph in the artifact, without extension."""
         return f"{self.folder}{graph}{self.suffixes.get(recipe.least_bits, '')}"
 
     def width(self, vlm: Vlm) -> int:
@@ -60,7 +56,7 @@ class Layout:
         return vlm.text.hidden + self.marks(vlm)
 
     def marks(self, vlm: Vlm) -> bool:
-        """Whether embeddings say where an image is."""
+        """Whether embeddings have a column that marks image tokens."""
         return self.marked and vlm.text.sees_later_positions
 
 
@@ -72,7 +68,7 @@ LAYOUTS: Mapping[str, Layout] = {
         folder="onnx/",
         suffixes={32: "", 16: "_fp16", 8: "_int8", 4: "_q4"},
         chunk_bytes=2_000_000_000,
-        apart=True,
+        own_weights=True,
         marked=True,
         flat=True,
     ),
@@ -84,20 +80,20 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def layout_of(vlm: Vlm, name: str) -> Layout:
-    """The layout, as this model's family has it. Raises UserError where its client has none."""
+    """A layout for this model. Raises UserError where the client cannot run its family."""
     layout = LAYOUTS[name]
     if layout.client == LAYOUTS["native"].client:
         return layout
     if vlm.vision is None:
         raise UserError(
-            f"--layout {name} is for models with images, and this one is for text alone; export it "
-            f"with --layout native"
+            f"--layout {name} is for models that take images, but this one takes only text; export "
+            f"it with --layout native"
         )
     clients = FAMILIES[vlm.family].clients
     if name not in clients:
         others = " or ".join(f"--layout {other}" for other in ("native", *clients))
         raise UserError(
-            f"{layout.client} has no model that computes what {vlm.family} does; export it with "
-            f"{others} (native is what this project's onnxruntime runtime opens)"
+            f"{layout.client} cannot run models of family {vlm.family}; export it with {others} "
+            f"(native is for PocketVLM's runtime onnxruntime)"
         )
     return replace(layout, padded_tiles=clients[name].padded_tiles)

@@ -1,8 +1,7 @@
-"""Weights as initializers: read, rounded as the recipe says, written, dropped, and accounted for.
+"""Weights as initializers of a graph: each is read, rounded, written and dropped.
 
-Type, shape and so bytes of an initializer follow from shapes and recipe; values are only asked for
-by a data file that is written. NOT aware of graphs: it answers "the initializers that hold this
-weight in this packing".
+Types and shapes of initializers follow from shapes and recipe alone; only a data file that is
+written reads values.
 """
 
 from collections import Counter
@@ -17,27 +16,27 @@ from numpy.typing import NDArray
 
 from export.ahead import ahead
 from export.arrays import FloatArray
+from export.manifest import Fallback, Quantization, Share
 from export.modeling.tensors import Shape
 from export.modeling.vlm import component
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
-from export.targets import Fallback, Quantization, Share
 from export.weights import Weights
 
 ROW_VALUES = 1 << 20
-"""Values that are read and packed at once: their copies stay in a processor's cache."""
+"""Values that are read and packed at once; their copies fit a processor's cache."""
 COLUMN_VALUES = 1 << 21
-"""The same where each row is written in many places: fewer, larger groups."""
+"""The same for transposed matrices, where each group is written to many offsets."""
 FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOAT16)}
 
 
 class Ledger:
-    """What every weight became, summed over all graphs of an artifact.
+    """Sums up what became of the weights, over all graphs of an artifact.
 
-    A weight in two graphs (a tied head) is one parameter; its bytes count as often as they are
-    written.
+    A weight in two graphs (a tied head) counts once as parameters; its bytes count as often as they
+    are written.
     """
 
     def __init__(self) -> None:
@@ -47,7 +46,7 @@ class Ledger:
         self._fallbacks: dict[str, Fallback] = {}
 
     def fell_back(self, names: Sequence[str], asked: str, got: str, reason: str) -> None:
-        """These weights are not kept as their recipe asked."""
+        """Note that these weights are not stored as their recipe says."""
         for name in names:
             self._fallbacks[name] = Fallback(f"{name}.weight", asked, got, reason)
 
@@ -66,11 +65,11 @@ class Ledger:
             name: Share(s["parameters"], s["quantized_parameters"], s["weight_bytes"])
             for name, s in self._sums.items()
         }
-        return Quantization(shares, dict(self._types), tuple(self._fallbacks.values()))
+        return Quantization.of(shares, dict(self._types), tuple(self._fallbacks.values()))
 
 
 class Parameters:
-    """The initializers of one graph, each written once."""
+    """The initializers of one graph; each is written once."""
 
     def __init__(
         self,
@@ -81,7 +80,7 @@ class Parameters:
         rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
         half: bool = False,
     ) -> None:
-        """`half`: scales of blocks are float16."""
+        """`half`: scales are float16."""
         self._weights = weights
         self._rounding = rounding
         self._shapes = weights.shapes()
@@ -93,15 +92,15 @@ class Parameters:
         self.values: dict[str, ir.Value] = {}
 
     def storage(self, name: str) -> Storage:
-        """What the recipe says of `{name}.weight`."""
+        """The recipe's storage of `{name}.weight`."""
         return self._recipe.storage(f"{name}.weight", self._shapes[f"{name}.weight"])
 
     def rows(self, names: Sequence[str]) -> int:
-        """Outputs of the weights side by side."""
+        """Number of outputs of the concatenated weights."""
         return sum(self._shapes[f"{name}.weight"][0] for name in names)
 
     def columns(self, name: str) -> int:
-        """Inputs of a weight; trailing axes of a patch kernel count as one."""
+        """Number of inputs of a weight; the axes of a patch kernel are flattened."""
         return prod(self._shapes[f"{name}.weight"][1:])
 
     def constant(
@@ -112,20 +111,20 @@ class Parameters:
         return self._put([packed], lambda: [[values().astype(dtype.numpy())]])[0]
 
     def integers(self, *values: int) -> ir.Value:
-        """A small int64 constant, kept in the graph itself: shape inference reads its values."""
+        """A small int64 constant, inside the graph: shape inference reads its values."""
         return self._small(np.array(values, np.int64))
 
     def floats(self, *values: float, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
-        """A small float constant, kept in the graph itself."""
+        """A small float constant, inside the graph."""
         return self._small(np.array(values, dtype.numpy()))
 
     def scalar(self, value: int | float) -> ir.Value:
-        """An int64 or float32 scalar, kept in the graph itself."""
+        """An int64 or float32 scalar, inside the graph."""
         kind = np.int64 if isinstance(value, int) else np.float32
         return self._small(np.array(value, kind), "scalar.")
 
     def bytes(self, value: int) -> ir.Value:
-        """A uint8 scalar, kept in the graph itself."""
+        """A uint8 scalar, inside the graph."""
         return self._small(np.array(value, np.uint8))
 
     def _small(self, values: NDArray[Any], kind: str = "") -> ir.Value:
@@ -141,7 +140,7 @@ class Parameters:
         return self.values[name]
 
     def vector(self, *names: str, bits: int = 32) -> ir.Value:
-        """Tensors kept as floats of so many bits, joined end to end (full names)."""
+        """Tensors (by full name) as floats of so many bits, concatenated."""
         numpy_type, dtype = FLOATS[bits]
         shapes = [self._shapes[name] for name in names]
         for name, shape in zip(names, shapes, strict=True):
@@ -157,7 +156,7 @@ class Parameters:
         return self._put([Packed("+".join(names), dtype, joined)], values)[0]
 
     def has_rows(self, names: Sequence[str], bits: int) -> bool:
-        """Whether an earlier graph has these weights as float rows, not transposed."""
+        """Whether an earlier graph wrote these weights as float rows, not transposed."""
         return self._data.has(self._dense(names, bits, transposed=False))
 
     def _dense(self, names: Sequence[str], bits: int, transposed: bool) -> Packed:
@@ -166,7 +165,7 @@ class Parameters:
         return Packed(_key(names, "weight"), FLOATS[bits][1], stored, transposed)
 
     def dense(self, names: Sequence[str], bits: int, transposed: bool) -> ir.Value:
-        """Float rows of `{name}.weight` for all names, [rows, columns] or transposed."""
+        """Float rows of the concatenated weights, [rows, columns] or transposed."""
         numpy_type, _ = FLOATS[bits]
         packed = self._dense(names, bits, transposed)
         self._account(names, [packed], str(np.dtype(numpy_type)))
@@ -178,8 +177,8 @@ class Parameters:
         return self._put([packed], lambda: self._groups(names, pack, transposed))[0]
 
     def has_half_scales(self, names: Sequence[str]) -> bool:
-        """Whether `in_halves` keeps the weight: a table whose rows are looked up, a tied head among
-        them, and whatever a graph in half precision multiplies."""
+        """Whether the weight is stored by `in_halves`: an embedding, a tied head included, and
+        every matrix of a graph in half precision."""
         return self._half or component(f"{names[0]}.weight") == "embedding"
 
     def in_halves(
@@ -187,8 +186,8 @@ class Parameters:
     ) -> tuple[ir.Value, ir.Value]:
         """Codes [rows, blocks, bytes] and float16 scales [rows, blocks].
 
-        `flat` codes [rows, bytes of a row] are what GatherBlockQuantized reads, the others what
-        MatMulNBits does.
+        With `flat`, codes are [rows, bytes of a row] for GatherBlockQuantized; without, they are
+        for MatMulNBits.
         """
         rows, blocks_a_row = self.rows(names), self._blocks_a_row(names, storage)
         codes = self._codes(names, storage)
@@ -210,8 +209,8 @@ class Parameters:
     def blocked(
         self, names: Sequence[str], storage: Storage
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Codes [rows, blocks, bytes] as MatMulNBits reads them; a block's scale is its int8 factor
-        [rows, blocks] times the float32 scale [rows, 1] of its row."""
+        """Codes [rows, blocks, bytes] for MatMulNBits, int8 factors [rows, blocks] and float32
+        scales [rows, 1]; a block's scale is its factor times its row's scale."""
         rows, blocks_a_row = self.rows(names), self._blocks_a_row(names, storage)
         packed = [
             self._codes(names, storage),
@@ -243,8 +242,8 @@ class Parameters:
         """uint4 codes around 8 [blocks, block, rows], int8 factors [blocks, 1, rows], float32
         scales [rows], and the uint8 identity [block, block]; rows are even.
 
-        Codes times factors are int8 (blocks.four_bit_rows). Blocks are a little shorter than asked
-        where that divides the columns; else the last one is padded.
+        Codes times factors are int8 (blocks.four_bit_rows). Blocks are up to a quarter shorter than
+        asked for where that divides the columns; otherwise the last one is padded.
         """
         rows, columns = self.rows(names), self.columns(names[0])
         storage = replace(storage, block=_dividing(columns, storage.block))
@@ -269,7 +268,7 @@ class Parameters:
         return codes, factors, scales, self._identities[block]
 
     def pads(self, columns: int, storage: Storage) -> bool:
-        """Whether `int4_columns` has more than so many columns."""
+        """Whether `int4_columns` pads a weight of so many columns."""
         return columns % _dividing(columns, storage.block) > 0
 
     def uint8_columns(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
@@ -291,7 +290,7 @@ class Parameters:
         return codes, scales
 
     def _put(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
-        """The initializers of these names, made once."""
+        """The initializers of these tensors; each is made once."""
         if tensors[0].name not in self.values:
             made = self._data.add(tensors, groups)
             self.values |= {tensor.name: value for tensor, value in zip(tensors, made, strict=True)}
@@ -303,9 +302,9 @@ class Parameters:
         pack: Callable[[str, FloatArray], list[NDArray[Any]]],
         by_columns: bool = False,
     ) -> Iterator[list[NDArray[Any]]]:
-        """The weights' rows one after the other, packed by groups.
+        """The weights' rows in order, packed by groups.
 
-        Two groups are in the making at once: numpy lets other threads work meanwhile.
+        Two groups are packed at once: numpy releases the interpreter's lock.
         """
         most = COLUMN_VALUES if by_columns else ROW_VALUES
         step = max(2, most // self.columns(names[0]) // 2 * 2)  # two rows may share bytes
@@ -333,7 +332,7 @@ class Parameters:
 
 
 def _dividing(columns: int, block: int) -> int:
-    """The longest block that divides the columns if it is three quarters of `block` or more."""
+    """The longest divisor of `columns` from 3/4 `block` to `block`; `block` if there is none."""
     fitting = (n for n in range(block, block * 3 // 4 - 1, -1) if columns % n == 0)
     return next(fitting, block)
 

@@ -1,7 +1,7 @@
-"""The files that transformers.js reads beside the graphs (4.x; facts of its source).
+"""Makes the files that transformers.js reads besides the graphs (by the source of 4.x).
 
-It finds classes by config.json and preprocessor_config.json, the graphs by names and by what
-config.json says of their data files, and the chat template in two places. NOT aware of graphs.
+It takes classes from config.json and preprocessor_config.json, the number of data files of each
+graph from config.json, and the chat template from one of two files.
 """
 
 import json
@@ -21,7 +21,7 @@ TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 STEPS = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize")
 RESAMPLE: Mapping[str, int] = {"lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
 DTYPES: Mapping[str, str] = {"": "fp32", "_fp16": "fp16", "_int8": "int8", "_q4": "q4"}
-"""Its names of the suffixes of files (utils/dtypes.js)."""
+"""Suffix of a graph's name -> dtype in transformers.js (utils/dtypes.js)."""
 
 
 def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, bytes]:
@@ -36,7 +36,7 @@ def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, b
             "transformers.js_config": _loading(sizes),
         },
         GENERATION: {**_read(model, GENERATION), "eos_token_id": list(model.vlm.stop_token_ids)},
-        # transformers 5 keeps it inside of the other file, where transformers.js does not look.
+        # transformers 5 saves it in processor_config.json, which transformers.js does not read.
         PREPROCESSOR: {
             **(_read(model, PREPROCESSOR) or processor.get("image_processor", {})),
             **_steps(model.image),
@@ -58,7 +58,7 @@ def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, b
 
 
 def _steps(image: ImageRecipe | None) -> dict[str, Any]:
-    """The recipe, step by step: what a file leaves out, transformers.js leaves undone."""
+    """The recipe with every step stated: transformers.js skips steps that the file leaves out."""
     assert image is not None, "layouts of clients are for models with images"
     steps: dict[str, Any] = dict.fromkeys(STEPS, True)
     steps |= {
@@ -71,7 +71,7 @@ def _steps(image: ImageRecipe | None) -> dict[str, Any]:
 
 
 def _loading(sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Which graphs to load, and in how many files their data is."""
+    """The dtype of the graphs, and the number of data files of each."""
     chunks = Counter(name.rpartition("_data")[0] for name in sizes if ".onnx_data" in name)
     graphs = {path.rpartition("/")[2]: count for path, count in chunks.items()}
     suffixes = {name.removesuffix(".onnx").removeprefix(_session(name)) for name in graphs}
@@ -86,7 +86,7 @@ def _session(graph: str) -> str:
 
 
 def _text_config(vlm: Vlm, client: Client) -> dict[str, Any]:
-    """What it asks of the text model; a checkpoint may leave out defaults, or the whole section."""
+    """Keys of text_config that it reads; a checkpoint may leave out some or all of them."""
     text = vlm.text
     return {
         "model_type": client.text_model_type,

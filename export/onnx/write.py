@@ -1,6 +1,6 @@
-"""Writes a model as ONNX: a few graphs, each with its data beside it, as a layout names them.
+"""Writes a model as ONNX graphs with external data, named and arranged by a layout.
 
-`sizes` emits the same graphs over data files that only count: the bytes without the writing.
+`sizes` emits the same graphs with data files that only count bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,28 +11,28 @@ from pathlib import Path
 import onnx_ir as ir
 
 from export.checkpoint.synthetic import Synthetic
+from export.manifest import Details, OnnxDetails
 from export.model import Model
 from export.modeling.vlm import Vlm
-from export.onnx.client_files import client_files, limits
-from export.onnx.data import DataFile, Places, new_data_file
+from export.onnx import client_files as clients
+from export.onnx.data import DataFile, Locations, new_data_file
 from export.onnx.graph import DECODER_GRAPHS, GRAPHS, WIDE, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
-from export.targets import Written
+from export.target import Written
 
-__all__ = ["files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
+__all__ = ["client_files", "graphs_beside_decoder", "sizes", "sizes_of", "write", "write_graphs"]
 
 NATIVE = LAYOUTS["native"]
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Write `model` into `folder`, tensor by tensor (the target's entry in export/targets.py)."""
+    """Target.write: write `model` into `folder`, tensor by tensor."""
     chosen = layout_of(model.vlm, layout)
     written = write_graphs(model, recipe, folder, graphs_of(model.vlm), chosen)
-    details = {"layout": layout, "limits": limits(model, layout), **written.details}
-    return replace(written, details=details)
+    return replace(written, details=replace(written.details, limits=clients.limits(model, layout)))
 
 
 def write_graphs(
@@ -42,15 +42,15 @@ def write_graphs(
     components: Sequence[str],
     layout: Layout = NATIVE,
 ) -> Written:
-    """Write some of the model's graphs (export.onnx.graph.graphs_of)."""
+    """Write some of the model's graphs (names of export.onnx.graph.GRAPHS)."""
     ledger, written = Ledger(), {}
     domains: dict[str, int] = {}
-    known: Places = {}
+    known: Locations = {}
     for component in components:
         stem = layout.stem(GRAPHS[component].__name__, recipe)
         path = folder / f"{stem}.onnx"
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = {} if layout.apart else known
+        known = {} if layout.own_weights else known
         with new_data_file(_data_path(path), layout.chunk_bytes, known) as data:
             rounding = Rounding(model.hessians)
             half = _half(layout, component)
@@ -60,19 +60,19 @@ def write_graphs(
         domains |= graph.opset_imports
         written[component] = (f"{stem}.onnx", *(f"{layout.folder}{name}" for name in data.sizes))
     opsets = {domain or "ai.onnx": version for domain, version in domains.items()}
-    return Written(written, ledger.result(), {"opsets": opsets})
+    return Written(written, ledger.result(), Details(onnx=OnnxDetails(opsets)))
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
-    """Bytes of each file that `write` would make; reads no weight."""
+    """Target.sizes: bytes of each file that `write` would write, by path."""
     return sizes_of(model, recipe, graphs_of(model.vlm), layout_of(model.vlm, layout))
 
 
 def sizes_of(
     model: Model, recipe: Recipe, components: Sequence[str], layout: Layout = NATIVE
 ) -> Mapping[str, int]:
-    """Bytes of each file that `write_graphs` would make; reads no weight."""
-    groups = graphs_beside_decoder(model.vlm), DECODER_GRAPHS  # no tensor is in graphs of both
+    """Bytes of each file that `write_graphs` would write, by path."""
+    groups = graphs_beside_decoder(model.vlm), DECODER_GRAPHS  # they share no tensor
     found: dict[str, int] = {}
     for group in groups:
         named = tuple(component for component in components if component in group)
@@ -80,15 +80,15 @@ def sizes_of(
     return found
 
 
-@lru_cache(maxsize=256)  # of another model or target with the same numbers
+@lru_cache(maxsize=256)  # other models and targets ask for the same graphs
 def _sizes_of(
     vlm: Vlm, recipe: Recipe, components: tuple[str, ...], layout: Layout
 ) -> Mapping[str, int]:
     found: dict[str, int] = {}
-    known: Places = {}
+    known: Locations = {}
     for component in components:
         stem = layout.stem(GRAPHS[component].__name__, recipe)
-        known = {} if layout.apart else known
+        known = {} if layout.own_weights else known
         path = _data_path(Path(f"{stem}.onnx"))
         data = DataFile(path, chunk_bytes=layout.chunk_bytes, known=known)
         half = _half(layout, component)
@@ -99,11 +99,11 @@ def _sizes_of(
     return found
 
 
-def files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
-    """The model's own files as the layout's client reads them; reads no weight."""
+def client_files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
+    """Target.client_files: the model's files as the layout's client reads them."""
     if layout_of(model.vlm, layout).client == NATIVE.client:
         return model.files
-    return client_files(model, layout, sizes(model, recipe, layout))
+    return clients.client_files(model, layout, sizes(model, recipe, layout))
 
 
 def _data_path(graph: Path) -> Path:

@@ -2,11 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from export.errors import UserError
-from export.quantize.recipe import Recipe
+from export.quantize.recipe import Recipe, Rule, Storage
 
 MB = 10**6
 
@@ -20,7 +20,7 @@ class Layer:
     values: int
     """Number of weights in all of them."""
     sensitivity: float
-    """Mean divergence in nats of the model's answers if only this layer has 4 bits."""
+    """Mean KL divergence in nats of the model's answers if only this layer has 4 bits."""
 
 
 def within_budget(
@@ -32,10 +32,10 @@ def within_budget(
     recipe. Raises UserError if 4 bits for all layers exceed the budget.
     """
     ordered = sorted(layers, key=lambda layer: -layer.sensitivity / layer.values)
-    name = f"{recipe.name}-{budget_mb:g}mb"
 
     def mixed(count: int) -> Recipe:
-        return recipe.with_8_bits([layer.pattern for layer in ordered[:count]], name)
+        raised = tuple(Rule(layer.pattern, Storage(8)) for layer in ordered[:count])
+        return replace(recipe, rules=raised + recipe.rules, budget_mb=budget_mb)
 
     least = sizes(recipe)
     if least > budget_mb * MB:

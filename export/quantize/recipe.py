@@ -1,9 +1,9 @@
-"""Recipes: which tensor keeps how many bits. NOT aware of how any target packs them.
+"""Recipes: which tensors are stored in how many bits. NOT aware of how any target packs them.
 
 A recipe is an ordered list of rules over canonical tensor names; the first match decides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
@@ -13,17 +13,15 @@ from export.modeling.tensors import Shape
 Bits = Literal[32, 16, 8, 6, 5, 4]
 Method = Literal["search", "nearest"]
 METHODS: tuple[Method, ...] = get_args(Method)
-CALIBRATED = "gptq"
-"""In the names of recipes whose rounding was calibrated."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How the values of one tensor are kept.
+    """How the values of one tensor are stored.
 
-    32 and 16 bits are floats. 8 and 4 bits are integers that share one scale in each block of
-    `block` neighbouring values of a row (symmetric: no zero point). `method` finds the scale of 4
-    bits: "search" tries several, "nearest" takes the one that keeps a block's largest magnitude.
+    32 and 16 bits are floats. 8 and fewer bits are integers; each block of `block` neighbouring
+    values of a row shares one scale, without a zero point. `method` finds the scales of 4 bits:
+    "search" tries several, "nearest" takes the one that fits the block's largest magnitude.
     """
 
     bits: Bits
@@ -37,23 +35,80 @@ class Storage:
 
 @dataclass(frozen=True)
 class Rule:
-    """Tensors whose canonical name matches `pattern` (shell style) are kept as `storage`."""
+    """Tensors whose canonical name matches `pattern` (shell style) are stored as `storage`."""
 
     pattern: str
     storage: Storage
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """An ordered list of rules; vectors (one axis) stay 32-bit floats whatever the rules say."""
+class Calibration:
+    """The questions whose inputs a model's rounding was calibrated on (GPTQ)."""
 
-    name: str
+    questions: str
+    """Name of their file, or what they are."""
+    sha256: str | None = None
+    """Of the file; None: the questions are PocketVLM's own."""
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class RecipeUsed:
+    """What an artifact was made by: a row of KNOWN, and how its 4 bits were chosen and rounded."""
+
+    base: str
+    rounding: Method = "search"
+    budget_mb: float | None = None
+    """Of an artifact that was given 8 bits in some layers, as far as so many MB allowed."""
+    calibrated: Calibration | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call it: int4, int4-nearest, int4-12mb-gptq, …"""
+        parts = [self.base]
+        parts += [] if self.rounding == "search" else [self.rounding]
+        parts += [] if self.budget_mb is None else [f"{self.budget_mb:g}mb"]
+        parts += [] if self.calibrated is None else ["gptq"]
+        return "-".join(parts)
+
+    def options(self) -> list[str]:
+        """The options of `python -m export` that make it again."""
+        words = ["--recipe", self.base]
+        words += [] if self.rounding == "search" else ["--rounding", self.rounding]
+        words += [] if self.budget_mb is None else ["--budget-mb", f"{self.budget_mb:g}"]
+        if self.calibrated is not None:
+            words += ["--calibrate"]
+            words += [self.calibrated.questions] if self.calibrated.sha256 else []
+        return words
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An ordered list of rules; vectors (one axis) stay 32-bit floats whatever the rules say.
+
+    `base`, `rounding`, `budget_mb` and `calibrated` say where the rules come from (RecipeUsed).
+    """
+
+    base: str
     rules: tuple[Rule, ...]
     targets: tuple[str, ...] = ()
-    """Those that have such types; none named: all."""
+    """Targets that have its types; empty: all targets."""
+    rounding: Method = "search"
+    budget_mb: float | None = None
+    calibrated: Calibration | None = None
+
+    @property
+    def used(self) -> RecipeUsed:
+        """What artifact.json says of it."""
+        return RecipeUsed(self.base, self.rounding, self.budget_mb, self.calibrated)
+
+    @property
+    def name(self) -> str:
+        """RecipeUsed.name."""
+        return self.used.name
 
     def storage(self, name: str, shape: Shape) -> Storage:
-        """The storage of one tensor; what no rule matches stays 32-bit."""
+        """The storage of one tensor; 32 bits where no rule matches."""
         if len(shape) > 1:
             for rule in self.rules:
                 if fnmatchcase(name, rule.pattern):
@@ -62,38 +117,17 @@ class Recipe:
 
     @property
     def least_bits(self) -> Bits:
-        """The fewest that any tensor keeps."""
+        """The fewest bits of any rule."""
         return min((rule.storage.bits for rule in self.rules), default=32)
 
     def rounded(self, method: Method) -> "Recipe":
-        """The same bits with scales found by `method`; the name says which if it is not usual."""
+        """The same bits with scales found by `method`."""
         rules = tuple(replace(r, storage=replace(r.storage, method=method)) for r in self.rules)
-        return Recipe(self.name if method == "search" else f"{self.name}-{method}", rules)
-
-    def with_8_bits(self, patterns: Sequence[str], name: str) -> "Recipe":
-        """The same, but tensors that match one of `patterns` keep 8 bits."""
-        return Recipe(name, (*(Rule(p, Storage(8)) for p in patterns), *self.rules))
+        return replace(self, rules=rules, rounding=method)
 
 
-def base(name: str) -> str:
-    """The row of RECIPES that a recipe was made from: int4 of int4-nearest-gptq."""
-    return name.partition("-")[0]
-
-
-def arguments(name: str) -> list[str]:
-    """What `python -m export` was told of a recipe of this name, but for a file of questions."""
-    row, *rest = name.split("-")
-    words = ["--recipe", row]
-    for part in rest:
-        if part in METHODS:
-            words += ["--rounding", part]
-        else:
-            words += ["--calibrate"] if part == CALIBRATED else ["--budget-mb", part[:-2]]
-    return words
-
-
-# Patches and positions are read once per tile and are under 1 % of the weights: never quantized.
-# Nor are frequencies, which multiply by up to 2 pi.
+# Never quantized: patch and position embeddings, which are read once a tile and are under 1 % of
+# the weights, and frequencies, which are multiplied by up to 2 pi.
 _KEEP = (
     Rule("v.patch_embd.*", Storage(32)),
     Rule("v.position_embd.*", Storage(32)),
@@ -124,6 +158,6 @@ MIXTURES: Mapping[str, Recipe] = {
         "iq4_nl": Storage(4, 32),
     }.items()
 }
-"""Recipes under llama.cpp's names, and most weights' bits; export/gguf/mixes.py has the rest."""
+"""llama.cpp's mixtures, with the bits of most weights; the rest is in export/gguf/mixes.py."""
 
 KNOWN: Mapping[str, Recipe] = {**RECIPES, **MIXTURES}

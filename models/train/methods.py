@@ -134,7 +134,7 @@ def _artifacts(twin: str, target: str, out: Path, lines: Path) -> Iterator[tuple
 
 
 def _bytes(artifact: Artifact) -> int:
-    return sum(int(file["bytes"]) for file in artifact.manifest.files.values())
+    return artifact.manifest.total_bytes
 
 
 def _measured(model: Model, artifact: Artifact, known: Sequence[Known]) -> Found:

@@ -3,7 +3,7 @@
 The reference answers the same questions with forced answers, with one layer rounded at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -13,7 +13,6 @@ from export.model import Model
 from export.quantize.budget import layers_of, within_budget
 from export.quantize.recipe import Recipe
 from export.quantize.simulate import Rounded
-from export.targets import Target
 from runtimes.base import Request
 from runtimes.calibrate.hessian import one_tile_images, requests_of
 from runtimes.proof.fidelity import divergence
@@ -22,16 +21,16 @@ from runtimes.reference import ReferenceScorer
 
 def within(
     model: Model,
-    target: Target,
     recipe: Recipe,
-    layout: str,
+    sizes: Callable[[Recipe], Mapping[str, int]],
     budget_mb: float,
     questions: Path | None,
 ) -> Recipe:
     """The recipe with 8 bits for the most sensitive layers, for an artifact of at most `budget_mb`.
 
-    Sensitivity is measured on a file of questions, or on the proof's probes. Raises UserError for
-    an invalid file, and for a budget that 4 bits for all layers exceed.
+    `sizes` returns the bytes of the target's files with a recipe. Sensitivity is measured on a file
+    of questions, or on the proof's probes. Raises UserError for an invalid file, and for a budget
+    that 4 bits for all layers exceed.
     """
     names = {
         name: prod(shape)
@@ -46,7 +45,7 @@ def within(
         recipe,
         layers,
         budget_mb,
-        lambda tried: files + sum(target.sizes(model, tried, layout).values()),
+        lambda tried: files + sum(sizes(tried).values()),
     )
 
 

@@ -3,37 +3,11 @@
 Takes pairs of a reference and a subject, keeps a few numbers of each pair and summarises them.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from export.proof import Features, Fidelity
 from runtimes.base import FloatArray
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """Statistics of the divergence KL(reference || subject) in nats over `n` tokens."""
-
-    n: int
-    mean_kld: float
-    kld_p99: float
-    kld_p999: float
-    max_kld: float
-    top1: float
-    """Fraction of tokens for which both distributions have the same most probable token."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """Statistics of `n` rows of image features compared with the reference's."""
-
-    n: int
-    cosine: float
-    """Mean cosine similarity."""
-    min_cosine: float
-    max_error: float
-    """Largest absolute error of an image, relative to its largest absolute value."""
 
 
 class Accumulator:

@@ -5,16 +5,26 @@
 with region heads answer with. NOT aware of clocks or reports.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from export.artifact import Artifact
 from export.model import Model
 from export.prompts import Templates
-from export.quantize.recipe import base
+from export.proof import (
+    Checks,
+    Features,
+    Fidelity,
+    GreedyCheck,
+    PreprocessingCheck,
+    Proof,
+    RegionCheck,
+    Skipped,
+    TensorCheck,
+)
 from runtimes import RUNTIMES
 from runtimes.base import FloatArray, Request, Session
 from runtimes.prepare.image import edge, one_tile
@@ -26,9 +36,9 @@ from runtimes.proof.probes import Probe, probes
 if TYPE_CHECKING:
     from runtimes.reference import ReferenceScorer
 
-Check = Mapping[str, Any]
 MAX_TOKENS = 16
 PLACE_TOLERANCE = 1e-6  # a bin is 1/1024; both sides choose the same ones
+NO_IMAGES = "the model takes no images"
 
 
 @dataclass(frozen=True)
@@ -52,18 +62,12 @@ BOUNDS |= {name: BOUNDS["int4"] for name in ("q4_k_m", "q5_k_m", "iq4_nl")}
 BOUNDS |= {"q6_k": BOUNDS["int8"]}
 
 
-def prove(
-    model: Model, artifact: Artifact, *, free: int | None = None, threads: int = 2
-) -> dict[str, Any]:
-    """Run the ladder. `passed` is None where `unjudged` says why there is no verdict.
+def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads: int = 2) -> Proof:
+    """Run the ladder; there is no verdict where the artifact cannot be run or judged here.
 
     `free` is how many bytes of memory may be taken (default: what the system says); `threads` are
     the artifact's.
     """
-    checks: dict[str, Check] = {
-        "tensors": {"explained": len(model.weights.shapes())},
-        "preprocessing": processor.compare(model),
-    }
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
     reason = (
@@ -71,9 +75,15 @@ def prove(
         or RUNTIMES["reference"].unavailable()
         or too_little(proof_bytes(model, artifact), free_bytes() if free is None else free)
     )
-    if reason is not None:
-        checks |= {name: {"skipped": reason} for name in ("features", "logits", "greedy")}
-    else:
+    skipped = Skipped(reason or "")
+    checks = Checks(
+        tensors=TensorCheck(len(model.weights.shapes())),
+        preprocessing=processor.compare(model),
+        features=skipped,
+        logits=skipped,
+        greedy=skipped,
+    )
+    if reason is None:
         # Towers see tiles one by one, so more of them prove no more; how images are cut is part of
         # the preprocessing check, which has the full recipe.
         image = one_tile(model.image)
@@ -84,21 +94,23 @@ def prove(
         scorer = ReferenceScorer(replace(model, image=image))
         most = model.prompt.most_images
         asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]
-        checks |= _compare(scorer, session, asked)
+        checks = _compare(checks, scorer, session, asked)
         if isinstance(model.prompt, Templates) and "region" in manifest.components:
-            checks |= {"places": _places(scorer, session, asked[0], model.prompt)}
+            checks = replace(checks, places=_places(scorer, session, asked[0], model.prompt))
         session.close()
-    bounds = BOUNDS[base(artifact.manifest.recipe)]
+    bounds = BOUNDS[artifact.manifest.recipe_used.base]
     if reason is None and model.weights.synthetic and not bounds.exact:
-        reason = "how much rounding hurts random weights says nothing"
-    failures = list(_judge(checks, bounds, reason is None))
+        reason = "weights are random, so quantization error is not judged"
+    judge = _judge_preprocessing(checks) if reason else _judge(checks, bounds)
+    failures = tuple(judge)
     passed = False if failures else True if reason is None else None
-    return {"passed": passed, "unjudged": reason, "failures": failures, "checks": checks}
+    return Proof(passed, reason, failures, checks)
 
 
 def _compare(
-    reference: "ReferenceScorer", session: Session, asked: list[Probe]
-) -> dict[str, Check]:
+    checks: Checks, reference: "ReferenceScorer", session: Session, asked: list[Probe]
+) -> Checks:
+    """The checks, with features, logits and greedy tokens of the probes."""
     fidelity, features, equal, total = Accumulator(), FeatureAccumulator(), 0, 0
     for probe in asked:
         request = _request(probe, reference)
@@ -115,22 +127,20 @@ def _compare(
         judged[1:, list(reference.only_first)] = -np.inf
         equal += _agreeing(tokens, judged)
         total += len(tokens)
-    result, rows = fidelity.result(), features.result()
-    assert result is not None
-    return {
-        "features": vars(rows) if rows else {"skipped": "the model takes no images"},
-        "logits": vars(result),
-        "greedy": {"equal": equal, "of": total},
-    }
+    logits_check = fidelity.result()
+    assert logits_check is not None
+    return replace(
+        checks,
+        features=features.result() or Skipped(NO_IMAGES),
+        logits=logits_check,
+        greedy=GreedyCheck(equal, total),
+    )
 
 
 def _places(
     reference: "ReferenceScorer", session: Session, probe: Probe, templates: Templates
-) -> dict[str, Any]:
-    """The first place of each task that answers with some: how far it is from the reference's.
-
-    In shares of the image; one that only one side finds is as far as can be.
-    """
+) -> RegionCheck:
+    """The first point or box of each task that answers with some."""
     differences = {}
     for name, task in templates.tasks.items():
         if task.answer == "text":
@@ -140,9 +150,12 @@ def _places(
         wanted = reference.first_region(request)
         found = next((e.region for e in session.generate(request) if e.kind == "place"), ())
         same = len(wanted) == len(found)
-        differences[name] = max((abs(a - b) for a, b in zip(wanted, found, strict=same)), default=0)
-        differences[name] = differences[name] if same else 1.0
-    return {"n": len(differences), "differences": differences}
+        differences[name] = (
+            max((abs(a - b) for a, b in zip(wanted, found, strict=True)), default=0.0)
+            if same
+            else 1.0
+        )
+    return RegionCheck(len(differences), differences)
 
 
 def _request(probe: Probe, reference: "ReferenceScorer") -> Request:
@@ -173,27 +186,37 @@ def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
     return int(differ[0]) if len(differ) else len(tokens)
 
 
-def _judge(checks: Mapping[str, Check], bounds: Bounds, measured: bool) -> Iterator[str]:
-    preprocessing = checks["preprocessing"]
-    if preprocessing.get("equal") is False:
-        yield f"preprocessing differs from the HF processor's: {preprocessing}"
-    if not measured:
+def _judge(checks: Checks, bounds: Bounds) -> Iterator[str]:
+    """What misses the bounds, a line each; skipped checks miss none."""
+    yield from _judge_preprocessing(checks)
+    match checks.features:
+        # Written so that NaN fails too.
+        case Features(cosine=cosine) if not cosine >= bounds.cosine:
+            yield f"vision features: cosine {cosine:.6f}, expected at least {bounds.cosine}"
+    if isinstance(checks.logits, Fidelity):
+        yield from _judge_logits(checks.logits, bounds)
+    if bounds.top1 < 1.0:
         return
-    cosine, logits, greedy = checks["features"].get("cosine"), checks["logits"], checks["greedy"]
-    # Written so that a value that is no number fails too.
-    if cosine is not None and not cosine >= bounds.cosine:
-        yield f"vision features: cosine {cosine:.6f}, expected at least {bounds.cosine}"
-    if not logits["mean_kld"] <= bounds.mean_kld:
-        yield f"logits: mean KLD {logits['mean_kld']:.2e}, expected at most {bounds.mean_kld}"
-    if logits["top1"] < bounds.top1:
-        yield f"logits: top-1 agreement {logits['top1']:.3f}, expected at least {bounds.top1}"
-    if bounds.top1 == 1.0 and greedy["equal"] < greedy["of"]:
-        yield f"greedy tokens: {greedy['equal']} of {greedy['of']} equal the reference's"
-    if bounds.top1 == 1.0:
-        yield from _moved(checks.get("places", {}).get("differences", {}))
+    match checks.greedy:
+        case GreedyCheck(equal, of) if equal < of:
+            yield f"greedy tokens: {equal} of {of} equal the reference's"
+    if isinstance(checks.places, RegionCheck):
+        for name, difference in checks.places.differences.items():
+            if not difference <= PLACE_TOLERANCE:
+                yield f"places: the first of {name} is off by {difference:.4f} of the image"
 
 
-def _moved(differences: Mapping[str, float]) -> Iterator[str]:
-    for name, difference in differences.items():
-        if not difference <= PLACE_TOLERANCE:
-            yield f"places: the first of {name} is off by {difference:.4f} of the image"
+def _judge_preprocessing(checks: Checks) -> Iterator[str]:
+    match checks.preprocessing:
+        case PreprocessingCheck(n, difference, equal_ids, equal=False):
+            yield (
+                f"preprocessing differs from the HF processor's: pixels by up to {difference:.2g}, "
+                f"token ids in {n - equal_ids} of {n} probes"
+            )
+
+
+def _judge_logits(logits: Fidelity, bounds: Bounds) -> Iterator[str]:
+    if not logits.mean_kld <= bounds.mean_kld:
+        yield f"logits: mean KLD {logits.mean_kld:.2e}, expected at most {bounds.mean_kld}"
+    if logits.top1 < bounds.top1:
+        yield f"logits: top-1 agreement {logits.top1:.3f}, expected at least {bounds.top1}"

@@ -32,9 +32,12 @@ def proof_bytes(model: Model, artifact: Artifact) -> int:
 
     It has a session of the artifact, and of the reference one tensor at a time.
     """
-    files = sum(int(facts["bytes"]) for facts in artifact.manifest.files.values())
     largest = max(math.prod(shape) for shape in model.weights.shapes().values())
-    return int(SESSION_FACTOR * files) + FLOAT_BYTES * largest + LIBRARIES_BYTES
+    return (
+        int(SESSION_FACTOR * artifact.manifest.total_bytes)
+        + FLOAT_BYTES * largest
+        + LIBRARIES_BYTES
+    )
 
 
 def too_little(needed_bytes: int, free: int | None) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from export.families import FAMILIES
 from export.model import Model
+from export.proof import PreprocessingCheck, Skipped
 from runtimes.base import Request
 from runtimes.prepare.image import edge
 from runtimes.prepare.request import Preparer, preparer_of
@@ -20,18 +21,18 @@ from runtimes.proof.probes import Probe, probes
 PIXEL_TOLERANCE = 1e-5
 
 
-def compare(model: Model) -> dict[str, Any]:
-    """The check's figures for artifact.json: largest pixel difference, and probes with equal ids.
+def compare(model: Model) -> PreprocessingCheck | Skipped:
+    """Compares pixels and token ids of the probes with those of the HF processor.
 
     {"skipped": reason} if there is nothing to compare with. Images are cut as the checkpoint says,
     whatever --max-tiles is, which transformers does not have.
     """
     if model.folder is None:
-        return {"skipped": "random weights come without a processor"}
+        return Skipped("random weights come without a processor")
     if not FAMILIES[model.vlm.family].preprocessor_file:
-        return {"skipped": "transformers has no processor of this family"}
+        return Skipped("transformers has no processor of this family")
     if importlib.util.find_spec("transformers") is None:
-        return {"skipped": "transformers is not installed (pip install 'pocket-vlm[reference]')"}
+        return Skipped("transformers is not installed (pip install 'pocket-vlm[reference]')")
     from transformers import AutoProcessor
 
     try:
@@ -40,18 +41,18 @@ def compare(model: Model) -> dict[str, Any]:
     except (ImportError, ValueError) as error:  # video processors need num2words, torchvision
         if isinstance(error, ValueError) and "torchvision" not in str(error):
             raise
-        return {"skipped": " ".join(str(error).split()).split(". ")[0]}
+        return Skipped(" ".join(str(error).split()).split(". ")[0])
     image = None if model.image is None else model.image.within(None)
     preparer = preparer_of(replace(model, image=image))
     asked = probes(edge(image))
     differences = [_pixel_difference(probe, processor, preparer) for probe in asked]
     ids = [_ids_equal(probe, processor, preparer) for probe in asked]
-    return {
-        "n": len(asked),
-        "max_pixel_difference": max(differences),
-        "equal_ids": sum(ids),
-        "equal": max(differences) <= PIXEL_TOLERANCE and all(ids),
-    }
+    return PreprocessingCheck(
+        n=len(asked),
+        max_pixel_difference=max(differences),
+        equal_ids=sum(ids),
+        equal=max(differences) <= PIXEL_TOLERANCE and all(ids),
+    )
 
 
 def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float:

@@ -12,7 +12,9 @@ from bench.jobs.plan import Job
 from bench.options import Options
 from bench.record import Case, Outcome, Record
 from bench.subjects import candidate
-from export.artifact import SCHEMA, Manifest
+from export.manifest import SCHEMA, Details, FileFacts, Manifest, Quantization
+from export.quantize.recipe import RecipeUsed
+from runtimes.fake import SCRIPT
 from tests.bench.made import (
     PROMPT,
     PROOF,
@@ -38,9 +40,12 @@ def make_artifact(tmp_path: Path) -> MakeArtifact:
     def make(name: str = "fake", script: Mapping[str, Any] | None = None, **changes: Any) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        data = tokenizer_json().encode()
-        (folder / "tokenizer.json").write_bytes(data)
-        files = {"tokenizer.json": {"bytes": len(data), "sha256": sha256(data)}}
+        contents = {
+            "tokenizer.json": tokenizer_json().encode(),
+            SCRIPT: json.dumps(dict(script or {})).encode(),
+        }
+        for path, data in contents.items():
+            (folder / path).write_bytes(data)
         manifest = Manifest(
             schema=SCHEMA,
             model="fake-model",
@@ -51,11 +56,12 @@ def make_artifact(tmp_path: Path) -> MakeArtifact:
             prompt=PROMPT,
             target="onnx",
             recipe="int4",
+            recipe_used=RecipeUsed(changes.get("recipe", "int4")),
             layout="native",
-            files=files,
+            files={path: FileFacts(len(data), sha256(data)) for path, data in contents.items()},
             components={},
-            quantization={"bits_per_weight": 4.5, "components": {}},
-            details={"fake": dict(script or {})},
+            quantization=Quantization(4.5, {}, {}, ()),
+            details=Details(),
             tools={},
             proof=None,
         )

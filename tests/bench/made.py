@@ -15,13 +15,22 @@ from bench.measure import Timing
 from bench.options import Options
 from bench.record import Agreement, Case, Item, Outcome, Record, Subject
 from export.images import Tiles
+from export.manifest import Fallback, Quantization, Share
 from export.modeling.decoder import Decoder
 from export.modeling.pixel_shuffle import PixelShuffle
 from export.modeling.vision import TileVision
 from export.modeling.vit import Vit
 from export.modeling.vlm import Vlm
 from export.prompts import Prompt
-from runtimes.proof.fidelity import Fidelity
+from export.proof import (
+    Checks,
+    Features,
+    Fidelity,
+    GreedyCheck,
+    Proof,
+    Skipped,
+    TensorCheck,
+)
 
 WORDS = ("<end>", "yes", "no", "red", "blue", "circle")
 IMAGE_TOKEN_ID = 15
@@ -91,35 +100,33 @@ def subject(recipe: str | None, megabytes: float, **changes: Any) -> Subject:
     return replace(made, **changes)
 
 
-def quantization(bits: float) -> dict[str, Any]:
+def quantization(bits: float) -> Quantization:
     tensors = ("blk.0.attn_q.weight", "blk.1.attn_q.weight")
-    fallback = {"asked": "4 bit", "got": "float16", "reason": "rows not divisible by 32"}
-    return {
-        "bits_per_weight": bits,
-        "components": {
-            "vision": {"parameters": 400000, "quantized_parameters": 0, "weight_bytes": 1600000},
-            "decoder": {
-                "parameters": 1250000,
-                "quantized_parameters": 1200000,
-                "weight_bytes": 780000,
-            },
+    return Quantization(
+        bits_per_weight=bits,
+        components={
+            "vision": Share(parameters=400000, quantized_parameters=0, weight_bytes=1600000),
+            "decoder": Share(parameters=1250000, quantized_parameters=1200000, weight_bytes=780000),
         },
-        "types": {"F32": 40000, "F16": 410000, "Q4_0": 1200000},
-        "fallbacks": [{"tensor": tensor, **fallback} for tensor in tensors],
-    }
+        types={"F32": 40000, "F16": 410000, "Q4_0": 1200000},
+        fallbacks=tuple(
+            Fallback(tensor, "4 bit", "float16", "rows not divisible by 32") for tensor in tensors
+        ),
+    )
 
 
-PROOF = {
-    "passed": True,
-    "failures": [],
-    "checks": {
-        "tensors": {"explained": 84},
-        "preprocessing": {"skipped": "transformers is not installed"},
-        "features": {"n": 96, "cosine": 0.99998, "min_cosine": 0.9995, "max_error": 0.00031},
-        "logits": {"n": 64, "mean_kld": 0.0004, "kld_p999": 0.009, "top1": 0.984375},
-        "greedy": {"equal": 12, "of": 12},
-    },
-}
+PROOF = Proof(
+    passed=True,
+    unjudged=None,
+    failures=(),
+    checks=Checks(
+        tensors=TensorCheck(84),
+        preprocessing=Skipped("transformers is not installed"),
+        features=Features(n=96, cosine=0.99998, min_cosine=0.9995, max_error=0.00031),
+        logits=Fidelity(64, 0.0004, 0.005, 0.009, 0.01, 0.984375),
+        greedy=GreedyCheck(12, 12),
+    ),
+)
 
 
 def timing(scale: float, tokens: int = 4) -> Timing:

@@ -31,6 +31,21 @@ def test_an_artifact_of_other_weights_is_exported_again(tmp_path: Path) -> None:
     assert second == first
 
 
+def test_a_damaged_artifact_is_refused_by_its_path_and_replaced_by_its_models_name(
+    tmp_path: Path,
+) -> None:
+    (first,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
+    damaged = Path(first.location) / "decoder_model_merged.onnx_data"
+    content = bytearray(damaged.read_bytes())
+    content[100] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(UserError, match=r"decoder_model_merged\.onnx_data changed since"):
+        candidates([first.location], SYNTHETIC, lambda text: None, tmp_path)
+    (second,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
+    assert second == first
+    candidates([first.location], SYNTHETIC, lambda text: None, tmp_path)
+
+
 def test_a_failed_export_is_a_problem_and_not_the_end(tmp_path: Path) -> None:
     (tmp_path / TINY).write_text("in the way")
     (found,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)

@@ -2,27 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.jobs.flops import decoder_bytes, work_of
 from bench.subjects import load
 from export.artifact import Artifact
+from export.manifest import Quantization, Share
 from tests.bench.made import VLM, MakeArtifact, timing
 
 HEAD = VLM.text.vocab * VLM.text.hidden
 
 
-def artifact(make: MakeArtifact, components: dict[str, Any]) -> Artifact:
-    quantization = {"bits_per_weight": 4.5, "components": components}
+def artifact(make: MakeArtifact, components: dict[str, Share]) -> Artifact:
+    quantization = Quantization(4.5, components, {}, ())
     loaded = load(str(make(quantization=quantization)))
     assert isinstance(loaded, Artifact)
     return loaded
-
-
-def share(parameters: int, size: int) -> dict[str, int]:
-    return {"parameters": parameters, "quantized_parameters": 0, "weight_bytes": size}
 
 
 @pytest.mark.parametrize(
@@ -33,14 +29,14 @@ def share(parameters: int, size: int) -> dict[str, int]:
 def test_a_tied_head_is_read_once(
     make_artifact: MakeArtifact, decoder_parameters: int, expected: int
 ) -> None:
-    parts = {"decoder": share(decoder_parameters, 1000), "embedding": share(HEAD, 77)}
+    parts = {"decoder": Share(decoder_parameters, 0, 1000), "embedding": Share(HEAD, 0, 77)}
     assert decoder_bytes(artifact(make_artifact, parts)) == expected
 
 
 def test_decoding_reads_weights_and_the_cache_in_the_middle_of_the_answer(
     make_artifact: MakeArtifact,
 ) -> None:
-    loaded = artifact(make_artifact, {"decoder": share(10**6, 1000)})
+    loaded = artifact(make_artifact, {"decoder": Share(10**6, 0, 1000)})
     work = work_of(loaded, timing(1, tokens=4), cache_value_bytes=2)
     text = VLM.text
     a_position = 2 * text.layers * text.kv_heads * text.head_dim * 2

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.analysis.baselines import accepted, differences
+from bench.analysis.predictions import predict
 from bench.cli import main
 from bench.machine.profiles import PROFILES
+from bench.reporting.footprints import predicted
 from export.checkpoint.registry import list_models
+from export.memory import RuntimeMemory
+from export.target import Target, late
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "onnxruntime", "llama_cpp", "matplotlib", "scipy")
@@ -100,3 +105,21 @@ def test_every_model_of_the_table_is_predicted(capsys: pytest.CaptureFixture[str
     found = capsys.readouterr()
     assert {row["model"] for row in json.loads(found.out)} == set(list_models())
     assert unexpected(found.err) == []
+
+
+def test_what_a_target_cannot_predict_is_a_dash_and_no_difference() -> None:
+    memory = RuntimeMemory("fake", 2, lambda vlm, recipe, files, request: 10**8)
+    targets = {
+        "traced": Target(("native",), late("no.such:function"), memory=memory),
+        "unknown": Target(("native",), late("no.such:function")),
+    }
+    rows, refusals = predict(["tiny-smolvlm"], targets, ["int4"])
+    assert refusals == []
+    assert [(row.disk_bytes, row.peak_bytes, set(row.fits.values())) for row in rows] == [
+        (None, None, {None})
+    ] * 2
+    assert rows[0].kv_bytes_per_token is not None
+    assert rows[1].kv_bytes_per_token is None
+    *_, line = predicted(rows).splitlines()
+    assert {cell.strip() for cell in line.split("|")[4:-1]} == {"–"}
+    assert differences(accepted(rows), accepted(rows)) == []

@@ -4,13 +4,14 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from bench.record import Item, Outcome, Record, append, parse, read
 from export.errors import UserError
+from export.quantize.recipe import RecipeUsed
 
 
 def test_records_are_read_as_they_were_written(tmp_path: Path, records: list[Record]) -> None:
@@ -52,6 +53,18 @@ def test_damaged_lines_are_reported_by_number_and_the_rest_is_read(
         assert part in reasons
 
 
+def test_a_name_of_a_recipe_is_never_parsed(records: list[Record]) -> None:
+    value = json.loads(json.dumps(asdict(records[2])))
+    value["case"]["subject"] |= {"recipe": "int4", "recipe_used": None}
+    assert parse(json.dumps(value).encode()).case.subject.used == RecipeUsed("int4")
+    value["case"]["subject"] |= {"recipe": "int4-nearest"}
+    with pytest.raises(ValueError, match="recipe int4-nearest without recipe_used"):
+        parse(json.dumps(value).encode())
+    value["case"]["subject"] |= {"recipe_used": {"base": "int4", "rounding": "nearest"}}
+    used = parse(json.dumps(value).encode()).case.subject.used
+    assert used == RecipeUsed("int4", "nearest")
+
+
 def test_an_answer_may_hold_any_character(tmp_path: Path, records: list[Record]) -> None:
     path = tmp_path / "run.jsonl"
     items = (Item("0/0", "a\u2028b\x85c\nd\x1e\ud800", False),)
@@ -67,6 +80,7 @@ import resource, sys
 from pathlib import Path
 from bench.record import append, read
 from export.errors import UserError
+from export.quantize.recipe import RecipeUsed
 path = Path(sys.argv[1])
 (record,), _ = read([path])
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, resource.RLIM_INFINITY))

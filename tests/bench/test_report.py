@@ -9,7 +9,8 @@ from bench.options import Options
 from bench.record import Damage, Outcome, Record
 from bench.reporting.report import Figure, report
 from bench.reporting.reproduce import flags
-from tests.bench.made import phases
+from export.proof import Proof, RegionCheck, Skipped
+from tests.bench.made import PROOF, phases
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 
@@ -55,13 +56,24 @@ def test_lengths_are_never_pooled(records: list[Record]) -> None:
     assert [latency.options.prompt for latency in row.latencies] == ["image", "text"]
 
 
-def test_a_proof_of_any_shape_is_shown(records: list[Record]) -> None:
-    odd = {"passed": False, "failures": ["features: cosine 0.5"], "checks": {"new": [1, 2.5, None]}}
+def test_a_failed_proof_is_shown_with_its_reason_and_every_check(records: list[Record]) -> None:
+    checks = replace(
+        PROOF.checks,
+        features=Skipped("the model takes no images"),
+        places=RegionCheck(2, {"point": 0.25, "gaze": 0.0}),
+    )
+    failed = Proof(False, None, ("logits: mean KLD 9",), checks)
     own = records[2]
-    case = replace(own.case, subject=replace(own.case.subject, proof=odd, quantization={}))
+    case = replace(own.case, subject=replace(own.case.subject, proof=failed))
     found = report([replace(own, case=case)])
-    assert "failed: features: cosine 0.5" in found
-    assert "1, 2.5, –" in found
+    assert "failed: logits: mean KLD 9" in found
+    assert "Skipped features: the model takes no images." in found
+    (line,) = (line for line in found.splitlines() if "failed: logits" in line)
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[2:-1] == [
+        "failed: logits: mean KLD 9",
+        *("84", "skipped", "skipped", "0.000400", "98.4 %", "12", "12", "0.250"),
+    ]
 
 
 def test_damaged_lines_are_in_the_report(records: list[Record]) -> None:

@@ -7,7 +7,7 @@ from bench.jobs.plan import Job, Plan, Skip
 from bench.jobs.resume import key, remaining
 from bench.options import Options
 from bench.record import Case, Outcome, Record, Subject
-from tests.bench.made import record, subject
+from tests.bench.made import PROOF, record, subject
 
 SUBJECT = subject("int4", 1.5)
 
@@ -60,4 +60,4 @@ def test_everything_that_affects_a_measurement_makes_another_job() -> None:
 
 
 def test_a_proof_does_not_make_another_job() -> None:
-    assert key(case(replace(SUBJECT, proof={"passed": True}))) == key(case())
+    assert key(case(replace(SUBJECT, proof=PROOF))) == key(case())

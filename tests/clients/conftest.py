@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from export.artifact import Artifact
-from export.build import Order, build
+from export.build import ExportSpec, build
 from export.checkpoint.registry import open_model
 from export.model import Model
 from export.quantize.recipe import RECIPES
@@ -75,8 +75,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
     def make(model: Model, recipe: str, layout: str) -> Artifact:
         out = folder / f"{model.name}-{recipe}-{layout}"
         if out not in made:
-            order = Order("onnx", RECIPES[recipe], layout)
-            made[out] = build(model, order, out, targets=TARGETS)
+            spec = ExportSpec("onnx", RECIPES[recipe], layout)
+            made[out] = build(model, spec, out, targets=TARGETS)
         return made[out]
 
     return make

@@ -16,10 +16,11 @@ from export.artifact import Artifact, load_artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.model import Model
+from export.proof import Fidelity
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
 from runtimes.nvidia import driver, memory
-from runtimes.proof.fidelity import Accumulator, Fidelity
+from runtimes.proof.fidelity import Accumulator
 from runtimes.proof.probes import Probe, probes
 
 torch = pytest.importorskip("torch")

@@ -17,7 +17,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
     assert list(ahead(slower_first, [])) == []
 
 
-def test_no_more_than_the_workers_run_before_a_result_is_taken() -> None:
+def test_at_most_workers_items_are_computed_in_advance() -> None:
     begun: list[int] = []
     results = ahead(begun.append, range(100), workers=3)
     next(results)
@@ -25,12 +25,12 @@ def test_no_more_than_the_workers_run_before_a_result_is_taken() -> None:
     assert len(begun) <= 4
 
 
-def test_two_items_are_worked_on_at_once() -> None:
+def test_two_items_are_computed_at_once() -> None:
     both = threading.Barrier(2, timeout=10)
     assert len(list(ahead(lambda _: both.wait(), range(2)))) == 2
 
 
-def test_an_error_arrives_where_the_result_would() -> None:
+def test_an_error_is_raised_in_place_of_its_result() -> None:
     results = ahead(lambda n: 1 // n, [1, 0, 1])
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):

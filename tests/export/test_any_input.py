@@ -57,7 +57,9 @@ def kinds_of(sound: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_a_fault_is_exported_or_refused_in_one_line(family: str, tmp_path: Path) -> None:
+def test_a_faulty_checkpoint_is_exported_or_refused_in_one_line(
+    family: str, tmp_path: Path
+) -> None:
     sound = make(tmp_path / "sound", family)
     refused = 0
     for kind in kinds_of(sound):

@@ -15,8 +15,8 @@ ONNX = ("x", "--target", "onnx", "--recipe", "int4")
     [
         (bench, (), "COMMAND; see bench --help"),
         (bench, ("run",), "ARTIFACT|MODEL; see bench run --help"),
-        (bench, ("run", "x", "--limit", "0"), "--limit: '0' is not a whole number from 1 on"),
-        (bench, ("run", "x", "--limit", "²"), "--limit: '²' is not a whole number from 1 on"),
+        (bench, ("run", "x", "--limit", "0"), "--limit: '0' is not a positive integer"),
+        (bench, ("run", "x", "--limit", "²"), "--limit: '²' is not a positive integer"),
         (bench, ("run", "x", "--timeout", "nan"), "--timeout: 'nan' is not a number above 0"),
         (bench, ("compare", "a", "b", "--tolerance", "100"), "'100' is not a number from 0 to"),
         (export, ("x",), "--target, --recipe; see python -m export --help"),

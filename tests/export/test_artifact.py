@@ -10,22 +10,17 @@ from typing import Any, Literal
 
 import pytest
 
-from export.artifact import (
-    SCHEMA,
-    Manifest,
-    digests,
-    load_artifact,
-    new_folder,
-    save_manifest,
-    verify_digests,
-)
+from export.artifact import digests, load_artifact, new_folder, save_manifest, verify_digests
 from export.decode import Mismatch, decode
 from export.errors import UserError
 from export.families.section import Section
 from export.families.smolvlm import SMOLVLM
+from export.manifest import SCHEMA, Details, Manifest, Quantization, Share
+from export.quantize.recipe import Calibration, RecipeUsed
 from tests.export.checkpoints import CONFIG, PREPROCESSOR
 
 VLM = SMOLVLM.read(Section(CONFIG, "config.json"))
+USED = RecipeUsed("int4", "nearest", 12.5, Calibration("own.jsonl", "0" * 64, 3))
 
 
 def fill(folder: Path, content: bytes = b"weights") -> None:
@@ -45,12 +40,13 @@ def manifest(folder: Path) -> Manifest:
         image=SMOLVLM.image(VLM, Section(PREPROCESSOR, "preprocessor_config.json")),
         prompt=SMOLVLM.prompt(VLM, Section({}, "config.json")),
         target="onnx",
-        recipe="int4",
+        recipe=USED.name,
+        recipe_used=USED,
         layout="native",
         files=digests(folder),
         components={"decoder": ("sub/graph.bin",)},
-        quantization={"bits_per_weight": 4.5},
-        details={},
+        quantization=Quantization.of({"decoder": Share(16, 16, 9)}, {"Q4_0": 16}, ()),
+        details=Details(limits=("a limit",)),
         tools={"python": "3"},
         proof=None,
     )
@@ -77,12 +73,12 @@ def test_what_is_saved_is_what_is_loaded(made: Path) -> None:
     artifact = load_artifact(made)
     assert artifact.manifest == manifest(made)
     assert list(artifact.manifest.files) == ["sub/graph.bin"]
-    assert artifact.manifest.files["sub/graph.bin"]["bytes"] == 7
+    assert artifact.manifest.files["sub/graph.bin"].bytes == 7
     verify_digests(artifact)
     assert names(made.parent) == ["out"]
 
 
-def test_the_folder_has_its_name_only_at_the_end(tmp_path: Path) -> None:
+def test_the_folder_gets_its_name_at_the_end(tmp_path: Path) -> None:
     with new_folder(tmp_path / "deep" / "out", 10) as folder:
         assert names(tmp_path / "deep") == [folder.name]
         assert folder.name == f".out.partial-{os.getpid()}"
@@ -99,11 +95,11 @@ def test_an_error_leaves_the_old_artifact_and_nothing_else(
     assert names(made.parent) == ["out"]
 
 
-def test_an_artifact_is_replaced_by_a_better_one(made: Path) -> None:
+def test_a_new_artifact_replaces_the_old_one(made: Path) -> None:
     with new_folder(made, 10) as folder:
         fill(folder, b"other weights")
-        assert load_artifact(made).manifest.files["sub/graph.bin"]["bytes"] == 7
-    assert load_artifact(made).manifest.files["sub/graph.bin"]["bytes"] == 13
+        assert load_artifact(made).manifest.files["sub/graph.bin"].bytes == 7
+    assert load_artifact(made).manifest.files["sub/graph.bin"].bytes == 13
     assert names(made.parent) == ["out"]
 
 
@@ -112,20 +108,20 @@ def test_an_artifact_behind_a_link_is_replaced_there(made: Path) -> None:
     with new_folder(made.parent / "link", 10) as folder:
         fill(folder, b"other weights")
     assert (made.parent / "link").is_symlink()
-    assert load_artifact(made).manifest.files["sub/graph.bin"]["bytes"] == 13
+    assert load_artifact(made).manifest.files["sub/graph.bin"].bytes == 13
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_becomes_the_artifact(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with new_folder(tmp_path / "out", 10) as folder:
         fill(folder)
     assert load_artifact(tmp_path / "out")
 
 
-def test_a_folder_with_other_things_is_refused_untouched(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years")
-    with pytest.raises(UserError, match="is no artifact, so it is not replaced"):
+    with pytest.raises(UserError, match="is not an artifact, so it is not replaced"):
         new_folder(tmp_path / "out", 10).__enter__()
     assert names(tmp_path) == ["out"]
 
@@ -134,11 +130,11 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="not replaced"):
         new_folder(tmp_path / "out", 10).__enter__()
-    with pytest.raises(UserError, match="nothing can be written there"):
+    with pytest.raises(UserError, match="cannot be written to"):
         new_folder(tmp_path / "out" / "below", 10).__enter__()
 
 
-def test_a_full_disk_is_one_line_with_what_is_needed(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_with_the_needed_bytes(tmp_path: Path) -> None:
     expected = f"no space left on the disk of {tmp_path}: needs about 5000 MB, has "
     with pytest.raises(UserError, match=expected), new_folder(tmp_path / "out", 5 * 10**9):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -170,8 +166,8 @@ BROKEN: dict[str, tuple[Edit, str]] = {
     "not JSON": (text(lambda t: t[:-9]), "is not valid JSON"),
     "an array": (text(lambda t: "[]"), "expected an object"),
     "newer": (lambda c, _: c.update(schema=SCHEMA + 1), "update PocketVLM"),
-    "older": (lambda c, _: c.update(schema=0), "has schema 0, expected 1"),
-    "schema of text": (lambda c, _: c.update(schema="1"), "schema: expected an integer"),
+    "older": (lambda c, _: c.update(schema=1), "has schema 1, expected 2; export it again"),
+    "schema of text": (lambda c, _: c.update(schema="2"), "schema: expected an integer"),
     "unknown key": (lambda c, _: c.update(more=1), "unknown key 'more'"),
     "missing key": (lambda c, _: c.pop("recipe"), "recipe: missing"),
     "unknown key below": (lambda c, _: c["vlm"].update(more=1), "vlm: unknown key 'more'"),
@@ -189,13 +185,27 @@ BROKEN: dict[str, tuple[Edit, str]] = {
     "file linked out": (link_out, "links out of the folder"),
     "path above": (name_outside("../x"), "not a plain path inside"),
     "path elsewhere": (name_outside("/etc/passwd"), "not a plain path inside"),
-    "facts of a file": (lambda c, _: c["files"].update(a={"bytes": "7"}), "lacks bytes and sha256"),
+    "bytes as text": (
+        lambda c, _: c["files"].update(a={"bytes": "7", "sha256": "0"}),
+        "files.a.bytes: expected an integer",
+    ),
+    "no digest": (lambda c, _: c["files"].update(a={"bytes": 7}), "files.a.sha256: missing"),
+    "another recipe": (lambda c, _: c.update(recipe="int8"), "recipe is int8, but recipe_used"),
+    "unknown rounding": (
+        lambda c, _: c["recipe_used"].update(rounding="up"),
+        "recipe_used.rounding: expected one of search, nearest",
+    ),
+    "no types": (lambda c, _: c["quantization"].pop("types"), "quantization.types: missing"),
+    "share of text": (
+        lambda c, _: c["quantization"]["components"]["decoder"].update(parameters="1"),
+        "quantization.components.decoder.parameters: expected an integer",
+    ),
     "unlisted component": (lambda c, _: c["components"].update(x=["y"]), "components name y"),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_artifact_gets_one_line_with_the_place(made: Path, case: str) -> None:
+def test_a_broken_artifact_is_one_line_with_the_key(made: Path, case: str) -> None:
     edit, expected = BROKEN[case]
     content = json.loads((made / "artifact.json").read_text())
     before = json.dumps(content)
@@ -208,15 +218,15 @@ def test_a_broken_artifact_gets_one_line_with_the_place(made: Path, case: str) -
     assert "\n" not in str(raised.value)
 
 
-def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(UserError, match="is no artifact"):
+        with pytest.raises(UserError, match="is not an artifact"):
             load_artifact(path)
 
 
 def test_a_changed_byte_is_found_by_its_digest(made: Path) -> None:
     (made / "sub" / "graph.bin").write_bytes(b"weighty")
-    with pytest.raises(UserError, match="not as exported"):
+    with pytest.raises(UserError, match=r"graph\.bin changed since the export"):
         verify_digests(load_artifact(made))
 
 
@@ -248,6 +258,6 @@ def test_decoding_follows_the_types() -> None:
         ({"names": "yz"}, "names: expected a list"),
     ],
 )
-def test_decoding_names_the_place_of_a_mismatch(change: dict[str, Any], expected: str) -> None:
+def test_a_mismatch_names_the_dotted_path(change: dict[str, Any], expected: str) -> None:
     with pytest.raises(Mismatch, match=expected):
         decode(Sample, SAMPLE | change)

@@ -217,7 +217,7 @@ def test_contradictory_numbers_are_one_line(
 
 @pytest.mark.parametrize("value", NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_numbers_that_are_none_are_one_line(
+def test_values_of_the_wrong_type_are_one_line(
     family: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = sound(tmp_path, family)

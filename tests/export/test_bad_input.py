@@ -162,14 +162,14 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "header not UTF-8": (raw_header(b'{"\xff": 1}'), "is not UTF-8"),
     "header not an object": (raw_header(b"[1]"), "holds a JSON list"),
     "header nested deeply": (raw_header(b'{"a":' + b"[" * 100_000), "nested too deeply"),
-    "header with a tensor twice": (raw_header(b'{"a": 1, "a": 2}'), "'a' is there twice"),
+    "header with a tensor twice": (raw_header(b'{"a": 1, "a": 2}'), "'a' occurs twice"),
     "entry without a shape": (header({"dtype": "F32"}), "x is described by"),
     "unknown dtype": (header(F32 | {"dtype": "I5"}, bytes(8)), "unknown dtype 'I5'"),
     "negative size": (header(F32 | {"shape": [-2]}, bytes(8)), "has the shape [-2]"),
     "size of no shape": (header(F32 | {"shape": [3]}, bytes(8)), "has 8 bytes, which is not [3]"),
-    "offset beyond": (header(F32 | {"data_offsets": [8, 16]}, bytes(8)), "leaves a hole"),
+    "offset beyond": (header(F32 | {"data_offsets": [8, 16]}, bytes(8)), "leaves a gap"),
     "too little data": (header(F32, bytes(4)), "it is cut short"),
-    "too much data": (header(F32, bytes(12)), "bytes of no tensor"),
+    "too much data": (header(F32, bytes(12)), "surplus bytes at its end"),
     # the folder
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "neither model.safetensors nor"),
     "pickle": (only("pytorch_model.bin"), "may run code"),
@@ -194,13 +194,13 @@ BROKEN: dict[str, tuple[Break, str]] = {
         "expected an object 'weight_map'",
     ),
     # config.json
-    "no config": (lambda folder: (folder / "config.json").unlink(), "there is no such file"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "no such file"),
     "config linked out": (link("config.json", "/etc/hostname"), "links out of the folder"),
     "config not JSON": (text("config.json", b"{"), "is not valid JSON"),
     "config not UTF-8": (text("config.json", b'{"\xe9": 1}'), "is not UTF-8"),
     "config not an object": (text("config.json", b"[]"), "holds a JSON list, expected an object"),
     "config huge": (text("config.json", b" " * (65 << 20)), "expected at most 67108864"),
-    "config with NaN": (text("config.json", b'{"a": NaN}'), "NaN is not a number of JSON"),
+    "config with NaN": (text("config.json", b'{"a": NaN}'), "NaN is not a JSON number"),
     "unknown family": (config(model_type="idefic"), "unknown model_type 'idefic'; did you mean"),
     "no family": (config(model_type=...), "no model_type"),
     "no text_config": (config(text_config=...), ": text_config is missing"),
@@ -252,7 +252,7 @@ def open_and_read(folder: Path, expect_open: bool) -> None:
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_checkpoint_gets_one_line_with_the_place(tmp_path: Path, case: str) -> None:
+def test_a_broken_checkpoint_is_one_line_with_the_file(tmp_path: Path, case: str) -> None:
     broken, expected = BROKEN[case]
     folder = make(tmp_path / "model")
     broken(folder)

@@ -11,7 +11,9 @@ VALUES = (RNG.standard_normal((48, 96)) * RNG.uniform(0.1, 3, (48, 1))).astype(n
 
 
 @pytest.mark.parametrize(("bits", "kind", "zero"), [(4, "Q4_0", 8), (8, "Q8_0", 128)])
-def test_codes_are_ggmls_but_for_its_half_precision_scales(bits: int, kind: str, zero: int) -> None:
+def test_codes_equal_ggmls_except_for_its_half_precision_scales(
+    bits: int, kind: str, zero: int
+) -> None:
     rounded = blocks.four_bits(VALUES, 32) if bits == 4 else blocks.eight_bits(VALUES, 32)
     codes, scales = rounded
     found = ((codes - np.float32(zero)) * scales[..., None]).reshape(VALUES.shape)
@@ -49,7 +51,7 @@ def test_two_codes_share_a_byte_low_half_first() -> None:
     assert blocks.pairs(np.array([[1, 2, 15, 0]], np.uint8)).tolist() == [[0x21, 0x0F]]
 
 
-def test_factors_of_a_rows_scale_cost_next_to_nothing() -> None:
+def test_factors_of_a_row_scale_add_little_error() -> None:
     plain, scales = blocks.four_bits_searched(VALUES, 32)
     factors, rows = blocks.row_factors(scales)
     errors = [
@@ -63,7 +65,7 @@ def test_factors_of_a_rows_scale_cost_next_to_nothing() -> None:
     assert errors[1] < 1.005 * errors[0]
 
 
-def test_no_value_of_eight_bits_is_cut_off_by_its_factor() -> None:
+def test_eight_bit_factors_clip_no_value() -> None:
     values = VALUES * RNG.uniform(0.001, 1, (48, 3)).astype(np.float32).repeat(32, axis=1)
     codes, factors, rows = blocks.eight_bit_factors(values, 32)
     steps = (factors * rows)[..., None]

@@ -9,14 +9,14 @@ from tiny_models import CASES, GEMMA3_CASES, hf_model, tiny_model
 
 from export.checkpoint.registry import open_model
 from export.footprint import Footprint, footprint
-from export.footprint.memory import MEMORY, Workload, full_context
+from export.memory import RequestSize, full_context
 from export.model import Model
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.session.backend import context_length
 
-ONE_IMAGE = Workload(tiles=1, positions=64, context=128)
+ONE_IMAGE = RequestSize(tiles=1, positions=64, context=128)
 # What no recipe of the table does: other blocks, and one product over weights of different bits.
 ODD = {
     "blocks of 16": Recipe("blocks of 16", (Rule("*", Storage(4, block=16)),)),
@@ -50,11 +50,11 @@ def predicted(
     model: Model,
     recipe: str,
     target: str,
-    work: Workload = ONE_IMAGE,
+    request: RequestSize = ONE_IMAGE,
     layout: str = "native",
 ) -> Footprint:
     unread = replace(model, weights=Unread(model))
-    return footprint(unread, (RECIPES | ODD)[recipe], target, work, layout)
+    return footprint(unread, (RECIPES | ODD)[recipe], TARGETS[target], request, layout)
 
 
 def written(
@@ -62,7 +62,7 @@ def written(
 ) -> dict[str, int]:
     asked = (RECIPES | ODD)[recipe]
     TARGETS[target].write(model, asked, folder, layout)
-    for name, content in TARGETS[target].files(model, asked, layout).items():
+    for name, content in TARGETS[target].client_files(model, asked, layout).items():
         (folder / name).write_bytes(content)
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
@@ -93,7 +93,7 @@ def test_predicted_bytes_of_a_tied_head_are_those_on_disk(
 @pytest.mark.parametrize("weights", ["synthetic", None])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_bundled_model_is_predicted_with_its_own_tokenizer(
+def test_the_bundled_model_is_predicted_with_its_tokenizer(
     recipe: str, target: str, weights: str | None, tmp_path: Path
 ) -> None:
     model = open_model("tiny-smolvlm", weights=weights)
@@ -103,14 +103,13 @@ def test_the_bundled_model_is_predicted_with_its_own_tokenizer(
     assert found.disk_bytes == sum(sizes.values())
 
 
-@pytest.mark.parametrize("target", MEMORY)
-def test_a_cache_value_takes_what_the_runtime_says(target: str) -> None:
-    assert MEMORY[target].cache_value_bytes == RUNTIMES[MEMORY[target].runtime].cache_value_bytes
-    assert RUNTIMES[MEMORY[target].runtime].opens(target)
-
-
-def test_every_target_has_a_model_of_its_memory() -> None:
-    assert MEMORY.keys() == TARGETS.keys()
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_and_its_runtime_agree_on_the_size_of_a_cache_value(target: str) -> None:
+    memory = TARGETS[target].memory
+    assert memory is not None
+    runtime = RUNTIMES[memory.runtime]
+    assert memory.cache_value_bytes == runtime.cache_value_bytes
+    assert runtime.opens(target)
 
 
 # smolvlm-256m: 30 layers of 3 kv heads of 64, keys and values.
@@ -121,18 +120,18 @@ def test_the_cache_of_a_position_is_that_of_the_geometry(target: str, value_byte
     assert found.kv_bytes_per_token == 2 * 30 * 3 * 64 * value_bytes
 
 
-@pytest.mark.parametrize("target", MEMORY)
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
     ("less", "more"),
     [
-        (Workload(0, 64, 4096), Workload(13, 1000, 4096)),
-        (Workload(1, 1000, 4096), Workload(13, 1000, 4096)),
-        (Workload(1, 200, 1024), Workload(1, 4000, 4096)),
+        (RequestSize(0, 64, 4096), RequestSize(13, 1000, 4096)),
+        (RequestSize(1, 1000, 4096), RequestSize(13, 1000, 4096)),
+        (RequestSize(1, 200, 1024), RequestSize(1, 4000, 4096)),
     ],
 )
-def test_peak_memory_grows_with_the_work(target: str, less: Workload, more: Workload) -> None:
+def test_peak_memory_grows_with_the_work(target: str, less: RequestSize, more: RequestSize) -> None:
     model = open_model("smolvlm-256m", weights="synthetic")
-    peaks = [predicted(model, "int8", target, work).peak_bytes for work in (less, more)]
+    peaks = [predicted(model, "int8", target, request).peak_bytes for request in (less, more)]
     assert peaks[0] < peaks[1]
 
 
@@ -173,8 +172,8 @@ def test_predicted_peak_is_within_5_per_cent_of_measured(
     name: str, target: str, recipe: str, tiles: int, positions: int, megabytes: float
 ) -> None:
     model = open_model(name, weights="synthetic")
-    work = Workload(tiles, positions, context_length(model.vlm))
-    peak = predicted(model, recipe, target, work).peak_bytes
+    request = RequestSize(tiles, positions, context_length(model.vlm))
+    peak = predicted(model, recipe, target, request).peak_bytes
     assert peak == pytest.approx(megabytes * 1e6, rel=0.05)
 
 
@@ -193,4 +192,4 @@ def test_the_largest_request_of_a_context_has_the_most_tiles(
 ) -> None:
     model = open_model("smolvlm-256m", weights="synthetic")
     image = replace(model.image, **changes)
-    assert full_context(model.vlm, image, context) == Workload(tiles, context, context)
+    assert full_context(model.vlm, image, context) == RequestSize(tiles, context, context)

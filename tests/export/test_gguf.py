@@ -17,7 +17,8 @@ from export.gguf.write import safe_name, write
 from export.model import Model
 from export.modeling.tensors import Shape
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
-from export.targets import TARGETS, Written
+from export.target import Written
+from export.targets import TARGETS
 
 # Largest error of a value relative to its row block's largest one.
 Q4_0 = GGMLQuantizationType.Q4_0
@@ -94,7 +95,7 @@ def test_every_tensor_is_there_in_its_type_with_its_values(
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_what_is_reported_is_what_is_on_disk(recipe: str, tmp_path: Path) -> None:
+def test_reported_bytes_are_those_on_disk(recipe: str, tmp_path: Path) -> None:
     _, result = written(recipe, tmp_path, "narrow rows")
     sizes: dict[str, int] = {}
     types: dict[str, int] = {}
@@ -124,7 +125,7 @@ def test_rows_that_are_not_whole_blocks_stay_float16_and_are_named(tmp_path: Pat
     }
 
 
-def test_a_recipe_that_gguf_cannot_follow_is_answered_with_fallbacks(tmp_path: Path) -> None:
+def test_a_recipe_that_gguf_cannot_follow_gives_fallbacks(tmp_path: Path) -> None:
     recipe = Recipe("own", (Rule("v.*", Storage(8)), Rule("*", Storage(4, block=64))))
     model = tiny_model(hf_model("grouped heads"))
     reasons = {
@@ -134,7 +135,7 @@ def test_a_recipe_that_gguf_cannot_follow_is_answered_with_fallbacks(tmp_path: P
     assert reasons["v.position_embd.weight"] == (
         "Q8_0",
         "F32",
-        "llama.cpp keeps it as F32",
+        "llama.cpp requires F32",
     )
     assert reasons["blk.0.ffn_up.weight"] == (
         "Q4_0, blocks of 64",

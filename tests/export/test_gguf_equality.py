@@ -142,7 +142,7 @@ def saved(name: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("recipe", ["fp16", *QUANTIZED])
-def test_files_are_those_of_llama_cpp(case: Case, recipe: str, tmp_path: Path) -> None:
+def test_files_equal_those_of_llama_cpp(case: Case, recipe: str, tmp_path: Path) -> None:
     written = TARGETS["gguf"].write(
         case.model, RECIPES[recipe].rounded("nearest"), tmp_path, "native"
     )

@@ -91,7 +91,7 @@ def test_a_twins_ids_are_its_tokenizers(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*TWINS, "moondream-2b"])
-def test_ids_are_the_tokenizers_where_each_cut_matters(name: str, tmp_path: Path) -> None:
+def test_ids_equal_the_tokenizers_where_splitting_matters(name: str, tmp_path: Path) -> None:
     assert different(densely(name), tmp_path) == {}
 
 
@@ -99,7 +99,7 @@ OTHERS = {"tiny-smolvlm": "gpt-2", "tiny-qwen2.5-vl": "gpt-2", "moondream-2b": "
 
 
 @pytest.mark.parametrize(("name", "pre"), OTHERS.items())
-def test_another_pre_tokenizer_is_found_out(name: str, pre: str, tmp_path: Path) -> None:
+def test_another_pre_tokenizer_is_detected(name: str, pre: str, tmp_path: Path) -> None:
     model = densely(name)
     assert different(model, tmp_path, replace(facts_of(model.vlm), tokenizer_pre=pre))
 

@@ -71,7 +71,7 @@ def test_ids_without_a_token_are_unused_and_ids_beyond_the_vocabulary_left_out()
         ([], []),
     ],
 )
-def test_both_spellings_of_merges_are_read(merges: list[Any], wanted: list[str]) -> None:
+def test_both_formats_of_merges_are_read(merges: list[Any], wanted: list[str]) -> None:
     vocab = {token: number for number, token in enumerate(("a", "b", " c", "ab", "ab c"))}
     model = {"type": "BPE", "vocab": vocab, "merges": merges}
     assert metadata(tokenizer(model=model))["tokenizer.ggml.merges"] == wanted
@@ -128,7 +128,7 @@ BOS_FIRST = {
         (changed("tokenizer_config.json", add_bos_token=False), False, None),
     ],
 )
-def test_begin_and_end_tokens_are_added_as_the_tokenizer_does(
+def test_bos_and_eos_are_added_as_the_tokenizer_does(
     files: dict[str, bytes], begin: bool | None, end: bool | None
 ) -> None:
     found = metadata(files)

@@ -15,12 +15,12 @@ import onnxruntime as ort
 import pytest
 
 from export.arrays import FloatArray
+from export.manifest import Quantization
 from export.onnx.data import new_data_file
 from export.onnx.emit import Emit
 from export.onnx.graph import IR_VERSION, OPSETS
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import RECIPES
-from export.targets import Quantization
 
 ROWS, COLUMNS = 32, 96
 

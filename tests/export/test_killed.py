@@ -47,7 +47,7 @@ def writing(checkpoint: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_what_a_killed_export_left_loads_as_nothing_and_goes_with_the_next(
+def test_leftovers_of_a_killed_export_do_not_load_and_the_next_export_removes_them(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with writing(checkpoint) as process:
@@ -55,14 +55,14 @@ def test_what_a_killed_export_left_loads_as_nothing_and_goes_with_the_next(
         process.wait(timeout=30)
     (partial,) = left(checkpoint)
     assert partial == f".out.partial-{process.pid}"
-    with pytest.raises(UserError, match="is no artifact"):
+    with pytest.raises(UserError, match="is not an artifact"):
         load_artifact(checkpoint.parent / partial)
     assert main(arguments(checkpoint)) == 0
     assert left(checkpoint) == ["out"]
     assert load_artifact(checkpoint.parent / "out")
 
 
-def test_the_folder_of_an_export_at_work_is_left_alone(checkpoint: Path) -> None:
+def test_the_folder_of_a_running_export_is_not_removed(checkpoint: Path) -> None:
     with writing(checkpoint) as process:
         partial = f".out.partial-{process.pid}"
         assert main(arguments(checkpoint)) == 0
@@ -70,7 +70,7 @@ def test_the_folder_of_an_export_at_work_is_left_alone(checkpoint: Path) -> None
         assert (checkpoint.parent / partial / "half.raw").exists()
 
 
-def test_an_artifact_that_a_killed_export_had_put_aside_is_there_again(checkpoint: Path) -> None:
+def test_an_artifact_that_a_killed_export_set_aside_is_restored(checkpoint: Path) -> None:
     assert main(arguments(checkpoint)) == 0
     out = checkpoint.parent / "out"
     out.rename(checkpoint.parent / f".out.replaced-{DEAD}")
@@ -80,7 +80,7 @@ def test_an_artifact_that_a_killed_export_had_put_aside_is_there_again(checkpoin
     assert load_artifact(out)
 
 
-def test_other_names_are_left_alone(checkpoint: Path) -> None:
+def test_folders_of_other_names_are_not_removed(checkpoint: Path) -> None:
     others = [".out.partial-", ".out.partial-x", ".out.other-1", ".outer.partial-1"]
     for name in others:
         (checkpoint.parent / name).mkdir()
@@ -111,10 +111,10 @@ def in_a_process(checkpoint: Path, before: Callable[[], None]) -> subprocess.Com
     )
 
 
-def test_a_place_where_nothing_can_be_written_is_one_line(
+def test_a_folder_that_cannot_be_written_is_one_line(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments(checkpoint)[:-1], "/proc/nowhere/out"]) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("error: /proc/nowhere: nothing can be written there (")
+    assert shown.startswith("error: /proc/nowhere: cannot be written to (")
     assert shown.count("\n") == 1

@@ -65,7 +65,7 @@ def test_transformers_js_finds_its_files_by_the_recipes_suffix(
     assert config["dtype"] == {"_q4": "q4"}.get(suffix, suffix.removeprefix("_") or "fp32")
 
 
-def test_transformers_js_gets_its_names_and_axes(tmp_path: Path) -> None:
+def test_graphs_for_transformers_js_have_its_names_and_axes(tmp_path: Path) -> None:
     model = open_model("tiny-smolvlm")
     artifact = tiny_artifact(model, "onnx", "int8", tmp_path, "transformers.js")
     batch = ["batch_size", "num_images"]
@@ -79,7 +79,7 @@ def test_transformers_js_gets_its_names_and_axes(tmp_path: Path) -> None:
     assert decoder["num_logits_to_keep"] == []
 
 
-def test_the_config_has_what_a_flat_one_lacks(tmp_path: Path) -> None:
+def test_text_config_is_added_to_a_flat_config(tmp_path: Path) -> None:
     artifact = tiny_artifact(
         open_model("tiny-qwen2.5-vl"), "onnx", "int8", tmp_path, "transformers.js"
     )
@@ -103,7 +103,7 @@ def test_padded_tiles_of_a_batch_have_no_features(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["transformers.js", "genai"])
-def test_embeddings_say_where_an_image_is_if_positions_see_ahead(
+def test_embeddings_mark_image_tokens_where_images_are_bidirectional(
     layout: str, tmp_path: Path
 ) -> None:
     artifact = tiny_artifact(open_model("tiny-gemma3"), "onnx", "fp32", tmp_path, layout)
@@ -120,7 +120,7 @@ def test_embeddings_say_where_an_image_is_if_positions_see_ahead(
     assert "image_numbers" not in inputs(artifact, "decoder")
 
 
-def test_genais_embedding_puts_features_into_their_places(tmp_path: Path) -> None:
+def test_genais_embedding_graph_inserts_image_features(tmp_path: Path) -> None:
     model = open_model("tiny-qwen2.5-vl")
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path, "genai")
     embed, image = session(artifact, "embedding"), model.vlm.image_token_id
@@ -133,7 +133,9 @@ def test_genais_embedding_puts_features_into_their_places(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("name", "layout"), CLIENTS)
-def test_our_runtime_answers_from_any_layout_alike(name: str, layout: str, tmp_path: Path) -> None:
+def test_our_runtime_gives_the_same_answer_from_every_layout(
+    name: str, layout: str, tmp_path: Path
+) -> None:
     model = open_model(name)
     edge = 112 if "qwen" in name else 64
     image = probes(edge)[0].images[0]
@@ -149,7 +151,7 @@ def test_our_runtime_answers_from_any_layout_alike(name: str, layout: str, tmp_p
         assert np.allclose(native.logits, other.logits, atol=1e-4)
 
 
-def test_genai_has_one_position_of_logits(tmp_path: Path) -> None:
+def test_genai_returns_logits_of_one_position(tmp_path: Path) -> None:
     artifact = tiny_artifact(open_model("tiny-gemma3"), "onnx", "int4", tmp_path, "genai")
     decoder = session(artifact, "decoder")
     assert "num_logits_to_keep" not in inputs(artifact, "decoder")
@@ -159,7 +161,7 @@ def test_genai_has_one_position_of_logits(tmp_path: Path) -> None:
     assert config["decoder"]["hidden_size"] == 129
 
 
-def test_large_data_goes_on_in_another_file(tmp_path: Path) -> None:
+def test_large_data_is_continued_in_another_file(tmp_path: Path) -> None:
     model, recipe = open_model("tiny-smolvlm"), RECIPES["fp32"]
     layout = replace(layout_of(model.vlm, "transformers.js"), chunk_bytes=1_000_000)
     written = write_graphs(model, recipe, tmp_path, graphs_of(model.vlm), layout)
@@ -193,13 +195,13 @@ def decoder_feeds(model: Model) -> dict[str, Any]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("recipe", ["fp32", "int4"])
 @pytest.mark.parametrize("name", MODELS)
-def test_graphs_have_no_node_that_does_nothing(
+def test_graphs_have_no_node_without_effect(
     name: str, recipe: str, layout: str, tmp_path: Path
 ) -> None:
     if (name, layout) == ("tiny-smolvlm", "genai"):
         return
     artifact = tiny_artifact(open_model(name), "onnx", recipe, tmp_path, layout)
-    opsets = artifact.manifest.details["opsets"]
+    opsets = artifact.manifest.details.onnx.opsets
     for files in artifact.manifest.components.values():
         graph = onnx.load(artifact.path / files[0], load_external_data=False)
         assert {i.domain or "ai.onnx": i.version for i in graph.opset_import} == opsets
@@ -238,23 +240,23 @@ def test_a_client_that_cannot_run_a_model_is_named_with_the_remedy(
     assert not any(tmp_path.iterdir())
 
 
-def test_what_a_client_does_otherwise_is_said_in_a_line(
+def test_what_a_client_computes_differently_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     order = ["tiny-gemma3", "--target", "onnx", "--recipe", "int4", "--layout", "genai"]
     assert main([*order, "--no-verify", "--out", str(tmp_path / "made")]) == 0
-    (limit,) = load_artifact(tmp_path / "made").manifest.details["limits"]
-    assert "256 tokens for every image and this model takes 16" in limit
+    (limit,) = load_artifact(tmp_path / "made").manifest.details.limits
+    assert "256 tokens of every image and this model takes 16" in limit
     assert f"  note: {limit}\n" in capsys.readouterr().out
 
 
-def test_a_layout_that_a_client_lacks_is_one_line_and_leaves_nothing(
+def test_a_layout_for_an_unsupported_family_is_one_line_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     order = ["moondream-2b", "--weights", "synthetic", "--target", "onnx", "--recipe", "int4"]
     out = tmp_path / "made"
     assert main([*order, "--layout", "transformers.js", "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: transformers.js has no model that computes what moondream does")
+    assert line.startswith("error: transformers.js cannot run models of family moondream")
     assert "--layout native" in line
     assert not any(tmp_path.iterdir())

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,13 +16,14 @@ from export.__main__ import main, parser, run
 from export.artifact import Artifact, load_artifact, verify_digests
 from export.checkpoint.registry import data_root
 from export.errors import UserError
+from export.manifest import Fallback, Quantization, Share
 from export.model import Model
 from export.modeling.vlm import component
+from export.proof import Checks, Fidelity, Proof, Skipped, TensorCheck
 from export.quantize.recipe import RECIPES, Recipe
-from export.targets import TARGETS, Fallback, Quantization, Share, Target, Written
+from export.target import Target, Write, Written
+from export.targets import TARGETS
 from tests.export.checkpoints import make
-
-HERE = "tests.export.test_main"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
@@ -42,8 +42,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     fallback = Fallback("blk.0.attn_q.weight", recipe.name, "float32", "fake packs nothing")
     return Written(
         {name: (f"{name}.raw",) for name in shares},
-        Quantization(shares, {"float32": count}, (fallback,)),
-        {"layout": layout},
+        Quantization.of(shares, {"float32": count}, (fallback,)),
     )
 
 
@@ -61,13 +60,17 @@ def fill_disk(model: Model, recipe: Recipe, folder: Path, layout: str) -> Writte
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def targets(function: str = "write") -> Mapping[str, Target]:
-    return {name: Target(f"{HERE}:{function}", ("native",)) for name in TARGETS}
+def targets(function: Write = write) -> Mapping[str, Target]:
+    """Targets whose sizes cannot be predicted."""
+    return {name: Target(("native",), function) for name in TARGETS}
 
 
-def proof(passed: bool | None, *failures: str) -> Callable[[Model, Artifact], Mapping[str, Any]]:
-    checks = {"logits": {"n": 3, "mean_kld": 0.00012345}}
-    return lambda model, artifact: {"passed": passed, "failures": failures, "checks": checks}
+def proof(passed: bool | None, *failures: str) -> Callable[[Model, Artifact], Proof]:
+    left_out = Skipped("a fake proof")
+    logits = Fidelity(3, 0.00012345, 0.0, 0.0, 0.0, 1.0)
+    checks = Checks(TensorCheck(9), left_out, left_out, logits, left_out)
+    reason = "it is a fake" if passed is None else None
+    return lambda model, artifact: Proof(passed, reason, failures, checks)
 
 
 def arguments(folder: Path, *more: str) -> list[str]:
@@ -95,9 +98,10 @@ def test_an_export_leaves_a_whole_artifact_with_its_proof(
     assert left(checkpoint.parent) == ["out"]
     assert manifest.model == "model"
     assert manifest.proof is not None
-    assert manifest.proof["passed"] is True
-    assert manifest.quantization["bits_per_weight"] == 32
-    assert set(manifest.quantization) == {"bits_per_weight", "components", "types", "fallbacks"}
+    assert manifest.proof.passed is True
+    assert manifest.quantization.bits_per_weight == 32
+    shares = manifest.quantization.components.values()
+    assert manifest.quantization.types == {"float32": sum(share.parameters for share in shares)}
     assert {"decoder.raw", "tokenizer.json", "config.json"} <= manifest.files.keys()
     shown = capsys.readouterr()
     for words in (
@@ -105,6 +109,8 @@ def test_an_export_leaves_a_whole_artifact_with_its_proof(
         "bits per weight 32.00: 100.0 % float32",
         "float32 instead of int8, fake packs nothing: blk.0.attn_q.weight",
         "proof: passed",
+        "tensors: explained 9",
+        "features: skipped a fake proof",
         "logits: n 3, mean kld 0.0001234",
         "peak memory",
     ):
@@ -124,7 +130,7 @@ def test_json_is_one_object(checkpoint: Path, capsys: pytest.CaptureFixture[str]
     assert facts["fallbacks"][0]["reason"] == "fake packs nothing"
 
 
-def test_the_same_export_twice_is_the_same_to_the_byte(checkpoint: Path) -> None:
+def test_two_equal_exports_have_equal_bytes(checkpoint: Path) -> None:
     contents = []
     for _ in range(2):
         args = parser().parse_args(arguments(checkpoint, "--no-verify"))
@@ -149,24 +155,24 @@ def test_a_failed_proof_is_kept_with_its_figures_if_drift_is_allowed(
     assert run(args, targets=targets(), prove=proof(False, "cosine 0.1")) == 0
     kept = load_artifact(checkpoint.parent / "out").manifest.proof
     assert kept is not None
-    assert kept["passed"] is False
+    assert kept.passed is False
     assert "FAILED, kept by --allow-drift" in capsys.readouterr().out
 
 
-def test_a_proof_that_cannot_be_run_here_is_no_failure(
+def test_a_proof_that_cannot_run_here_is_not_a_failure(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = parser().parse_args(arguments(checkpoint))
     assert run(args, targets=targets(), prove=proof(None)) == 0
-    assert "proof: no verdict" in capsys.readouterr().out
+    assert "proof: no verdict (it is a fake)" in capsys.readouterr().out
 
 
-def test_the_proof_sees_a_folder_that_has_all_files_but_not_its_name(checkpoint: Path) -> None:
-    def prove(model: Model, artifact: Artifact) -> Mapping[str, Any]:
+def test_the_proof_gets_the_complete_folder_before_it_is_renamed(checkpoint: Path) -> None:
+    def prove(model: Model, artifact: Artifact) -> Proof:
         assert artifact.path.name.startswith(".out.partial-")
         assert not (artifact.path / "artifact.json").exists()
         assert all((artifact.path / name).is_file() for name in artifact.manifest.files)
-        return {"passed": True, "failures": [], "checks": {}}
+        return proof(True)(model, artifact)
 
     args = parser().parse_args(arguments(checkpoint))
     assert run(args, targets=targets(), prove=prove) == 0
@@ -175,17 +181,39 @@ def test_the_proof_sees_a_folder_that_has_all_files_but_not_its_name(checkpoint:
 def test_a_full_disk_leaves_nothing(checkpoint: Path) -> None:
     args = parser().parse_args(arguments(checkpoint, "--no-verify"))
     with pytest.raises(UserError, match=r"no space left on the disk of .*: needs about"):
-        run(args, targets=targets("fill_disk"))
+        run(args, targets=targets(fill_disk))
     assert left(checkpoint.parent) == []
 
 
-def test_the_default_place_names_model_target_and_recipe(
+def test_the_default_folder_names_model_target_and_recipe(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(checkpoint.parent)
     args = parser().parse_args(["model", "--target", "gguf", "--recipe", "fp16", "--no-verify"])
     assert run(args, targets=targets()) == 0
     assert load_artifact(Path("build/model/gguf-fp16")).manifest.recipe == "fp16"
+
+
+def test_a_budget_is_refused_where_sizes_cannot_be_predicted(checkpoint: Path) -> None:
+    argv = arguments(checkpoint, "--no-verify", "--budget-mb", "2")
+    argv[argv.index("int8")] = "int4"
+    with pytest.raises(UserError, match="--budget-mb: sizes of target onnx are only known after"):
+        run(parser().parse_args(argv), targets=targets())
+    assert left(checkpoint.parent) == []
+
+
+def test_programs_find_the_keys_they_rely_on_in_artifact_json(checkpoint: Path) -> None:
+    args = parser().parse_args(arguments(checkpoint))
+    assert run(args, targets=targets(), prove=proof(True)) == 0
+    content = json.loads((checkpoint.parent / "out" / "artifact.json").read_text())
+    assert set(content["files"]["decoder.raw"]) == {"bytes", "sha256"}
+    assert content["quantization"]["bits_per_weight"] == 32
+    decoder = content["quantization"]["components"]["decoder"]
+    assert set(decoder) == {"parameters", "quantized_parameters", "weight_bytes"}
+    assert content["proof"]["passed"] is True
+    assert content["proof"]["checks"]["tensors"] == {"explained": 9}
+    assert content["proof"]["checks"]["features"] == {"skipped": "a fake proof"}
+    assert (content["recipe"], content["recipe_used"]["base"]) == ("int8", "int8")
 
 
 def test_random_weights_are_marked(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +223,7 @@ def test_random_weights_are_marked(checkpoint: Path, capsys: pytest.CaptureFixtu
     assert "(random weights)" in capsys.readouterr().out
 
 
-def test_a_budget_of_tiles_is_kept_in_the_artifact(checkpoint: Path) -> None:
+def test_max_tiles_is_stored_in_the_artifact(checkpoint: Path) -> None:
     run(parser().parse_args(arguments(checkpoint, "--no-verify")), targets=targets())
     unbounded = load_artifact(checkpoint.parent / "out").manifest.image
     budget = arguments(checkpoint, "--no-verify", "--max-tiles", "2")
@@ -205,12 +233,12 @@ def test_a_budget_of_tiles_is_kept_in_the_artifact(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two"])
-def test_a_budget_of_no_tiles_is_refused(
+def test_max_tiles_must_be_a_positive_integer(
     checkpoint: Path, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments(checkpoint, f"--max-tiles={number}"))
-    assert f"'{number}' is not a whole number from 1 on" in capsys.readouterr().err
+    assert f"'{number}' is not a positive integer" in capsys.readouterr().err
 
 
 def test_a_users_error_is_one_line_and_exit_code_2(
@@ -242,8 +270,8 @@ def test_choices_are_the_tables_keys(capsys: pytest.CaptureFixture[str]) -> None
 
 
 SLOW = (
-    "import sys; from export.__main__ import main; from tests.export.test_main import targets; "
-    "sys.exit(main(sys.argv[1:], targets=targets('write_slowly')))"
+    "import sys; from export.__main__ import main; from tests.export import test_main as fake; "
+    "sys.exit(main(sys.argv[1:], targets=fake.targets(fake.write_slowly)))"
 )
 
 

@@ -17,7 +17,8 @@ from export.gguf import ggml
 from export.gguf.mixes import MIXES
 from export.model import Model
 from export.quantize.recipe import KNOWN, MIXTURES, RECIPES
-from export.targets import TARGETS, Written
+from export.target import Written
+from export.targets import TARGETS
 
 WIDE = {"hidden": 256, "intermediate": 512, "layers": 9, "heads": 8, "kv_heads": 2, "head_dim": 32}
 
@@ -88,7 +89,7 @@ def test_a_file_is_not_named_after_types_it_does_not_have(tmp_path: Path) -> Non
     assert named == {"wide, few heads of keys": "tiny-Q4_K_M.gguf", "narrow": "tiny-Q5_0.gguf"}
 
 
-def test_what_does_not_fit_the_blocks_is_reported(tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_the_blocks_are_reported(tmp_path: Path) -> None:
     made = written(MODELS["narrow"], "q4_k_m", tmp_path).quantization
     fallback = next(f for f in made.fallbacks if f.tensor == "blk.0.ffn_up.weight")
     assert (fallback.asked, fallback.got) == ("Q4_K", "Q5_0")
@@ -98,7 +99,7 @@ def test_what_does_not_fit_the_blocks_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", MIXTURES)
 @pytest.mark.parametrize("layout", ["native", "onnx-vision"])
-def test_sizes_are_told_before_anything_is_written(
+def test_predicted_sizes_are_those_of_the_written_files(
     recipe: str, layout: str, tmp_path: Path
 ) -> None:
     model, target = MODELS["wide, few heads of keys"], TARGETS["gguf"]
@@ -108,11 +109,11 @@ def test_sizes_are_told_before_anything_is_written(
 
 
 def test_only_targets_that_have_the_types_take_the_recipe(tmp_path: Path) -> None:
-    from export.build import Order, build
+    from export.build import ExportSpec, build
 
-    order = Order("onnx", KNOWN["q4_k_m"], "native")
-    with pytest.raises(UserError, match="only target gguf has, not onnx"):
-        build(MODELS["narrow"], order, tmp_path / "out", targets=TARGETS)
+    spec = ExportSpec("onnx", KNOWN["q4_k_m"], "native")
+    with pytest.raises(UserError, match="needs types of target gguf, which onnx does not have"):
+        build(MODELS["narrow"], spec, tmp_path / "out", targets=TARGETS)
     assert not (tmp_path / "out").exists()
     assert set(KNOWN) == set(RECIPES) | set(MIXTURES) == set(RECIPES) | set(MIXES)
 

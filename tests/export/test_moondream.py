@@ -143,7 +143,7 @@ BROKEN: Mapping[str, tuple[Change, str]] = {
     ),
     "the other generation's begin": (
         lambda c: c.update(tokenizer={"bos_id": 0, "eos_id": 0}),
-        "id 0 is no special token, but by config.json it begins a text",
+        "id 0 is not a special token, but config.json has it as bos_token_id",
     ),
     "a template that is no list of ids": (
         lambda c: c.update(tokenizer={"templates": {"caption": {"normal": ["a"]}}}),

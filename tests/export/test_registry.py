@@ -81,12 +81,12 @@ def test_a_models_yaml_is_read_in_its_order(tmp_path: Path) -> None:
 
 ASKED: Mapping[str, tuple[str, dict[str, Any], str]] = {
     "near name": ("smolvlm-256", {}, "unknown model 'smolvlm-256'; did you mean smolvlm"),
-    "no folder": ("models/none", {}, "there is no such folder"),
-    "revision of a bundled model": ("tiny-smolvlm", {"revision": "x"}, "--revision means nothing"),
+    "no folder": ("models/none", {}, "no such folder"),
+    "revision of a bundled model": ("tiny-smolvlm", {"revision": "x"}, "--revision has no effect"),
     "revision of random weights": (
         "smolvlm-256m",
         {"revision": "x", "weights": "synthetic"},
-        "--revision means nothing",
+        "--revision has no effect",
     ),
     "offline and not cached": ("smolvlm-256m", {"offline": True}, "use --weights synthetic"),
     "hub id, offline": ("o/nowhere", {"weights": "hub", "offline": True}, "o/nowhere at main"),
@@ -123,7 +123,7 @@ def test_stop_tokens_come_from_generation_config_config_and_tokenizer(
     assert open_model(str(folder)).vlm.stop_token_ids == expected
 
 
-def test_the_image_processor_of_transformers_5_counts_before_the_older_file(tmp_path: Path) -> None:
+def test_processor_config_takes_precedence_over_preprocessor_config(tmp_path: Path) -> None:
     folder = make(tmp_path / "m")
     newer = {"image_processor": PREPROCESSOR | {"size": {"longest_edge": 96}}, "image_seq_len": 4}
     save_json(folder / "processor_config.json", newer)
@@ -155,7 +155,7 @@ def test_a_fine_tune_saved_by_transformers_opens(tmp_path: Path) -> None:
     assert {"chat_template.jinja", "processor_config.json"} <= after.files.keys()
 
 
-def test_random_weights_in_the_shape_of_a_folder_need_none_of_its_weights(tmp_path: Path) -> None:
+def test_random_weights_of_a_folder_need_only_its_config(tmp_path: Path) -> None:
     folder = make(tmp_path / "m")
     real = open_model(str(folder))
     (folder / "model.safetensors").unlink()

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
 
+from export.__main__ import parser
 from export.arrays import FloatArray
 from export.gguf.packing import q4_0
 from export.quantize import blocks, gptq
-from export.quantize.recipe import RECIPES, Storage, arguments, base
+from export.quantize.recipe import KNOWN, RECIPES, Calibration, RecipeUsed, Storage
 from export.quantize.rounding import Rounding
 from export.quantize.simulate import rounded
 
@@ -110,19 +111,34 @@ def test_ggml_reads_back_the_codes_and_half_precision_scales(rounding: Rounding)
     np.testing.assert_array_equal(found, ((codes - np.float32(8)) * half).reshape(found.shape))
 
 
-def test_a_recipes_name_says_how_to_make_it_again() -> None:
+def test_a_rounded_recipe_has_its_method_in_rules_and_name() -> None:
     recipe = RECIPES["int4"].rounded("nearest")
     assert recipe.name == "int4-nearest"
     assert {rule.storage.method for rule in recipe.rules} == {"nearest"}
     assert RECIPES["int4"].rounded("search") == RECIPES["int4"]
-    assert base("int4-nearest-12mb-gptq") == "int4"
-    words = arguments("int4-nearest-12mb-gptq")
-    assert words == [
-        "--recipe",
-        "int4",
-        "--rounding",
-        "nearest",
-        "--budget-mb",
-        "12",
-        "--calibrate",
-    ]
+    assert KNOWN["q4_k_m"].rounded("nearest").targets == ("gguf",)
+
+
+OWN = Calibration("own.jsonl", "0" * 64, 3)
+USED = {
+    "int4": (RecipeUsed("int4"), "--recipe int4"),
+    "int4-nearest": (RecipeUsed("int4", "nearest"), "--recipe int4 --rounding nearest"),
+    "int4-12.5mb": (RecipeUsed("int4", budget_mb=12.5), "--recipe int4 --budget-mb 12.5"),
+    "int4-gptq": (
+        RecipeUsed("int4", calibrated=Calibration("the proof's probes")),
+        "--recipe int4 --calibrate",
+    ),
+    "int4-nearest-12mb-gptq": (
+        RecipeUsed("int4", "nearest", 12.0, OWN),
+        "--recipe int4 --rounding nearest --budget-mb 12 --calibrate own.jsonl",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_recipe_used_has_a_name_and_the_options_that_make_it_again(name: str) -> None:
+    used, options = USED[name]
+    assert used.name == name
+    assert " ".join(used.options()) == options
+    parsed = parser().parse_args(["model", "--target", "onnx", *used.options()])
+    assert (parsed.recipe, parsed.budget_mb) == (used.base, used.budget_mb)

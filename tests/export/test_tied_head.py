@@ -10,13 +10,13 @@ import onnxruntime as ort
 import pytest
 from tiny_models import hf_model, tiny_model
 
+from export.manifest import Quantization
 from export.model import Model
 from export.onnx.data import PAGE
 from export.onnx.graph import graphs_of
 from export.onnx.layouts import LAYOUTS
 from export.onnx.write import sizes, write_graphs
 from export.quantize.recipe import RECIPES
-from export.targets import Quantization
 
 CASES = ("named layer types", "windows of 2 x 2 squares", "text alone")
 TABLE, DECODER = "embed_tokens.onnx_data", "decoder_model_merged.onnx_data"
@@ -42,7 +42,9 @@ def written(model: Model, recipe: str, folder: Path, apart: bool = False) -> Qua
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_its_bytes_are_written_and_counted_once(model: Model, recipe: str, tmp_path: Path) -> None:
+def test_a_tied_heads_bytes_are_written_and_counted_once(
+    model: Model, recipe: str, tmp_path: Path
+) -> None:
     once, twice = (
         written(model, recipe, tmp_path / "1"),
         written(model, recipe, tmp_path / "2", True),
@@ -84,7 +86,7 @@ def places(graph: Path) -> dict[str, tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_logits_are_those_of_a_head_of_its_own(model: Model, recipe: str, tmp_path: Path) -> None:
+def test_logits_equal_those_of_an_untied_head(model: Model, recipe: str, tmp_path: Path) -> None:
     written(model, recipe, tmp_path / "1")
     written(model, recipe, tmp_path / "2", apart=True)
     once, apart = (logits(model, tmp_path / name) for name in "12")

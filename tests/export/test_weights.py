@@ -73,7 +73,7 @@ def test_the_origin_of_a_folder_changes_with_one_value(tmp_path: Path) -> None:
     assert before != after
 
 
-def test_buffers_that_some_versions_save_are_left_aside(tmp_path: Path) -> None:
+def test_buffers_that_some_versions_save_are_ignored(tmp_path: Path) -> None:
     folder = make(tmp_path / "m")
     buffer = {"model.vision_model.embeddings.position_ids": np.zeros(16, np.float32)}
     save_tensors(folder / "model.safetensors", tensors(CONFIG) | buffer)

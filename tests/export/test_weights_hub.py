@@ -16,7 +16,7 @@ REFUSALS: dict[str, tuple[Exception, str]] = {
     "unknown": (errors.RepositoryNotFoundError("no", response=REFUSED), "is not on the hub"),
     "revision": (errors.RevisionNotFoundError("no", response=REFUSED), "has no revision 'abc'"),
     "not cached": (errors.LocalEntryNotFoundError("no"), "the hub cannot be reached"),
-    "no hub id": (errors.HFValidationError("no"), "is no hub id; expected owner/name"),
+    "no hub id": (errors.HFValidationError("no"), "is not a hub id; expected owner/name"),
     "connection lost": (httpx2.ReadError("gone"), "fetching failed (gone); try again"),
     "full disk": (OSError(28, "No space left on device"), "No space left on device"),
 }
@@ -51,7 +51,7 @@ def test_a_refusal_is_one_line_with_a_remedy(case: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_offline_without_a_cached_copy_asks_no_network(
+def test_offline_without_a_cached_copy_uses_no_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import snapshot_download

@@ -14,6 +14,7 @@ from export.arrays import FloatArray
 from export.artifact import load_artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError
+from export.quantize.recipe import Calibration, RecipeUsed
 from export.weights import Weights
 from runtimes.calibrate.hessian import CollectedHessians, calibrated, one_tile_images
 from runtimes.calibrate.questions import read_questions
@@ -117,9 +118,9 @@ def export(folder: Path, *more: str) -> dict[str, float]:
     argv = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", "--out", str(folder), *more]
     assert main(argv) == 0
     manifest = load_artifact(folder).manifest
-    total = sum(facts["bytes"] for facts in manifest.files.values())
-    kld = manifest.proof["checks"]["logits"]["mean_kld"]
-    return {"recipe": manifest.recipe, "bytes": total, "kld": kld, "details": manifest.details}
+    total = manifest.total_bytes
+    kld = manifest.proof.checks.logits.mean_kld
+    return {"recipe": manifest.recipe, "bytes": total, "kld": kld, "used": manifest.recipe_used}
 
 
 def test_calibration_and_a_budget_reduce_the_divergence(
@@ -129,9 +130,10 @@ def test_calibration_and_a_budget_reduce_the_divergence(
     gptq = export(tmp_path / "gptq", "--calibrate")
     assert gptq["recipe"] == "int4-gptq"
     assert gptq["bytes"] == plain["bytes"]
-    assert gptq["details"]["calibration"] == {"questions": "the proof's probes"}
+    assert gptq["used"] == RecipeUsed("int4", calibrated=Calibration("the proof's probes"))
     assert gptq["kld"] < 0.5 * plain["kld"]
     mixed = export(tmp_path / "mixed", "--budget-mb", "2")
+    assert mixed["used"] == RecipeUsed("int4", budget_mb=2.0)
     assert mixed["recipe"] == "int4-2mb"
     assert plain["bytes"] < mixed["bytes"] <= 2_000_000
     assert mixed["kld"] < plain["kld"]
@@ -150,4 +152,4 @@ def test_calibrating_a_recipe_without_four_bits_is_refused(
 ) -> None:
     argv = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int8", "--out", str(tmp_path / "a")]
     assert main([*argv, "--calibrate"]) == 2
-    assert "int8 rounds nothing to 4 bits" in capsys.readouterr().err
+    assert "recipe int8 rounds nothing to 4 bits" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_models import hf_model, tiny_artifact, tiny_model
 
+from export.proof import Skipped
 from runtimes.proof.ladder import prove
 from runtimes.proof.memory import free_bytes, proof_bytes, too_little
 
@@ -35,10 +36,8 @@ def test_proof_that_does_not_fit_is_skipped_with_a_reason(tmp_path: Path) -> Non
     model = tiny_model(hf_model("grouped heads"))
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     proof = prove(model, artifact, free=10**8, threads=1)
-    assert proof["passed"] is None
-    assert proof["failures"] == []
-    assert proof["unjudged"].startswith(
-        "the proof needs about 1.0 GB of memory and 0.1 GB are free"
-    )
-    assert proof["checks"]["logits"] == {"skipped": proof["unjudged"]}
+    assert proof.passed is None
+    assert proof.failures == ()
+    assert proof.unjudged.startswith("the proof needs about 1.0 GB of memory and 0.1 GB are free")
+    assert proof.checks.logits == Skipped(proof.unjudged)
     assert too_little(proof_bytes(model, artifact), 2 * 10**9) is None

@@ -204,9 +204,9 @@ def test_artifact_of_a_checkpoint_passes_the_proof(change, hf, processor, tmp_pa
     np.testing.assert_array_equal(model.weights.read(name, 3, 9), twin.read(name)[3:9])
     (tmp_path / "a").mkdir()
     proof = prove(model, tiny_artifact(model, "onnx", "fp32", tmp_path / "a"), threads=1)
-    assert proof["failures"] == []
-    assert proof["checks"]["preprocessing"]["equal"] is True
-    assert proof["checks"]["logits"]["mean_kld"] < 1e-9
+    assert proof.failures == ()
+    assert proof.checks.preprocessing.equal is True
+    assert proof.checks.logits.mean_kld < 1e-9
 
 
 def test_tensor_under_two_names_is_refused(hf, processor, tmp_path) -> None:
@@ -227,7 +227,7 @@ def test_exported_artifact_can_be_opened(hf, processor, tmp_path, capsys) -> Non
     assert main(arguments) == 0
     artifact, model = load_artifact(out), open_model(str(folder))
     assert (artifact.manifest.vlm, artifact.manifest.image) == (model.vlm, model.image)
-    assert artifact.manifest.proof["passed"] is True
+    assert artifact.manifest.proof.passed is True
     session = RUNTIMES["onnxruntime"].open_session(artifact, threads=1)
     assert len(tokens(session, Request("what?", IMAGES["two"], max_tokens=3))) in (1, 2, 3)
 

@@ -17,8 +17,9 @@ from export.artifact import load_artifact
 from export.checkpoint import check
 from export.checkpoint.registry import open_model
 from export.errors import UserError
-from export.footprint.memory import full_context
+from export.memory import full_context
 from export.model import Model
+from export.proof import Skipped
 from runtimes import RUNTIMES
 from runtimes.base import FloatArray, Request, Session
 from runtimes.onnxruntime.session import OnnxBackend
@@ -153,12 +154,12 @@ def test_checkpoint_is_exported_proven_and_answers(
     assert main(arguments) == 0
     manifest = load_artifact(out).manifest
     assert (manifest.vlm, manifest.image, manifest.prompt) == (model.vlm, None, model.prompt)
-    checks = manifest.proof["checks"]
-    assert manifest.proof["passed"] is True
-    assert checks["preprocessing"]["equal"] is True
-    assert checks["features"] == {"skipped": "the model takes no images"}
-    assert checks["logits"]["mean_kld"] < 1e-9
-    assert checks["greedy"]["equal"] == checks["greedy"]["of"] > 0
+    checks = manifest.proof.checks
+    assert manifest.proof.passed is True
+    assert checks.preprocessing.equal is True
+    assert checks.features == Skipped("the model takes no images")
+    assert checks.logits.mean_kld < 1e-9
+    assert checks.greedy.equal == checks.greedy.of > 0
     capsys.readouterr()
     assert bench(["ask", str(out), "what is it?", "--json", "--max-tokens", "5"]) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])

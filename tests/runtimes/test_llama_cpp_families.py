@@ -23,10 +23,10 @@ def test_half_precision_answers_equal_the_reference(name: str, layout: str, tmp_
     """Covers three-axis positions, bidirectional images, and images that mtmd would rescale."""
     model = open_model(name)
     proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, layout), threads=1)
-    assert proof["passed"] is True
-    assert proof["checks"]["logits"]["mean_kld"] <= 1e-4
-    assert proof["checks"]["greedy"]["equal"] == proof["checks"]["greedy"]["of"] > 0
-    assert proof["checks"]["features"]["max_error"] <= (1e-5 if layout == "onnx-vision" else 2e-3)
+    assert proof.passed is True
+    assert proof.checks.logits.mean_kld <= 1e-4
+    assert proof.checks.greedy.equal == proof.checks.greedy.of > 0
+    assert proof.checks.features.max_error <= (1e-5 if layout == "onnx-vision" else 2e-3)
 
 
 @pytest.mark.parametrize("name", ["tiny-qwen2.5-vl", "tiny-gemma3"])

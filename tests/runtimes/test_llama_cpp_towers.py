@@ -64,10 +64,10 @@ def test_onnx_vision_layout_has_the_onnx_targets_tower(recipe: str, tmp_path: Pa
 def test_half_precision_answers_equal_the_reference(case: str, tmp_path: Path) -> None:
     model = model_of(case)
     proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision"), threads=1)
-    assert proof["passed"] is True
-    assert proof["checks"]["logits"]["mean_kld"] <= 1e-4
+    assert proof.passed is True
+    assert proof.checks.logits.mean_kld <= 1e-4
     if case in ("tiny-smolvlm", "grouped heads"):
-        assert proof["checks"]["greedy"]["equal"] == proof["checks"]["greedy"]["of"] > 0
+        assert proof.checks.greedy.equal == proof.checks.greedy.of > 0
 
 
 def test_written_files_are_listed_by_component(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_written_files_are_listed_by_component(tmp_path: Path) -> None:
     assert sum(share.parameters for share in parts.values()) == total
     assert sum(written.quantization.types.values()) == total
     assert not any(f.tensor.startswith("v.") for f in written.quantization.fallbacks)
-    assert "--layout native" in written.details["limits"][0]
+    assert "--layout native" in written.details.limits[0]
 
 
 def test_missing_library_of_a_layout_names_the_extra_to_install() -> None:

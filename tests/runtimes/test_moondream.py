@@ -344,5 +344,5 @@ def test_wrong_region_graph_fails_the_proof(tmp_path: Path) -> None:
     changed = replace(model, weights=Changed(model.vlm))
     artifact = tiny_artifact(changed, "onnx", "fp32", tmp_path)
     proof = prove(model, artifact, threads=1)
-    assert proof["passed"] is False
-    assert all(failure.startswith("places: ") for failure in proof["failures"])
+    assert proof.passed is False
+    assert all(failure.startswith("places: ") for failure in proof.failures)

@@ -69,11 +69,11 @@ def test_answer_without_an_image_equals_the_reference(model: Model, session: Ses
 def test_half_precision_passes_the_proof_with_regions(tmp_path: Path) -> None:
     model = tiny.tiny_moondream("legacy")
     proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision"), threads=1)
-    assert proof["passed"] is True
-    checks = proof["checks"]
-    assert checks["logits"]["mean_kld"] <= 1e-4
-    assert checks["greedy"]["equal"] == checks["greedy"]["of"] > 0
-    assert checks["places"]["differences"] == {"detect": 0, "point": 0, "gaze": 0}
+    assert proof.passed is True
+    checks = proof.checks
+    assert checks.logits.mean_kld <= 1e-4
+    assert checks.greedy.equal == checks.greedy.of > 0
+    assert checks.places.differences == {"detect": 0, "point": 0, "gaze": 0}
 
 
 def test_only_a_question_about_the_same_image_reuses_the_cache(session: Session) -> None:
@@ -90,10 +90,10 @@ def test_mmproj_answers_from_one_crop_equal_the_reference(tmp_path: Path) -> Non
     model = tiny.tiny_moondream("legacy")
     whole = replace(model, image=model.image.within(1))
     proof = prove(whole, tiny_artifact(whole, "gguf", "fp16", tmp_path), threads=1)
-    assert proof["passed"] is True
-    assert proof["checks"]["logits"]["mean_kld"] <= 1e-4
-    assert proof["checks"]["features"]["max_error"] <= 5e-3
-    assert "places" not in proof["checks"]
+    assert proof.passed is True
+    assert proof.checks.logits.mean_kld <= 1e-4
+    assert proof.checks.features.max_error <= 5e-3
+    assert proof.checks.places is None
 
 
 def test_mmproj_refuses_crops_and_regions(model: Model, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_default_layout_of_moondream_keeps_crops_and_regions(tmp_path: Path) -> 
     assert manifest.layout == "onnx-vision"
     assert set(manifest.components) == {"decoder", "vision", "projection", "region"}
     assert manifest.proof is not None
-    assert manifest.proof["passed"] is True
+    assert manifest.proof.passed is True
 
 
 def test_transparent_image_is_prepared_as_by_the_reference(model: Model, session: Session) -> None:

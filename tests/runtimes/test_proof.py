@@ -22,11 +22,11 @@ def model() -> Model:
 @pytest.mark.parametrize("recipe", ["fp32", "fp16"])
 def test_faithful_artifact_passes(model: Model, recipe: str, tmp_path: Path) -> None:
     proof = prove(model, tiny_artifact(model, "onnx", recipe, tmp_path), threads=1)
-    assert proof["passed"] is True
-    assert proof["failures"] == []
-    assert proof["checks"]["tensors"] == {"explained": 84}
-    assert proof["checks"]["features"]["cosine"] > 0.9999
-    assert proof["checks"]["logits"]["mean_kld"] < 1e-4
+    assert proof.passed is True
+    assert proof.failures == ()
+    assert proof.checks.tensors.explained == 84
+    assert proof.checks.features.cosine > 0.9999
+    assert proof.checks.logits.mean_kld < 1e-4
 
 
 def test_fewer_bits_diverge_more(model: Model, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_fewer_bits_diverge_more(model: Model, tmp_path: Path) -> None:
     for recipe in ("fp32", "int8", "int4"):
         (tmp_path / recipe).mkdir()
         artifact = tiny_artifact(model, "onnx", recipe, tmp_path / recipe)
-        found.append(prove(model, artifact, threads=1)["checks"]["logits"]["mean_kld"])
+        found.append(prove(model, artifact, threads=1).checks.logits.mean_kld)
     assert found[0] < found[1] < found[2]
 
 
@@ -54,15 +54,15 @@ def test_damaged_artifact_fails(model: Model, file: str, complaint: str, tmp_pat
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     overwrite(artifact, file)
     proof = prove(model, artifact, threads=1)
-    assert proof["passed"] is False
-    assert any(complaint in failure for failure in proof["failures"])
+    assert proof.passed is False
+    assert any(complaint in failure for failure in proof.failures)
 
 
 def test_changed_prompt_fails(model: Model, tmp_path: Path) -> None:
     artifact = tiny_artifact(model, "onnx", "fp32", tmp_path)
     prompt = replace(model.prompt, with_images="User:{images} {question}\nAssistant:")
     other = replace(artifact, manifest=replace(artifact.manifest, prompt=prompt))
-    assert prove(model, other, threads=1)["passed"] is False
+    assert prove(model, other, threads=1).passed is False
 
 
 def test_rounding_of_random_weights_is_not_judged(model: Model, tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_rounding_of_random_weights_is_not_judged(model: Model, tmp_path: Path) 
     weights = Random(hf_model("grouped heads"))
     random = replace(model, weights=weights)
     proof = prove(random, tiny_artifact(random, "onnx", "int4", tmp_path), threads=1)
-    assert proof["failures"] == []
-    assert proof["passed"] is None
-    assert "random weights" in proof["unjudged"]
+    assert proof.failures == ()
+    assert proof.passed is None
+    assert "weights are random" in proof.unjudged
 
 
 def test_image_token_in_an_answer_is_text(model: Model, tmp_path: Path) -> None:

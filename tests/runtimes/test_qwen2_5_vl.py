@@ -164,7 +164,7 @@ def test_checkpoint_saved_by_transformers_is_exported_and_answers(tmp_path: Path
     assert main(order) == 0
     artifact = load_artifact(out)
     assert artifact.manifest.proof is not None
-    assert artifact.manifest.proof["passed"] is True
+    assert artifact.manifest.proof.passed is True
     session = RUNTIMES["onnxruntime"].open_session(artifact, threads=1)
     request = Request("what is it?", (noise(40, 24),), max_tokens=8)
     prepared = preparer_of(model := tiny_model(hf))(request)

@@ -22,12 +22,13 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
-from export.artifact import SCHEMA, Artifact, Manifest
+from export.artifact import Artifact
 from export.checkpoint import check
 from export.checkpoint.folder import values
 from export.checkpoint.tokenizer import synthetic_tokenizer
 from export.families import family_of
 from export.families.section import Section
+from export.manifest import SCHEMA, Manifest
 from export.model import Model
 from export.modeling.vlm import shapes
 from export.quantize.recipe import RECIPES
@@ -326,7 +327,7 @@ def tiny_artifact(
 ) -> Artifact:
     """Write `model` into `folder` and describe it, without proof or digests."""
     written = TARGETS[target].write(model, RECIPES[recipe], folder, layout)
-    for name, content in TARGETS[target].files(model, RECIPES[recipe], layout).items():
+    for name, content in TARGETS[target].client_files(model, RECIPES[recipe], layout).items():
         (folder / name).write_bytes(content)
     manifest = Manifest(
         schema=SCHEMA,
@@ -338,10 +339,11 @@ def tiny_artifact(
         prompt=model.prompt,
         target=target,
         recipe=recipe,
+        recipe_used=RECIPES[recipe].used,
         layout=layout,
         files={},
         components=written.components,
-        quantization={},
+        quantization=written.quantization,
         details=written.details,
         tools={},
         proof=None,
