@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.base import FloatArray
+from export.arrays import FloatArray
 
 
 @dataclass(frozen=True)

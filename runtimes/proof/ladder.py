@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.model import Model
 from export.prompts import Templates
 from export.quantize.recipe import base
 from runtimes import RUNTIMES
-from runtimes.base import FloatArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.prepare.image import edge, one_tile
 from runtimes.proof import processor
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator

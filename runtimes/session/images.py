@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runtimes.base import FloatArray, IntArray
+from export.arrays import FloatArray, IntArray
 
 
 def place_features(

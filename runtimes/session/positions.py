@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from runtimes.base import IntArray
+from export.arrays import IntArray
 
 TokenGrid = tuple[int, int]
 """Rows and columns of an image's tokens."""

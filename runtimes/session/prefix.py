@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from runtimes.base import FloatArray, IntArray
+from export.arrays import FloatArray, IntArray
 
 NO_IDS: IntArray = np.zeros(0, np.int64)
 
