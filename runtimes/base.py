@@ -96,4 +96,7 @@ class BatchSession(Session, Protocol):
     """A session that can answer several requests at once."""
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
-        """Their events, each with the index of its request. Raises UserError as `generate`."""
+        """Answer several requests; yields each event with the index of its request.
+
+        Raises UserError as `generate` does.
+        """

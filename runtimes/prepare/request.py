@@ -1,6 +1,6 @@
-"""From a request to a model's inputs: pixel values of the images and prompt ids.
+"""Turns a request into a model's inputs: pixel values of the images, and prompt ids.
 
-The image and prompt recipes that say how come from the artifact or the checkpoint.
+The recipes for both come from the artifact or the checkpoint.
 """
 
 import hashlib

@@ -32,8 +32,8 @@ class GreedySession:
         *,
         has_regions: bool = True,
     ) -> None:
-        """`stop`: ids that end an answer. `has_regions`: False if the artifact of a model with
-        region heads lacks them."""
+        """`stop`: ids that end an answer. `has_regions`: False if the model has region heads
+        but this artifact lacks them."""
         self._backend = backend
         self._preparer = preparer
         self._stop = frozenset(stop)
