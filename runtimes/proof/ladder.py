@@ -1,8 +1,8 @@
-"""The proof ladder: what an artifact computes against what its checkpoint computes.
+"""The proof ladder: compares what an artifact computes with what its checkpoint computes.
 
-(a) every tensor explained, (b) preprocessing equals the HF processor's, (c) the vision features,
-(d) next-token distributions on fixed answers, (e) greedy tokens, and (f) the places that models
-with region heads answer with. NOT aware of clocks or reports.
+Checks (a) that every tensor of the checkpoint is explained, (b) preprocessing, against the Hugging
+Face processor, (c) vision features, (d) next-token distributions on fixed answers, (e) greedy
+tokens, and (f) the regions that models with region heads return.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 Check = Mapping[str, Any]
 MAX_TOKENS = 16
-PLACE_TOLERANCE = 1e-6  # a bin is 1/1024; both sides choose the same ones
+PLACE_TOLERANCE = 1e-6  # both sides must choose the same bins, which are 1/1024 wide
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a recipe must reach on the probes; a wrong graph misses them by orders of magnitude."""
+    """Limits for a recipe's results on the probes; a wrong graph misses them by far."""
 
     cosine: float
     mean_kld: float
     top1: float
     exact: bool
-    """Rounding of weights is no excuse: the bounds hold for random weights and tokens too."""
+    """Whether the limits hold for random weights too, as rounding is too small to matter."""
 
 
 BOUNDS: dict[str, Bounds] = {
@@ -75,8 +75,8 @@ def prove(
     if reason is not None:
         checks |= {name: {"skipped": reason} for name in ("features", "logits", "greedy")}
     else:
-        # Towers see tiles one by one, so more of them prove no more; how images are cut is part of
-        # the preprocessing check, which has the full recipe.
+        # Towers encode each tile alone, so one tile suffices here; the preprocessing check covers
+        # how images are cut, with the full recipe.
         image = one_tile(model.image)
         manifest = replace(artifact.manifest, image=image)
         from runtimes.reference import ReferenceScorer  # torch: only where there is one
@@ -169,7 +169,7 @@ def _collect(
 
 
 def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
-    """Tokens up to the first one that the reference would not have chosen."""
+    """Number of tokens before the first one that the reference would not have chosen."""
     differ = np.flatnonzero(judged.argmax(-1) != np.array(tokens))
     return int(differ[0]) if len(differ) else len(tokens)
 
@@ -181,7 +181,7 @@ def _judge(checks: Mapping[str, Check], bounds: Bounds, measured: bool) -> Itera
     if not measured:
         return
     cosine, logits, greedy = checks["features"].get("cosine"), checks["logits"], checks["greedy"]
-    # Written so that a value that is no number fails too.
+    # `not >=` instead of `<`, so that NaN fails, too.
     if cosine is not None and not cosine >= bounds.cosine:
         yield f"vision features: cosine {cosine:.6f}, expected at least {bounds.cosine}"
     if not logits["mean_kld"] <= bounds.mean_kld:
