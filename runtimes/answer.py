@@ -16,7 +16,7 @@ from runtimes.devices import usable_cpus
 from runtimes.prepare.image import load_image
 from runtimes.prepare.request import preparer_of
 
-Subject = Artifact | Model | str | Path
+Openable = Artifact | Model | str | Path
 """An artifact or a checkpoint, or the name or folder of one."""
 
 
@@ -31,7 +31,7 @@ class Answer:
 
 
 def ask(
-    subject: Subject,
+    subject: Openable,
     image: str | Path | Image.Image | None = None,
     question: str = "",
     *,
@@ -58,7 +58,7 @@ def ask(
 
 
 def open_session(
-    subject: Subject,
+    subject: Openable,
     *,
     runtime: str | None = None,
     threads: int | None = None,
@@ -75,7 +75,7 @@ def open_session(
     return row.open_session(opened, threads=threads or usable_cpus(), device=device)
 
 
-def loaded(subject: Subject) -> Artifact | Model:
+def loaded(subject: Openable) -> Artifact | Model:
     """The artifact in a folder, or the model of a name or checkpoint folder. Raises UserError."""
     if isinstance(subject, Artifact | Model):
         return subject

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
+from export.arrays import FloatArray
+
 Region = tuple[float, ...]
 """A point (x, y) or a box (x_min, y_min, x_max, y_max) in normalized coordinates, which are
 fractions of the image's width and height; () where there is none."""
@@ -98,4 +96,7 @@ class BatchSession(Session, Protocol):
     """A session that can answer several requests at once."""
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
-        """Their events, each with the index of its request. Raises UserError as `generate`."""
+        """Answer several requests; yields each event with the index of its request.
+
+        Raises UserError as `generate` does.
+        """

@@ -12,11 +12,12 @@ from functools import partial
 import numpy as np
 import torch
 
+from export.arrays import FloatArray, IntArray
 from export.model import Model
 from export.modeling.vision import ImageVision
 from export.torch.attention import GrowingState
 from export.torch.run import Observer, Parameter, Run, resident, streaming
-from runtimes.base import FloatArray, IntArray, Region, Request, Session
+from runtimes.base import Region, Request, Session
 from runtimes.devices import device_of
 from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels, preparer_of

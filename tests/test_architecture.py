@@ -116,6 +116,28 @@ def test_no_cycles_between_second_level_packages(package: str) -> None:
     assert cycles(graph) == []
 
 
+def imported_modules(path: Path, names: set[str]) -> set[str]:
+    """Which modules of `names` importing a module imports by their names."""
+    found: set[str] = set()
+    for node in run_on_import(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            dotted = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in names else node.module for name in dotted}
+    return found & names
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_no_cycles_between_modules(package: str) -> None:
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in modules(package)
+    }
+    graph = {name: imported_modules(path, set(paths)) - {name} for name, path in paths.items()}
+    assert cycles(graph) == []
+
+
 def test_cycles_are_found() -> None:
     assert cycles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [{"b", "c"}]

@@ -27,6 +27,7 @@ from runtimes import RUNTIMES
 from runtimes.base import Event, Logits, Request, Session
 from runtimes.devices import usable_cpus
 from runtimes.session.backend import Backend, Extend
+from runtimes.session.positions import text_positions
 
 
 @dataclass(frozen=True)
@@ -197,13 +198,15 @@ def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered
     """The same request in a bare loop over the backend."""
     ids, forced = np.array(request.ids, np.int64), request.answer
     limit = request.max_tokens if forced is None else len(forced)
-    logits, prefill_s = timed(lambda: backend.extend(Extend.sequential(ids)))
+    prompt, positions = Extend.sequential(ids), text_positions(len(ids), limit)
+    logits, prefill_s = timed(lambda: backend.extend(prompt))
     token = _token(logits, forced, 0)
     answer = [token]
     start = time.perf_counter()
     while len(answer) < limit and (forced or token not in stop):
-        past = len(ids) + len(answer) - 1
-        logits = backend.extend(Extend.sequential(np.array([token], np.int64), past))
+        n = len(answer) - 1
+        step = Extend(np.array([token], np.int64), None, len(ids) + n, positions[:, n : n + 1])
+        logits = backend.extend(step)
         token = _token(logits, forced, len(answer))
         answer.append(token)
     step_s = (time.perf_counter() - start) / max(1, len(answer) - 1)

@@ -15,8 +15,9 @@ from bench.options import FidelityOptions
 from bench.record import Agreement, BadItem, Outcome
 from bench.tasks import Context, easy_vqa, generated, public
 from bench.tasks.questions import QuestionSet, UnusableQuestion, chosen
+from export.arrays import FloatArray
 from export.errors import UserError, unknown
-from runtimes.base import FloatArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator, surprise
 
 DEFAULT_LIMIT = 100

@@ -1,6 +1,6 @@
-"""Rounds matrices to 4 or 8 bits with one scale per block of neighbouring values in a row.
+"""Rounds values to a few bits with scales that blocks or rows share.
 
-Functions take float32 [rows, columns] and pad columns with zeros to whole blocks.
+Functions take float32 [rows, columns]; columns are padded with zeros to whole blocks.
 """
 
 import numpy as np
@@ -10,8 +10,7 @@ from export.arrays import FloatArray
 
 Codes = NDArray[np.uint8]
 
-# Values, in units of the scale, that the search gives to a block's largest magnitude. The codes
-# reach -8: above 8 the largest value is clipped.
+# Codes (of -8 … 7) that a block's largest magnitude is scaled to; beyond 8 it is clipped.
 REACHES = (7.2, 8.0, 8.6)
 
 
@@ -30,14 +29,14 @@ def four_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
 
 
 def four_bits_searched(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
-    """As `four_bits`, with a smaller squared error, because several scales are tried per block.
+    """As `four_bits`, with a smaller squared error: several scales are tried for each block.
 
-    The block is rounded with each scale that maps its largest magnitude to one of `REACHES`, and
-    each result gets its least-squares scale (as ggml-quants.c make_qx_quants does). The best one is
-    rounded once more with its new scale. The final scale keeps the block's product with itself:
-    least squares shrinks every block a little, and errors of the same sign add up in a product,
-    while others cancel (Vargaftik et al. 2021, DRIVE, arXiv 2105.08339, derives this scale for one
-    bit). On normally distributed values the error is 10 % below that of `four_bits`.
+    Each of `REACHES` gives a scale, and that scale the codes; the codes' least-squares scale then
+    replaces it (as in ggml-quants.c make_qx_quants). The best of them is improved once more. The
+    final scale preserves the block's inner product with itself: least squares shortens every block
+    a little, and errors in one direction add up where others cancel (Vargaftik et al. 2021, DRIVE,
+    arXiv 2105.08339, has this scale for one bit). The error is 10 % below that of `four_bits` on
+    normal values.
     """
     blocks = _blocks(values, block)
     codes, scales, explained = _searched(blocks)
@@ -47,14 +46,14 @@ def four_bits_searched(values: FloatArray, block: int) -> tuple[Codes, FloatArra
 
 
 def block_scales(values: FloatArray) -> FloatArray:
-    """Least-squares scales [rows] of the same search, for values [rows, block]."""
+    """The least-squares scales [rows] of the search in `four_bits_searched`; a row is one block."""
     return _searched(values[:, None])[1][:, 0]
 
 
 def eight_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
     """Codes 1…255 [rows, blocks, block] and scales [rows, blocks]; value = (code - 128) * scale.
 
-    Rounds to nearest with scale = max |value| / 127 (ggml's Q8_0 with float32 scales).
+    Round to nearest with scale = max |value| / 127 (ggml's Q8_0 with float32 scales).
     """
     blocks = _blocks(values, block)
     scales = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
@@ -64,7 +63,7 @@ def eight_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
 
 
 def row_factors(scales: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    """Factors -127…127 [rows, blocks] and scales [rows, 1] that replace scales [rows, blocks]."""
+    """Scales [rows, blocks] as factors -127…127 of one scale a row [rows, 1]."""
     rows = row_scales(scales, 127)[:, None]
     return np.rint(scales * inverse(rows)).astype(np.int8), rows
 
@@ -72,7 +71,7 @@ def row_factors(scales: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
 def eight_bit_factors(values: FloatArray, block: int) -> tuple[Codes, NDArray[np.int8], FloatArray]:
     """Codes 1…255 [rows, blocks, block], factors 0…127 [rows, blocks] and scales [rows, 1].
 
-    value = (code - 128) * factor * scale. Factors are the smallest that clip no value.
+    value = (code - 128) * factor * scale. A factor is the smallest that clips no value.
     """
     blocks = _blocks(values, block)
     ideal = np.abs(blocks).max(-1) / np.float32(127)
@@ -84,7 +83,7 @@ def eight_bit_factors(values: FloatArray, block: int) -> tuple[Codes, NDArray[np
 
 
 def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    """Codes -127…127 [rows, columns] and one scale per row [rows]; value = code * scale."""
+    """Codes -127…127 [rows, columns] and one scale a row [rows]; value = code * scale."""
     scales = np.abs(values).max(-1, keepdims=True) / np.float32(127)
     return np.rint(values * inverse(scales)).astype(np.int8), scales[:, 0]
 
@@ -92,11 +91,11 @@ def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
 def four_bit_rows(
     values: FloatArray, block: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
-    """Four bits per value in a form that one integer product expands to int8.
+    """Four-bit codes that one integer product turns into int8.
 
-    Codes -8…7 [rows, blocks, block], factors -15…15 [rows, blocks] and one scale per row [rows];
-    value = code * factor * scale, where code * factor fits into int8. Of the two integers around
-    the ideal factor of a block, the one with the smaller squared error is taken.
+    Codes -8…7 [rows, blocks, block], factors -15…15 [rows, blocks] and one scale a row [rows];
+    value = code * factor * scale, and code * factor is an int8. A block's factor is one of the two
+    integers around its ideal scale: the one with the smaller squared error.
     """
     _, ideal = four_bits(values, block)
     scales = row_scales(ideal, 15)
@@ -107,17 +106,17 @@ def four_bit_rows(
 
 
 def row_scales(ideal: FloatArray, most: int) -> FloatArray:
-    """One scale per row [rows]; the ideal scales [rows, blocks] are at most `most` times it."""
+    """The scale of each row [rows]; in units of it, its blocks' ideal scales are at most `most`."""
     return np.abs(ideal).max(-1) / np.float32(most)  # type: ignore[no-any-return]
 
 
-def factored(units: FloatArray, ideal: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Codes [rows, blocks, block] and integer factors [rows, blocks] of values in row units.
+def factored(units: FloatArray, wanted: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Codes of values [rows, blocks, block], and integer factors near the `wanted` [rows, blocks].
 
-    Of the two integers around an `ideal` factor, the one with the smaller squared error is taken.
+    Of the two integers around a wanted factor, the one with the smaller squared error is taken.
     """
-    lower = np.sign(ideal) * np.clip(np.floor(np.abs(ideal)), 1, 15)
-    upper = np.sign(ideal) * np.clip(np.ceil(np.abs(ideal)), 1, 15)
+    lower = np.sign(wanted) * np.clip(np.floor(np.abs(wanted)), 1, 15)
+    upper = np.sign(wanted) * np.clip(np.ceil(np.abs(wanted)), 1, 15)
     (codes, error), (other, other_error) = (_coded(units, f) for f in (lower, upper))
     better = other_error < error
     factors = np.where(better, upper, lower).astype(np.int8)
@@ -125,12 +124,13 @@ def factored(units: FloatArray, ideal: FloatArray) -> tuple[NDArray[np.int8], ND
 
 
 def pairs(codes: Codes) -> Codes:
-    """Packs two 4-bit codes into a byte along the last axis, the first in the low half."""
+    """Two 4-bit codes a byte along the last axis, the first in the low half."""
     return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
 
 
 def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Codes -8…7 as floats [rows, blocks, block], and `_fitted`'s results for them."""
+    """Codes -8…7 as floats, in the shape of `blocks` [rows, blocks, block], and what `_fitted`
+    returns for them."""
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)[..., 0]
     units = -inverse(largest)
     best, scales = np.zeros_like(units), np.zeros_like(units)
@@ -140,17 +140,16 @@ def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         better = explained > best
         np.copyto(best, explained, where=better)
         np.copyto(scales, fitted, where=better)
-    # Round once more with the best scale; neither rounding nor fitting adds error (Lloyd 1982).
+    # One more iteration from the best scale; neither half of it adds error (Lloyd 1982).
     return codes, *_fitted(blocks, inverse(scales), codes)
 
 
 def _fitted(
     blocks: FloatArray, inverses: FloatArray, codes: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Rounds blocks to `codes` -8…7 with scale 1 / inverse; returns what fits these codes best.
+    """Rounds blocks to `codes` -8…7 with scale 1/inverse, in place.
 
-    That is the codes' least-squares scales and the squared norm that they explain, both
-    [rows, blocks].
+    Returns the codes' least-squares scales and the squared norm they explain, both [rows, blocks].
     """
     np.multiply(blocks, inverses[..., None], out=codes)
     np.rint(codes, out=codes)
@@ -161,7 +160,7 @@ def _fitted(
 
 
 def _coded(units: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Codes of `units` [rows, blocks, block] with `factors` [rows, blocks]; their squared error."""
+    """Codes of `units` [rows, blocks, block] for `factors` [rows, blocks]; their squared error."""
     codes = np.clip(np.rint(units * inverse(factors)[..., None]), -8, 7)
     return codes, np.square(codes * factors[..., None] - units).sum(-1)
 
@@ -174,5 +173,5 @@ def _blocks(values: FloatArray, block: int) -> FloatArray:
 
 
 def inverse(scales: FloatArray) -> FloatArray:
-    """1 / scale; 0 where the scale is 0."""
+    """1 / scale, and 0 where a whole block is 0."""
     return np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)

@@ -12,7 +12,7 @@ from export.weights import Weights, Wrapper
 
 
 class Rounded(Wrapper):
-    """Weights rounded as `recipe` says, if their name matches `pattern`; others unchanged."""
+    """Weights; those whose name matches `pattern` have the values that `recipe` leaves them."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Rounded(Wrapper):
 
 
 def rounded(name: str, values: FloatArray, storage: Storage, rounding: Rounding) -> FloatArray:
-    """Rows of the tensor `name`, rounded to `storage` and converted back to float32."""
+    """Rows of the tensor `name` after rounding to `storage`."""
     if not storage.quantized:
         return values if storage.bits == 32 else values.astype(np.float16).astype(np.float32)
     rows = values.reshape(len(values), -1)

@@ -23,13 +23,13 @@ from bench.analysis.paired import Paired, mcnemar, share_change
 from bench.analysis.stats import proportion
 from bench.tasks.scenes import GENERATORS
 from export.__main__ import main as export
+from export.arrays import FloatArray
 from export.artifact import Artifact, load_artifact
 from export.checkpoint.registry import open_model
 from export.model import Model
 from models.train.questions import EASY_VQA, write
 from models.train.rounded import Asked, Asker, questions
 from runtimes import RUNTIMES
-from runtimes.base import FloatArray
 from runtimes.proof.fidelity import divergence
 from runtimes.reference import open_session
 

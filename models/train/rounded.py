@@ -16,12 +16,13 @@ import numpy as np
 from PIL import Image
 
 from bench.tasks.scenes import scenes
+from export.arrays import FloatArray
 from export.checkpoint.registry import open_model
 from export.model import Model
 from models.train import easy_vqa
 from models.train.plan import WORDS
 from models.train.rounding import Rounded
-from runtimes.base import FloatArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.prepare.request import preparer_of
 from runtimes.proof.fidelity import Accumulator
 from runtimes.reference import open_session

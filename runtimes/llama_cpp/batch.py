@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
+from export.arrays import FloatArray, IntArray
 from export.modeling.decoder import Decoder
-from runtimes.base import FloatArray, IntArray
 
 INT32, FLOAT = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_float)
 AXES = 4

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
+from export.arrays import FloatArray, IntArray
 from export.errors import UserError
 from export.modeling.vlm import Vlm
-from runtimes.base import FloatArray, IntArray
 from runtimes.devices import CPU, Device
 from runtimes.llama_cpp.batch import AXES, Batch, Span, spans
 from runtimes.llama_cpp.devices import model_settings

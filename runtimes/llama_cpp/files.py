@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from export.arrays import FloatArray, IntArray
 from export.artifact import Artifact
 from export.errors import UserError
 from export.gguf import metadata
@@ -14,7 +15,6 @@ from export.gguf.arrange import pieces
 from export.images import Tiles
 from export.modeling.tensors import Shape
 from export.modeling.vlm import Vlm, component
-from runtimes.base import FloatArray, IntArray
 from runtimes.llama_cpp.header import REMEDY, TOKENS, GgufTensor, Header, one_line, read_header
 
 EDGES = range(1, 8193)  # pixels; a damaged number must not become an allocation

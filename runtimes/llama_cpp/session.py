@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.errors import UserError
-from runtimes.base import FloatArray, Session
+from runtimes.base import Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.llama_cpp.files import checked_decoder, checked_mmproj
 from runtimes.nvidia import memory_errors
@@ -19,7 +20,7 @@ from runtimes.session.loop import GreedySession
 from runtimes.session.regions import RegionHead
 
 if TYPE_CHECKING:
-    from runtimes.onnxruntime.regions import RegionHeads
+    from runtimes.onnxruntime.regions import OnnxRegionHeads
 
 ONNX_VISION = "onnx-vision"
 
@@ -114,12 +115,12 @@ class LlamaBackend:
         self._decoder.close()
 
 
-def _heads(artifact: Artifact, threads: int) -> "RegionHeads | None":
+def _heads(artifact: Artifact, threads: int) -> "OnnxRegionHeads | None":
     if "region" not in artifact.manifest.components:
         return None
-    from runtimes.onnxruntime.regions import RegionHeads
+    from runtimes.onnxruntime.regions import OnnxRegionHeads
 
-    return RegionHeads(artifact, threads)
+    return OnnxRegionHeads(artifact, threads)
 
 
 def _mtmd_tower(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
+from export.arrays import FloatArray
 from export.modeling.decoder import Decoder
-from runtimes.base import FloatArray
 
 _get_name = llama._lib.ggml_get_name
 _get_name.argtypes, _get_name.restype = [ctypes.c_void_p], ctypes.c_char_p

@@ -14,11 +14,11 @@ import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
+from export.arrays import FloatArray
 from export.errors import UserError
 from export.images import ImageRecipe, Patches
 from export.images.pixels import Pixels
 from export.modeling.vlm import Vlm
-from runtimes.base import FloatArray
 from runtimes.devices import CPU, Device
 from runtimes.llama_cpp.devices import gpu
 from runtimes.llama_cpp.files import MmprojFile

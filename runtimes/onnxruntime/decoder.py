@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 import onnxruntime as ort
 
+from export.arrays import FloatArray, IntArray
 from export.modeling.decoder import Decoder
-from runtimes.base import FloatArray, IntArray, Logits
+from runtimes.base import Logits
 from runtimes.onnxruntime.graph import inputs_of
 
 

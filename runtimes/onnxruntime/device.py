@@ -10,8 +10,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from export.arrays import FloatArray, IntArray
 from export.modeling.decoder import Decoder
-from runtimes.base import FloatArray, IntArray, Logits
+from runtimes.base import Logits
 from runtimes.devices import Device
 from runtimes.onnxruntime.graph import inputs_of
 

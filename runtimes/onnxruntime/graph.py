@@ -28,7 +28,7 @@ def open_graph(
     """Load one graph.
 
     `capture`: enable CUDA graphs. `steps`: the graph runs in a loop, for milliseconds each time.
-    Raises UserError for a GPU that ONNX Runtime cannot use, or not for all of the graph.
+    Raises UserError if ONNX Runtime cannot run all of the graph on the given GPU.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -6,8 +6,9 @@ the decoder. Results are those of runtimes.onnxruntime.session.
 
 from functools import partial
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
-from runtimes.base import FloatArray, Logits, Session
+from runtimes.base import Logits, Session
 from runtimes.onnxruntime.graph import give_back
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.onnxruntime.tower import OnnxTower

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
-from runtimes.base import FloatArray
 from runtimes.devices import CPU, Device
 from runtimes.onnxruntime.graph import open_graph
 from runtimes.session.regions import RegionHead
@@ -13,7 +13,7 @@ from runtimes.session.regions import RegionHead
 NAMES: Mapping[RegionHead, str] = {"coord": "coordinate", "size": "size"}
 
 
-class RegionHeads:
+class OnnxRegionHeads:
     """One graph with the encoder and the decoder of each head."""
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:

@@ -5,16 +5,17 @@ from functools import cached_property, partial
 import numpy as np
 import onnxruntime as ort
 
+from export.arrays import FloatArray, IntArray
 from export.artifact import Artifact
 from export.errors import UserError
 from export.modeling.rotary import STORED_POSITIONS
-from runtimes.base import FloatArray, IntArray, Logits, Session
+from runtimes.base import Logits, Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.nvidia import memory_errors
 from runtimes.onnxruntime.decoder import HostDecoder, OnnxDecoder
 from runtimes.onnxruntime.device import DeviceDecoder
 from runtimes.onnxruntime.graph import inputs_of, open_graph
-from runtimes.onnxruntime.regions import RegionHeads
+from runtimes.onnxruntime.regions import OnnxRegionHeads
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Extend, context_length
@@ -76,7 +77,7 @@ class OnnxBackend:
         self._token = np.zeros((1, 1), np.int64)
         self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
         self._lookup = self._bind_lookup()
-        self._open_heads = partial(RegionHeads, artifact, threads, device)
+        self._open_heads = partial(OnnxRegionHeads, artifact, threads, device)
 
     def _opened_decoder(
         self, artifact: Artifact, threads: int, device: Device, capture: bool
@@ -131,7 +132,7 @@ class OnnxBackend:
             self._tower.close()
 
     @cached_property
-    def _heads(self) -> RegionHeads:
+    def _heads(self) -> OnnxRegionHeads:
         """Loaded by the first request with a region."""
         return self._open_heads()
 

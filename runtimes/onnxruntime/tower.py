@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.modeling.vision import ImageVision
-from runtimes.base import FloatArray
 from runtimes.devices import CPU, Device
 from runtimes.onnxruntime.graph import inputs_of, open_graph
 from runtimes.prepare.crops import stitched

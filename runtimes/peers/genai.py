@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.errors import UserError
-from runtimes.base import FloatArray, Session
+from runtimes.base import Session
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Extend
 from runtimes.session.loop import GreedySession

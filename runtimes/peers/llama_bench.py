@@ -9,9 +9,10 @@ import ctypes
 import numpy as np
 from llama_cpp import llama_cpp as llama
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.errors import UserError
-from runtimes.base import FloatArray, Session
+from runtimes.base import Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.llama_cpp.devices import model_settings
 from runtimes.llama_cpp.log import complaints, silence

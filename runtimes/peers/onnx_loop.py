@@ -6,10 +6,11 @@ Baseline for the onnxruntime runtime on the same files. Text only, with default 
 import numpy as np
 import onnxruntime as ort
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.errors import UserError
 from export.modeling.vlm import Vlm
-from runtimes.base import FloatArray, Session
+from runtimes.base import Session
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Backend, Extend, context_length
 from runtimes.session.loop import GreedySession

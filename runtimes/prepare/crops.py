@@ -1,4 +1,4 @@
-"""Overlapping crops of an image: how their patches become one grid again."""
+"""Stitches the patch features of overlapping crops together to one grid."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,12 @@ from export.arrays import FloatArray
 def stitched(
     features: Iterable[FloatArray], rows: int, cols: int, side: int, margin: int
 ) -> FloatArray:
-    """Patches [side^2, H] of each crop, then of the whole image -> the whole's | the crops'.
+    """Patch features of the whole image next to those of its crops: [side^2, 2 H].
 
-    Neighbouring crops share 2 `margin` patches. The crops' patches, stitched without the overlaps,
-    are averaged to `side` x `side` (adaptive average pooling). Both steps are linear in rows and in
-    columns separately, so each crop adds its part: down @ crop @ across. Result [side^2, 2 H]; only
-    two grids are held at a time.
+    `features` [side^2, H] come crop by crop, row by row, then for the whole image. Neighbouring
+    crops share 2 `margin` patches. The crops are stitched to one grid without the overlaps, which
+    adaptive average pooling reduces to `side` x `side`. Both steps are linear in rows and in
+    columns, so each crop adds down @ crop @ across, and only two grids are in memory at a time.
     """
     down, across = (_pooling_weights(count, side, margin) for count in (rows, cols))
     pooled: FloatArray | None = None
@@ -27,14 +27,14 @@ def stitched(
         part = np.einsum("ip,pqh->iqh", down[n // cols], grid, optimize=True)
         part = np.einsum("jq,iqh->ijh", across[n % cols], part, optimize=True)
         pooled = part if pooled is None else pooled + part
-    raise ValueError(f"features of fewer than {rows} x {cols} crops and the whole image")
+    raise ValueError(f"expected features of {rows} x {cols} crops and of the whole image")
 
 
 def _pooling_weights(count: int, side: int, margin: int) -> list[FloatArray]:
-    """For each of `count` crops along an axis, the weights [pooled, patches of the crop].
+    """Weights [pooled patches, patches of the crop] of each of `count` crops along one axis.
 
-    A pooled patch i is the mean of the stitched ones from floor(i n / side) to
-    ceil((i + 1) n / side), n of them in all.
+    Pooled patch i is the mean of the stitched patches from floor(i n / side) to
+    ceil((i + 1) n / side), where n is the number of stitched patches.
     """
     step = side - 2 * margin
     total = step * count + 2 * margin

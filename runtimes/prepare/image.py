@@ -1,7 +1,4 @@
-"""Executes an image recipe: from an image file to the pixel values that a vision tower takes.
-
-Uses Pillow and numpy only.
-"""
+"""Loads image files, and applies an image recipe (export.images) to an image of any mode."""
 
 import io
 import struct
@@ -98,7 +95,10 @@ def one_tile(recipe: ImageRecipe | None) -> ImageRecipe | None:
 
 
 def edge(recipe: ImageRecipe | None) -> int | None:
-    """Pixels of an image's longest edge that the recipe makes use of; None without a recipe."""
+    """Longest edge of the largest image that the recipe does not scale down, in pixels.
+
+    None without a recipe.
+    """
     return None if recipe is None else recipe.used_edge
 
 

@@ -1,6 +1,6 @@
-"""From a request to a model's inputs: pixel values of the images and prompt ids.
+"""Turns a request into a model's inputs: pixel values of the images, and prompt ids.
 
-The image and prompt recipes that say how come from the artifact or the checkpoint.
+The recipes for both come from the artifact or the checkpoint.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
+from export.arrays import IntArray
 from export.artifact import Artifact
 from export.checkpoint.tokens import read_tokenizer
 from export.errors import UserError
@@ -19,7 +20,7 @@ from export.images import ImageRecipe
 from export.images.pixels import Pixels
 from export.model import Model
 from export.prompts import Prompt, PromptRecipe, PromptTask, Templates
-from runtimes.base import IntArray, Region, Request
+from runtimes.base import Region, Request
 from runtimes.prepare.image import load_image, pixels, rgb
 from runtimes.prepare.prompt import REGION_POSITIONS, prompt_text, task_of, template_ids
 

@@ -6,8 +6,8 @@ Takes pairs of a reference and a subject, keeps a few numbers of each pair and s
 import numpy as np
 from numpy.typing import NDArray
 
+from export.arrays import FloatArray
 from export.proof import Features, Fidelity
-from runtimes.base import FloatArray
 
 
 class Accumulator:

@@ -1,8 +1,8 @@
-"""The proof ladder: what an artifact computes against what its checkpoint computes.
+"""The proof ladder: compares what an artifact computes with what its checkpoint computes.
 
-(a) every tensor explained, (b) preprocessing equals the HF processor's, (c) the vision features,
-(d) next-token distributions on fixed answers, (e) greedy tokens, and (f) the places that models
-with region heads answer with. NOT aware of clocks or reports.
+Checks (a) that every tensor of the checkpoint is explained, (b) preprocessing, against the Hugging
+Face processor, (c) vision features, (d) next-token distributions on fixed answers, (e) greedy
+tokens, and (f) the regions that models with region heads return.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.model import Model
 from export.prompts import Templates
@@ -26,7 +27,7 @@ from export.proof import (
     TensorCheck,
 )
 from runtimes import RUNTIMES
-from runtimes.base import FloatArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.prepare.image import edge, one_tile
 from runtimes.proof import processor
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator
@@ -37,19 +38,19 @@ if TYPE_CHECKING:
     from runtimes.reference import ReferenceScorer
 
 MAX_TOKENS = 16
-PLACE_TOLERANCE = 1e-6  # a bin is 1/1024; both sides choose the same ones
+PLACE_TOLERANCE = 1e-6  # both sides must choose the same bins, which are 1/1024 wide
 NO_IMAGES = "the model takes no images"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a recipe must reach on the probes; a wrong graph misses them by orders of magnitude."""
+    """Limits for a recipe's results on the probes; a wrong graph misses them by far."""
 
     cosine: float
     mean_kld: float
     top1: float
     exact: bool
-    """Rounding of weights is no excuse: the bounds hold for random weights and tokens too."""
+    """Whether the limits hold for random weights too, as rounding is too small to matter."""
 
 
 BOUNDS: dict[str, Bounds] = {
@@ -84,8 +85,8 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
         greedy=skipped,
     )
     if reason is None:
-        # Towers see tiles one by one, so more of them prove no more; how images are cut is part of
-        # the preprocessing check, which has the full recipe.
+        # Towers encode each tile alone, so one tile suffices here; the preprocessing check covers
+        # how images are cut, with the full recipe.
         image = one_tile(model.image)
         manifest = replace(artifact.manifest, image=image)
         from runtimes.reference import ReferenceScorer  # torch: only where there is one
@@ -181,7 +182,7 @@ def _collect(
 
 
 def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
-    """Tokens up to the first one that the reference would not have chosen."""
+    """Number of tokens before the first one that the reference would not have chosen."""
     differ = np.flatnonzero(judged.argmax(-1) != np.array(tokens))
     return int(differ[0]) if len(differ) else len(tokens)
 

@@ -8,9 +8,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from export.arrays import FloatArray, IntArray
 from export.images.pixels import Pixels
 from export.modeling.vlm import Vlm
-from runtimes.base import FloatArray, IntArray, Logits
+from runtimes.base import Logits
 from runtimes.session.positions import text_positions
 
 CONTEXT = 4096

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.base import Event, FloatArray, IntArray
+from export.arrays import FloatArray, IntArray
+from runtimes.base import Event
 from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.session.backend import BatchBackend, Encode, Extend
 from runtimes.session.prefix import common_prefix

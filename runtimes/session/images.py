@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runtimes.base import FloatArray, IntArray
+from export.arrays import FloatArray, IntArray
 
 
 def place_features(
@@ -25,7 +25,7 @@ def image_ids(
     image_token_id: int | None,
     prefix: int = 0,
 ) -> IntArray:
-    """The image that each position belongs to, for decoders with bidirectional image attention.
+    """For each position the number of its image, for decoders with bidirectional image attention.
 
     `buffer` [context] holds the results of earlier calls; this call fills in those of the new `ids`
     after the first `past` positions and returns a view of all so far, [past + n]. Text is 0; the

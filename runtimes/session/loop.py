@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from export.arrays import FloatArray, IntArray
 from export.errors import UserError
-from runtimes.base import Event, FloatArray, IntArray, Logits, Region, Request
+from runtimes.base import Event, Logits, Region, Request
 from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.prepare.request import Prepared, Preparer
 from runtimes.session.backend import Backend, BatchBackend, Encode, Extend
@@ -31,8 +32,8 @@ class GreedySession:
         *,
         has_regions: bool = True,
     ) -> None:
-        """`stop`: ids that end an answer. `has_regions`: False if the artifact of a model with
-        region heads lacks them."""
+        """`stop`: ids that end an answer. `has_regions`: False if the model has region heads
+        but this artifact lacks them."""
         self._backend = backend
         self._preparer = preparer
         self._stop = frozenset(stop)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from runtimes.base import IntArray
+from export.arrays import IntArray
 
 TokenGrid = tuple[int, int]
 """Rows and columns of an image's tokens."""
@@ -39,7 +39,7 @@ def prompt_positions(
 
 
 def answer_positions(prompt: IntArray, count: int) -> IntArray:
-    """Positions [3, count] of the tokens that follow a prompt with positions [3, n], n from 0."""
+    """Positions [3, count] of `count` tokens after a prompt with positions [3, n]; n may be 0."""
     return text_positions(int(prompt.max()) + 1 if prompt.size else 0, count)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from runtimes.base import FloatArray, IntArray
+from export.arrays import FloatArray, IntArray
 
 NO_IDS: IntArray = np.zeros(0, np.int64)
 
@@ -13,7 +13,7 @@ NO_IDS: IntArray = np.zeros(0, np.int64)
 class PrefixCache:
     """The last request's prompt in the key-value cache, and its images' features.
 
-    Each comes with the key of the images that it belongs to.
+    Both are stored with the key of the images that they were computed for.
     """
 
     prompt: tuple[str, IntArray] = field(default=("", NO_IDS))

@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from runtimes.base import FloatArray, Logits, Region
+from export.arrays import FloatArray
+from runtimes.base import Logits, Region
 from runtimes.session.backend import Extend
 
 RegionHead = Literal["coord", "size"]

@@ -12,9 +12,9 @@ from PIL import Image
 from tiny_models import IMAGE_TOKEN, QWEN_CASES, hf_model, tiny_artifact, tiny_model
 from transformers import PreTrainedModel
 
+from export.arrays import FloatArray, IntArray
 from export.images.pixels import Pixels
 from export.model import Model
-from runtimes.base import FloatArray, IntArray
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.prepare.image import pixels
 from runtimes.reference import TorchBackend, resident

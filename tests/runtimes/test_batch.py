@@ -7,9 +7,10 @@ import pytest
 import torch
 from answering import QUESTIONS, TWINS, at_once, of_one_image, one_by_one
 
+from export.arrays import FloatArray
 from export.checkpoint.registry import open_model
 from export.torch.run import resident
-from runtimes.base import FloatArray, Request
+from runtimes.base import Request
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.proof.probes import probes
 from runtimes.reference import TorchBackend

@@ -14,9 +14,10 @@ from tiny_models import hf_model, tiny_artifact, tiny_model
 from transformers import PreTrainedModel
 from transformers_inputs import greedy_of, logits_of
 
+from export.arrays import FloatArray
 from export.model import Model
 from runtimes import RUNTIMES
-from runtimes.base import FloatArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.prepare.request import preparer_of
 
 RELATIVE = 1e-4

@@ -12,8 +12,9 @@ from tiny_models import hf_model, tiny_artifact, tiny_model
 from torch.nn import functional
 
 from bench.tasks.fidelity import compare
+from export.arrays import FloatArray
 from runtimes import RUNTIMES
-from runtimes.base import Event, FloatArray, Request
+from runtimes.base import Event, Request
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator, surprise
 
 TOKENS, VOCAB = 1200, 97

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, Gemma3Processor, PreTrainedModel
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 from export.__main__ import main
+from export.arrays import IntArray
 from export.artifact import load_artifact
 from export.checkpoint import check
 from export.checkpoint.registry import open_model
@@ -30,7 +31,7 @@ from export.images import Stretch
 from export.model import Model
 from export.modeling.vlm import Vlm
 from runtimes import RUNTIMES
-from runtimes.base import IntArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.onnxruntime.session import open_session
 from runtimes.prepare.image import pixels, rgb
 from runtimes.prepare.request import Preparer

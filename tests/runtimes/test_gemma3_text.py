@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from bench.cli import main as bench
 from export.__main__ import main
+from export.arrays import FloatArray
 from export.artifact import load_artifact
 from export.checkpoint import check
 from export.checkpoint.registry import open_model
@@ -21,7 +22,7 @@ from export.memory import full_context
 from export.model import Model
 from export.proof import Skipped
 from runtimes import RUNTIMES
-from runtimes.base import FloatArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.prepare.request import preparer_of
 from runtimes.reference import TorchBackend

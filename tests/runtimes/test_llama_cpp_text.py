@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from tiny_models import QWEN_CASES, hf_model, tiny_artifact, tiny_model
 
+from export.arrays import FloatArray
 from export.checkpoint.registry import open_model
 from export.model import Model
 from runtimes import RUNTIMES
-from runtimes.base import FloatArray, Request, Session
+from runtimes.base import Request, Session
 from runtimes.proof.fidelity import Accumulator
 
 pytest.importorskip("llama_cpp")

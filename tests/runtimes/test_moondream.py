@@ -16,13 +16,14 @@ from tiny_models import tiny_artifact
 
 from bench.cli import main as bench_main
 from export.__main__ import main as export_main
+from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.errors import UserError
 from export.families.moondream import MOONDREAM
 from export.families.section import Section
 from export.model import Model
 from runtimes import reference
-from runtimes.base import Event, FloatArray, Region, Request, Session
+from runtimes.base import Event, Region, Request, Session
 from runtimes.onnxruntime.session import open_session as open_onnxruntime
 from runtimes.prepare.crops import stitched
 from runtimes.prepare.image import load_image, pixels

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from runtimes.base import FloatArray, Request
+from export.arrays import FloatArray
+from runtimes.base import Request
 from runtimes.proof.probes import probes
 from runtimes.session.loop import GreedySession
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from export.arrays import FloatArray, IntArray
 from export.images.pixels import Pixels
 from export.modeling.vlm import Vlm
-from runtimes.base import FloatArray, IntArray
 
 Inputs = dict[str, torch.Tensor]
 Images = tuple[Pixels, ...]
