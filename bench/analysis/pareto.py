@@ -32,7 +32,7 @@ class Budget:
         return None if peak is None else peak <= self.memory_bytes
 
     def has(self, row: Row) -> bool:
-        """Whether the row's runtime and device exist there."""
+        """Whether the row's runtime and device are among the budget's."""
         known_runtime = self.runtimes is None or row.runtime in self.runtimes
         return known_runtime and self.device in (None, row.device)
 
@@ -76,9 +76,10 @@ def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
 
 
 def choose(rows: Sequence[Row], budget: Budget | None) -> Choice:
-    """The smallest of those that fit, are accurate, and are within 10 % of the fastest of them.
+    """The Pareto front and the chosen row.
 
-    Nothing is chosen without measured accuracy.
+    That is the smallest of those that fit, are accurate, and are within 10 % of the fastest of
+    them; None without measured accuracy.
     """
     scored = any(row.accuracy for row in rows)
     known = {index: point for index, row in enumerate(rows) if (point := _point(row, scored))}

@@ -319,5 +319,5 @@ def _compared(record: Record) -> int:
 
 
 def _key(value: object) -> str:
-    """Equal for equal values."""
+    """JSON with sorted keys, so equal for equal values."""
     return json.dumps(value, sort_keys=True)

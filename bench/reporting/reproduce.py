@@ -33,7 +33,7 @@ def sums(records: Sequence[Record]) -> list[str]:
 
 
 def location(subject: Subject) -> str:
-    """The default folder of an artifact, the name of a checkpoint."""
+    """The default folder of an artifact, or the model's name for a checkpoint."""
     if subject.target is None:
         return subject.model
     layout = "" if subject.layout in (None, "native") else f"-{subject.layout}"
