@@ -1,6 +1,6 @@
 """The footprint gate: compares predicted footprints with the accepted ones of a baseline file.
 
-Measured peaks have their own baseline, in bench.analysis.peaks.
+Measured peaks have their own baseline, in bench.analysis.peak_baseline.
 """
 
 import json

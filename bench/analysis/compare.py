@@ -159,8 +159,8 @@ def _latency(
     if base is None or new is None or change is None:
         return None
     verdict, sure = decide(change, measure.worse_sign, tolerance)
-    place = (row.subject, row.runtime, name, before.options)
-    return Comparison(*place, base, new, change, True, measure.worse_sign, verdict, sure)
+    identity = (row.subject, row.runtime, name, before.options)
+    return Comparison(*identity, base, new, change, True, measure.worse_sign, verdict, sure)
 
 
 def _memory(
@@ -171,8 +171,8 @@ def _memory(
     if change is None:
         return None
     verdict, sure = decide(change, 1, tolerance)
-    place = (row.subject, row.runtime, "peak memory", before.options)
-    return Comparison(*place, max(base), max(new), change, True, 1, verdict, sure)
+    identity = (row.subject, row.runtime, "peak memory", before.options)
+    return Comparison(*identity, max(base), max(new), change, True, 1, verdict, sure)
 
 
 def _size(base: Row, new: Row, tolerance: float) -> Comparison | None:
@@ -181,8 +181,8 @@ def _size(base: Row, new: Row, tolerance: float) -> Comparison | None:
         return None
     change = exact(before, after)
     verdict, _ = decide(change, 1, tolerance)
-    place = (new.subject, new.runtime, "size on disk", None)
-    return Comparison(*place, before, after, change, True, 1, verdict, None)
+    identity = (new.subject, new.runtime, "size on disk", None)
+    return Comparison(*identity, before, after, change, True, 1, verdict, None)
 
 
 def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
@@ -230,11 +230,11 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -
     if verdict in ("worse", "better") and not base.graded and pair is not None and pair.p > SURE:
         verdict = "undecided"  # the exact test decides where questions are few
     share, new_share = (sum(values) / len(values) for values in (before, after))
-    place = (row.subject, row.runtime, number, None)
+    identity = (row.subject, row.runtime, number, None)
     asked = power(before, after)
     enough = asked.needed(points)
     needed = enough if enough > asked.n else None
-    return Comparison(*place, share, new_share, change, False, -1, verdict, sure, needed)
+    return Comparison(*identity, share, new_share, change, False, -1, verdict, sure, needed)
 
 
 def _kld(base: Row, new: Row) -> Comparison | None:
@@ -248,8 +248,8 @@ def _kld(base: Row, new: Row) -> Comparison | None:
     if change is None or before is None or after is None:
         return None
     verdict, sure = decide(change, 1, KLD_TOLERANCE_NATS)
-    place = (new.subject, new.runtime, "KLD", None)
-    return Comparison(*place, before.value, after.value, change, False, 1, verdict, sure)
+    identity = (new.subject, new.runtime, "KLD", None)
+    return Comparison(*identity, before.value, after.value, change, False, 1, verdict, sure)
 
 
 def _check_machines(base: Sequence[Record], new: Sequence[Record]) -> None:

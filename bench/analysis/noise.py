@@ -34,8 +34,8 @@ def _samples(timings: Sequence[Timing]) -> Iterator[str]:
         yield f"decode steps vary by {spread:.0%} (median absolute deviation of {len(steps)})"
     first, last = (median(timings[n].token_s or [0.0]) for n in (0, -1))
     if first and abs(last / first - 1) > DRIFT:
-        change = f"{last / first - 1:+.0%}"
-        yield f"decode steps of the last request took {change} compared with the first"
+        change = f"{abs(last / first - 1):.0%} {'slower' if last > first else 'faster'}"
+        yield f"decode steps of the last request were {change} than those of the first"
 
 
 def _machine(record: Record) -> Iterator[str]:

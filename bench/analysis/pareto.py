@@ -32,7 +32,7 @@ class Budget:
         return None if peak is None else peak <= self.memory_bytes
 
     def has(self, row: Row) -> bool:
-        """Whether the row's runtime and device exist there."""
+        """Whether the row's runtime and device are among the budget's."""
         known_runtime = self.runtimes is None or row.runtime in self.runtimes
         return known_runtime and self.device in (None, row.device)
 
@@ -69,27 +69,28 @@ def in_a_profile(row: Row) -> bool:
 def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
     """Indices of the points that no other one dominates; less is better in each coordinate."""
     return tuple(
-        place
-        for place, point in enumerate(points)
+        index
+        for index, point in enumerate(points)
         if not any(_dominates(other, point) for other in points)
     )
 
 
 def choose(rows: Sequence[Row], budget: Budget | None) -> Choice:
-    """The smallest of those that fit, are accurate, and are within 10 % of the fastest of them.
+    """The Pareto front and the chosen row.
 
-    Nothing is chosen without measured accuracy.
+    That is the smallest of those that fit, are accurate, and are within 10 % of the fastest of
+    them; None without measured accuracy.
     """
     scored = any(row.accuracy for row in rows)
-    known = {place: point for place, row in enumerate(rows) if (point := _point(row, scored))}
-    places = tuple(known)
-    ahead = tuple(places[n] for n in front([known[place] for place in places]))
-    fitting = tuple(p for p in places if budget is None or budget.holds(rows[p]))
+    known = {index: point for index, row in enumerate(rows) if (point := _point(row, scored))}
+    indices = tuple(known)
+    ahead = tuple(indices[n] for n in front([known[index] for index in indices]))
+    fitting = tuple(p for p in indices if budget is None or budget.holds(rows[p]))
     accurate = _accurate(rows, fitting)
-    limit_s = AS_FAST * min((known[place][1] for place in accurate), default=0.0)
-    fast = [place for place in accurate if known[place][1] <= limit_s]
-    chosen = min(fast, key=lambda place: known[place][2], default=None)
-    return Choice(places, ahead, fitting, accurate, chosen)
+    limit_s = AS_FAST * min((known[index][1] for index in accurate), default=0.0)
+    fast = [index for index in accurate if known[index][1] <= limit_s]
+    chosen = min(fast, key=lambda index: known[index][2], default=None)
+    return Choice(indices, ahead, fitting, accurate, chosen)
 
 
 def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
@@ -108,12 +109,12 @@ def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
 
 
 def _accurate(rows: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:
-    scored = [place for place in fitting if rows[place].accuracy]
+    scored = [index for index in fitting if rows[index].accuracy]
     if not scored:
         return ()
-    best = max(scored, key=lambda place: sum(rows[place].correct().values()))
+    best = max(scored, key=lambda index: sum(rows[index].correct().values()))
     right = rows[best].correct()
-    return tuple(place for place in scored if not _worse(right, rows[place].correct()))
+    return tuple(index for index in scored if not _worse(right, rows[index].correct()))
 
 
 def _worse(best: Mapping[str, bool], other: Mapping[str, bool]) -> bool:

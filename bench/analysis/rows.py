@@ -234,8 +234,8 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
     for record in records:
         if record.status == "ok":
             case = record.case
-            place = order.index(machine_key(record.environment))
-            held = (case.runtime, case.device, case.threads, case.profile, place)
+            machine = order.index(machine_key(record.environment))
+            held = (case.runtime, case.device, case.threads, case.profile, machine)
             key = _key((asdict(case.subject), *held))
             if case.options.shard is not None:
                 key = homes.setdefault(_sample(case), key)
@@ -319,5 +319,5 @@ def _compared(record: Record) -> int:
 
 
 def _key(value: object) -> str:
-    """Equal for equal values."""
+    """JSON with sorted keys, so equal for equal values."""
     return json.dumps(value, sort_keys=True)

@@ -48,7 +48,7 @@ def outliers(samples: Sequence[float]) -> tuple[int, ...]:
     if not spread:
         return ()
     scores = 0.6745 * (np.asarray(samples) - np.median(samples)) / spread
-    return tuple(int(place) for place in np.flatnonzero(np.abs(scores) > OUTLIER))
+    return tuple(int(index) for index in np.flatnonzero(np.abs(scores) > OUTLIER))
 
 
 def percentile(samples: Sequence[float], percent: float) -> float | None:

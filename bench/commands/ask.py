@@ -30,18 +30,18 @@ def run(arguments: argparse.Namespace) -> int:
     session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
     text = detokenizer(loaded)
     watch = Stopwatch()
-    printer, places = _Printer(text), []
+    printer, regions = _Printer(text), []
     for event in watch.watch(session.generate(request)):
         if event.token is not None:
             printer.add(event.token)
         if event.kind == "place":
-            places.append(event.region)
-            sys.stdout.write(_place(event.region) + "\n")
+            regions.append(event.region)
+            sys.stdout.write(_numbers(event.region) + "\n")
     session.close()
     timing, load_s, peak = watch.timing(), reading_s + opening_s, peak_bytes()
     sys.stdout.write("\n")
-    answer = text(timing.tokens).strip() or "\n".join(map(_place, places))
-    line = answer_line(answer, timing, load_s, peak, places)
+    answer = text(timing.tokens).strip() or "\n".join(map(_numbers, regions))
+    line = answer_line(answer, timing, load_s, peak, regions)
     sys.stdout.write(line + "\n" if arguments.json else "")
     sys.stderr.write("" if arguments.json else _timings(timing, load_s, peak) + "\n")
     return 0
@@ -69,11 +69,11 @@ def _request(arguments: argparse.Namespace, sees: bool) -> Request:
 
 
 def answer_line(
-    answer: str, timing: Timing, load_s: float, peak: int | None, places: Sequence[Region] = ()
+    answer: str, timing: Timing, load_s: float, peak: int | None, regions: Sequence[Region] = ()
 ) -> str:
     """The shape that other programs rely on; `places` is there where the answer has some."""
     return json.dumps(
-        ({"places": places} if places else {})
+        ({"places": regions} if regions else {})
         | {
             "answer": answer,
             "token_ids": timing.tokens,
@@ -87,9 +87,9 @@ def answer_line(
     )
 
 
-def _place(place: Region) -> str:
+def _numbers(region: Region) -> str:
     """A point, or a box's corners, in normalized coordinates."""
-    return " ".join(f"{number:.4f}" for number in place)
+    return " ".join(f"{number:.4f}" for number in region)
 
 
 class _Printer:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench import record
-from bench.analysis import baselines, peaks
+from bench.analysis import baselines, peak_baseline
 from bench.analysis.baselines import Difference
 from bench.analysis.predictions import predict
 from bench.reporting.fmt import count
@@ -60,15 +60,19 @@ def _measured(path: Path, update: bool, runs: Sequence[str]) -> list[Difference]
     records, damages = record.read(Path(name) for name in runs)
     for damage in damages:
         sys.stderr.write(f"{damage}\n")
-    now = peaks.measured(records)
+    now = peak_baseline.measured(records)
     if not now:
         raise UserError(
             f"{', '.join(runs)}: no measured peak of memory; `bench run --task latency` writes them"
         )
     if not update:
         sys.stdout.write(f"{count(len(now), 'peak')} measured\n")
-        return peaks.differences(peaks.load(path), now)
-    accepted = peaks.load(path) if path.exists() else peaks.Peaks(peaks.TOLERANCE, ())
-    peaks.save(path, peaks.updated(accepted, now))
+        return peak_baseline.differences(peak_baseline.load(path), now)
+    accepted = (
+        peak_baseline.load(path)
+        if path.exists()
+        else peak_baseline.Peaks(peak_baseline.TOLERANCE, ())
+    )
+    peak_baseline.save(path, peak_baseline.updated(accepted, now))
     sys.stdout.write(f"{count(len(now), 'measured peak')} accepted in {path}\n")
     return []

@@ -43,18 +43,18 @@ def export(arguments: Sequence[str]) -> tuple[int, ExportCost]:
     of all other processes meanwhile (None if it is not known). Call it from a small process:
     Linux starts the child's largest resident set at the caller's current one.
     """
-    with tempfile.TemporaryDirectory() as place:
-        out, said = Path(place) / "artifact", Path(place) / "said.json"
+    with tempfile.TemporaryDirectory() as scratch:
+        out, printed = Path(scratch) / "artifact", Path(scratch) / "facts.json"
         command = [sys.executable, "-m", "export", *arguments, "--json", "--out", str(out)]
         busy, begun = load().busy_s, time.perf_counter()
-        with said.open("wb") as file, subprocess.Popen(command, stdout=file) as process:
+        with printed.open("wb") as file, subprocess.Popen(command, stdout=file) as process:
             _, status, usage = os.wait4(process.pid, 0)
             wall_s = time.perf_counter() - begun
             after = load().busy_s
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             return process.returncode, {}
-        facts = json.loads(said.read_text())
+        facts = json.loads(printed.read_text())
     unit = 1 if sys.platform == "darwin" else 1024
     cpu_s = usage.ru_utime + usage.ru_stime
     others_s = None if busy is None or after is None else max(0.0, after - busy - cpu_s)

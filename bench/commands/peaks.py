@@ -1,4 +1,4 @@
-"""`bench peaks`: 1 where a predicted peak of memory, or size on disk, is not the measured one."""
+"""`bench peaks`: 1 if a predicted peak of memory or size on disk is not the measured one."""
 
 import argparse
 import sys

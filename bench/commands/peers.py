@@ -1,4 +1,4 @@
-"""`bench peers`: builds what a peer makes of a model, so that `bench run` measures both.
+"""`bench peers`: builds a model with another library, so that `bench run` measures both.
 
 It writes build/MODEL/genai-int4: the text decoder built by onnxruntime-genai's model builder, which
 makes no vision tower for these families. llama.cpp needs no such build: the hidden runtime

@@ -133,10 +133,10 @@ def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, out
     failed = 0
     with showing(console, [job.case for job in planned.jobs]) as shown:
         for job in planned.jobs:
-            heard = partial(shown.phase, job.case)
+            on_phase = partial(shown.phase, job.case)
             noted, journal = _with_journal(job, output, arguments.resume)
             machine = machines[job.case.threads, job.case.device]
-            record = run_job(noted, arguments.timeout, machine, heard)
+            record = run_job(noted, arguments.timeout, machine, on_phase)
             append(output, record)
             journal.unlink(missing_ok=True)
             shown.end(record)
@@ -160,13 +160,13 @@ def _machines(
     planned: Plan, here: Environment, wanted: bool
 ) -> Mapping[tuple[int, str], Environment]:
     """The environment for each (threads, device); with ceilings if it has a latency job."""
-    places = {(job.case.threads, job.case.device) for job in planned.jobs}
+    pairs = {(job.case.threads, job.case.device) for job in planned.jobs}
     timed = {
         (job.case.threads, job.case.device)
         for job in planned.jobs
         if wanted and is_latency(job.case.task)
     }
-    on_cpu = {place for place in timed if device_of(place[1]).kind == "cpu"}
+    on_cpu = {pair for pair in timed if device_of(pair[1]).kind == "cpu"}
     cpu = {threads: _ceilings(threads) for threads in {threads for threads, _ in on_cpu}}
     gpu = {device: _gpu_ceilings(device) for device in {device for _, device in timed - on_cpu}}
     return {
@@ -175,7 +175,7 @@ def _machines(
             ceilings=cpu[threads] if (threads, device) in on_cpu else None,
             gpu_ceilings=gpu.get(device),
         )
-        for threads, device in places
+        for threads, device in pairs
     }
 
 

@@ -56,9 +56,9 @@ def run_child(
     question: bytes,
     variables: Mapping[str, str],
     stop: StopConditions,
-    hear: Callable[[bytes], bool],
+    on_line: Callable[[bytes], bool],
 ) -> Ending:
-    """Run the command to its end. `hear` gets each line; if it returns True, a reply is sent.
+    """Run the command to its end. `on_line` gets each line; if it returns True, a reply is sent.
 
     Whatever happens (Ctrl-C included), the child and its children are gone afterwards.
     """
@@ -73,11 +73,11 @@ def run_child(
         )
         answer, stopped, peak = b"", None, None
         try:
-            _say(process, question)
+            _send(process, question)
             for line in _lines(process, stop):
                 answer = line
-                if hear(line):
-                    _say(process, b"")
+                if on_line(line):
+                    _send(process, b"")
             process.wait()
         except _Stop as reached:
             stopped, peak = str(reached), reached.peak_bytes
@@ -120,7 +120,7 @@ def _sleep_s(
     return WATCH_S if left_s is None else min(left_s, WATCH_S)
 
 
-def _say(process: subprocess.Popen[bytes], line: bytes) -> None:
+def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it has ended, so its exit code is reported
         process.stdin.write(line + b"\n")

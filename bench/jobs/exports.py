@@ -73,24 +73,24 @@ def _artifact(
 ) -> Candidate:
     target, recipe = pair
     layout = TARGETS[target].layout_for(model.vlm)
-    place = build / model.name / folder_name(target, recipe, layout)
-    if _is_of(place, model):
-        return candidate(str(place))
-    notify(f"exporting {model.name} as {target} {recipe} to {place}")
-    problem = export(name, target, recipe, place, request)
+    folder = build / model.name / folder_name(target, recipe, layout)
+    if _is_of(folder, model):
+        return candidate(str(folder))
+    notify(f"exporting {model.name} as {target} {recipe} to {folder}")
+    problem = export(name, target, recipe, folder, request)
     if problem is None:
-        return candidate(str(place))
+        return candidate(str(folder))
     subject = replace(checkpoint(model), target=target, recipe=recipe, layout=layout)
     unmade = replace(subject, disk_bytes=None)
-    return Candidate(unmade, str(place), problem=f"it could not be exported: {problem}")
+    return Candidate(unmade, str(folder), problem=f"it could not be exported: {problem}")
 
 
-def _is_of(place: Path, model: Model) -> bool:
+def _is_of(folder: Path, model: Model) -> bool:
     """Whether the folder has an undamaged artifact of these weights."""
-    if not (place / MANIFEST).exists():
+    if not (folder / MANIFEST).exists():
         return False
     try:
-        artifact = load_artifact(place)
+        artifact = load_artifact(folder)
         if artifact.manifest.origin != checkpoint(model).origin:
             return False
         verify_digests(artifact)
@@ -99,13 +99,13 @@ def _is_of(place: Path, model: Model) -> bool:
     return True
 
 
-def export(name: str, target: str, recipe: str, place: Path, request: ExportRequest) -> str | None:
+def export(name: str, target: str, recipe: str, folder: Path, request: ExportRequest) -> str | None:
     """Export one artifact; returns the reason if that failed, else None.
 
     Random weights are not proven: their answers are meaningless, and the proof of a large model
     takes longer than measuring it.
     """
-    words = [name, "--target", target, "--recipe", recipe, "--out", str(place)]
+    words = [name, "--target", target, "--recipe", recipe, "--out", str(folder)]
     words += ["--weights", request.weights] if request.weights else []
     words += ["--no-verify"] if request.weights == "synthetic" else []
     words += ["--offline"] if request.offline else []

@@ -112,9 +112,9 @@ def _version_1(budget_bytes: int, root: Path, ours: Path) -> Group | None:
 def _inside(root: Path, ours: Path, controller: str) -> Path | None:
     """Our own cgroup in a controller's hierarchy; version 2's hierarchy has an empty name."""
     for line in (_text(ours) or "").splitlines():
-        _, controllers, place = line.split(":", 2)
+        _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
-            return root / place.lstrip("/")
+            return root / path.lstrip("/")
     return None
 
 

@@ -45,7 +45,7 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in the order they run: repeated tasks in interleaved rounds (A B C A B C) first."""
+    """Jobs in order of execution, latency first in interleaved rounds (A B C A B C), and skips."""
 
     jobs: tuple[Job, ...]
     skips: tuple[Skip, ...]

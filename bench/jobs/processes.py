@@ -28,7 +28,7 @@ from runtimes import RUNTIMES
 from runtimes.devices import device_of
 from runtimes.nvidia import MEMORY
 
-Heard = Callable[[str], None]
+OnPhase = Callable[[str], None]
 HINTS: Mapping[int, str] = {
     signal.SIGKILL: "by the system, usually because memory ran out",
     signal.SIGABRT: "it aborted itself",
@@ -41,14 +41,14 @@ def run_job(
     job: Job,
     timeout_s: float | None,
     environment: Environment,
-    heard: Heard = lambda phase: None,
+    on_phase: OnPhase = lambda phase: None,
 ) -> Record:
     """Run one job in a fresh process; returns its record, whatever happened.
 
-    `heard` is called at the start of each phase, and the job waits for it.
+    `on_phase` is called at the start of each phase, and the job waits for it.
     """
     before, started, cpu_s = load(), _now(), _children_s()
-    (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s, heard))
+    (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s, on_phase))
     record = Record(
         schema=SCHEMA,
         case=job.case,
@@ -91,13 +91,13 @@ def variables(threads: int, offline: bool = False) -> dict[str, str]:
     }
 
 
-def _run(job: Job, timeout_s: float | None, heard: Heard) -> tuple[Outcome, str | None]:
+def _run(job: Job, timeout_s: float | None, on_phase: OnPhase) -> tuple[Outcome, str | None]:
     budget = budget_bytes(job)
     held = budget if device_of(job.case.device).kind == "cpu" else None
     try:
         with memory_group(held) as group:
             ending = _run_child(
-                job, StopConditions(timeout_s, None if group else held), group, heard
+                job, StopConditions(timeout_s, None if group else held), group, on_phase
             )
             outcome, reason = _result(ending)
             if budget is None:
@@ -115,21 +115,21 @@ def budget_bytes(job: Job) -> int | None:
     return None if job.case.profile is None else PROFILES[job.case.profile].memory_bytes
 
 
-def _run_child(job: Job, stop: StopConditions, group: Group | None, heard: Heard) -> Ending:
+def _run_child(job: Job, stop: StopConditions, group: Group | None, on_phase: OnPhase) -> Ending:
     cgroup = None if group is None else str(group.path)
     limits = Limits(os.getpid(), choose_cpus(job.case.threads), cgroup)
 
-    def hear(line: bytes) -> bool:
+    def on_line(line: bytes) -> bool:
         if not line.startswith(b'{"phase"'):
             return False
-        heard(str(json.loads(line)["phase"]))
+        on_phase(str(json.loads(line)["phase"]))
         return True
 
     question = json.dumps(asdict(job)).encode()
     words = command(limits, "bench.jobs.worker")
     of_runtime = RUNTIMES[job.case.runtime].variables
     environment = {**variables(job.case.threads, job.offline), **of_runtime}
-    return run_child(words, question, environment, stop, hear)
+    return run_child(words, question, environment, stop, on_line)
 
 
 def _result(ending: Ending) -> tuple[Outcome, str | None]:

@@ -107,9 +107,9 @@ def _subject(case: Case) -> object:
 def title(case: Case) -> str:
     """A job in a few words."""
     name = f"{case.subject.model} {subject_name(case.subject)}"
-    place = f"{case.runtime} ({case.profile})" if case.profile else case.runtime
+    where = f"{case.runtime} ({case.profile})" if case.profile else case.runtime
     repeated = f", round {case.round + 1}" if is_latency(case.task) else ""
-    return f"{name} on {place}: {case.task}{repeated}"
+    return f"{name} on {where}: {case.task}{repeated}"
 
 
 def _duration(seconds: float) -> str:

@@ -80,18 +80,18 @@ def main() -> int:
         level=logging.ERROR, format="%(message)s"
     )  # errors that libraries log before they fail
 
-    def say(message: dict[str, object]) -> None:
+    def send(message: dict[str, object]) -> None:
         answer.write(json.dumps(message, allow_nan=False) + "\n")
         answer.flush()
 
     def notify(phase: str) -> None:
-        say({"phase": phase})
+        send({"phase": phase})
         sys.stdin.readline()
 
     try:
-        say({"outcome": asdict(perform(job, notify))})
+        send({"outcome": asdict(perform(job, notify))})
     except UserError as error:
-        say({"error": str(error)})
+        send({"error": str(error)})
     return 0
 
 

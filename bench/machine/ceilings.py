@@ -40,7 +40,7 @@ class Ceilings:
 
 
 def measure_ceilings(threads: int) -> Ceilings:
-    """All three, in about four seconds. BLAS must have been started with `threads`."""
+    """The limits of the CPU, in about four seconds. BLAS must have been started with `threads`."""
     return Ceilings(_read(threads), _fp32(threads), _onnxruntime("MatMulInteger", threads))
 
 

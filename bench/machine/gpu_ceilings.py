@@ -29,7 +29,7 @@ class GpuCeilings:
 
 
 def measure_gpu_ceilings(device: str) -> GpuCeilings:
-    """All three, in about three seconds."""
+    """The limits of one GPU, in about three seconds; only `problem` without torch or the GPU."""
     reason = RUNTIMES["reference"].unavailable(device=device)
     if reason is not None:
         return GpuCeilings(problem=f"they are measured with torch, and {reason}")

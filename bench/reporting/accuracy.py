@@ -120,17 +120,17 @@ def _pair(base: Scores, one: Scores) -> _Pair | None:
     change, pair = score_change(base, one), mcnemar(base.correct(), one.correct())
     if change is None or pair is None:
         return None
-    asked = power(*shared_values(base, one))
-    needed = asked.needed(ASKED_ABOUT)
+    detection = power(*shared_values(base, one))
+    needed = detection.needed(ASKED_ABOUT)
     cells = (
         _points(change),
         *(fmt.ABSENT if one.graded else str(n) for n in (pair.only_first, pair.only_second)),
         f"{pair.n:,}",
         fmt.ABSENT if one.graded else fmt.significant(pair.p, 2),
-        f"{100 * asked.visible():.1f}",
+        f"{100 * detection.visible():.1f}",
         f"{needed:,}",
     )
-    return _Pair(cells, needed > asked.n)
+    return _Pair(cells, needed > detection.n)
 
 
 def _explained(bases: Mapping[str, str]) -> str:
@@ -171,8 +171,8 @@ def _by_task(scored_rows: Sequence[Scored]) -> list[Scored]:
 
 def _how(one: Scores) -> str:
     scorer = one.scorer()
-    asked = f"{len(set(one.shards))} of {one.shards[0].partition('/')[2]}" if one.shards else ""
-    shards = f", shards {asked}" if asked else ""
+    count = f"{len(set(one.shards))} of {one.shards[0].partition('/')[2]}" if one.shards else ""
+    shards = f", shards {count}" if count else ""
     return f"{scorer[0]} {scorer[1]}{shards}" if scorer else fmt.ABSENT
 
 

@@ -63,15 +63,15 @@ def decode(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None
     """A bar for each row with its interval; the rate is written at its end."""
     axes = _bars(canvas, rows)
     ends = []
-    for place, row in enumerate(rows):
+    for slot, row in enumerate(rows):
         rate = row.decode_tokens_per_s()
         if rate is not None:
-            axes.barh(place, rate.value, height=0.62, color=_colour(row, rows))
+            axes.barh(slot, rate.value, height=0.62, color=_colour(row, rows))
             axes.errorbar(
-                rate.value, place, xerr=_errors(rate), fmt="none", color=INK, capsize=3, lw=1.1
+                rate.value, slot, xerr=_errors(rate), fmt="none", color=INK, capsize=3, lw=1.1
             )
             ends.append(max(rate.value, rate.high or 0.0))
-            _end_label(axes, ends[-1], place, significant(rate.value))
+            _end_label(axes, ends[-1], slot, significant(rate.value))
     axes.locator_params(axis="x", nbins=6)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_xlim(0, 1.16 * max(ends))
@@ -82,24 +82,24 @@ def first_token(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) ->
     """A stacked bar for each row: medians of the steps before the first token."""
     axes = _bars(canvas, rows)
     ends = []
-    for place, row in enumerate(rows):
+    for slot, row in enumerate(rows):
         left = 0.0
         for title, colour, step in STEPS:
             width = 1e3 * ((row.latency.middle(step) if row.latency else None) or 0.0)
             if width:
-                axes.barh(place, width, 0.62, left=left, color=colour, label=_once(axes, title))
+                axes.barh(slot, width, 0.62, left=left, color=colour, label=_once(axes, title))
             left += width
         whole = _value(row.first_token_s(), 1e3) or left
         # Medians of steps need not add up to the median of the whole.
         axes.plot(
             [whole, whole],
-            [place - 0.4, place + 0.4],
+            [slot - 0.4, slot + 0.4],
             color=INK,
             lw=1.5,
             label=_once(axes, "whole"),
         )
         ends.append(max(left, whole))
-        _end_label(axes, ends[-1], place, significant(whole))
+        _end_label(axes, ends[-1], slot, significant(whole))
     axes.set_xlim(0, 1.16 * max(ends))
     axes.set_xlabel("ms, medians; the number is the whole")
     _legend(canvas, columns=4 if canvas.get_figwidth() >= WIDE else 2)
@@ -142,9 +142,9 @@ def storage(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> Non
         widths, colour = [shares.get(bits, 0.0) for shares in kept], STORAGE.get(bits, LIGHT)
         axes.barh(range(len(artifacts)), widths, 0.62, left=left, color=colour, label=f"{bits} bit")
         left = [end + width for end, width in zip(left, widths, strict=True)]
-    for place, quantization in enumerate(quantizations):
+    for slot, quantization in enumerate(quantizations):
         fell = len(quantization.fallbacks)
-        _end_label(axes, 100, place, f"{fell} fell back" if fell else "as asked")
+        _end_label(axes, 100, slot, f"{fell} fell back" if fell else "as asked")
     axes.set_xlim(0, 124 if canvas.get_figwidth() >= WIDE else 138)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("share of parameters, %")

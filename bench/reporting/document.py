@@ -1,4 +1,4 @@
-"""Blocks of a document: headings, text, tables, pictures, code; markdown and html.py write them.
+"""Blocks of a document (headings, text, tables, …), which markdown.py and html.py write.
 
 Text may contain `code` and **bold**, and no other markup.
 """

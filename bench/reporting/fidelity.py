@@ -89,5 +89,5 @@ def _cosines(features: Features | None) -> tuple[float, float]:
 
 
 def _first_diverging(agreement: Agreement) -> str:
-    places = [place + 1 for place in agreement.first_differences if place is not None]
-    return fmt.significant(median(places)) if places else fmt.ABSENT
+    positions = [index + 1 for index in agreement.first_differences if index is not None]
+    return fmt.significant(median(positions)) if positions else fmt.ABSENT

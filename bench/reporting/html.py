@@ -26,7 +26,7 @@ COLOURS: Mapping[str, str] = {
 
 
 def page(blocks: Sequence[Block], drawings: Mapping[str, str]) -> str:
-    """The whole page; `drawings` are SVG texts by the `file` of their Picture."""
+    """The whole HTML page; `drawings` maps the `file` of a Picture to its SVG text."""
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
     style = resources.files("bench.reporting").joinpath("page.css").read_text(encoding="utf-8")
     parts = [_group(group, drawings) for group in _groups(blocks)]

@@ -17,9 +17,9 @@ EXPLAINED = "The recommended artifact of each model; its section has the reasons
 def overview(models: Sequence[Sequence[Row]], budget: Budget | None) -> list[Block]:
     """A line for each model with a recommended artifact; [] if fewer than two have one."""
     taken = [
-        (rows[place], names(rows)[place])
+        (rows[index], names(rows)[index])
         for rows in models
-        if (place := choose(rows, budget).chosen) is not None
+        if (index := choose(rows, budget).chosen) is not None
     ]
     if len(taken) < 2:
         return []

@@ -40,5 +40,5 @@ def filled(page: str, content: str) -> str:
     """The page with `content` between the markers. Raises UserError if they are missing."""
     markers = MARKERS.search(page)
     if markers is None:
-        raise UserError(f"no place for results; put these lines into it: {START} and {END}")
+        raise UserError(f"it has no block of results; put these lines into it: {START} and {END}")
     return f"{page[: markers.start()]}{markers[1]}\n\n{content}\n\n{END}{page[markers.end() :]}"

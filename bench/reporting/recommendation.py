@@ -14,7 +14,7 @@ def choice(rows: Sequence[Row], budget: Budget | None) -> list[Block]:
     chosen = choose(rows, budget)
     if len(chosen.candidates) < 2:
         return []
-    scored = any(rows[place].accuracy for place in chosen.candidates)
+    scored = any(rows[index].accuracy for index in chosen.candidates)
     parts = [_front(rows, chosen, scored), _recommended(rows, chosen, budget, scored)]
     return [Text(part) for part in parts]
 
@@ -25,7 +25,7 @@ def _front(rows: Sequence[Row], choice: Choice, scored: bool) -> str:
     ahead = f"Pareto front of {numbers}: {fmt.listed([labels[p] for p in choice.front])}."
     if not dropped:
         return f"{ahead} None is dominated by another."
-    beaten = fmt.listed([labels[place] for place in dropped])
+    beaten = fmt.listed([labels[index] for index in dropped])
     return f"{ahead} Dominated by one of these: {beaten}."
 
 
@@ -33,7 +33,7 @@ def _recommended(rows: Sequence[Row], choice: Choice, budget: Budget | None, sco
     labels = _labels(rows)
     within = f"within {_limit(budget)}" if budget else ""
     if not scored:
-        fitting = fmt.listed([labels[place] for place in choice.fitting]) or "nothing"
+        fitting = fmt.listed([labels[index] for index in choice.fitting]) or "nothing"
         fits = f"{within[0].upper()}{within[1:]}: {fitting}. " if budget else ""
         return (
             f"{fits}Nothing is recommended, because accuracy was not measured and the fastest "
@@ -60,11 +60,11 @@ def _as_fast(rows: Sequence[Row], choice: Choice) -> str:
     chosen = rows[choice.chosen].total_s() if choice.chosen is not None else None
     labels = _labels(rows)
     close = [
-        labels[place]
-        for place in choice.accurate
-        if place != choice.chosen
+        labels[index]
+        for index in choice.accurate
+        if index != choice.chosen
         and chosen is not None
-        and (total := rows[place].total_s()) is not None
+        and (total := rows[index].total_s()) is not None
         and _overlap(chosen, total)
     ]
     return (
@@ -75,8 +75,8 @@ def _as_fast(rows: Sequence[Row], choice: Choice) -> str:
 
 
 def _least(rows: Sequence[Row], choice: Choice) -> str:
-    place = min(choice.candidates, key=lambda p: rows[p].counted_bytes or 0)
-    return f"{fmt.megabytes(rows[place].counted_bytes)} ({_labels(rows)[place]})"
+    index = min(choice.candidates, key=lambda p: rows[p].counted_bytes or 0)
+    return f"{fmt.megabytes(rows[index].counted_bytes)} ({_labels(rows)[index]})"
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:

@@ -28,11 +28,11 @@ def commands(records: Sequence[Record]) -> str:
 def sums(records: Sequence[Record]) -> list[str]:
     """A line with the sha256 of each artifact.json."""
     known = [subject for subject in _subjects(records) if subject.sha256]
-    return [f"`{place(s)}/artifact.json` sha256 `{s.sha256}`" for s in known]
+    return [f"`{location(s)}/artifact.json` sha256 `{s.sha256}`" for s in known]
 
 
-def place(subject: Subject) -> str:
-    """The default folder of an artifact, the name of a checkpoint."""
+def location(subject: Subject) -> str:
+    """The default folder of an artifact, or the model's name for a checkpoint."""
     if subject.target is None:
         return subject.model
     layout = "" if subject.layout in (None, "native") else f"-{subject.layout}"
@@ -40,7 +40,7 @@ def place(subject: Subject) -> str:
 
 
 def _subjects(records: Sequence[Record]) -> list[Subject]:
-    return list({place(r.case.subject): r.case.subject for r in records}.values())
+    return list({location(r.case.subject): r.case.subject for r in records}.values())
 
 
 def _export(subject: Subject) -> str:
@@ -56,8 +56,8 @@ def _export(subject: Subject) -> str:
 def _run(records: Sequence[Record], options: Options, profile: str | None) -> str:
     """`bench run` of these records; a profile sets the threads, so they are not named."""
     cases = [record.case for record in records]
-    places = dict.fromkeys(place(case.subject) for case in cases)
-    words = ["bench run", *map(shlex.quote, places)]
+    locations = dict.fromkeys(location(case.subject) for case in cases)
+    words = ["bench run", *map(shlex.quote, locations)]
     for flag, values, table in (
         ("--runtime", {case.runtime for case in cases}, RUNTIMES),
         ("--task", {case.task for case in cases}, TASKS),

@@ -113,12 +113,13 @@ def _times(change: Change | None) -> str:
 
 
 def _spread(rounds: Sequence[Sequence[float]], unit: str) -> list[str]:
-    places = [(r + 1, n + 1) for r, group in enumerate(rounds) for n in range(len(group))]
+    positions = [(r + 1, n + 1) for r, group in enumerate(rounds) for n in range(len(group))]
     samples = [sample for group in rounds for sample in group]
     if not samples:
         return []
     out = [
-        f"{places[n][0]}/{places[n][1]}: {fmt.significant(samples[n])}" for n in outliers(samples)
+        f"{positions[n][0]}/{positions[n][1]}: {fmt.significant(samples[n])}"
+        for n in outliers(samples)
     ]
     figures = (median(samples), mad(samples), min(samples), max(samples))
     cells = [f"{fmt.significant(figure)} {unit}" for figure in figures]

@@ -29,9 +29,9 @@ def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:
             row.runtime,
             fmt.megabytes(row.subject.disk_bytes),
             fmt.megabytes(row.peak_bytes),
-            *(cells[place] for cells in columns.values()),
+            *(cells[index] for cells in columns.values()),
         ]
-        for place, (row, name) in enumerate(zip(rows, names(rows), strict=True))
+        for index, (row, name) in enumerate(zip(rows, names(rows), strict=True))
     ]
     header = ["artifact", "runtime", "size on disk", "peak memory", *columns]
     return [Table(*fmt.known(header, lines, left=4), left=2), Text(_legend(rows, budget))]

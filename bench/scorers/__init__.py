@@ -12,7 +12,7 @@ from bench.scorers import (
     exact,
     mmmu,
     ocrbench,
-    places,
+    regions,
     relaxed,
     short,
     vqa,
@@ -45,6 +45,6 @@ SCORERS: Mapping[str, AnswerScorer] = {
     "short": AnswerScorer(short.score),
     "mmmu": AnswerScorer(mmmu.score),
     "yes-no": AnswerScorer(yes_no.score),
-    "iou": AnswerScorer(places.box_score, graded=True),
-    "point": AnswerScorer(places.point_score),
+    "iou": AnswerScorer(regions.box_score, graded=True),
+    "point": AnswerScorer(regions.point_score),
 }

@@ -15,9 +15,9 @@ def score(answer: str, gold: Gold) -> float:
     return best if best >= THRESHOLD else 0.0
 
 
-def _distance_share(said: str, accepted: str) -> float:
-    length = max(len(said.upper()), len(accepted.upper()))
-    return distance(_plain(said), _plain(accepted)) / length if length else 0.0
+def _distance_share(given: str, accepted: str) -> float:
+    length = max(len(given.upper()), len(accepted.upper()))
+    return distance(_plain(given), _plain(accepted)) / length if length else 0.0
 
 
 def _plain(text: str) -> str:

@@ -46,9 +46,9 @@ def letter(answer: str, options: tuple[str, ...]) -> str | None:
     answer = f" {answer} "
     letters = ascii_uppercase[: len(options)]
     for template in ("({})", " {} "):
-        places = {one: answer.rfind(template.format(one)) for one in letters}
-        if max(places.values()) >= 0:
-            return max(places, key=lambda one: places[one])
+        positions = {one: answer.rfind(template.format(one)) for one in letters}
+        if max(positions.values()) >= 0:
+            return max(positions, key=lambda one: positions[one])
     if len(answer.split()) <= LONG_ANSWER:
         return None
     quoted = [answer.lower().rfind(option.lower()) for option in options]

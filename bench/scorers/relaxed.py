@@ -14,11 +14,11 @@ def score(answer: str, gold: Gold) -> float:
     return float(any(_matches(answer.strip(), accepted) for accepted in gold.answers))
 
 
-def _matches(said: str, accepted: str) -> bool:
-    number, expected = _number(said), _number(accepted)
+def _matches(given: str, accepted: str) -> bool:
+    number, expected = _number(given), _number(accepted)
     if number is not None and expected:
         return abs(number - expected) / abs(expected) <= TOLERANCE
-    return said.lower() == accepted.lower()
+    return given.lower() == accepted.lower()
 
 
 def _number(text: str) -> float | None:

@@ -57,11 +57,11 @@ CONTRACTIONS = (
 
 def score(answer: str, gold: Gold) -> float:
     """The mean over all people of min(1, equal answers among the others / 3)."""
-    people, said = [_line(one) for one in gold.answers], _line(answer)
+    people, given = [_line(one) for one in gold.answers], _line(answer)
     if len(set(people)) > 1:  # the official script normalises only if people disagree
-        people, said = [normalised(one) for one in people], normalised(said)
-    equal = people.count(said)
-    return fmean(min(1.0, (equal - (one == said)) / ENOUGH) for one in people)
+        people, given = [normalised(one) for one in people], normalised(given)
+    equal = people.count(given)
+    return fmean(min(1.0, (equal - (one == given)) / ENOUGH) for one in people)
 
 
 def normalised(text: str) -> str:

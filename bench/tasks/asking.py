@@ -15,7 +15,7 @@ from bench.measure import timed
 from bench.options import QuestionOptions
 from bench.record import BadItem, Evaluation, Item, Outcome
 from bench.scorers import SCORERS
-from bench.scorers.places import written
+from bench.scorers.regions import written
 from bench.subjects import detokenizer, prompt_of
 from bench.tasks import Context
 from bench.tasks.journal import Journal
@@ -48,16 +48,16 @@ class How:
 def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how: How) -> Outcome:
     """Ask all questions, a sample or a shard of it. Raises UserError if none can be asked."""
     journal = context.journal
-    places = chosen(questions.pictures, options.limit, options.seed, options.shard)
-    if not places:
+    indices = chosen(questions.pictures, options.limit, options.seed, options.shard)
+    if not indices:
         raise UserError(
             f"{questions.source}: shard {options.shard} has no questions; use fewer shards"
         )
     already = len(journal.items) + len(journal.bad)
-    _, asked_s = timed(lambda: _ask(_Asker(context, options, how), questions, places))
+    _, asked_s = timed(lambda: _ask(_Asker(context, options, how), questions, indices))
     if not journal.items:
         first = journal.bad[0]
-        raise UserError(f"none of {len(places):,} items can be used; the first: {first.reason}")
+        raise UserError(f"none of {len(indices):,} items can be used; the first: {first.reason}")
     evaluation = Evaluation(
         prompt=how.prompt,
         max_tokens=how.max_tokens,
@@ -71,14 +71,14 @@ def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how:
     return Outcome(items=tuple(journal.items), evaluation=evaluation)
 
 
-def _ask(asker: "_Asker", questions: QuestionSet, places: Sequence[int]) -> None:
-    context, journal, step = asker.context, asker.context.journal, max(1, len(places) // STEPS)
+def _ask(asker: "_Asker", questions: QuestionSet, indices: Sequence[int]) -> None:
+    context, journal, step = asker.context, asker.context.journal, max(1, len(indices) // STEPS)
     fits, waiting = _fits(context, asker.options), list[TaskQuestion]()
-    for n, place in enumerate(places):
+    for n, index in enumerate(indices):
         if n % step == 0:
-            context.notify(f"question {n + 1:,} of {len(places):,}")
+            context.notify(f"question {n + 1:,} of {len(indices):,}")
         try:
-            question = questions.question(place)
+            question = questions.question(index)
         except UnusableQuestion as bad:
             if bad.id not in journal.known:
                 _add(asker, journal, waiting)
@@ -204,8 +204,8 @@ class _Asker:
         return request
 
     def _answer(self, events: Iterable[Event]) -> str:
-        tokens, places = [], []
+        tokens, regions = [], []
         for event in events:
             tokens += [event.token] if event.token is not None else []
-            places += [event.region] if event.kind == "place" else []
-        return "; ".join(map(written, places)) if places else self._text_of(tokens)
+            regions += [event.region] if event.kind == "place" else []
+        return "; ".join(map(written, regions)) if regions else self._text_of(tokens)

@@ -29,15 +29,15 @@ def run(context: Context, options: FidelityOptions) -> Outcome:
     context.notify("loading the reference")
     name, reference = context.open_reference()
     questions = questions_of(options)
-    places = chosen(questions.pictures, options.limit or DEFAULT_LIMIT, options.seed)
+    indices = chosen(questions.pictures, options.limit or DEFAULT_LIMIT, options.seed)
 
     bad: list[BadItem] = []
 
     def requests() -> Iterator[Request]:
-        for n, place in enumerate(places):
-            context.notify(f"comparing prompt {n + 1:,} of {len(places):,}")
+        for n, index in enumerate(indices):
+            context.notify(f"comparing prompt {n + 1:,} of {len(indices):,}")
             try:
-                question = questions.question(place)
+                question = questions.question(index)
                 images = tuple(picture.open() for picture in question.pictures)
             except UnusableQuestion as unusable:
                 bad.append(BadItem(unusable.id, str(unusable)))
@@ -51,7 +51,7 @@ def run(context: Context, options: FidelityOptions) -> Outcome:
     reference.close()
     if not agreement.items:
         first = bad[0].reason if bad else "there are none"
-        raise UserError(f"none of {len(places):,} questions can be asked; the first: {first}")
+        raise UserError(f"none of {len(indices):,} questions can be asked; the first: {first}")
     return Outcome(agreement=replace(agreement, source=questions.source, bad=tuple(bad)))
 
 

@@ -50,22 +50,22 @@ def questions(name: str, seed: int = 0) -> QuestionSet:
     """The questions, scene by scene; an id is the scene's number and the question's index."""
     generator, kind = GENERATORS[name], GENERATED_TASKS[name]
     counts = _counts(name, seed)
-    places = [(number, n) for number, count in enumerate(counts) for n in range(count)]
+    pairs = [(number, n) for number, count in enumerate(counts) for n in range(count)]
 
     @lru_cache(maxsize=2)  # the questions of a scene follow each other
     def scene(number: int) -> Scene:
         return next(scenes(name, "test", 1, seed, first=number))
 
-    def question(place: int) -> TaskQuestion:
-        number, n = places[place]
+    def question(index: int) -> TaskQuestion:
+        number, n = pairs[index]
         one = scene(number).asked[n]
-        gold = Gold((one.answer,), places=one.places)
+        gold = Gold((one.answer,), regions=one.regions)
         picture = LazyImage(str(number), lambda: scene(number).image)
         turns = (Turn(one.question, gold),)
         return TaskQuestion(f"{number}/{n}", turns, (picture,), "", one.subject, kind.model_task)
 
     source = f"made: {name} version {generator.version}, seed {seed}"
-    return QuestionSet(source, [str(number) for number, _ in places], question)
+    return QuestionSet(source, [str(number) for number, _ in pairs], question)
 
 
 def _counts(name: str, seed: int) -> list[int]:

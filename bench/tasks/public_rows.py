@@ -158,7 +158,7 @@ def _parquet(file: Path) -> RowFile:
 
 
 def _undecoded(name: str, rows: Any, folder: Path | None) -> RowFile:
-    """Without decoding images, so that a broken one affects only its own row."""
+    """The rows with undecoded images, so that a broken image affects only its own row."""
     from datasets import Image as Images
 
     for column, feature in rows.features.items():

@@ -26,7 +26,7 @@ FAR = 5  # pixels by which handwriting is moved
 def example(scene: Scene) -> Example:
     # Where something is is asked as a place, not in words.
     questions = [
-        Question(one.question, one.answer, one.kind) for one in scene.asked if not one.places
+        Question(one.question, one.answer, one.kind) for one in scene.asked if not one.regions
     ]
     if not questions:
         questions = [Question("how many shapes are there?", str(len(scene.things)), "counting")]

@@ -152,8 +152,8 @@ def test_ask_ends_with_the_promised_line(
 ) -> None:
     script = {"answers": {"what?": [3, 5, 0]}, "load": {"says": "native noise\n"}}
     Image.new("RGB", (4, 4)).save(tmp_path / "image.png")
-    place = [str(make_artifact(script=script)), str(tmp_path / "image.png")]
-    assert main(["ask", *place, "what?", "--runtime", "fake", "--json"]) == 0
+    words = [str(make_artifact(script=script)), str(tmp_path / "image.png")]
+    assert main(["ask", *words, "what?", "--runtime", "fake", "--json"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert "red circle" in lines
     last = json.loads(lines[-1])
@@ -168,8 +168,8 @@ def test_ask_prints_the_timings_for_people(
     tmp_path: Path, make_artifact: MakeArtifact, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "image.png")
-    place = [str(make_artifact()), str(tmp_path / "image.png")]
-    assert main(["ask", *place, "what?", "--runtime", "fake", "--max-tokens", "2"]) == 0
+    words = [str(make_artifact()), str(tmp_path / "image.png")]
+    assert main(["ask", *words, "what?", "--runtime", "fake", "--max-tokens", "2"]) == 0
     found = capfd.readouterr()
     assert found.out == "yes no\n"
     assert "first token" in found.err
@@ -179,6 +179,6 @@ def test_ask_refuses_a_runtime_that_cannot_open_it(
     tmp_path: Path, make_artifact: MakeArtifact, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "image.png")
-    place = [str(make_artifact()), str(tmp_path / "image.png")]
-    assert main(["ask", *place, "what?", "--runtime", "llama_cpp"]) == 2
+    words = [str(make_artifact()), str(tmp_path / "image.png")]
+    assert main(["ask", *words, "what?", "--runtime", "llama_cpp"]) == 2
     assert "does not open onnx; choose onnxruntime" in capsys.readouterr().err

@@ -224,4 +224,4 @@ def test_the_command_prints_damaged_lines_and_refuses_a_run_of_only_those(
     told = capsys.readouterr().err
     assert "broken.jsonl:1: not a record" in told
     assert "broken.jsonl:2: not a record, skipped: has schema 99" in told
-    assert "broken.jsonl: no records" in told
+    assert "broken.jsonl: there are no records" in told

@@ -27,8 +27,8 @@ SPREAD = replace(timing(1), token_s=(0.001, 0.002, 0.003, 0.004, 0.005))
 DRIFT = (timing(1, 8), timing(1, 8), timing(1.2, 8))
 NOISES = [
     ({"outcome": Outcome(timings=(SPREAD,))}, "decode steps vary by 33% (median absolute"),
-    ({"outcome": Outcome(timings=DRIFT)}, "the last request's decode steps took +20%"),
-    ({"after": replace(QUIET, busy_s=102.0, steal_s=10.4)}, "gave 10.0% of the CPUs' time"),
+    ({"outcome": Outcome(timings=DRIFT)}, "of the last request were 20% slower than those"),
+    ({"after": replace(QUIET, busy_s=102.0, steal_s=10.4)}, "gave 10.0% of the CPU time"),
     ({"after": replace(QUIET, busy_s=103.0)}, "other processes used 0.5 CPUs"),
     ({"after": replace(QUIET, busy_s=102.0, throttled=3)}, "cores were throttled for heat 3×"),
     ({"after": replace(QUIET, busy_s=102.0, hz=2e9)}, "the clock fell from 3.00 to 2.00 GHz"),

@@ -78,7 +78,7 @@ SKIPS = [
             "tasks": {"fidelity": TASKS["fidelity"]},
             "runtimes": {"x": replace(RUNTIMES["fake"], takes="checkpoint")},
         },
-        "is what others are compared with",
+        "is what artifacts are compared with",
     ),
     (
         ONNX,

@@ -143,7 +143,7 @@ def test_missing_columns_name_the_file_and_its_columns(jsonl: Write, parquet: Wr
 def test_folders_without_rows_are_refused(tmp_path: Path, jsonl: Write) -> None:
     with pytest.raises(UserError, match="not a folder"):
         opened("chartqa", tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"no \.parquet and no \.jsonl files"):
+    with pytest.raises(UserError, match=r"there are no \.parquet or \.jsonl files"):
         opened("chartqa", tmp_path)
     with pytest.raises(UserError, match="no rows"):
         opened("chartqa", jsonl([""]))

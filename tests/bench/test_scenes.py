@@ -82,11 +82,11 @@ def test_regions_are_of_the_thing_in_the_question(name: str) -> None:
         boxes = {thing.name: thing.box for thing in scene.things}
         assert len(boxes) == len(scene.asked)
         for asked in scene.asked:
-            assert asked.places == (boxes[asked.subject],)
+            assert asked.regions == (boxes[asked.subject],)
             place = [int(word) / 100 for word in asked.answer.split()]
-            x_min, y_min, x_max, y_max = asked.places[0]
+            x_min, y_min, x_max, y_max = asked.regions[0]
             if name == "boxes":
-                assert place == pytest.approx(asked.places[0], abs=0.0051)  # whole percents
+                assert place == pytest.approx(asked.regions[0], abs=0.0051)  # whole percents
             else:
                 assert x_min < place[0] < x_max
                 assert y_min < place[1] < y_max

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.scorers import SCORERS, Gold, choice, mmmu, places, vqa, yes_no
+from bench.scorers import SCORERS, Gold, choice, mmmu, regions, vqa, yes_no
 from tests.golden import predictions
 
 SCORES = np.load(Path(__file__).parents[1] / "golden" / "scores.npz")
@@ -185,15 +185,15 @@ def test_yes_and_no(answer: str, expected: bool) -> None:
 def test_overlap_of_boxes(
     first: tuple[float, ...], second: tuple[float, ...], expected: float
 ) -> None:
-    assert places.iou(first, second) == places.iou(second, first) == pytest.approx(expected)
+    assert regions.iou(first, second) == regions.iou(second, first) == pytest.approx(expected)
 
 
 def test_points_within_boxes() -> None:
     box = (0.2, 0.3, 0.6, 0.5)
     inside = [(0.2, 0.3), (0.6, 0.5), (0.4, 0.4)]
     outside = [(0.19, 0.4), (0.4, 0.51), (0.9, 0.9)]
-    assert [places.within(point, box) for point in inside + outside] == [True] * 3 + [False] * 3
-    gold = Gold(places=((0.0, 0.0, 0.1, 0.1), box))
+    assert [regions.within(point, box) for point in inside + outside] == [True] * 3 + [False] * 3
+    gold = Gold(regions=((0.0, 0.0, 0.1, 0.1), box))
     assert SCORERS["point"].score("at 40 and 40.5 percent", gold) == 1.0
     assert SCORERS["point"].score("40", gold) == 0.0
     assert SCORERS["iou"].score("20 30 60 50", gold) == pytest.approx(1.0)
@@ -278,7 +278,7 @@ def test_figures_equal_the_reference_implementations() -> None:
 
 
 def test_overlaps_equal_the_reference_implementations() -> None:
-    found = [places.iou(*pair) for pair in predictions.box_pairs()]
+    found = [regions.iou(*pair) for pair in predictions.box_pairs()]
     np.testing.assert_allclose(found, SCORES["iou"], atol=1e-12)
 
 

@@ -170,7 +170,7 @@ def test_models_that_find_regions_are_asked_by_their_own_task(
 ) -> None:
     questions = generated.questions(name)
     asked = [questions.question(n) for n in sample(questions.pictures, 3, 0)]
-    boxes = {question.subject: question.turns[0].gold.places[0] for question in asked}
+    boxes = {question.subject: question.turns[0].gold.regions[0] for question in asked}
     assert len(boxes) == 3
     wrong = asked[0].subject
     boxes[wrong] = (0.0, 0.0, 0.001, 0.001)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_models import tiny_artifact
 
-from bench.scorers.places import iou, within
+from bench.scorers.regions import iou, within
 from bench.tasks.scenes import scenes
 from export.checkpoint.registry import open_model
 from models.train.plan import WORDS
@@ -81,7 +81,7 @@ def test_the_first_test_things_are_placed_as_well_as_the_card_says(
         for image, one in located[:ITEMS]:
             events = session.generate(Request(one.subject, (image,), task=task))
             found = [event.region for event in events if event.kind == "place"]
-            right.append(len(found) == 1 and JUDGES[task](found[0], one.places[0]))
+            right.append(len(found) == 1 and JUDGES[task](found[0], one.regions[0]))
         assert np.mean(right) >= share - MARGIN, task
 
 

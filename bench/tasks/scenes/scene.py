@@ -22,13 +22,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its answer; `subject` and `places` if it asks for a region."""
+    """A question with its answer; `subject` and `regions` if it asks for a region."""
 
     question: str
     answer: str
     kind: str
     subject: str = ""
-    places: tuple[Region, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True)

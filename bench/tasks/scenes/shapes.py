@@ -18,9 +18,9 @@ def counting(rng: np.random.Generator, split: Split, number: int) -> Scene:
     """One to six shapes in at most two colours that do not touch; questions ask for numbers."""
     canvas, cell = Canvas(SIZE, background(rng)), SIZE // COUNTING_CELLS
     palette = [pick(rng, tuple(COLOURS)) for _ in range(2)]
-    places = rng.permutation(COUNTING_CELLS**2)[: rng.integers(1, MOST_COUNTED + 1)]
+    cells = rng.permutation(COUNTING_CELLS**2)[: rng.integers(1, MOST_COUNTED + 1)]
     things = []
-    for row, column in (divmod(int(place), COUNTING_CELLS) for place in places):
+    for row, column in (divmod(int(number), COUNTING_CELLS) for number in cells):
         side = int(rng.integers(cell - 6, cell - 2))
         down, right = rng.integers(1, cell - side, 2)
         shape, colour = pick(rng, SHAPES), pick(rng, palette)
@@ -71,11 +71,11 @@ def _located(rng: np.random.Generator, kind: str) -> Scene:
             left, top = column * half + x, row * half + y
             box = canvas.shape(shape, colour, (left, top, left + width, top + height))
             things[name] = Thing(name, box)
-    asked = tuple(_place(thing, kind) for thing in things.values())
+    asked = tuple(_region(thing, kind) for thing in things.values())
     return Scene(canvas.image(), tuple(things.values()), asked)
 
 
-def _place(thing: Thing, kind: str) -> Asked:
+def _region(thing: Thing, kind: str) -> Asked:
     x_min, y_min, x_max, y_max = thing.box
     centre = ((x_min + x_max) / 2, (y_min + y_max) / 2)
     answer = thing.box if kind == "box" else centre
@@ -84,8 +84,8 @@ def _place(thing: Thing, kind: str) -> Asked:
     return Asked(question, _percent(answer), kind, thing.name, (thing.box,))
 
 
-def _percent(place: Region) -> str:
-    return " ".join(str(round(PERCENT * share)) for share in place)
+def _percent(region: Region) -> str:
+    return " ".join(str(round(PERCENT * share)) for share in region)
 
 
 def _count(question: str, number: int) -> Asked:

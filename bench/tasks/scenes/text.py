@@ -52,10 +52,10 @@ def handwritten(rng: np.random.Generator, split: Split, number: int) -> Scene:
     The test split is a fixed 360 of the 1,797; `number` selects one of them.
     """
     images, labels = _handwritten(split)
-    place = number % len(images) if split == "test" else int(rng.integers(len(images)))
-    ink = 255 * (1 - images[place] / HANDWRITTEN_WHITE)
+    index = number % len(images) if split == "test" else int(rng.integers(len(images)))
+    ink = 255 * (1 - images[index] / HANDWRITTEN_WHITE)
     image = Image.fromarray(ink.astype(np.uint8)).convert("RGB")
-    label = str(labels[place])
+    label = str(labels[index])
     asked = Asked("which digit is written?", label, "handwritten")
     large = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     return Scene(large, (Thing(label, (0.0, 0.0, 1.0, 1.0)),), (asked,))
@@ -133,7 +133,7 @@ def _page(
 
 
 def _syllable(rng: np.random.Generator) -> str:
-    initial, medial, final = (int(rng.choice(places)) for places in (INITIALS, MEDIALS, FINALS))
+    initial, medial, final = (int(rng.choice(letters)) for letters in (INITIALS, MEDIALS, FINALS))
     return chr(0xAC00 + (initial * 21 + medial) * 28 + final)
 
 

@@ -17,13 +17,13 @@ def box_score(answer: str, gold: Gold) -> float:
     answered = parsed(answer, 4)
     if not answered:
         return 0.0
-    return max((iou(answered, box) for box in gold.places), default=0.0)
+    return max((iou(answered, box) for box in gold.regions), default=0.0)
 
 
 def point_score(answer: str, gold: Gold) -> float:
     """1 if the answer's first point is within an accepted box, else 0."""
     point = parsed(answer, 2)
-    return float(bool(point) and any(within(point, box) for box in gold.places))
+    return float(bool(point) and any(within(point, box) for box in gold.regions))
 
 
 def parsed(answer: str, count: int) -> Region:
@@ -32,9 +32,9 @@ def parsed(answer: str, count: int) -> Region:
     return tuple(float(number) / PERCENT for number in numbers) if len(numbers) == count else ()
 
 
-def written(place: Region) -> str:
+def written(region: Region) -> str:
     """A region in percent, as `parsed` reads it."""
-    return " ".join(f"{PERCENT * share:.2f}" for share in place)
+    return " ".join(f"{PERCENT * share:.2f}" for share in region)
 
 
 def iou(first: Region, second: Region) -> float:
