@@ -1,7 +1,4 @@
-"""`python -m export`: makes one artifact of a model, and reports what was made.
-
-NOT aware of formats or of how an artifact is proven.
-"""
+"""`python -m export`: makes one artifact of a model, and reports what was made."""
 
 import argparse
 import json

@@ -1,7 +1,7 @@
 """Exports a model: opens it, applies the options, writes the artifact and proves it.
 
 The only module of the package that reaches for runtimes, by name and only when they are needed: a
-proof runs the artifact, calibration runs the model. NOT aware of formats or of what is printed.
+proof runs the artifact, calibration runs the model.
 """
 
 import importlib

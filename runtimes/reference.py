@@ -1,20 +1,21 @@
 """The reference runtime: runs a checkpoint's network eagerly in torch.
 
 Uses float32 on the CPU and bfloat16, in which checkpoints are trained, on a GPU. Exact and simple
-rather than fast, because artifacts are compared with it. NOT aware of artifacts.
+rather than fast, because artifacts are compared with it.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import assert_never
 
 import numpy as np
 import torch
 
 from export.arrays import FloatArray, IntArray
 from export.model import Model
-from export.modeling.vision import ImageVision
+from export.modeling.vision import ImageVision, TileVision
 from export.torch.attention import GrowingState
 from export.torch.run import Observer, Parameter, Run, resident, streaming
 from runtimes.base import Region, Request, Session
@@ -127,13 +128,18 @@ class TorchBackend:
     def _encoded(self, image: Pixels) -> FloatArray:
         """Features of one image [tokens, hidden]."""
         vision, ops = self._vlm.require_vision(), self._ops
-        if isinstance(vision, ImageVision):
-            assert image.token_grid is not None, "images of any size have a grid of tokens"
-            ops = self._run(patch_grid=vision.tower.patch_grid(image.token_grid))
-        if vision.crops is None:
-            return self._joined(image, _host(vision.forward(ops, ops.tensor(image.values))))
-        crops = (ops.tensor(crop[None]) for crop in image.values)
-        return self._joined(image, (_host(vision.forward(ops, crop)[0]) for crop in crops))
+        match vision:
+            case ImageVision(tower=tower):
+                assert image.token_grid is not None, "images of any size have a grid of tokens"
+                ops = self._run(patch_grid=tower.patch_grid(image.token_grid))
+                return self._joined(image, _host(vision.forward(ops, ops.tensor(image.values))))
+            case TileVision(crops=None):
+                return self._joined(image, _host(vision.forward(ops, ops.tensor(image.values))))
+            case TileVision():
+                crops = (ops.tensor(crop[None]) for crop in image.values)
+                return self._joined(image, (_host(vision.forward(ops, crop)[0]) for crop in crops))
+            case _:
+                assert_never(vision)
 
     def _joined(self, image: Pixels, parts: Iterable[FloatArray]) -> FloatArray:
         """Features of one image [tokens, hidden] from the tower's output for each tile or crop."""

@@ -1,7 +1,7 @@
 """Runs one job in its own process and makes its record, however the job ended.
 
 A crash, a hang, an out-of-memory kill, a full disk or a user's error becomes a failed record, and
-the other jobs go on. NOT aware of what a task measures.
+the other jobs go on.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""Device profiles: what a class of devices gives to one process. Budgets, not measurements.
-
-NOT aware of models, artifacts or of the machine this runs on.
-"""
+"""Device profiles: what a class of devices gives to one process. Budgets, not measurements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

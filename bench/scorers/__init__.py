@@ -1,6 +1,6 @@
 """The table of scorers: functions from an answer's text to a score between 0 and 1.
 
-Each module follows one published definition. NOT aware of models, tasks or files.
+Each module follows one published definition.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,4 @@
-"""Questions of a task with their right answers, and which of them are asked: a sample, a shard.
-
-NOT aware of models, runtimes or scores.
-"""
+"""Questions of a task with their right answers, and which of them are asked: a sample, a shard."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

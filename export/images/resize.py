@@ -1,7 +1,7 @@
 """Pillow's resize on three CPUs, one a channel: the same pixels, sooner.
 
 Pillow resizes with one thread and lets others run meanwhile. Channels do not see each other; each
-alone takes less than half the time of all three. NOT aware of recipes or tiles.
+alone takes less than half the time of all three.
 """
 
 import os

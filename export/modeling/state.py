@@ -15,6 +15,10 @@ class KeyValues:
     head_dim: int
     kind: Literal["key_values"] = "key_values"
 
+    def shape(self, positions: int) -> tuple[int, int, int, int]:
+        """Shape of the keys, and of the values, of one sequence."""
+        return 1, self.heads, positions, self.head_dim
+
     @property
     def values_per_token(self) -> int:
         """Values that one more position adds."""

@@ -1,7 +1,7 @@
 """What a pass of the reference over a decoder shares: cached state, rotations and masks.
 
 `GrowingCache` appends and takes batches: the runtime's. `StaticCache` has a fixed size and tensor
-positions, so that torch.export can trace a pass. NOT aware of weights.
+positions, so that torch.export can trace a pass.
 """
 
 from collections.abc import Callable, Hashable
@@ -189,7 +189,7 @@ class StaticCache(nn.Module):
         self._ropes = tuple(dict.fromkeys(text.rope(i) for i in range(text.layers)))
         for layer, state in enumerate(text.states):
             for name in ("key", "value"):
-                zeros = torch.zeros(1, state.heads, length, state.head_dim)
+                zeros = torch.zeros(state.shape(length))
                 self.register_buffer(f"{name}_{layer}", zeros, persistent=False)
         for n, rope in enumerate(self._ropes):
             for name, table in zip(("cos", "sin"), rotary_tables(rope, length), strict=True):

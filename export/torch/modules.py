@@ -15,7 +15,7 @@ from export.torch.run import Run
 from export.weights import Weights
 
 
-class Parameters(nn.Module):
+class TensorBuffers(nn.Module):
     """Tensors of a model as buffers, found by canonical name."""
 
     def __init__(self, weights: Weights, components: Iterable[str]) -> None:
@@ -37,7 +37,7 @@ class EmbeddingModule(nn.Module):
     def __init__(self, vlm: Vlm, weights: Weights) -> None:
         super().__init__()
         self._text = vlm.text
-        self.weights = Parameters(weights, ("embedding",))
+        self.weights = TensorBuffers(weights, ("embedding",))
 
     def forward(self, ids: Tensor) -> Tensor:
         return self._text.embed(Run(self.weights.parameter), ids)
@@ -49,7 +49,7 @@ class TileModule(nn.Module):
     def __init__(self, vision: TileVision, weights: Weights) -> None:
         super().__init__()
         self._vision = vision
-        self.weights = Parameters(weights, ("vision",))
+        self.weights = TensorBuffers(weights, ("vision",))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self._vision.forward(Run(self.weights.parameter), pixels)
@@ -65,7 +65,9 @@ class DecoderModule(nn.Module):
     def __init__(self, vlm: Vlm, weights: Weights, length: int) -> None:
         super().__init__()
         self._text = vlm.text
-        self.weights = Parameters(weights, ("decoder", *(("embedding",) if vlm.text.tied else ())))
+        self.weights = TensorBuffers(
+            weights, ("decoder", *(("embedding",) if vlm.text.tied else ()))
+        )
         self.cache = StaticCache(vlm.text, length)
 
     def forward(

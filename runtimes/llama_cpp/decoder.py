@@ -1,7 +1,4 @@
-"""The text model of a GGUF artifact over llama.cpp's C functions: one sequence, or several in step.
-
-NOT aware of images (their features come as rows), prompts or clocks.
-"""
+"""The text model of a GGUF artifact over llama.cpp's C functions: one sequence or a batch."""
 
 import os
 from collections.abc import Mapping

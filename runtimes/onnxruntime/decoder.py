@@ -71,9 +71,9 @@ class HostDecoder:
 
     def _bind_cache(self, text: Decoder, context: int) -> list[ort.OrtValue]:
         """One buffer per layer for keys and one for values, bound as past and as present."""
-        shape = (1, text.kv_heads, context, text.head_dim)
         cache = []
-        for i in range(text.layers):
+        for i, state in enumerate(text.states):
+            shape = state.shape(context)
             for kind in ("key", "value"):
                 # Not cleared: the system allocates a page only when a position is written to it.
                 buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")

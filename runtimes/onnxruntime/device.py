@@ -57,11 +57,10 @@ class DeviceDecoder:
     ) -> None:
         self._graph, self._context, self._device = graph, context, device
         self._takes, self._capture = inputs_of(graph), capture
-        shape = (1, text.kv_heads, context, text.head_dim)
         # Cleared: attention multiplies what follows the valid positions by 0; it must be finite.
         self._cache = {
-            f"{i}.{kind}": self._zeros(shape, np.float16)
-            for i in range(text.layers)
+            f"{i}.{kind}": self._zeros(state.shape(context), np.float16)
+            for i, state in enumerate(text.states)
             for kind in ("key", "value")
         }
         self._outputs = {

@@ -1,13 +1,13 @@
 """Runs the vision graphs of an artifact in ONNX Runtime, for the decoder of any library."""
 
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.arrays import FloatArray
 from export.artifact import Artifact
-from export.modeling.vision import ImageVision
+from export.modeling.vision import ImageVision, TileVision
 from runtimes.devices import CPU, Device
 from runtimes.onnxruntime.graph import inputs_of, open_graph
 from runtimes.prepare.crops import stitched
@@ -42,21 +42,27 @@ class OnnxTower:
 
     def _encoded(self, image: Pixels) -> FloatArray:
         part, vision = self._vlm.require_vision(), self._graphs["vision"]
-        if isinstance(part, ImageVision):
-            assert image.token_grid is not None, "images of any size have a grid of tokens"
-            sizes = np.array([[1, *part.tower.patch_grid(image.token_grid)]])
-            whole: FloatArray = vision.run(
-                None, {"pixel_values": image.values, "image_grid_thw": sizes}
-            )[0]
-            return whole
-        tiles = (vision.run(None, self._fed(tile[None]))[0] for tile in image.values)
-        if part.crops is None:
-            stacked: FloatArray = np.concatenate(list(tiles))
-            return stacked
-        patches = (tile[0] for tile in tiles)
-        both = stitched(patches, image.rows, image.cols, part.tower.side, part.crops.margin)
-        features: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[0]
-        return features
+        match part:
+            case ImageVision(tower=tower):
+                assert image.token_grid is not None, "images of any size have a grid of tokens"
+                sizes = np.array([[1, *tower.patch_grid(image.token_grid)]])
+                whole: FloatArray = vision.run(
+                    None, {"pixel_values": image.values, "image_grid_thw": sizes}
+                )[0]
+                return whole
+            case TileVision(tower=tower):
+                tiles = (vision.run(None, self._fed(tile[None]))[0] for tile in image.values)
+                if part.crops is None:
+                    stacked: FloatArray = np.concatenate(list(tiles))
+                    return stacked
+                patches = (tile[0] for tile in tiles)
+                both = stitched(patches, image.rows, image.cols, tower.side, part.crops.margin)
+                joined: FloatArray = self._graphs["projection"].run(None, {"patches": both[None]})[
+                    0
+                ]
+                return joined
+            case _:
+                assert_never(part)
 
     def _fed(self, tiles: FloatArray) -> dict[str, NDArray[Any]]:
         """The graph's inputs for tiles [T, C, h, w].

@@ -87,8 +87,8 @@ class BareLoop:
 
     def _bind(self, vlm: Vlm) -> list[ort.OrtValue]:
         text, cache = vlm.text, []
-        shape = (1, text.kv_heads, self.context, text.head_dim)
-        for i in range(text.layers):
+        for i, state in enumerate(text.states):
+            shape = state.shape(self.context)
             for kind in ("key", "value"):
                 value = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")
                 self._binding.bind_ortvalue_input(f"past_key_values.{i}.{kind}", value)

@@ -1,7 +1,4 @@
-"""Fills in a prompt recipe: a Prompt becomes the prompt's text, a Templates the prompt's ids.
-
-NOT aware of pixels, files or models; a tokenizer is a function from text to ids.
-"""
+"""Fills in a prompt recipe: a Prompt becomes the prompt's text, a Templates the prompt's ids."""
 
 import re
 from collections.abc import Callable, Iterable

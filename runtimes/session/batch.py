@@ -1,7 +1,4 @@
-"""Runs the generation loops of several requests in step, so that a backend can batch their steps.
-
-NOT aware of questions or caches: a loop is a generator of steps (`Steps`).
-"""
+"""Runs the loops of several requests in step, so that a backend can batch their steps."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,6 @@
 """Answers that are regions of an image: region heads predict coordinates and sizes, not tokens.
 
-The loop of vikhyat/moondream, moondream/torch/moondream.py (_generate_points). NOT aware of the
-libraries that run the region heads.
+The loop of vikhyat/moondream, moondream/torch/moondream.py (_generate_points).
 """
 
 from collections.abc import Iterator
