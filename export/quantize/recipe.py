@@ -43,7 +43,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The questions whose inputs a model's rounding was calibrated on (GPTQ)."""
+    """The questions that a model's rounding was calibrated on with GPTQ."""
 
     questions: str
     """Name of their file, or what they are."""
@@ -54,7 +54,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class RecipeUsed:
-    """What an artifact was made by: a row of KNOWN, and how its 4 bits were chosen and rounded."""
+    """The recipe of an artifact: a row of KNOWN, and how 4 bits were chosen and rounded."""
 
     base: str
     rounding: Method = "search"
@@ -64,7 +64,7 @@ class RecipeUsed:
 
     @property
     def name(self) -> str:
-        """What people call it: int4, int4-nearest, int4-12mb-gptq, …"""
+        """The recipe's full name, such as int4, int4-nearest or int4-12mb-gptq."""
         parts = [self.base]
         parts += [] if self.rounding == "search" else [self.rounding]
         parts += [] if self.budget_mb is None else [f"{self.budget_mb:g}mb"]
@@ -72,7 +72,7 @@ class RecipeUsed:
         return "-".join(parts)
 
     def options(self) -> list[str]:
-        """The options of `python -m export` that make it again."""
+        """Options of `python -m export` that give the same recipe."""
         words = ["--recipe", self.base]
         words += [] if self.rounding == "search" else ["--rounding", self.rounding]
         words += [] if self.budget_mb is None else ["--budget-mb", f"{self.budget_mb:g}"]
@@ -99,7 +99,7 @@ class Recipe:
 
     @property
     def used(self) -> RecipeUsed:
-        """What artifact.json says of it."""
+        """The recipe as artifact.json stores it."""
         return RecipeUsed(self.base, self.rounding, self.budget_mb, self.calibrated)
 
     @property

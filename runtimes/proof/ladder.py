@@ -64,10 +64,10 @@ BOUNDS |= {"q6_k": BOUNDS["int8"]}
 
 
 def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads: int = 2) -> Proof:
-    """Run the ladder; there is no verdict where the artifact cannot be run or judged here.
+    """Run all checks. `Proof.passed` is None if the artifact cannot be run or judged here.
 
-    `free` is how many bytes of memory may be taken (default: what the system says); `threads` are
-    the artifact's.
+    `free`: bytes of memory that may be used (default: `free_bytes()`). `threads`: CPU threads of
+    the artifact's session.
     """
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
@@ -89,7 +89,7 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
         # how images are cut, with the full recipe.
         image = one_tile(model.image)
         manifest = replace(artifact.manifest, image=image)
-        from runtimes.reference import ReferenceScorer  # torch: only where there is one
+        from runtimes.reference import ReferenceScorer  # imports torch
 
         session = runtime.open_session(replace(artifact, manifest=manifest), threads=threads)
         scorer = ReferenceScorer(replace(model, image=image))
@@ -97,7 +97,9 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
         asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]
         checks = _compare(checks, scorer, session, asked)
         if isinstance(model.prompt, Templates) and "region" in manifest.components:
-            checks = replace(checks, places=_places(scorer, session, asked[0], model.prompt))
+            checks = replace(
+                checks, places=_compare_regions(scorer, session, asked[0], model.prompt)
+            )
         session.close()
     bounds = BOUNDS[artifact.manifest.recipe_used.base]
     if reason is None and model.weights.synthetic and not bounds.exact:
@@ -138,22 +140,24 @@ def _compare(
     )
 
 
-def _places(
+def _compare_regions(
     reference: "ReferenceScorer", session: Session, probe: Probe, templates: Templates
 ) -> RegionCheck:
-    """The first point or box of each task that answers with some."""
+    """The largest difference of the first region's coordinates, for each task that returns regions.
+
+    It is 1 if only one side returns a region.
+    """
     differences = {}
     for name, task in templates.tasks.items():
         if task.answer == "text":
             continue
-        place = (0.25, 0.375) if "place" in task.needs else ()
-        request = Request("shape", probe.images, task=name, region=place)
-        wanted = reference.first_region(request)
-        found = next((e.region for e in session.generate(request) if e.kind == "place"), ())
-        same = len(wanted) == len(found)
+        region = (0.25, 0.375) if "place" in task.needs else ()
+        request = Request("shape", probe.images, task=name, region=region)
+        expected = reference.first_region(request)
+        first = next((e.region for e in session.generate(request) if e.kind == "place"), ())
         differences[name] = (
-            max((abs(a - b) for a, b in zip(wanted, found, strict=True)), default=0.0)
-            if same
+            max((abs(a - b) for a, b in zip(expected, first, strict=True)), default=0.0)
+            if len(expected) == len(first)
             else 1.0
         )
     return RegionCheck(len(differences), differences)
@@ -188,10 +192,10 @@ def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
 
 
 def _judge(checks: Checks, bounds: Bounds) -> Iterator[str]:
-    """What misses the bounds, a line each; skipped checks miss none."""
+    """A line for each result that misses its bound; skipped checks miss none."""
     yield from _judge_preprocessing(checks)
     match checks.features:
-        # Written so that NaN fails too.
+        # `not >=` instead of `<`, so that NaN fails, too.
         case Features(cosine=cosine) if not cosine >= bounds.cosine:
             yield f"vision features: cosine {cosine:.6f}, expected at least {bounds.cosine}"
     if isinstance(checks.logits, Fidelity):

@@ -24,8 +24,8 @@ PIXEL_TOLERANCE = 1e-5
 def compare(model: Model) -> PreprocessingCheck | Skipped:
     """Compares pixels and token ids of the probes with those of the HF processor.
 
-    {"skipped": reason} if there is nothing to compare with. Images are cut as the checkpoint says,
-    whatever --max-tiles is, which transformers does not have.
+    Returns Skipped with a reason if there is nothing to compare with. Images are cut as the
+    checkpoint says, without --max-tiles, which transformers does not have.
     """
     if model.folder is None:
         return Skipped("random weights come without a processor")

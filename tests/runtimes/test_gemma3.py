@@ -245,7 +245,7 @@ def test_other_attention_scale_is_refused_for_gguf(hf, processor, tmp_path, caps
     capsys.readouterr()  # of transformers, which has just saved
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
-        "error: config.json: query_pre_attn_scalar 24 is not head_dim 16, which llama.cpp takes in "
+        "error: config.json: query_pre_attn_scalar 24 is not head_dim 16, which llama.cpp uses in "
         "its place; export for the onnx target instead\n"
     )
     assert not out.exists()
@@ -315,7 +315,7 @@ def numbers_of(changes: dict[str, object]) -> Vlm:
     """A tower of 14 x 14 patches pooled to 7 x 7, and the tiny text model with changes."""
     text = GEMMA3_TEXT | changes
     config = {"vision_config": {}, "text_config": text, "mm_tokens_per_image": 49}
-    config |= {"image_token_index": IMAGE_TOKEN}
+    config |= {"image_token_index": IMAGE_TOKEN, "model_type": "gemma3"}
     return check.numbers(GEMMA3.read(Section(config, "config.json")), "config.json")
 
 
