@@ -232,7 +232,7 @@ def test_a_client_that_cannot_run_a_model_is_named_with_the_remedy(
     model = tiny_moondream("legacy") if name == "moondream" else open_model("tiny-smolvlm")
     if name == "text alone":
         model = replace(model, vlm=replace(model.vlm, vision=None))
-    for refused in (TARGETS["onnx"].sizes, TARGETS["onnx"].files):
+    for refused in (TARGETS["onnx"].sizes, TARGETS["onnx"].client_files):
         with pytest.raises(UserError, match=remedy):
             refused(model, RECIPES["int4"], layout)
     with pytest.raises(UserError, match=remedy):
