@@ -34,9 +34,9 @@ def table_bytes(model: Model, recipe: str) -> int:
     return text.vocab * (text.hidden * storage.bits // 8 + scales)
 
 
-def written(model: Model, recipe: str, folder: Path, apart: bool = False) -> Quantization:
+def written(model: Model, recipe: str, folder: Path, own_weights: bool = False) -> Quantization:
     folder.mkdir()
-    layout = replace(LAYOUTS["native"], apart=apart)
+    layout = replace(LAYOUTS["native"], own_weights=own_weights)
     made = write_graphs(model, RECIPES[recipe], folder, graphs_of(model.vlm), layout)
     return made.quantization
 
@@ -88,10 +88,10 @@ def places(graph: Path) -> dict[str, tuple[str, str, str]]:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_logits_equal_those_of_an_untied_head(model: Model, recipe: str, tmp_path: Path) -> None:
     written(model, recipe, tmp_path / "1")
-    written(model, recipe, tmp_path / "2", apart=True)
-    once, apart = (logits(model, tmp_path / name) for name in "12")
+    written(model, recipe, tmp_path / "2", own_weights=True)
+    once, own_weights = (logits(model, tmp_path / name) for name in "12")
     assert np.abs(once).max() > 0
-    np.testing.assert_array_equal(once, apart)
+    np.testing.assert_array_equal(once, own_weights)
 
 
 def logits(model: Model, folder: Path) -> np.ndarray:
