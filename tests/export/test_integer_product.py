@@ -19,6 +19,7 @@ from export.manifest import Quantization
 from export.onnx.data import new_data_file
 from export.onnx.emit import Emit
 from export.onnx.graph import IR_VERSION, OPSETS
+from export.onnx.nodes import Nodes
 from export.onnx.parameters import Ledger, Parameters
 from export.quantize.recipe import RECIPES
 
@@ -55,11 +56,13 @@ def products_are_right(weights: Large, recipe: str, tmp_path: Path) -> Quantizat
     x = ir.Value(name="x", shape=ir.Shape([2, COLUMNS]), type=ir.TensorType(ir.DataType.FLOAT))
     ledger = Ledger()
     with new_data_file(tmp_path / "a.onnx_data") as data:
-        ops = Emit(Parameters(weights, RECIPES[recipe], data, ledger), int8_matmul=True)
+        nodes = Nodes()
+        parameters = Parameters(weights, RECIPES[recipe], data, ledger)
+        ops = Emit(nodes, parameters, integer_matmul=True)
         y = ops.linear(x, "v.a")
-        initializers = list(ops._parameters.values.values())
+        initializers = list(parameters.values.values())
     y.name, y.type = "y", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph([x], [y], nodes=ops.nodes, initializers=initializers, opset_imports=OPSETS)
+    graph = ir.Graph([x], [y], nodes=nodes, initializers=initializers, opset_imports=OPSETS)
     model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
     (tmp_path / "a.onnx").write_bytes(model)
     values = np.ones((2, COLUMNS), np.float32)

@@ -139,7 +139,7 @@ BROKEN: Mapping[str, tuple[Change, str]] = {
     ),
     "a margin of half a crop": (
         lambda c: c["vision"].update(overlap_margin=14),
-        "does not fit crops of 27 patches a side",
+        "does not fit crops of 27 patches along an edge",
     ),
     "the other generation's begin": (
         lambda c: c.update(tokenizer={"bos_id": 0, "eos_id": 0}),
@@ -147,7 +147,7 @@ BROKEN: Mapping[str, tuple[Change, str]] = {
     ),
     "a template that is no list of ids": (
         lambda c: c.update(tokenizer={"templates": {"caption": {"normal": ["a"]}}}),
-        "a template is ['a'], expected a list of token ids",
+        "config.tokenizer.templates.caption.normal is ['a'], expected a list of integers",
     ),
     "parts that are no object": (lambda c: c.update(text=3), "text is 3, expected an object"),
 }
