@@ -113,10 +113,10 @@ def test_gguf_answers_like_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("target", "layout"), [("onnx", "native"), ("gguf", "onnx-vision")])
-def test_an_export_is_proven(target: str, layout: str, tmp_path: Path) -> None:
+def test_export_passes_the_proof(target: str, layout: str, tmp_path: Path) -> None:
     model = tiny_model(hf_model(CASE))
     proof = prove(model, tiny_artifact(model, target, "fp16", tmp_path, layout), threads=1)
-    assert proof["passed"] is True
+    assert proof.passed is True
 
 
 def test_mmproj_is_refused_with_the_remedy(tmp_path: Path) -> None:
