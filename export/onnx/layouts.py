@@ -26,8 +26,8 @@ class Layout:
     padded_tiles: pixel_values are [batch, tiles, …] with padding where pixel_attention_mask is
     false.
     device: for GPU kernels. Matrix products, attention and its cache are float16
-    (export/onnx/nodes.py, Precision). The decoder takes lengths and positions as inputs instead of an attention
-    mask, so that shapes are the same in every step, and also returns the most likely token.
+    (Precision in nodes.py). The decoder takes lengths and positions as inputs instead of an
+    attention mask, so that shapes are the same in every step, and returns the most likely token.
     """
 
     client: str = "onnxruntime"
