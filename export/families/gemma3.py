@@ -11,7 +11,7 @@ from math import isqrt, sqrt
 from export.errors import UserError
 from export.families import siglip
 from export.families.config import ACTIVATIONS, expect_rope
-from export.families.preprocessor import channels, rescale
+from export.families.preprocessor import channels, expect_size, rescale
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source, Transform, Vocabulary
 from export.images import ImageRecipe, Stretch
@@ -144,12 +144,7 @@ def image(vlm: Vlm, preprocessor: Section) -> Stretch:
     """
     preprocessor.expect(STEPS)
     edge = vlm.require_vision().tower.image_size
-    size = preprocessor.section("size", {"height": edge, "width": edge})
-    if (size.integer("height", None), size.integer("width", None)) != (edge, edge):
-        raise UserError(
-            f"{preprocessor.file}: size is not height and width {edge}, the vision tower's "
-            f"image_size of config.json; take both files from the same checkpoint"
-        )
+    expect_size(preprocessor, edge)
     return Stretch(
         size=edge,
         mean=channels(preprocessor, "image_mean"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from export.errors import UserError
 from export.families import llama
 from export.families.config import ACTIVATIONS, rope_of
-from export.families.preprocessor import channels, rescale
+from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, expect_size, rescale
 from export.families.section import Json, Section
 from export.families.spec import Family, Gguf, Source, Vocabulary
 from export.images.aspect_tiles import AspectTiles
@@ -22,7 +22,6 @@ from export.prompts import Prompt
 
 TEXT = llama.Defaults(context=32768, rope_theta=1e4, norm_eps=1e-6)
 PROJECTOR_EPS = 1e-5  # torch's default, which InternVLMultiModalProjector leaves as it is
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # Steps that the recipe always takes (3 is PIL's number of BICUBIC).
 STEPS: Json = {
     "do_convert_rgb": True,
@@ -92,12 +91,7 @@ def image(vlm: Vlm, preprocessor: Section) -> AspectTiles:
     """
     preprocessor.expect(STEPS)
     edge = vlm.require_vision().tower.image_size
-    size = preprocessor.section("size", {"height": edge, "width": edge})
-    if (size.integer("height", None), size.integer("width", None)) != (edge, edge):
-        raise UserError(
-            f"{preprocessor.file}: size is not height and width {edge}, the vision tower's "
-            f"image_size of config.json; take both files from the same checkpoint"
-        )
+    expect_size(preprocessor, edge)
     return AspectTiles(
         tile=edge,
         min_crops=preprocessor.count("min_patches", 1),

@@ -1,10 +1,14 @@
 """Reads preprocessor_config.json: settings that a recipe can express, or a one-line error."""
 
+from export.errors import UserError
 from export.families.section import Section
 from export.images.pixels import Triple
 
 PREPROCESSOR = "preprocessor_config.json"
 HALF: Triple = (0.5, 0.5, 0.5)
+# CLIP's statistics (Radford et al. 2021).
+CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
 
 
 def channels(preprocessor: Section, key: str, default: Triple = HALF) -> Triple:
@@ -16,3 +20,13 @@ def channels(preprocessor: Section, key: str, default: Triple = HALF) -> Triple:
 def rescale(preprocessor: Section) -> float:
     """The factor of a pixel's value, 1/255 by default."""
     return preprocessor.number("rescale_factor", 1 / 255)
+
+
+def expect_size(preprocessor: Section, edge: int) -> None:
+    """Raises UserError unless images are resized to squares of `edge` pixels (the default)."""
+    size = preprocessor.section("size", {"height": edge, "width": edge})
+    if (size.integer("height", None), size.integer("width", None)) != (edge, edge):
+        raise UserError(
+            f"{preprocessor.file}: size is not height and width {edge}, the vision tower's "
+            f"image_size of config.json; take both files from the same checkpoint"
+        )

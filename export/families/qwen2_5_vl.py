@@ -9,7 +9,7 @@ from dataclasses import replace
 from export.errors import UserError
 from export.families import llama
 from export.families.config import ACTIVATIONS
-from export.families.preprocessor import channels, rescale
+from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, rescale
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source, Vocabulary
 from export.images import ImageRecipe, Patches
@@ -30,7 +30,6 @@ STEPS: Json = {
     "do_resize": True,
     "resample": 3,
 }
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def read(config: Section) -> Vlm:
