@@ -64,8 +64,8 @@ def arranged(
 ) -> tuple[Piece, ...]:
     """Returns the GGUF tensors made from one tensor of the model: one, or with "by_frame" several.
 
-    `name` and `shape` are the model's. `head_rows`: rows of an attention head, which are read only
-    for "interleaved_heads".
+    `name` and `shape` are the model's. `head_rows`: number of rows of an attention head, which
+    only "interleaved_heads" uses.
     """
     match arrangement:
         case "interleaved_heads":

@@ -38,9 +38,10 @@ CACHE_VALUE_BYTES = 2  # float16
 def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> int:
     """Predicts the peak memory of the process in bytes. `files`: bytes of the artifact's files.
 
-    It is the size of the files, whatever loading allocates, and the buffers of the larger of two
-    moments: the vision tower computes, or the next image is prepared while all buffers of the first
-    still exist. If `files` has ONNX graphs, ONNX Runtime runs the tower (`_with_onnx_tower`).
+    It is the sum of the files' sizes, of what loading allocates, and of the buffers at the larger
+    of two moments: the vision tower computes, or the next image is prepared while the buffers of
+    the first still exist. If `files` has ONNX graphs, ONNX Runtime runs the tower
+    (`_with_onnx_tower`).
     """
     graphs = sum(size for name, size in files.items() if ".onnx" in name)
     repacked = sum(

@@ -66,7 +66,7 @@ class Planned:
 
 
 def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallback | None]:
-    """Chooses a tensor's type: the recipe's, or another if llama.cpp or the shape needs it.
+    """Chooses a tensor's type: the recipe's, or another if llama.cpp or the shape requires it.
 
     `floats`: patterns of canonical names -> float bits that llama.cpp requires. Returns the tensor,
     and a Fallback with the reason if it is not stored as the recipe says (otherwise None).

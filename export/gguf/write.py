@@ -1,4 +1,7 @@
-"""Writes a model as GGUF files: decoder with tokenizer, and vision tower as mmproj or ONNX."""
+"""Writes a model as GGUF: a file for the decoder and tokenizer, and one for the vision tower.
+
+The tower is llama.cpp's mmproj file, or ONNX graphs with the layout "onnx-vision".
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -37,7 +40,7 @@ LABELS: Mapping[str, str] = {
 }
 """Base type of a mixture -> the mixture's name in file names."""
 ONNX_VISION = "onnx-vision"
-"""The layout whose vision tower and region heads are ONNX graphs; llama.cpp runs the decoder."""
+"""The layout with ONNX graphs for vision tower and region heads; llama.cpp runs the decoder."""
 FOR_OURS = (
     "only PocketVLM opens the vision tower, on a CPU; --layout native writes llama.cpp's mmproj"
 )

@@ -12,7 +12,7 @@ class Adapter:
     """Adds converting nodes to one ONNX graph; each method returns the converted tensor.
 
     A client is a program that runs the graphs, such as transformers.js. `nodes`: the graph's nodes,
-    which grow. `parameters`: its initializers.
+    to which it appends. `parameters`: the graph's initializers.
     """
 
     def __init__(self, nodes: Nodes, parameters: Parameters) -> None:

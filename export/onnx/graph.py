@@ -6,7 +6,8 @@
 | vision_projection | patches | image_features | crops are joined |
 | embed_tokens | input_ids | inputs_embeds | always |
 | decoder_model_merged | inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep; \
-images that see later positions: image_numbers; rows and columns: position_ids | logits, present.* \
+image tokens that see later ones: image_numbers; three-axis rotary positions: position_ids | \
+logits, present.* \
 | always |
 | region_heads | coordinates, sizes, their states | their embeddings and logits | region heads |
 

@@ -38,7 +38,7 @@ class Storage:
 class Rule:
     """One rule of a recipe: tensors whose name matches `pattern` are stored as `storage`.
 
-    The pattern is a shell-style one of canonical names, such as v.blk.*.
+    The pattern is shell-style and matched against canonical names; an example is v.blk.*.
     """
 
     pattern: str
