@@ -1,6 +1,6 @@
-"""Names, shapes and order of values of canonical tensors in GGUF files.
+"""Gives PocketVLM's tensors the names, shapes and order of values that GGUF files need.
 
-Imports only numpy, because a runtime checks files against the same shapes.
+Imports no library except numpy, because runtimes use it to check the shapes in GGUF files.
 """
 
 import math
@@ -19,16 +19,20 @@ from export.modeling.vlm import Vlm, shapes
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor of a GGUF file, and the canonical tensor it is made from."""
+    """One tensor of a GGUF file, made from one tensor of the model or from a part of it.
+
+    name, shape: in the GGUF file. source, source_shape: of the model's tensor, under its canonical
+    (PocketVLM's) name. unit: rows of the source that can only be converted together, such as those
+    of one attention head. arrange: takes some of the source's rows, a multiple of `unit`, and
+    returns their values in the file's order.
+    """
 
     name: str
     shape: Shape
     source: str
     source_shape: Shape
     unit: int = 1
-    """Rows of the source that must be read together."""
     arrange: Callable[[FloatArray], FloatArray] = np.ascontiguousarray
-    """Rows of the source -> their values in the file's order, in whatever shape."""
 
     @property
     def parameters(self) -> int:
@@ -36,7 +40,10 @@ class Piece:
 
 
 def pieces(vlm: Vlm, facts: Gguf) -> Mapping[str, tuple[Piece, ...]]:
-    """Canonical name -> the tensors it becomes in the files, in order."""
+    """Maps the canonical name of each tensor of the model to the GGUF tensors made from it.
+
+    `facts` are llama.cpp's conventions for the model's family. Most tensors become one GGUF tensor.
+    """
     return {
         name: arranged(name, shape, arrangement_of(name, facts), vlm.text.head_dim)
         for name, shape in shapes(vlm).items()
@@ -44,7 +51,10 @@ def pieces(vlm: Vlm, facts: Gguf) -> Mapping[str, tuple[Piece, ...]]:
 
 
 def arrangement_of(name: str, facts: Gguf) -> Arrangement | None:
-    """llama.cpp's arrangement of a tensor; None: as the canonical one."""
+    """Returns how llama.cpp reorders the values of the tensor `name`; None: not at all.
+
+    The first pattern of `facts.arranged` that matches the canonical name decides.
+    """
     found = (kind for pattern, kind in facts.arranged.items() if fnmatchcase(name, pattern))
     return next(found, None)
 
@@ -52,7 +62,11 @@ def arrangement_of(name: str, facts: Gguf) -> Arrangement | None:
 def arranged(
     name: str, shape: Shape, arrangement: Arrangement | None, head_rows: int
 ) -> tuple[Piece, ...]:
-    """The tensors that one canonical tensor becomes."""
+    """Returns the GGUF tensors made from one tensor of the model: one, or with "by_frame" several.
+
+    `name` and `shape` are the model's. `head_rows`: number of rows of an attention head, which
+    only "interleaved_heads" uses.
+    """
     match arrangement:
         case "interleaved_heads":
             arrange = partial(interleaved, head_rows=head_rows)
@@ -79,9 +93,10 @@ def arranged(
 
 
 def interleaved(values: FloatArray, head_rows: int) -> FloatArray:
-    """Rows i and i + head_rows / 2 of each head become neighbours: [rows, columns] of whole heads.
+    """Reorders the rows of each head so that rows i and i + head_rows / 2 become neighbours.
 
-    llama.cpp's llama architecture rotates neighbouring pairs (RoFormer), transformers' the halves;
+    `values` [rows, columns] are the rows of whole heads. llama.cpp's llama architecture rotates
+    neighbouring pairs (RoFormer), and transformers rotates pairs of the two halves;
     `LlamaModel.permute` of llama.cpp's converter is the same reordering.
     """
     halves = values.reshape(-1, 2, head_rows // 2, values.shape[-1])  # [heads, half, pair, columns]
@@ -93,11 +108,11 @@ def _transposed(values: FloatArray) -> FloatArray:
 
 
 def _folded(values: FloatArray) -> FloatArray:
-    """W [x | x] = (W_left + W_right) x."""
+    """Adds the left and the right half of the columns: W [x | x] = (W_left + W_right) x."""
     left, right = np.split(values, 2, axis=-1)
     return left + right
 
 
 def _of_frame(values: FloatArray, frame: int) -> FloatArray:
-    """[rows, channels, frames, height, width] -> [rows, channels, height, width]."""
+    """Selects one frame of [rows, channels, frames, height, width], and drops that axis."""
     return np.ascontiguousarray(values[:, :, frame])

@@ -1,4 +1,4 @@
-"""Writes a GGUF file: metadata, then each tensor as it is read."""
+"""Writes a GGUF file: its metadata, then one tensor after another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from export.gguf.packing import Planned, packed
 from export.quantize.rounding import Rounding
 from export.weights import Weights
 
-# llama.cpp reads counts and ids as unsigned; everything else that has several values is an array.
+# llama.cpp reads counts and ids as unsigned. Values of other types are sequences: GGUF arrays.
 VALUE_TYPES: Mapping[type, GGUFValueType] = {
     bool: GGUFValueType.BOOL,
     int: GGUFValueType.UINT32,
@@ -24,18 +24,22 @@ VALUE_TYPES: Mapping[type, GGUFValueType] = {
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A GGUF file before it is written: everything except the tensors' values."""
+    """A GGUF file that is to be written: all of it except the tensors' values.
+
+    arch: the value of general.architecture, which `metadata` leaves out and the writer adds.
+    tensors: in the order of the file.
+    """
 
     name: str
     arch: str
-    """general.architecture, which the writer adds before `metadata`."""
     metadata: Metadata
     tensors: tuple[Planned, ...]
 
     def nbytes(self, further_metadata: int = 0) -> int:
-        """The file's exact size (ggml's docs/gguf.md: header, key-values, tensor infos, data).
+        """Returns the exact size of the written file in bytes (format: ggml's docs/gguf.md).
 
-        `further_metadata`: bytes of key-values (metadata_bytes) that `metadata` leaves out.
+        `further_metadata`: bytes (from `metadata_bytes`) of key-values that the file will also
+        have, but that `metadata` lacks so far.
         """
         header = 4 + 4 + 8 + 8  # magic, version, number of tensors, number of key-values
         header += metadata_bytes({ARCHITECTURE: self.arch, **self.metadata}) + further_metadata
@@ -46,12 +50,16 @@ class PlannedFile:
 
 
 def metadata_bytes(metadata: Metadata) -> int:
-    """Bytes of key-values: of each, the key, the value's type and the value."""
+    """Returns how many bytes the key-values take in a file: each has a key, a type and a value."""
     return sum(_string_bytes(key) + 4 + _value_bytes(value) for key, value in metadata.items())
 
 
 def write_file(path: Path, planned: PlannedFile, weights: Weights, rounding: Rounding) -> None:
-    """Write the file with a few rows in memory at a time. Raises UserError."""
+    """Writes `planned` to `path`, with a few rows of a tensor in memory at a time.
+
+    `rounding` rounds the values of 4-bit tensors. Raises UserError for a value that its tensor's
+    type cannot hold.
+    """
     _write_header(path, planned)
     with path.open("ab") as file:
         _align(file)
@@ -70,7 +78,10 @@ def _aligned(nbytes: int) -> int:
 
 
 def _value_bytes(value: Value) -> int:
-    """Bytes of a value without its type; an array begins with its items' type and number."""
+    """Returns the bytes of a value without its own type tag.
+
+    An array's bytes include the type of its items (4 bytes) and their number (8 bytes).
+    """
     if isinstance(value, str):
         return _string_bytes(value)
     if isinstance(value, bool):
@@ -83,7 +94,7 @@ def _value_bytes(value: Value) -> int:
 
 
 def _string_bytes(text: str) -> int:
-    """Bytes of a string: its length and its UTF-8."""
+    """Returns the bytes of a stored string: its length (8 bytes), then its UTF-8."""
     return 8 + len(text.encode())
 
 

@@ -1,4 +1,4 @@
-"""ggml's quantizers, from llama-cpp-python, for types that the gguf package can only read."""
+"""Quantizes with ggml's C code from llama-cpp-python, for types that gguf-py can only read."""
 
 import ctypes
 import importlib
@@ -18,10 +18,10 @@ from export.errors import UserError
 
 
 def quantize(values: FloatArray, kind: GGMLQuantizationType) -> NDArray[np.uint8]:
-    """Rows [n, columns] as that type's bytes [n, bytes of a row].
+    """Quantizes float rows [n, columns] to the ggml type `kind`: uint8 [n, bytes of a row].
 
-    They equal those of llama-quantize without an importance matrix. Raises UserError where
-    llama-cpp-python is not installed.
+    The bytes equal those that llama-quantize writes without an importance matrix. Raises UserError
+    if llama-cpp-python is not installed.
     """
     values = np.ascontiguousarray(values, np.float32).reshape(-1, values.shape[-1])
     rows, columns = values.shape
@@ -43,7 +43,11 @@ def quantize(values: FloatArray, kind: GGMLQuantizationType) -> NDArray[np.uint8
 
 @cache
 def _quantize_chunk() -> Any:
-    """ggml.h: ggml_quantize_chunk(type, source, target, start, rows, columns, importances)."""
+    """Loads ggml's C function ggml_quantize_chunk from llama-cpp-python.
+
+    ggml.h has its arguments: type, source, target, start, rows, columns, importances. Raises
+    UserError if llama-cpp-python is not installed.
+    """
     if find_spec("llama_cpp") is None:
         raise UserError(
             "this recipe needs ggml's quantizers, but llama_cpp is not installed "

@@ -1,7 +1,8 @@
-"""Checks what llama.cpp's graphs assume of a model, before a file is written.
+"""Rejects models that llama.cpp would compute wrongly, before a GGUF file is written.
 
-Sources: tools/mtmd/clip.cpp, tools/mtmd/models/*.cpp and src/models/gemma3.cpp of llama.cpp. It
-loads a file that breaks an assumption without an error, and computes something else.
+llama.cpp has some of a model's numbers as constants in its code. It loads a file of a model with
+other numbers without an error, and computes something different. Sources: tools/mtmd/clip.cpp,
+tools/mtmd/models/*.cpp and src/models/gemma3.cpp of llama.cpp.
 """
 
 import math
@@ -16,13 +17,13 @@ from export.modeling.vision import ImageVision, TileVision
 from export.modeling.vlm import Vlm
 
 WINDOW_PIXELS = 112
-"""Edge of the windows of Qwen2.5-VL's tower (clip.cpp has no key for it)."""
+"""Edge, in pixels, of the attention windows of Qwen2.5-VL's tower: a constant in clip.cpp."""
 MERGE_SIZE, FRAMES = 2, 2
 """spatial_merge_size and temporal_patch_size of the same tower."""
 
 
 def expect_decoder(text: Decoder) -> None:
-    """Raises UserError for a decoder that llama.cpp would compute differently."""
+    """Raises UserError if llama.cpp would scale this decoder's attention differently."""
     scale = text.attention_scale
     if scale is not None and not math.isclose(scale, text.head_dim**-0.5, rel_tol=1e-6):
         raise UserError(
@@ -32,7 +33,10 @@ def expect_decoder(text: Decoder) -> None:
 
 
 def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
-    """Raises UserError for a tower or an image recipe that an mmproj file cannot describe."""
+    """Raises UserError if llama.cpp would compute the vision tower or its pixels differently.
+
+    An mmproj file, llama.cpp's file for the tower, has no keys for some of their numbers.
+    """
     if not math.isclose(image.rescale, 1 / 255, rel_tol=1e-6):
         raise UserError(
             f"preprocessor_config.json: rescale_factor is {image.rescale}, but llama.cpp "
@@ -53,7 +57,7 @@ def expect_mmproj(vlm: Vlm, image: ImageRecipe) -> None:
 
 
 def _expect_qwen_vit(tower: QwenVit) -> None:
-    """Raises UserError for numbers that clip.cpp has as constants."""
+    """Raises UserError if a number of the tower differs from llama.cpp's constant for it."""
     for found, expected in _qwen_vit(tower):
         if found != expected:
             raise UserError(
@@ -63,7 +67,10 @@ def _expect_qwen_vit(tower: QwenVit) -> None:
 
 
 def _qwen_vit(tower: QwenVit) -> Iterator[tuple[str, str]]:
-    """Pairs of what the tower has and what llama.cpp computes, in the words of config.json."""
+    """Yields, for each of llama.cpp's constants, the tower's number and llama.cpp's.
+
+    Both are texts with the key of config.json, such as "window_size 112".
+    """
     pixels = (tower.window or 0) * tower.patch_size
     yield f"window_size {pixels}", f"window_size {WINDOW_PIXELS}"
     yield f"spatial_merge_size {tower.spatial_merge_size}", f"spatial_merge_size {MERGE_SIZE}"

@@ -1,4 +1,4 @@
-"""Peak memory of llama.cpp on a CPU, for one process that answers (export/memory.py)."""
+"""Predicts the peak memory of a process that runs a model with llama.cpp on a CPU."""
 
 from math import prod
 
@@ -21,21 +21,28 @@ PROCESS = 84 * MB  # Python, numpy, the libraries
 ONNX_LIBRARY = 32 * MB  # in addition to llama.cpp's
 LAYER = 0.205 * MB  # nodes and descriptors of the graphs, for each block
 REPACKED = 18 / 32
-"""Bytes of a Q4_0 weight. The decoder's matrices, a tied head among them, are stored a second time,
-interleaved for wide registers."""
+"""Bytes for each Q4_0 weight. llama.cpp stores the decoder's matrices, including a tied output
+head, a second time, interleaved for wide registers."""
 ENCODING, ENCODED = 4.6, 2.1
-"""Memory of the tower while it computes and afterwards, in matrices [patches, intermediate]."""
+"""Memory of the vision tower while it computes and afterwards, as a multiple of one float32 matrix
+[patches, intermediate]."""
 MICRO_BATCH = 512
 PROMPT_ROWS = 18
-"""Memory for a micro-batch of positions, in matrices [positions, hidden] of floats."""
+"""Memory for a micro-batch of the prompt, as a multiple of a float32 matrix [positions, hidden]."""
 HOLDING, PREPARING = 1.5, 2.7
-"""Memory while the tower computes and while the next image is prepared, in copies of its tiles."""
+"""Memory of pixels while the tower computes and while the next image is prepared, as a multiple of
+the image's float32 tiles."""
 CACHE_VALUE_BYTES = 2  # float16
 
 
 def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> int:
-    """The files, mapped or read, and what loading allocates; then the larger of two moments: while
-    the tower computes, or while the next image is prepared with all buffers still there."""
+    """Predicts the peak memory of the process in bytes. `files`: bytes of the artifact's files.
+
+    It is the sum of the files' sizes, of what loading allocates, and of the buffers at the larger
+    of two moments: the vision tower computes, or the next image is prepared while the buffers of
+    the first still exist. If `files` has ONNX graphs, ONNX Runtime runs the tower
+    (`_with_onnx_tower`).
+    """
     graphs = sum(size for name, size in files.items() if ".onnx" in name)
     repacked = sum(
         prod(shape) * REPACKED
@@ -58,8 +65,12 @@ def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> 
 
 
 def _with_onnx_tower(vlm: Vlm, recipe: Recipe, request: RequestSize, decoder: float) -> float:
-    """The larger of two moments: while the tower loads, before the decoder does; or while the next
-    image is prepared, with the decoder's buffers and the tower's arena still there."""
+    """Predicts the peak in bytes if ONNX Runtime runs the vision tower and llama.cpp the decoder.
+
+    `decoder`: bytes of the process with llama.cpp's decoder and its prompt. The peak is the larger
+    of two moments: the tower loads, before the decoder does; or the next image is prepared while
+    the buffers of decoder and tower still exist.
+    """
     held = onnx.held_bytes(vlm, recipe)
     loading = PROCESS + ONNX_LIBRARY + onnx.loading_bytes(vlm, recipe)
     tower = onnx.tower_bytes(vlm) + PREPARING * pixels_bytes(vlm, request) if request.tiles else 0

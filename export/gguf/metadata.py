@@ -1,8 +1,8 @@
-"""A model's numbers as GGUF metadata, under the keys of llama.cpp's converter.
+"""Describes a model's numbers (layers, widths, …) as GGUF metadata, with llama.cpp's keys.
 
 Sources: llama.cpp conversion/{base,llama,smolvlm,qwenvl,gemma}.py (writers), src/models/*.cpp and
-tools/mtmd/clip.cpp (readers). Imports no library, because a runtime checks files against the same
-numbers.
+tools/mtmd/clip.cpp (readers). Imports no library, because runtimes use it to check the metadata of
+GGUF files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,15 @@ NORM_EPS: Mapping[NormKind, str] = {
     "layer": "attention.layer_norm_epsilon",
 }
 LOCAL_OF = 6
-"""Every so many layers of Gemma 3 one has global attention, where the file has no key for it."""
+"""llama.cpp's default for Gemma 3, if a file does not say it: of so many layers, the last one has
+global attention and the others a sliding window."""
 
 
 def facts_of(vlm: Vlm) -> Gguf:
-    """llama.cpp's names for this family. Raises UserError where GGUF cannot hold it."""
+    """Returns llama.cpp's conventions for the model's family, such as its architecture name.
+
+    Raises UserError if PocketVLM cannot write the family as GGUF.
+    """
     facts = FAMILIES[vlm.family].gguf
     if facts is None:
         raise UserError(
@@ -40,7 +44,7 @@ def facts_of(vlm: Vlm) -> Gguf:
 
 
 def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
-    """Numbers of the text decoder, under the prefix of its architecture."""
+    """Returns the text decoder's metadata: keys, with the architecture as prefix, and values."""
     text = vlm.text
     common = {
         "block_count": text.layers,
@@ -63,7 +67,10 @@ def decoder(vlm: Vlm, facts: Gguf) -> dict[str, Value]:
 
 
 def _rare(text: Decoder) -> dict[str, Value]:
-    """Keys that only some decoders have."""
+    """Returns metadata that only some decoders need, under keys without the architecture prefix.
+
+    It describes three-axis or scaled rotary positions and sliding windows.
+    """
     keys: dict[str, Value] = {}
     if text.rope_sections:
         keys["rope.dimension_sections"] = [*text.rope_sections, 0]
@@ -94,9 +101,9 @@ def _activation(kind: Activation) -> str:
 
 
 def vision(vlm: Vlm, image: ImageRecipe, facts: Gguf) -> dict[str, Value]:
-    """Numbers of the vision tower, its projector and its preprocessing.
+    """Returns the metadata of an mmproj file: vision tower, projector and image preprocessing.
 
-    Raises UserError for a family or an activation that mmproj files cannot have.
+    Raises UserError if mmproj files cannot have the family or the tower's activation.
     """
     if facts.projector_type is None:
         raise UserError(

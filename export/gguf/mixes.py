@@ -1,7 +1,8 @@
-"""The types that llama.cpp's mixtures give a decoder's tensors (src/llama-quant.cpp).
+"""Chooses a decoder's tensor types as llama.cpp's mixtures do (src/llama-quant.cpp).
 
-A mixture gives some tensors more bits than others. llama.cpp's users know the mixtures by name, so
-they are reproduced exactly, including the types they fall back to.
+A mixture, such as Q4_K_M, gives some tensors more bits than others. llama.cpp's users know the
+mixtures by name, so this reproduces them exactly, including the replacements for types that a
+tensor's shape does not allow.
 """
 
 import re
@@ -23,12 +24,13 @@ DOWN = "blk.*.ffn_down.weight"
 
 @dataclass(frozen=True)
 class Mix:
-    """One mixture.
+    """One of llama.cpp's mixtures: a type for most tensors, and which tensors get more bits.
 
-    base: type of most tensors. graphs: recipe of ONNX graphs in the same artifact, which lack these
-    types. some_more: attn_v and ffn_down get Q6_K in the first and last eighth of the layers and in
-    every third layer between. first_more: attn_v gets Q5_K in models with few key heads, and
-    ffn_down in the first eighth of the layers.
+    base: the type of most tensors. graphs: name of the recipe for ONNX graphs in the same artifact,
+    because ONNX lacks ggml's types. some_more: attn_v and ffn_down get Q6_K in the first and last
+    eighth of the layers and in every third layer between them. first_more: attn_v gets Q5_K in
+    models with at least four query heads for each key head, and ffn_down gets it in the first
+    eighth of the layers.
     """
 
     file_type: LlamaFileType
@@ -44,9 +46,9 @@ MIXES: Mapping[str, Mix] = {
     "q6_k": Mix(LlamaFileType.MOSTLY_Q6_K, Q6_K, "int8"),
     "iq4_nl": Mix(LlamaFileType.MOSTLY_IQ4_NL, IQ4_NL, "int4", first_more=True),
 }
-"""By the recipe's name."""
+"""Name of the recipe -> mixture."""
 
-# Types for rows that are not whole blocks of 256 (tensor_type_fallback).
+# Replacements if rows are not whole blocks of 256 values (tensor_type_fallback in llama-quant.cpp).
 NARROW: Mapping[GGMLQuantizationType, GGMLQuantizationType] = {
     Q4_K: GGMLQuantizationType.Q5_0,
     Q5_K: GGMLQuantizationType.Q5_1,
@@ -55,7 +57,10 @@ NARROW: Mapping[GGMLQuantizationType, GGMLQuantizationType] = {
 
 
 def wanted(mix: Mix, name: str, text: Decoder) -> GGMLQuantizationType:
-    """The mixture's type for a matrix; the base for those of a tower."""
+    """Returns the type that the mixture gives to a matrix, whatever the matrix's shape.
+
+    `name`: of the GGUF tensor. `text`: the model's decoder. Matrices of a vision tower get `base`.
+    """
     if name == ("token_embd.weight" if text.tied else "output.weight"):
         return Q6_K
     layer = LAYER.match(name)
@@ -73,7 +78,7 @@ def wanted(mix: Mix, name: str, text: Decoder) -> GGMLQuantizationType:
 
 
 def possible(kind: GGMLQuantizationType, shape: Shape) -> GGMLQuantizationType:
-    """The type itself, or llama.cpp's replacement where rows are not whole blocks of it."""
+    """Returns `kind`, or llama.cpp's replacement if rows of `shape` are not whole blocks of it."""
     for fitting in (kind, NARROW.get(kind, kind)):
         if shape[-1] % GGML_QUANT_SIZES[fitting][0] == 0:
             return fitting
@@ -81,6 +86,6 @@ def possible(kind: GGMLQuantizationType, shape: Shape) -> GGMLQuantizationType:
 
 
 def _more(layer: int, layers: int) -> bool:
-    """use_more_bits of llama-quant.cpp."""
+    """Whether a layer gets more bits, by llama.cpp's function use_more_bits (llama-quant.cpp)."""
     first, last = layers // 8, 7 * layers // 8
     return layer < first or layer >= last or (layer - first) % 3 == 2

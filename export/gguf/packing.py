@@ -33,24 +33,27 @@ Floats = Mapping[str, Literal[32, 16]]
 
 LARGEST = 65504.0
 """Largest float16."""
-# Largest magnitude of types that can hold more than LARGEST; scales are float16.
+# Largest magnitude of types that can hold more than LARGEST; scales are float16 themselves.
 LIMITS: Mapping[GGMLQuantizationType, float] = {
     F32: math.inf,
     Q8_0: LARGEST * 127,
     Q4_0: LARGEST * 8,
 }
 CHUNK_VALUES = 2**20
-"""Values that are read and packed at once; their copies fit a processor's cache."""
+"""Values in a group that is read and packed at once: so few that copies fit a processor's cache."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One tensor of a GGUF file without its values; its type decides its bytes."""
+    """One tensor of a GGUF file, whose type is chosen and whose values are not read yet.
+
+    piece: its name and shape, and the model's tensor that it is made from. method: how Q4_0 finds
+    its scales; other types ignore it.
+    """
 
     piece: Piece
     type: GGMLQuantizationType
     method: Method = "nearest"
-    """How the scales of 4 bits are found."""
 
     @property
     def quantized(self) -> bool:
@@ -63,7 +66,11 @@ class Planned:
 
 
 def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallback | None]:
-    """The tensor in the recipe's type, or in another one with the reason."""
+    """Chooses a tensor's type: the recipe's, or another if llama.cpp or the shape requires it.
+
+    `floats`: patterns of canonical names -> float bits that llama.cpp requires. Returns the tensor,
+    and a Fallback with the reason if it is not stored as the recipe says (otherwise None).
+    """
     asked = recipe.storage(piece.source, piece.source_shape)
     wanted = TYPES[asked.bits]
     got, reason = _possible(piece, wanted, asked, floats)
@@ -77,7 +84,10 @@ def plan(piece: Piece, recipe: Recipe, floats: Floats) -> tuple[Planned, Fallbac
 def plan_mixed(
     piece: Piece, recipe: Recipe, mix: Mix, floats: Floats, text: Decoder
 ) -> tuple[Planned, Fallback | None]:
-    """As `plan`, for one of llama.cpp's mixtures."""
+    """Chooses a tensor's type and returns it as `plan` does, but by llama.cpp's mixture `mix`.
+
+    Tensors that the recipe leaves as floats are planned by `plan`. `text`: the model's decoder.
+    """
     if not recipe.storage(piece.source, piece.source_shape).quantized:
         return plan(piece, recipe, floats)
     wanted = mixes.wanted(mix, piece.name, text)
@@ -91,7 +101,7 @@ def plan_mixed(
 
 
 def _kept(piece: Piece, floats: Floats) -> Literal[32, 16] | None:
-    """Float bits that llama.cpp requires of a tensor; None: any type."""
+    """Returns the float bits that llama.cpp requires of a tensor; None: it takes any type."""
     found = (bits for pattern, bits in floats.items() if fnmatchcase(piece.source, pattern))
     return next(found, None)
 
@@ -120,10 +130,12 @@ def packed(
     rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
     chunk_values: int = CHUNK_VALUES,
 ) -> Iterator[NDArray[Any]]:
-    """The tensor's bytes in order, by groups of rows; two groups are packed at once.
+    """Reads a tensor and yields its packed values by groups of rows, from first to last.
 
-    Q8_0, and Q4_0 with the method "nearest", equal ggml's reference quantizers (ggml-quants.c
-    quantize_row_*_ref) bit for bit. Raises UserError for values that the type cannot hold.
+    `chunk_values`: about how many values a group has. Two groups are packed at once, in threads.
+    Without calibration, Q8_0, and Q4_0 with the method "nearest", equal ggml's reference quantizers
+    (ggml-quants.c quantize_row_*_ref) bit for bit. Raises UserError for a value that the type
+    cannot hold.
     """
     piece = tensor.piece
     rows, width = piece.source_shape[0], math.prod(piece.source_shape[1:])
@@ -149,8 +161,11 @@ def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArr
 
 
 def q4_0(codes: NDArray[np.uint8], scales: FloatArray) -> NDArray[np.uint8]:
-    """Codes 0…15 [rows, blocks, 32] and scales [rows, blocks] as rows of ggml's block_q4_0: a
-    float16, then 16 bytes, each with a code of the block's first half and one of its second."""
+    """Packs codes 0…15 [rows, blocks, 32] and scales [rows, blocks] as ggml's Q4_0: [rows, bytes].
+
+    Each block is its float16 scale and then 16 bytes; a byte has a code of the block's first half
+    in its low bits, and one of the second half in its high bits.
+    """
     halves = codes[..., :16] | codes[..., 16:] << np.uint8(4)
     heads = scales.astype("<f2")[..., None].view(np.uint8)
     return np.concatenate([heads, halves], axis=-1).reshape(len(codes), -1)

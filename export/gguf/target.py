@@ -1,4 +1,4 @@
-"""The GGUF target: a decoder for llama.cpp, and the vision tower as mmproj or as ONNX graphs."""
+"""Defines the GGUF target: a decoder for llama.cpp, and a vision tower for llama.cpp or as ONNX."""
 
 from export.gguf.memory import LLAMA_CPP
 from export.onnx.target import TOOLS

@@ -1,4 +1,4 @@
-"""A tokenizer.json as GGUF metadata: a byte-level BPE or a SentencePiece vocabulary."""
+"""Converts a tokenizer.json, byte-level BPE or SentencePiece, to GGUF metadata."""
 
 import json
 import re
@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
-# Added tokens that llama.cpp's conversion/base.py treats as control tokens without a flag.
+# Added tokens that llama.cpp's conversion/base.py treats as control tokens even if not "special".
 MARKUP = re.compile(
     r"<\|.*\|>|<\uff5c.*\uff5c>|<unused.*>|<pad>|<mask>|<2mass>|\[@BOS@\]", re.DOTALL
 )
@@ -28,7 +28,7 @@ OTHER_SCORES: Mapping[TokenType, float] = {
     TokenType.UNUSED: -10000.0,
 }
 
-# Role in tokenizer_config.json -> key; what llama.cpp's converter writes (gguf.SpecialVocab).
+# Role in tokenizer_config.json -> GGUF key, as llama.cpp's converter has it (gguf.SpecialVocab).
 ROLES: Mapping[str, str] = {
     "bos": Keys.Tokenizer.BOS_ID,
     "eos": Keys.Tokenizer.EOS_ID,
@@ -40,10 +40,11 @@ ROLES: Mapping[str, str] = {
 
 
 def tokenizer_metadata(files: Mapping[str, bytes], vlm: Vlm, facts: Gguf) -> dict[str, Value]:
-    """Vocabulary, merges or scores, special ids and chat template under llama.cpp's keys.
+    """Returns a tokenizer as GGUF metadata: vocabulary, merges or scores, ids, chat template.
 
-    `files`: Model.files. The vocabulary has exactly the model's size; ids without a token become
-    unused tokens. Raises UserError for a missing tokenizer, or one of another kind.
+    `files`: content of the checkpoint's tokenizer and configuration files by name (Model.files).
+    The vocabulary has exactly the model's size; ids without a token become unused tokens. Raises
+    UserError if tokenizer.json is missing, invalid, or not of the kind that `facts` names.
     """
     content = _json(files, TOKENIZER)
     config = _json(files, CONFIG) if CONFIG in files else {}
@@ -82,13 +83,20 @@ def _expect_kind(model: Json, facts: Gguf) -> None:
 
 
 def _space_prefix(config: Json, facts: Gguf) -> dict[str, Value]:
-    """Whether a space is prepended to text: by the configuration of a byte-level BPE, else no."""
+    """Returns the key that says whether a space is put before a text, or {} for no such key.
+
+    Byte-level BPE: as add_prefix_space of tokenizer_config.json, {} if it is not there.
+    SentencePiece: False. Families whose files lack the key: {}.
+    """
     said = config.get("add_prefix_space") if facts.tokenizer == "gpt2" else False
     return {Keys.Tokenizer.ADD_PREFIX: said} if facts.space_prefix and said is not None else {}
 
 
 def vocabulary(content: Json, size: int) -> tuple[list[str], list[TokenType]]:
-    """Tokens and their types by id, of a tokenizer.json."""
+    """Returns the texts and the types of tokens 0 to `size` - 1 of a parsed tokenizer.json.
+
+    Ids without a token are unused tokens [PAD<id>]; tokens with larger ids are left out.
+    """
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [TokenType.UNUSED] * size
     for token, number in content["model"]["vocab"].items():
@@ -110,22 +118,26 @@ def _typed(added: Json) -> tuple[TokenType, str]:
 
 
 def _merges(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str, Value]:
-    """A byte-level BPE's merges in their order."""
+    """Returns the merges of a byte-level BPE as metadata, in their order."""
     return {Keys.Tokenizer.MERGES: [_merge(merge) for merge in model["merges"]]}
 
 
 def _merge(merge: str | list[str]) -> str:
-    """A merge in either format of tokenizer.json; a space inside a part becomes Ġ."""
+    """Returns a merge as one string of two parts with a space between.
+
+    tokenizer.json has a merge as such a string or as a list; spaces inside a list's parts become Ġ.
+    """
     if isinstance(merge, str):
         return merge
     return " ".join(part.replace(" ", "Ġ") for part in merge)
 
 
 def _scores(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str, Value]:
-    """Scores as in SentencePiece's own file: the negated rank of a token's merge.
+    """Returns each token's score and type, as llama.cpp would read them from SentencePiece's file.
 
-    Characters rank after all merges; bytes get 0, added tokens -1000 and unused ids -10000
-    (llama.cpp conversion/base.py). Also corrects the types of bytes.
+    A score is the negated rank of the token's merge; characters without a merge rank after all
+    merges. Bytes get 0, added tokens -1000 and unused ids -10000 (llama.cpp conversion/base.py).
+    Tokens like <0x0A> get the type BYTE.
     """
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(model["merges"]):
@@ -166,7 +178,11 @@ def _special_ids(tokens: list[str], config: Json, vlm: Vlm) -> dict[str, Value]:
 
 
 def _added(data: bytes, content: Json, config: Json, vlm: Vlm) -> dict[str, Value]:
-    """Whether BOS and EOS are added to text; without keys that no file decides."""
+    """Returns the keys that say whether BOS and EOS are added to a text.
+
+    tokenizer_config.json decides. Where it is silent, the post-processor of tokenizer.json is tried
+    on an empty text; without one, the key is left out.
+    """
     stated = {
         Keys.Tokenizer.ADD_BOS: config.get("add_bos_token"),
         Keys.Tokenizer.ADD_EOS: config.get("add_eos_token"),

@@ -1,4 +1,7 @@
-"""Writes a model as GGUF: the decoder with its tokenizer, the vision tower as mmproj or ONNX."""
+"""Writes a model as GGUF: a file for the decoder and tokenizer, and one for the vision tower.
+
+The tower is llama.cpp's mmproj file, or ONNX graphs with the layout "onnx-vision".
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +26,7 @@ from export.quantize.recipe import RECIPES, Recipe
 from export.quantize.rounding import Rounding
 from export.target import Written
 
-FILE_TYPES: Mapping[str, LlamaFileType] = {  # by the type that most parameters have
+FILE_TYPES: Mapping[str, LlamaFileType] = {  # type of most parameters -> general.file_type
     "F32": LlamaFileType.ALL_F32,
     "F16": LlamaFileType.MOSTLY_F16,
     "Q8_0": LlamaFileType.MOSTLY_Q8_0,
@@ -37,7 +40,7 @@ LABELS: Mapping[str, str] = {
 }
 """Base type of a mixture -> the mixture's name in file names."""
 ONNX_VISION = "onnx-vision"
-"""The layout whose vision tower and region heads are ONNX graphs; llama.cpp runs the decoder."""
+"""The layout with ONNX graphs for vision tower and region heads; llama.cpp runs the decoder."""
 FOR_OURS = (
     "only PocketVLM opens the vision tower, on a CPU; --layout native writes llama.cpp's mmproj"
 )
@@ -45,10 +48,12 @@ LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Target.write: write `<model>-<type>.gguf` and the vision tower into `folder`.
+    """Writes `<model>-<type>.gguf` and the vision tower into `folder` (Target.write).
 
-    The tower is `mmproj-<model>-<type>.gguf`, or the graphs of the onnx target (ONNX_VISION). A
-    file's name has the type of most of its parameters, as llama.cpp's users expect.
+    The tower becomes `mmproj-<model>-<type>.gguf`, or ONNX graphs with the layout "onnx-vision". A
+    file's name has the type of most of its parameters, as llama.cpp's users expect. Returns the
+    names of the files and how the weights were quantized. Raises UserError if llama.cpp could not
+    run the model.
     """
     facts = metadata.facts_of(model.vlm)
     tensors, fallbacks = _planned(model.vlm, facts, recipe, layout)
@@ -63,7 +68,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     )
     if layout != ONNX_VISION:
         return written
-    # here, because it imports onnx_ir
+    # Imported only here, because it needs onnx_ir.
     from export.onnx.write import graphs_beside_decoder, write_graphs
 
     graphs = graphs_beside_decoder(model.vlm)
@@ -72,7 +77,7 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
-    """Target.sizes: bytes of each file that `write` would write, by path."""
+    """Returns the exact bytes of each file that `write` would write, by path (Target.sizes)."""
     facts = metadata.facts_of(model.vlm)
     tensors, _ = _planned(model.vlm, facts, recipe, layout)
     files = _files(model, facts, tensors, layout, {})
@@ -89,14 +94,17 @@ def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
 
 @lru_cache(maxsize=1)
 def _tokenizer_bytes(files: tuple[tuple[str, bytes], ...], vlm: Vlm) -> int:
-    """Bytes of the tokenizer's metadata, which all recipes of a model share."""
+    """Returns the bytes of the tokenizer's metadata; cached, as all recipes of a model share it."""
     return metadata_bytes(tokenizer_metadata(dict(files), vlm, metadata.facts_of(vlm)))
 
 
 def _files(
     model: Model, facts: Gguf, tensors: Sequence[Planned], layout: str, tokenizer: Metadata
 ) -> Mapping[str, PlannedFile]:
-    """Component -> its file, in the order in which they are written."""
+    """Returns the GGUF file of each component ("decoder", "vision"), in the order of writing.
+
+    Raises UserError if llama.cpp would compute a component differently.
+    """
     vision = tuple(tensor for tensor in tensors if _component(tensor) == "vision")
     text = tuple(tensor for tensor in tensors if _component(tensor) != "vision")
     name = safe_name(model.name)
@@ -119,19 +127,25 @@ def _files(
 
 
 def label(tensors: Sequence[Planned]) -> str:
-    """The type in a file's name: a mixture's name only where most parameters have its base type."""
+    """Returns the type for a file's name: that of most parameters, such as Q8_0.
+
+    For the base type of one of llama.cpp's mixtures it is the mixture's name: Q4_K_M for Q4_K.
+    """
     kind = main_type(tensors)
     return LABELS.get(kind, kind)
 
 
 def main_type(tensors: Sequence[Planned]) -> str:
-    """The type of most parameters of a file."""
+    """Returns the name of the ggml type that has the most parameters in these tensors."""
     types = _types(tensors)
     return max(types, key=lambda name: types[name])
 
 
 def general(kind: str, name: str, tensors: Sequence[Planned]) -> dict[str, Value]:
-    """Metadata that every file has; `kind` is model or mmproj."""
+    """Returns the general.* metadata that every GGUF file has, such as its name and file type.
+
+    `kind`: "model" or "mmproj". `name`: of the model. `tensors`: all of the file's.
+    """
     total = sum(tensor.piece.parameters for tensor in tensors)
     return {
         Keys.General.TYPE: kind,
@@ -143,14 +157,21 @@ def general(kind: str, name: str, tensors: Sequence[Planned]) -> dict[str, Value
 
 
 def safe_name(name: str) -> str:
-    """A model's name as the start of a file name, without separators and leading dots."""
+    """Turns a model's name into the start of a file name.
+
+    Characters other than letters, digits, dots, underscores and hyphens become hyphens; dots and
+    hyphens at both ends are dropped. A name of which nothing remains becomes "model".
+    """
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
 
 def _planned(
     vlm: Vlm, facts: Gguf, recipe: Recipe, layout: str
 ) -> tuple[tuple[Planned, ...], tuple[Fallback, ...]]:
-    """The tensors of the GGUF files, in order, and the fallbacks from the recipe."""
+    """Chooses the types of all tensors of the GGUF files, and returns the tensors in file order.
+
+    Also returns a Fallback for each tensor that is not stored as the recipe says, or not at all.
+    """
     elsewhere = {"region"} | ({"vision"} if layout == ONNX_VISION else set())
     plans, left_out = [], []
     for name, made in pieces(vlm, facts).items():
@@ -169,7 +190,7 @@ def _plan(piece: Piece, recipe: Recipe, facts: Gguf, vlm: Vlm) -> tuple[Planned,
 
 
 def _of_graphs(recipe: Recipe) -> Recipe:
-    """The recipe of the ONNX graphs."""
+    """Returns the recipe for ONNX graphs: `recipe`, or for a llama.cpp mixture its substitute."""
     mix = MIXES.get(recipe.name)
     return RECIPES[mix.graphs] if mix else recipe
 
@@ -179,7 +200,7 @@ def _component(tensor: Planned) -> str:
 
 
 def _types(tensors: Sequence[Planned]) -> dict[str, int]:
-    """Type -> parameters stored in it."""
+    """Counts the parameters that are stored in each ggml type, by the type's name."""
     types: dict[str, int] = {}
     for tensor in tensors:
         types[tensor.type.name] = types.get(tensor.type.name, 0) + tensor.piece.parameters

@@ -1,4 +1,4 @@
-"""Attention of a decoder in ONNX: its cache, lengths, masks and rotations, for one graph."""
+"""Adds a decoder's attention to an ONNX graph, with its key-value cache, masks and rotations."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,18 +15,19 @@ from export.onnx.parameters import Parameters
 Tables = tuple[ir.Value, ir.Value]
 """Cosines and sines [positions, pairs]."""
 Parts = tuple[ir.Value, ir.Value | None, ir.Value | None]
-"""Query, key and value; or all three side by side, None and None."""
+"""Query, key and value; or all three side by side in the first one, then None and None."""
 
 
 class CachedAttention:
-    """GroupQueryAttention over keys and values that the graph takes and returns.
+    """Adds the attention of a decoder's layers to a graph, as GroupQueryAttention nodes.
 
-    `past` has the cached keys and values of each layer; `presents` gets those with the new
-    positions. `lengths` are GroupQueryAttention's: int32 seqlens_k, the last valid index of each
-    sequence, and total_sequence_length. `keep` int64 is how many of the last positions' logits are
-    asked for, 0 all; None: one. `position_ids` int64 [3, B, S] are times, rows and columns for
-    decoders with rope_sections; `own_rows`: of those, one table of the new positions' own rows is
-    made for RotaryEmbedding (GPUs have no MRotaryEmbedding).
+    The graph takes cached keys and values (`past`, a pair for each layer) and returns them with the
+    new positions (`presents`, filled layer by layer). lengths: GroupQueryAttention's inputs, int32
+    seqlens_k (last valid index of each sequence) and total_sequence_length. keep: int64 input, for
+    how many of the last positions logits are computed (0: all); None: for the last one only.
+    masks: biases where attention is not causal; None: causal. position_ids int64 [3, B, S]: times,
+    rows and columns, for decoders with three-axis rotary positions. own_rows: for these decoders,
+    rotate by RotaryEmbedding, because GPUs have no MRotaryEmbedding.
     """
 
     def __init__(  # noqa: PLR0913 (a graph's inputs, by name)
@@ -56,7 +57,7 @@ class CachedAttention:
         self.presents: list[ir.Value] = []
 
     def tables(self, rope: Rope) -> Tables:
-        """Rotation tables, made once for each rope."""
+        """Returns the cosines and sines for the rotary positions `rope`, made at the first call."""
         if rope not in self._tables:
             positions = min(self._context, STORED_POSITIONS)
             cos, sin = (
@@ -72,13 +73,16 @@ class CachedAttention:
         return self._tables[rope]
 
     def split(self, qkv: ir.Value, heads: Heads) -> tuple[ir.Value, ...]:
-        """Query, key and value [B, S, their heads * head_dim]."""
+        """Splits `qkv` into query, key and value, each [B, S, its heads * head_dim]."""
         counts = (heads.heads, heads.kv_heads, heads.kv_heads)
         sizes = self._parameters.integers(*(count * heads.head_dim for count in counts))
         return self._nodes.many("Split", [qkv, sizes], {"axis": -1}, outputs=3)
 
     def attended(self, parts: Parts, layer: int, heads: Heads, tables: Tables) -> ir.Value:
-        """Attention of one layer: [B, S, heads * head_dim]."""
+        """Adds the attention of one layer and returns its result [B, S, heads * head_dim].
+
+        The layer's keys and values, old and new, are appended to `presents`.
+        """
         rotation: Sequence[ir.Value | None] = tables
         if heads.sections is not None:
             parts, rotation = self._rotated(parts, heads, heads.sections, tables), (None, None)
@@ -102,7 +106,10 @@ class CachedAttention:
         return attended
 
     def last_tokens(self, x: ir.Value) -> ir.Value:
-        """The last `keep` positions; -0 starts at the front."""
+        """Selects the positions of `x` [B, S, …] whose logits are wanted: the last `keep` ones.
+
+        With keep 0, the slice starts at -0, the front, and so has all positions.
+        """
         integers = self._parameters.integers
         if self._keep is None:
             start = integers(-1)
@@ -114,7 +121,10 @@ class CachedAttention:
     def _rotated(
         self, parts: Parts, heads: Heads, sections: tuple[int, int, int], tables: Tables
     ) -> Parts:
-        """Query and key rotated by time, row and column."""
+        """Rotates queries and keys by time, row and column; returns them with the values.
+
+        `sections`: how many pairs of a head rotate by each of the three.
+        """
         qkv, key, value = parts
         query: ir.Value = qkv
         if key is None or value is None:
@@ -151,9 +161,11 @@ class CachedAttention:
     def _rows_of_positions(
         self, sections: tuple[int, int, int], tables: Tables
     ) -> tuple[ir.Value, ...]:
-        """Indices [1, S], cosines and sines [S, pairs] of the new positions of one sequence.
+        """Makes RotaryEmbedding's inputs: indices [1, S], cosines and sines [S, pairs].
 
-        Each section of the pairs is taken from the row of its axis' position."""
+        They have a row for each new position of one sequence. The pairs of each section are taken
+        from the row of `tables` that belongs to the position's time, row or column.
+        """
         add, many = self._nodes.add, self._nodes.many
         integers, scalar = self._parameters.integers, self._parameters.scalar
         split = {"axis": 0, "num_outputs": 3}

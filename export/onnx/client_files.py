@@ -1,4 +1,4 @@
-"""Makes the configuration files of a layout's client from those of the checkpoint."""
+"""Makes the files that a client, such as transformers.js, reads in addition to the graphs."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,16 +15,20 @@ MAKERS: Mapping[str, Callable[[Model, Client, Mapping[str, int]], Files]] = {
 
 
 def client_files(model: Model, layout: str, sizes: Mapping[str, int]) -> Files:
-    """The model's files, some of them changed, and the client's own: path -> content.
+    """Returns all files that the layout's client reads besides the graphs: path -> content.
 
-    `sizes`: bytes of the graphs' files by path.
+    They are the checkpoint's tokenizer and configuration files, some of them changed, and the
+    client's additional ones. `sizes`: bytes of the graphs' files by path.
     """
     client = FAMILIES[model.vlm.family].clients[layout]
     return {**model.files, **MAKERS[layout](model, client, sizes)}
 
 
 def limits(model: Model, layout: str) -> tuple[str, ...]:
-    """What the client computes differently from the model's own code, a line each."""
+    """Says, a line each, how the layout's client differs from the model's own code.
+
+    Empty: it computes the same, or the layout has no client other than PocketVLM.
+    """
     client = FAMILIES[model.vlm.family].clients.get(layout)
     if client is None:
         return ()

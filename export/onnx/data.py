@@ -1,4 +1,4 @@
-"""Writes the external data of an ONNX graph, tensor by tensor in the order of use."""
+"""Writes the external data file of an ONNX graph, tensor by tensor in the order of use."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,14 +17,16 @@ from export.modeling.tensors import Shape
 PAGE, LINE = 4096, 64
 
 Groups = Callable[[], Iterable[Sequence[NDArray[Any]]]]
-"""Values of some tensors by groups of rows, from first to last: an array per tensor and group."""
+"""Gives the values of some tensors by groups of rows, from first to last; a group has one array for
+each tensor."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """One tensor in the file, without its values: what decides its bytes.
+    """Describes one tensor of a data file, without its values: all that decides its size.
 
-    by_columns: the tensor is a transposed matrix, so a group of rows is a group of its columns.
+    name: of the graph's initializer. by_columns: the file has the matrix transposed, so values that
+    arrive by rows are written as columns.
     """
 
     name: str
@@ -34,11 +36,11 @@ class Packed:
 
     @property
     def nbytes(self) -> int:
-        """Elements smaller than a byte share bytes along the last axis."""
+        """Returns the tensor's size in bytes; 4-bit elements share bytes along the last axis."""
         return -(-prod(self.shape) * self.dtype.bitwidth // 8)
 
     def bytes_like(self, other: "Packed") -> bool:
-        """Whether both have the same name and bytes; shapes may differ."""
+        """Whether both have the same name, type and size, so the same bytes; shapes may differ."""
         alike = (self.name, self.dtype, self.by_columns) == (
             other.name,
             other.dtype,
@@ -49,7 +51,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a tensor's bytes are: a file in the folder of the graphs, and the offset in it."""
+    """Says where a tensor's bytes are: a file in the folder of the graphs, and the byte offset."""
 
     tensor: Packed
     file: str
@@ -57,17 +59,18 @@ class Location:
 
 
 Locations = dict[str, Location]
-"""Of an artifact's tensors, by name."""
+"""Locations of an artifact's tensors, by name."""
 
 
 class DataFile:
-    """`<graph>.onnx_data`: assigns locations to tensors and writes their bytes.
+    """Writes tensors into the data file of one graph, `path` (`<graph>.onnx_data`).
 
-    A tensor that an earlier graph has written (`known`) is not written again: a tied head uses the
-    embedding's table. Two graphs may give the same bytes different shapes.
-    With `chunk_bytes`, a full file is continued in `<graph>.onnx_data_1`, …; tensors are not
-    divided, so only a tensor that is larger itself makes a larger file. Without `create`, nothing
-    is written and no value is read: locations and `sizes` are those of the written file.
+    create: opens a file for writing. None: nothing is written and no value is read, but locations
+    and `sizes` are the same. chunk_bytes: a file that would exceed it is continued in
+    `<graph>.onnx_data_1`, …; a tensor is never divided, so a larger tensor makes a larger file.
+    known: locations of tensors that earlier graphs have written; they are not written again (a tied
+    head uses the embedding's table), though two graphs may give the same bytes different shapes.
+    New tensors are added to it.
     """
 
     def __init__(
@@ -86,11 +89,14 @@ class DataFile:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file, by name."""
+        """Returns the bytes of each data file so far, by file name."""
         return {self._name(n): end for n, end in enumerate(self._ends)}
 
     def add(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
-        """The tensors as initializers; `groups` gives their packed values."""
+        """Writes the tensors, unless they are written already, and returns them as initializers.
+
+        `groups` is called for their packed values only if they are written.
+        """
         if all(self.has(tensor) for tensor in tensors):
             return [self._initializer(tensor) for tensor in tensors]
         self._begin_chunk(sum(tensor.nbytes for tensor in tensors) + PAGE * len(tensors))
@@ -101,12 +107,12 @@ class DataFile:
         return initializers
 
     def has(self, tensor: Packed) -> bool:
-        """Whether its bytes are written already."""
+        """Whether a tensor with this name and these bytes is written already."""
         location = self._known.get(tensor.name)
         return location is not None and location.tensor.bytes_like(tensor)
 
     def _begin_chunk(self, nbytes: int) -> None:
-        """Continue in the next file if so many more bytes exceed `chunk_bytes`."""
+        """Starts the next file if `nbytes` more in this one would exceed `chunk_bytes`."""
         if self._chunk_bytes is None or not self._ends[-1]:
             return
         if self._ends[-1] + nbytes > self._chunk_bytes:
@@ -169,7 +175,11 @@ class DataFile:
 def _write_columns(
     file: BinaryIO, start: int, tensor: Packed, before: int, array: NDArray[Any]
 ) -> None:
-    """Write columns [.., some] of a tensor [.., columns] after `before` bytes of other columns."""
+    """Writes some columns of `tensor` [.., columns], given as `array` [.., some], into `file`.
+
+    `start`: the tensor's offset in the file. `before`: bytes of the columns to the left of them,
+    which are written already.
+    """
     rows = prod(tensor.shape[:-1])
     stride, skipped = tensor.nbytes // rows, before // rows
     for row, part in enumerate(array):
@@ -181,7 +191,10 @@ def _write_columns(
 def new_data_file(
     path: Path, chunk_bytes: int | None = None, known: Locations | None = None
 ) -> Iterator[DataFile]:
-    """A data file written to `path` and, with `chunk_bytes`, to further files next to it."""
+    """Opens a DataFile that writes to `path`, and closes its files at the end of the `with` block.
+
+    `chunk_bytes` and `known` are those of DataFile.
+    """
     with ExitStack() as stack:
 
         def create(path: Path) -> BinaryIO:

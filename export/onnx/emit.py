@@ -1,7 +1,7 @@
-"""Ops as ONNX nodes: the fused operators that ONNX Runtime's kernels run fastest.
+"""Turns a network's operations into ONNX nodes, the fused ones that ONNX Runtime runs fastest.
 
-NOT aware of layouts, files or families. A tensor is an `ir.Value`; weights become initializers as
-they are met, so a graph is emitted and its weights are written in one pass.
+A tensor is an `ir.Value`. A weight becomes an initializer, and is written, when an operation first
+uses it, so a graph and its weights are made in one pass. NOT aware of layouts, files or families.
 """
 
 import math
@@ -27,11 +27,12 @@ MIDDLE, MIDDLE_OF_4 = 128, 8
 
 
 class Emit:
-    """Ops that append to the nodes of a graph.
+    """Appends ONNX nodes for each operation of modeling.ops.Ops, and returns the node's result.
 
-    `integer_matmul` chooses integer matrix products with one activation scale a call for quantized
-    weights (compute-bound towers) instead of MatMulNBits (bandwidth-bound decoding). `grid` is the
-    image that a tower for any size gets, `attention` the cache of a decoder.
+    nodes, parameters: the graph's nodes and initializers. integer_matmul: multiply quantized
+    weights by integer products with one activation scale for each call (for compute-bound vision
+    towers) instead of MatMulNBits (for bandwidth-bound decoding). grid: the image's patches, for a
+    tower that takes any image size. attention: the key-value cache, for a decoder.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Emit:
         domain: str = "",
         outputs: int = 1,
     ) -> tuple[ir.Value, ...]:
-        """Append a node and return its outputs."""
+        """Appends a node and returns its outputs."""
         return self._nodes.many(op, inputs, attributes, domain, outputs)
 
     def linear(self, x: ir.Value, *names: str, bias: bool = False) -> ir.Value:
@@ -215,7 +216,10 @@ class Emit:
     def _normed_heads(
         self, parts: Sequence[ir.Value], heads: Heads, norms: tuple[str, str]
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Query, key and value [B, S, their heads * head_dim], the first two normed by heads."""
+        """Applies the RMS norms named `norms` to each head's query and to each head's key.
+
+        Returns query, key and unchanged value, all [B, S, their heads * head_dim].
+        """
         query, key, value = parts
         normed = []
         counts = (heads.heads, heads.kv_heads)
@@ -249,7 +253,7 @@ class Emit:
         return self._widened(self._node("Gather", [table, ids])[0], storage.bits)
 
     def _widened(self, rows: ir.Value, bits: int) -> ir.Value:
-        """Looked-up rows, stored in so many bits, as float32."""
+        """Casts rows of an embedding table, which are stored as `bits`-bit floats, to float32."""
         return self._nodes.wide(rows) if self._half else self._float(rows, bits)
 
     def last_tokens(self, x: ir.Value) -> ir.Value:
@@ -257,7 +261,7 @@ class Emit:
         return self._attention.last_tokens(x)
 
     def _offset(self, names: Sequence[str], storage: Storage) -> ir.Value:
-        """The biases, in the floats of their product."""
+        """Returns the concatenated biases of `names`, in the float type of the matrix product."""
         bits = 16 if self._half and storage.bits != 32 else 32
         return self._parameters.vector(*(f"{name}.bias" for name in names), bits=bits)
 
@@ -275,11 +279,12 @@ class Emit:
     def _integer(
         self, x: ir.Value, names: Sequence[str], storage: Storage, offset: ir.Value | None
     ) -> ir.Value:
-        """8-bit weights by 8-bit activations; 4-bit weights become 8 once, when a session loads.
+        """Multiplies `x`, rounded to 8 bits, by 8-bit weights, and adds `offset`.
 
-        ONNX Runtime folds the constant part, so on disk the weight has 4 bits and in use 8. Codes
-        are unsigned around 128: with signed ones, x86 without VNNI adds pairs of products in 16
-        bits that saturate, and single outputs are wrong by a tenth of the largest.
+        4-bit weights have 4 bits on disk; ONNX Runtime turns them into 8 once, when a session
+        loads, by constant folding. Codes are unsigned around 128: with signed ones, x86 without
+        VNNI adds pairs of products in 16 bits that saturate, and single outputs are wrong by a
+        tenth of the largest.
         """
         odd = any(self._parameters.rows([name]) % 2 for name in names)
         unpacked = storage.bits == 4 and not odd
@@ -289,7 +294,11 @@ class Emit:
         return self._node("DynamicQuantizeMatMul", inputs, None, MICROSOFT)[0]
 
     def _blocked(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
-        """Codes and float32 scales for MatMulNBits, which are made when a session loads."""
+        """Returns a weight's codes and scales for MatMulNBits.
+
+        The scales are computed from stored ones by nodes that ONNX Runtime folds when a session
+        loads. They have the float type of the product.
+        """
         if self._parameters.has_half_scales(names):
             codes, scales = self._parameters.in_halves(names, storage)
             return codes, self._float(scales, 16)
@@ -298,10 +307,11 @@ class Emit:
         return codes, self._node("Mul", [wide, scales])[0]
 
     def _unpacked(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
-        """4-bit weights as `uint8_columns` gives 8-bit ones, by operators that are folded.
+        """Unpacks 4-bit weights to uint8 [columns, rows] around 128; also returns scales [rows].
 
-        ONNX Runtime keeps what each node makes until it has folded all weights of a graph, so they
-        are as few as can be: a product with the identity scales each block and shifts it to 128.
+        ONNX Runtime folds the nodes when a session loads. It holds the output of each node until
+        all weights of a graph are folded, so there are as few nodes as possible: a product with the
+        identity matrix multiplies each block by its factor and shifts it to 128.
         """
         codes, factors, scales, identity = self._parameters.int4_columns(names, storage)
         wide = self._node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
@@ -318,7 +328,7 @@ class Emit:
         return wide, scales
 
     def _float(self, x: ir.Value, bits: int) -> ir.Value:
-        """Stored floats as those of their product: 16-bit weights are widened for float32."""
+        """Casts weights stored as `bits`-bit floats to the float type of their product."""
         if bits == 32 or self._half:
             return x
         return self._node("Cast", [x], {"to": int(FLOAT)})[0]

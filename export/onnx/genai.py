@@ -1,4 +1,4 @@
-"""Makes the files that onnxruntime-genai reads besides the graphs (by the source of 0.18).
+"""Makes the files that onnxruntime-genai 0.18 reads in addition to the graphs.
 
 genai_config.json names the graphs and their tensors; the image processor is a list of operations of
 onnxruntime-extensions.
@@ -17,15 +17,19 @@ from export.modeling.rotary import STORED_POSITIONS
 from export.onnx.layouts import layout_of
 
 GENAI_CONFIG, VISION_PROCESSOR = "genai_config.json", "vision_processor.json"
-"""Not its default, processor_config.json: checkpoints have a file of that name."""
+"""Not onnxruntime-genai's default, processor_config.json, because checkpoints have such a file."""
 LENGTH = 4096
-"""Default max_length: the cache of a model's own limit can take gigabytes."""
+"""Default max_length in positions: a cache for all that a model allows can take gigabytes."""
 Step = tuple[str, Mapping[str, Any]]
 KIND: Mapping[str, str] = {"bilinear": "LINEAR", "bicubic": "CUBIC", "lanczos": "LANCZOS"}
 
 
 def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """genai_config.json and the image processor. `sizes`: bytes of the graphs' files by path."""
+    """Returns genai_config.json and vision_processor.json: file name -> content.
+
+    `client`: onnxruntime-genai's names for the model's family. `sizes`: bytes of the files of the
+    graphs by path; only the paths are used.
+    """
     made = {GENAI_CONFIG: _config(model, client, sizes), VISION_PROCESSOR: _processor(model.image)}
     return {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in made.items()}
 
@@ -84,7 +88,11 @@ def _config(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str,
 
 
 def _image_tokens(model: Model) -> dict[str, int | None]:
-    """Ids from which onnxruntime-genai derives three-axis positions."""
+    """Returns the ids of image tokens, by their keys in genai_config.json.
+
+    Decoders with three-axis rotary positions also need the ids of video and of vision-start tokens,
+    from which onnxruntime-genai derives the positions; -1 if the checkpoint has none.
+    """
     ids: dict[str, int | None] = {"image_token_id": model.vlm.image_token_id}
     if model.vlm.text.rope_sections is None:
         return ids
@@ -104,7 +112,10 @@ def _vision(model: Model) -> dict[str, Any]:
 
 
 def _processor(image: ImageRecipe | None) -> dict[str, Any]:
-    """The image recipe as operations; its Resize is Pillow's code."""
+    """Writes the image preprocessing as a list of onnxruntime-extensions' operations.
+
+    Their Resize is Pillow's code.
+    """
     match image:
         case Patches():
             square = {"patch_size": image.patch_size, "merge_size": image.merge_size}
@@ -139,7 +150,7 @@ def _processor(image: ImageRecipe | None) -> dict[str, Any]:
 
 
 def _named(model: Model, key: str, default: int) -> int:
-    """An id in generation_config.json or config.json, else the default."""
+    """Returns the id `key` of generation_config.json, or of config.json, or `default`."""
     for name in (GENERATION, CONFIG):
         found = parse_json(model.files[name], name).get(key) if name in model.files else None
         if isinstance(found, int):

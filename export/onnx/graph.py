@@ -1,4 +1,4 @@
-"""The graphs of a model, with the inputs and outputs that clients know by name.
+"""Builds the ONNX graphs of a model, with the input and output names that clients expect.
 
 | graph | inputs | outputs | when |
 | --- | --- | --- | --- |
@@ -6,13 +6,14 @@
 | vision_projection | patches | image_features | crops are joined |
 | embed_tokens | input_ids | inputs_embeds | always |
 | decoder_model_merged | inputs_embeds, attention_mask, past_key_values.*, num_logits_to_keep; \
-images that see later positions: image_numbers; rows and columns: position_ids | logits, present.* \
+image tokens that see later ones: image_numbers; three-axis rotary positions: position_ids | \
+logits, present.* \
 | always |
 | region_heads | coordinates, sizes, their states | their embeddings and logits | region heads |
 
 One decoder graph serves prefill and decode; past and present may be the same buffer of the maximum
-length (GroupQueryAttention then appends in place). export/onnx/layouts.py has what other clients
-get instead.
+length (GroupQueryAttention then appends in place). The layouts in export/onnx/layouts.py change
+these graphs for other clients.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,11 +45,13 @@ BOOL = ir.DataType.BOOL
 
 
 def vision_encoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
-    """pixel_values float32 [num_tiles, 3, h, w] -> image_features [num_tiles, tokens, hidden].
+    """Builds the graph of the vision tower, of one of two kinds.
 
-    Where crops of one image are joined, hidden is the tower's own width.
-    A tower for images of any size takes the patches of one image, [num_patches, values], and
-    image_grid_thw int64 [1, 3], frames, rows and columns of patches; its image_features are
+    A tower for square tiles: pixel_values float32 [num_tiles, 3, h, w] -> image_features
+    [num_tiles, tokens, hidden]. hidden is the tower's width if crops of an image are joined later
+    (`vision_projection`), otherwise the decoder's.
+    A tower for images of any size: pixel_values [num_patches, values] of one image and
+    image_grid_thw int64 [1, 3], its frames, rows and columns of patches -> image_features
     [1, tokens, hidden].
     """
     vision = vlm.require_vision()
@@ -94,9 +97,10 @@ def _image_encoder(
 
 
 def vision_projection(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
-    """patches float32 [num_images, tokens, 2 of the tower's width] -> image_features [.., hidden].
+    """Builds the graph that joins the features of an image with those of its crops.
 
-    The whole image's patches, side by side with those of its crops.
+    patches float32 [num_images, tokens, 2 * the tower's width], the whole image's features side by
+    side with its crops' -> image_features [num_images, tokens, hidden].
     """
     vision, nodes = vlm.require_vision(), Nodes(layout.precision)
     assert vision.crops is not None
@@ -108,12 +112,13 @@ def vision_projection(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Mo
 
 
 def region_heads(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
-    """Four heads in one graph; rows [n, ..] of each input give as many rows of its output.
+    """Builds the graph of the heads that encode and predict points and box sizes.
 
-    coordinates [n, 1] -> coordinate_embeds, sizes [n, 2] -> size_embeds [n, hidden];
-    coordinate_states -> coordinate_logits [n, bins], size_states -> size_logits [n, 2 bins] from
-    the decoder's state [n, hidden]. An input without rows costs nothing. float32 in every layout:
-    float16 blurs coordinates, and the heads take less than a thousandth of a step.
+    It has four independent heads; each maps its n rows to n rows, and n = 0 costs nothing:
+    coordinates [n, 1] -> coordinate_embeds [n, hidden], sizes [n, 2] -> size_embeds [n, hidden],
+    coordinate_states [n, hidden] -> coordinate_logits [n, bins], size_states [n, hidden] ->
+    size_logits [n, 2 bins]. States come from the decoder. All layouts compute it in float32,
+    because float16 blurs coordinates, and the heads take less than a thousandth of a step.
     """
     heads, nodes, hidden = vlm.region, Nodes(SINGLE), vlm.text.hidden
     assert heads is not None
@@ -135,9 +140,10 @@ def region_heads(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
 
 
 def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
-    """input_ids int64 [batch_size, sequence_length] -> inputs_embeds [.., hidden].
+    """Builds the token embedding's graph: input_ids int64 [B, S] -> inputs_embeds [B, S, width].
 
-    A merging layout also takes image_features of any rank, whose rows replace image tokens.
+    With Layout.merged it also takes image_features of any rank, whose rows replace the embeddings
+    of image tokens in order.
     """
     nodes, width = Nodes(layout.precision), layout.width(vlm)
     adapter = Adapter(nodes, parameters)
@@ -155,14 +161,14 @@ def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
 
 
 def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
-    """Embeddings after `past` cached positions -> logits of the last positions, and the cache.
+    """Builds the decoder's graph: embeddings and cache -> logits, and cache with the new positions.
 
-    attention_mask int64 [batch_size, total_sequence_length] counts the valid positions, past ones
-    included. num_logits_to_keep int64 []: 0 gives the logits of every position. image_numbers int64
-    [batch_size, total_sequence_length] numbers the positions of images from 1, text is 0.
-    position_ids int64 [3, batch_size, sequence_length]: time, row and column of the new positions.
-    state [batch_size, num_logits, hidden], for region heads only, is the input of the output norm.
-    Where embeddings have marks (Layout), image_numbers are made of those and are no input.
+    attention_mask int64 [B, total length] is 1 at valid positions, cached ones included.
+    num_logits_to_keep int64 []: logits of so many last positions; 0: of every new one.
+    image_numbers int64 [B, total length]: 0 for text, and from 1 the number of the image that a
+    position belongs to; with Layout.marked the graph computes them itself. position_ids int64
+    [3, B, new length]: time, row and column. The output state [B, num_logits, hidden], for models
+    with region heads, is the input of the last norm.
     """
     if layout.device:
         return _stepped_decoder(vlm, parameters, layout)
@@ -204,12 +210,13 @@ def decoder_model_merged(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir
 
 
 def _stepped_decoder(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
-    """As decoder_model_merged for one sequence, with inputs in place of an attention mask.
+    """Builds the decoder's graph for GPUs: one sequence, and lengths instead of an attention mask.
 
-    seqlens_k int32 [1] is the last valid index of the cache, total_sequence_length int32 [1] the
-    positions that attention looks at, valid or beyond the valid ones; it is read on the host.
-    Where positions see later ones, cache_positions int64 [sequence_length] are the new positions'
-    indices. token int64 [1, 1] is the index of the largest logit.
+    seqlens_k int32 [1] is the index of the last valid position; total_sequence_length int32 [1],
+    read on the host, is the number of positions that attention covers, and may exceed the valid
+    ones. cache_positions int64 [new length], only for decoders in which image tokens see later
+    ones, are the indices of the new positions. The output token int64 [1, 1] is the index of the
+    largest logit. The rest is as in `decoder_model_merged`.
     """
     text, nodes = vlm.text, Nodes(layout.precision)
     embeds = _value("inputs_embeds", FLOAT, [1, "sequence_length", text.hidden])
@@ -251,7 +258,11 @@ def _decoded(
     kept: Axis,
     batch: Axis = "batch_size",
 ) -> list[ir.Value]:
-    """Logits, the state where region heads read it, and the cache, as a graph's outputs."""
+    """Adds the decoder's layers and returns the graph's outputs: logits, state, keys and values.
+
+    The state is there only for models with region heads. `kept`: how many positions have logits, as
+    a number or the name of an axis.
+    """
     text = vlm.text
     ops = Emit(nodes, parameters, attention=attention)
     logits, state = text.forward(ops, embeds)
@@ -280,7 +291,7 @@ def _cache_shape(text: Decoder, layer: int, batch: Axis, length: str) -> list[Ax
 def _past(
     text: Decoder, dtype: ir.DataType, batch: Axis = "batch_size"
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """Cached keys and values of each layer."""
+    """Yields the graph inputs for the cached keys and values of each layer, as pairs."""
     for i in range(text.layers):
         shape = _cache_shape(text, i, batch, "past_sequence_length")
         key, value = (_value(f"past_key_values.{i}.{kind}", dtype, shape) for kind in _KINDS)
@@ -296,12 +307,12 @@ GRAPHS: Mapping[str, Callable[[Vlm, Parameters, Layout], ir.Model]] = {
 }
 DECODER_GRAPHS = ("embedding", "decoder")
 WIDE = frozenset({"region"})
-"""Components that compute in float32 in every layout (see `region_heads`)."""
+"""Components that compute in float32 in every layout; `region_heads` says why."""
 _KINDS = ("key", "value")
 
 
 def graphs_of(vlm: Vlm) -> tuple[str, ...]:
-    """The components (keys of GRAPHS) that a model has."""
+    """Returns the components of a model that become ONNX graphs: keys of GRAPHS, in its order."""
     lacking = set() if vlm.vision else {"vision"}
     lacking |= set() if vlm.vision and vlm.vision.crops else {"projection"}
     lacking |= set() if vlm.region else {"region"}
@@ -309,12 +320,18 @@ def graphs_of(vlm: Vlm) -> tuple[str, ...]:
 
 
 def graphs_beside_decoder(vlm: Vlm) -> tuple[str, ...]:
-    """Those that a decoder of any runtime needs beside it: the tower, region heads."""
+    """Returns the graphs of a model (keys of GRAPHS) without those of its decoder and embedding.
+
+    They serve a decoder in another format, such as GGUF: vision tower, projection, region heads.
+    """
     return tuple(component for component in graphs_of(vlm) if component not in DECODER_GRAPHS)
 
 
 def _lengths(nodes: Nodes, mask: ir.Value, one: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """GroupQueryAttention's inputs: the last valid index of each row, and the total length."""
+    """Computes GroupQueryAttention's length inputs from an attention mask [B, total length].
+
+    They are int32: the index of the last valid position of each sequence, and the total length.
+    """
     valid = nodes.add("ReduceSum", [mask, one], {"keepdims": 0})
     last = nodes.add("Sub", [valid, one])
     total = nodes.add("Shape", [mask], {"start": 1, "end": 2})
@@ -342,7 +359,7 @@ def _model(
 
 
 def _leave_out_unread(nodes: Nodes) -> None:
-    """Optional outputs that nobody reads have no name, so that kernels do not make them."""
+    """Removes the names of optional outputs that nothing reads, so that kernels skip them."""
     for node in nodes:
         if node.op_type.startswith("Skip"):
             for output in node.outputs[1:]:

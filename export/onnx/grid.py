@@ -1,7 +1,7 @@
-"""Rows and columns of an image's patches, derived in the graph from the image's size.
+"""Adds nodes that compute, from an image's size, the row and column of each of its patches.
 
-For towers that take images of any size: rotations of queries and keys, and the patches that share a
-window. Plain integer nodes, made once and used by every layer.
+Vision towers that take images of any size need them to rotate queries and keys, and to group
+patches into attention windows. The nodes are added once and used by every layer.
 """
 
 import onnx_ir as ir
@@ -15,10 +15,12 @@ INT32, FLOAT = int(ir.DataType.INT32), int(ir.DataType.FLOAT)
 
 
 class PatchGrid:
-    """`sizes` int64 [1, 3] are frames, rows and columns; patches come by squares, row by row.
+    """The positions and attention windows of the N patches of one image, as nodes of a graph.
 
-    A window that reaches beyond the image is padded to `window` x `window` patches; the padding
-    repeats the first square and is masked.
+    sizes: a graph input int64 [1, 3], the image's frames, rows and columns of patches. order: the
+    patches of a square of merge_size x merge_size follow each other, and squares come row by row.
+    A window at the edge of the image is padded to order.window x order.window patches; the padding
+    repeats the first square and is masked (`mask`).
     """
 
     def __init__(
@@ -45,11 +47,11 @@ class PatchGrid:
             self._slots, self._squares_of, self.mask = self._made_windows(edge)
 
     def rotated(self, x: ir.Value) -> ir.Value:
-        """Queries or keys [1, N, H], each head rotated by its patch's row and column."""
+        """Rotates each head of queries or keys [1, N, H] by the row and column of its patch."""
         return self._nodes.add("RotaryEmbedding", [x, *self._tables], None, MICROSOFT)
 
     def windows(self, x: ir.Value) -> ir.Value:
-        """[1, N, H] to [windows, patches of a window, H]."""
+        """Groups patches by window: [1, N, H] -> [windows, patches of a window, H]."""
         order = self._order_of
         squares = self._reshape(x, -1, order.merge_size**2 * order.width)
         ordered = self._nodes.add("Gather", [squares, self._squares_of], {"axis": 0})
@@ -57,14 +59,17 @@ class PatchGrid:
         return self._reshape(ordered, -1, order.window**2, order.width)
 
     def image(self, x: ir.Value) -> ir.Value:
-        """The inverse of `windows`: back to [1, N, H]."""
+        """Undoes `windows`: returns the patches [1, N, H] in the image's order, without padding."""
         order = self._order_of
         squares = self._reshape(x, -1, order.merge_size**2 * order.width)
         ordered = self._nodes.add("Gather", [squares, self._slots], {"axis": 0})
         return self._reshape(ordered, 1, -1, order.width)
 
     def _made_tables(self) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Position ids [1, N], and cosines and sines [N, head size / 2] to look them up in."""
+        """Computes the inputs of RotaryEmbedding for all N patches.
+
+        They are indices [1, N] into the tables, and cosines and sines [N, head size / 2].
+        """
         add, integers = self._nodes.add, self._parameters.integers
         merge = self._order_of.merge_size
         inside = [divmod(n, merge) for n in range(merge**2)]
@@ -89,15 +94,18 @@ class PatchGrid:
         return ids, add("Cast", [cos], to), add("Cast", [sin], to)
 
     def _frequencies(self) -> ir.Value:
-        """Angle of one row or column for each pair of an axis: [head size / 4]."""
+        """Returns the angle by which one row (or column) rotates each pair: [head size / 4]."""
         angles = frequencies(patch_rope(self._order_of.width // self._order_of.heads))
         return self._parameters.constant(
             "patch_turns", ir.DataType.FLOAT, angles.shape, lambda: angles
         )
 
     def _made_windows(self, edge: int) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Windows of edge x edge squares: the slot of each square [squares], the square in each
-        slot [windows * edge^2], and int32 [windows, patches of a window], 1 where a patch is."""
+        """Assigns the squares of the image to windows of edge x edge slots.
+
+        Returns the slot of each square [squares], the square in each slot [windows * edge^2], and a
+        mask int32 [windows, patches of a window]: 1 for patches of the image, 0 for padding.
+        """
         add, integers = self._nodes.add, self._parameters.integers
         across = self._windows_along(self._cols, edge)
         row, col = self._divided(self._squares, self._cols)
@@ -115,16 +123,16 @@ class PatchGrid:
         return slots, order, self._reshape(patches, -1, edge**2 * self._order_of.merge_size**2)
 
     def _windows_along(self, squares: ir.Value, edge: int) -> ir.Value:
-        """Windows that an edge of so many squares takes, rounded up: int64 [1]."""
+        """Computes how many windows cover `squares` squares in one direction: int64 [1]."""
         add, integers = self._nodes.add, self._parameters.integers
         return add("Div", [add("Add", [squares, integers(edge - 1)]), integers(edge)])
 
     def _divided(self, x: ir.Value, by: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Quotient and rest."""
+        """Returns quotient and remainder of integers."""
         return self._nodes.add("Div", [x, by]), self._nodes.add("Mod", [x, by])
 
     def _range(self, count: ir.Value) -> ir.Value:
-        """0, 1, … below `count` int64 [1]."""
+        """Returns the integers from 0 to `count` - 1; `count` is int64 [1]."""
         add, scalar = self._nodes.add, self._parameters.scalar
         return add("Range", [scalar(0), add("Squeeze", [count]), scalar(1)])
 

@@ -1,4 +1,4 @@
-"""Layouts: how a client expects a model's graphs to be named, and their inputs and outputs."""
+"""Defines layouts: which names, inputs and outputs a client expects of a model's ONNX graphs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,22 +12,21 @@ from export.quantize.recipe import Recipe
 
 @dataclass(frozen=True)
 class Layout:
-    """What one client expects.
+    """Says how the ONNX graphs must look for one client, a program that runs them.
 
-    folder: folder of the graphs. suffixes: bits of the weights -> end of a graph's name.
-    chunk_bytes: largest size of a data file, which is otherwise continued in another one.
-    own_weights: no graph shares another's data file (otherwise a tied head points into the
-    embedding's).
-    marked: the client does not pass image_numbers; so where images are bidirectional, embeddings
-    and features get one more column, which is 1 for image tokens and 0 for text.
-    merged: the embedding graph inserts the image features; otherwise the host does.
+    client: its name. folder: of the graphs in the artifact. suffixes: fewest bits of the recipe ->
+    end of a graph's file name. chunk_bytes: a larger data file is continued in another one; None:
+    unlimited. own_weights: each graph has data files of its own; otherwise a tied output head reads
+    the embedding's.
+    marked: the client does not pass image_numbers to the decoder; so if tokens of an image see
+    later ones, embeddings and features get one more column, 1 for image tokens and 0 for text.
+    merged: the embedding graph inserts the image features; otherwise the client does.
     last_only: logits of the last position only; otherwise of the last num_logits_to_keep.
     flat: features of images of any size are [tokens, hidden], otherwise [1, tokens, hidden].
-    padded_tiles: pixel_values are [batch, tiles, …] with padding where pixel_attention_mask is
-    false.
-    device: for GPU kernels. Matrix products, attention and its cache are float16
-    (Precision in nodes.py). The decoder takes lengths and positions as inputs instead of an
-    attention mask, so that shapes are the same in every step, and returns the most likely token.
+    padded_tiles: pixel_values are [batch, tiles, …], padded where pixel_attention_mask is false.
+    device: for GPUs. Matrix products, attention and its cache are float16 (nodes.Precision). The
+    decoder takes lengths and positions as inputs instead of an attention mask, so that shapes are
+    the same in every step, and also returns the most likely token.
     """
 
     client: str = "onnxruntime"
@@ -44,19 +43,19 @@ class Layout:
 
     @property
     def precision(self) -> Precision:
-        """The floats that its graphs compute in."""
+        """Returns the float types that the graphs compute in: float32, for GPUs mostly float16."""
         return MIXED if self.device else SINGLE
 
     def stem(self, graph: str, recipe: Recipe) -> str:
-        """Path of a graph in the artifact, without extension."""
+        """Returns the path of the graph named `graph` in the artifact, without extension."""
         return f"{self.folder}{graph}{self.suffixes.get(recipe.least_bits, '')}"
 
     def width(self, vlm: Vlm) -> int:
-        """Columns of an embedding."""
+        """Returns the number of columns of an embedding, including one that marks image tokens."""
         return vlm.text.hidden + self.marks(vlm)
 
     def marks(self, vlm: Vlm) -> bool:
-        """Whether embeddings have a column that marks image tokens."""
+        """Whether embeddings of this model have one more column, which marks image tokens."""
         return self.marked and vlm.text.sees_later_positions
 
 
@@ -80,7 +79,10 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def layout_of(vlm: Vlm, name: str) -> Layout:
-    """A layout for this model. Raises UserError where the client cannot run its family."""
+    """Returns the layout `name` (a key of LAYOUTS), adapted to the model's family.
+
+    Raises UserError if the layout's client cannot run this model.
+    """
     layout = LAYOUTS[name]
     if layout.client == LAYOUTS["native"].client:
         return layout

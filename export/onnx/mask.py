@@ -1,7 +1,7 @@
-"""Attention biases for decoders in which positions of one image see each other.
+"""Adds attention biases for decoders in which all tokens of an image see each other.
 
-GroupQueryAttention cannot lift its causal mask for some positions only, and its window needs that
-mask, so the bias has all three: causality, images and the window.
+GroupQueryAttention cannot lift its causal mask for some positions only, and its sliding window
+needs that mask. So a bias expresses all three: causality, images and the window.
 """
 
 import numpy as np
@@ -12,10 +12,11 @@ from export.onnx.parameters import Parameters
 
 
 class Masks:
-    """Biases [batch_size, 1, new, total], one for each window, made when they are first asked for.
+    """Makes attention biases [B, 1, new, total] for a graph, one for each sliding window.
 
-    `images` [batch_size, total] int64 numbers the positions of images from 1, text is 0. Either
-    `new` int64 [1] is how many of the last positions attend, or `indices` int64 [new] which do.
+    images int64 [B, total]: the number of the image that a position belongs to, from 1; 0: text.
+    The new positions, whose queries attend, are given by one of two inputs: new int64 [1], how many
+    of the last positions they are; or indices int64 [new], which ones they are.
     """
 
     def __init__(
@@ -35,7 +36,11 @@ class Masks:
         self._made: dict[int | None, ir.Value] = {}
 
     def bias(self, window: int | None) -> ir.Value:
-        """0 where a position is seen, the lowest finite float elsewhere."""
+        """Returns the bias for a window of so many positions; None: for unlimited ones.
+
+        It is 0 where a query sees a position, and the lowest finite float where it does not. It is
+        made at the first call for each window.
+        """
         if window not in self._made:
             self._made[window] = self._bias(window)
         return self._made[window]
@@ -55,7 +60,10 @@ class Masks:
         return add("Unsqueeze", [bias, parameters.integers(1)])
 
     def _without_window(self) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Seen positions [batch_size, new, total]; indices of keys [total] and queries [new, 1]."""
+        """Computes which positions each query sees if there is no window: bool [B, new, total].
+
+        Also returns the indices of the keys [total] and of the queries [new, 1].
+        """
         add, integers = self._nodes.add, self._parameters.integers
         zero, one, two = (integers(n) for n in (0, 1, 2))
         total = add("Shape", [self._images], {"start": 1, "end": 2})
@@ -69,14 +77,14 @@ class Masks:
         return add("Or", [causal, together]), keys, queries
 
     def _same(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        """x = y. On a GPU without Equal: its kernel there is of an earlier opset."""
+        """Compares int64 x = y; for GPUs by two nodes, as their Equal has an earlier opset."""
         if self._indices is None:
             return self._nodes.add("Equal", [x, y])
         pairs = (self._nodes.add("GreaterOrEqual", pair) for pair in ([x, y], [y, x]))
         return self._nodes.add("And", list(pairs))
 
     def _of_queries(self, x: ir.Value, axis: int) -> ir.Value:
-        """The new positions of an axis of all positions."""
+        """Selects the new positions of `x` along `axis`, which has all positions."""
         if self._indices is not None:
             return self._nodes.add("Gather", [x, self._indices], {"axis": axis})
         assert self._new is not None

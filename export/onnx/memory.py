@@ -1,4 +1,4 @@
-"""Peak memory of ONNX Runtime on a CPU, for one process that answers (export/memory.py)."""
+"""Predicts the peak memory of a process that runs a model with ONNX Runtime on a CPU."""
 
 from collections.abc import Mapping
 from math import prod
@@ -21,27 +21,30 @@ from export.quantize.recipe import Recipe, Storage
 
 PROCESS = 98 * MB  # Python, numpy, the library, three graphs
 FOLDING = 3.7
-"""Copies of an int4 tower that exist at once while it becomes int8; they are freed afterwards."""
+"""Memory of a 4-bit vision tower while it is unpacked to 8 bits, in bytes for each weight; it is
+freed afterwards."""
 TOWER_ACTIVATIONS = 4.0
-"""Memory of the arena for a tile, in matrices [patches, intermediate] of floats."""
+"""Arena memory of the tower, as a multiple of a tile's float32 matrix [patches, intermediate]."""
 PROJECTION_ACTIVATIONS = 2.1
-"""Memory of the arena of a projector with a graph of its own, in matrices [patches, inner]."""
+"""Arena memory of a projector that has a graph of its own, as a multiple of a float32 matrix
+[patches, inner]."""
 DECODER_ACTIVATIONS = 4.9
-"""Memory of the arena for a prompt, in matrices [positions, 2 intermediate] of floats."""
+"""Arena memory for a prompt, as a multiple of a float32 matrix [positions, 2 intermediate]."""
 LOOK_UP = 16 * 1024
 """Bytes of the mapped embedding table that one text position brings into memory: pages of codes and
 of scales, and the pages around them that the kernel maps too."""
 PREPARING = 3.3
-"""Memory while the next image is prepared, in copies of its tiles as floats."""
+"""Memory while the next image is prepared, as a multiple of the size of its float32 tiles."""
 
 
 def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> int:
-    """The largest of three moments: while the tower loads, while the decoder loads, and while the
-    next image is prepared with the tower's arena, the prompt's and the cache still there.
+    """Predicts the peak memory of the process in bytes; `files` is not used.
 
-    Loading includes neither the tokenizer, which is opened after the graphs, nor rotary tables,
-    which are mapped. While the decoder loads, its largest matrix is also mapped, and the scales
-    that constant folding computes exist twice.
+    It is the largest of three moments: the vision tower loads, the decoder loads, or the next image
+    is prepared while the cache and the arenas of tower and prompt still exist. Loading includes
+    neither the tokenizer, which is opened after the graphs, nor rotary tables, which are mapped.
+    While the decoder loads, its largest matrix is also mapped, and the scales that constant folding
+    computes exist twice.
     """
     held = held_bytes(vlm, recipe)
     table, largest, scales = 0.0, 0.0, 0.0
@@ -63,7 +66,10 @@ def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> 
 
 
 def held_bytes(vlm: Vlm, recipe: Recipe) -> Mapping[str, float]:
-    """Bytes of the weights of each component once they are loaded."""
+    """Predicts the memory in bytes that each component's weights take once they are loaded.
+
+    The keys are COMPONENTS; 0 for components that the model lacks or that are not held in memory.
+    """
     held = dict.fromkeys(COMPONENTS, 0.0)
     for _, shape, part, storage in matrices(vlm, recipe):
         held[part] += prod(shape) * _loaded_bytes(part, storage)
@@ -71,7 +77,7 @@ def held_bytes(vlm: Vlm, recipe: Recipe) -> Mapping[str, float]:
 
 
 def loading_bytes(vlm: Vlm, recipe: Recipe) -> float:
-    """The most that a tower takes while it loads."""
+    """Predicts the most memory in bytes that the vision tower's weights take while they load."""
     found = 0.0
     for name, shape, part, storage in matrices(vlm, recipe):
         if part == "vision":
@@ -82,7 +88,10 @@ def loading_bytes(vlm: Vlm, recipe: Recipe) -> float:
 
 
 def _activations(vlm: Vlm, request: RequestSize) -> float:
-    """What a session holds besides its weights while it prepares the image after an answer."""
+    """Predicts the bytes, besides weights, in use while the image after an answer is prepared.
+
+    They are the tower's arena, pixels, the key-value cache, the prompt's arena and scores.
+    """
     tower = tower_bytes(vlm) + PREPARING * pixels_bytes(vlm, request) if request.tiles else 0
     cache = request.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
     prompt = DECODER_ACTIVATIONS * request.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
@@ -90,16 +99,17 @@ def _activations(vlm: Vlm, request: RequestSize) -> float:
 
 
 def tower_bytes(vlm: Vlm) -> float:
-    """The arenas of the tower and of its projector."""
+    """Predicts the bytes of ONNX Runtime's arenas for the vision tower and its projector."""
     vision = vlm.require_vision()
     joined = vision.tower.patches * vision.crops.inner * FLOAT_BYTES if vision.crops else 0
     return TOWER_ACTIVATIONS * tower_matrix_bytes(vlm) + PROJECTION_ACTIVATIONS * joined
 
 
 def _scores(text: Decoder, request: RequestSize) -> int:
-    """Bytes of one layer's attention scores, and of a bias for each window.
+    """Predicts the bytes of one layer's attention scores and of a bias for each sliding window.
 
-    They exist where attention gets a bias (bidirectional images), not where it is causal.
+    0 for causal decoders: scores are held only where tokens of an image see later ones, because
+    attention then takes a bias.
     """
     windows = {text.window(layer) for layer in range(text.layers)}
     kept = text.heads + len(windows) if text.sees_later_positions else 0
@@ -107,18 +117,21 @@ def _scores(text: Decoder, request: RequestSize) -> int:
 
 
 def _in_tower(vlm: Vlm, name: str) -> bool:
-    """Whether a weight of "vision" is in the tower's graph; the projector of crops has its own."""
+    """Whether a weight of the component "vision" is in the vision tower's graph.
+
+    Otherwise it is the projector's, which has a graph of its own in models that join crops.
+    """
     joins = vlm.vision is not None and vlm.vision.crops is not None
     return not (joins and name.startswith("mm."))
 
 
 def _loaded_bytes(part: str, storage: Storage) -> float:
-    """Bytes of a weight once it is loaded, by component.
+    """Returns the memory in bytes of one loaded weight of the component `part`.
 
-    The embedding is read in place, row by row; region heads load at their first use. The tower
-    multiplies int8 in every quantized recipe. MatMulNBits holds the packed codes and three floats a
-    block: packed scales, their sums, and the scales converted from the file's. Half precision is
-    widened to float32.
+    The embedding has 0, as it is read in place, row by row; so have region heads, which load at
+    their first use. Floats have 4, also those that the file has as float16. A quantized tower has
+    1, because it multiplies int8 with any recipe. MatMulNBits holds packed codes and three floats
+    for each block: packed scales, their sums, and the scales converted from the file's.
     """
     if part in ("embedding", "region"):
         return 0
@@ -128,7 +141,7 @@ def _loaded_bytes(part: str, storage: Storage) -> float:
 
 
 def _stored_bytes(storage: Storage) -> float:
-    """Bytes of an embedding weight in the file, with its share of a float16 scale."""
+    """Returns the bytes of one embedding weight in the file, with its share of a float16 scale."""
     return storage.bits / 8 + (2 / storage.block if storage.quantized else 0)
 
 

@@ -1,4 +1,4 @@
-"""The nodes of a graph under construction, named in their order, and the floats they compute in."""
+"""Collects the nodes of an ONNX graph under construction, with their names and float types."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ INT64_MAX = int(np.iinfo(np.int64).max)
 
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 OWN_TYPE = frozenset({"Cast", "Shape", "ArgMax"})
-"""Operators whose output type does not follow from their inputs'."""
+"""Operators whose output is not float16 just because an input is."""
 Attributes = Mapping[str, int | float | str | Sequence[int]]
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The floats of matrix products, attention and its cache; all else is float32.
+    """The float types of a graph: `compute` for matrix products, attention and its cache.
 
-    `compute` float16 is for GPUs. There the residual stream and norms stay float32, because trained
-    models leave float16's range in it (Gemma 3 was trained in bfloat16) and it costs two casts
-    where a layer joins the stream. Weights of 32 bits are multiplied in float32.
+    Everything else is float32. `compute` is float16 only for GPUs. There the residual stream and
+    norms stay float32, because trained models leave float16's range in the stream (Gemma 3 was
+    trained in bfloat16), and this costs only two casts where a layer joins it. Weights of 32 bits
+    are multiplied in float32.
     """
 
     compute: ir.DataType = FLOAT
@@ -31,7 +32,7 @@ SINGLE, MIXED = Precision(), Precision(HALF)
 
 
 class Nodes(list[ir.Node]):
-    """A list of nodes that grows by `many` and `add`, and casts in `cast` alone."""
+    """The nodes of a graph under construction: `add` and `many` append one, `cast` casts floats."""
 
     def __init__(self, precision: Precision = SINGLE) -> None:
         super().__init__()
@@ -39,7 +40,10 @@ class Nodes(list[ir.Node]):
         self._casts: dict[ir.Value, ir.Value] = {}
 
     def cast(self, x: ir.Value, dtype: ir.DataType) -> ir.Value:
-        """`x` as these floats; the same value is cast once."""
+        """Returns `x` as float32 or float16 (`dtype`); a repeated call adds no second Cast node.
+
+        In a float32 graph, and if `x` already has the type, it is `x` itself.
+        """
         if self.precision.compute == FLOAT or (x.dtype == HALF) == (dtype == HALF):
             return x
         if x not in self._casts:
@@ -48,11 +52,11 @@ class Nodes(list[ir.Node]):
         return self._casts[x]
 
     def wide(self, x: ir.Value) -> ir.Value:
-        """`x` as float32."""
+        """Returns `x` cast to float32."""
         return self.cast(x, FLOAT)
 
     def narrow(self, x: ir.Value) -> ir.Value:
-        """`x` as the floats of products and attention."""
+        """Returns `x` cast to the float type of matrix products and attention (Precision)."""
         return self.cast(x, self.precision.compute)
 
     def many(
@@ -63,7 +67,7 @@ class Nodes(list[ir.Node]):
         domain: str = "",
         outputs: int = 1,
     ) -> tuple[ir.Value, ...]:
-        """Append a node and return its outputs."""
+        """Appends a node of the operator `op` and returns its outputs."""
         attributes_ = [_attribute(*item) for item in (attributes or {}).items()]
         node = ir.Node(domain, op, inputs, attributes_, num_outputs=outputs)
         node.name = f"{op}_{len(self)}"
@@ -81,18 +85,21 @@ class Nodes(list[ir.Node]):
         attributes: Attributes | None = None,
         domain: str = "",
     ) -> ir.Value:
-        """Append a node and return its one output."""
+        """Appends a node of the operator `op` and returns its first output."""
         return self.many(op, inputs, attributes, domain)[0]
 
     def _type_outputs(self, node: ir.Node) -> None:
-        """What an operator makes of a float16 input is float16."""
+        """Gives all outputs of `node` the type float16 if any of its inputs is float16."""
         if any(x is not None and x.dtype == HALF for x in node.inputs):
             for output in node.outputs:
                 output.type = ir.TensorType(HALF)
 
 
 def _attribute(name: str, value: int | float | str | Sequence[int]) -> ir.Attr:
-    """By the value's own type; onnx-ir's conversion tries every kind there is on each value."""
+    """Makes a node's attribute of the ONNX type that fits the value's Python type.
+
+    It is faster than onnx-ir's conversion, which tries all attribute types on each value.
+    """
     if isinstance(value, int):
         return ir.AttrInt64(name, value)
     if isinstance(value, float):

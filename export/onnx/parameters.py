@@ -1,7 +1,7 @@
-"""Weights as initializers of a graph: each is read, rounded, written and dropped.
+"""Turns weights into initializers of an ONNX graph: reads, rounds and writes them one by one.
 
-Types and shapes of initializers follow from shapes and recipe alone; only a data file that is
-written reads values.
+The types and shapes of initializers follow from the weights' shapes and the recipe alone. Values
+are read only if the data file is really written.
 """
 
 from collections import Counter
@@ -26,17 +26,17 @@ from export.quantize.rounding import Rounding
 from export.weights import Weights
 
 ROW_VALUES = 1 << 20
-"""Values that are read and packed at once; their copies fit a processor's cache."""
+"""Values in a group that is read and packed at once: so few that copies fit a processor's cache."""
 COLUMN_VALUES = 1 << 21
-"""The same for transposed matrices, where each group is written to many offsets."""
+"""The same for transposed matrices; more, because each group is written to many offsets."""
 FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOAT16)}
 
 
 class Ledger:
-    """Sums up what became of the weights, over all graphs of an artifact.
+    """Sums up how the weights of all graphs of an artifact are stored, for its Quantization.
 
-    A weight in two graphs (a tied head) counts once as parameters; its bytes count as often as they
-    are written.
+    A weight in two graphs, such as a tied output head, counts once as parameters; its bytes count
+    as often as they are written.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Ledger:
         self._fallbacks: dict[str, Fallback] = {}
 
     def fell_back(self, names: Sequence[str], asked: str, got: str, reason: str) -> None:
-        """Note that these weights are not stored as their recipe says."""
+        """Notes that the weights `{name}.weight` are stored as `got`, not as their recipe says."""
         for name in names:
             self._fallbacks[name] = Fallback(f"{name}.weight", asked, got, reason)
 
@@ -69,7 +69,11 @@ class Ledger:
 
 
 class Parameters:
-    """The initializers of one graph; each is written once."""
+    """Makes the initializers of one graph; the same weight asked for twice is made once.
+
+    A `name` is a canonical tensor name without ".weight". Several names stand for one matrix of
+    their rows, one weight below the other. `values` has the initializers by name.
+    """
 
     def __init__(
         self,
@@ -80,7 +84,7 @@ class Parameters:
         rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
         half: bool = False,
     ) -> None:
-        """`half`: scales are float16."""
+        """`half`: quantized matrices have float16 scales, as graphs in half precision need."""
         self._weights = weights
         self._rounding = rounding
         self._shapes = weights.shapes()
@@ -92,39 +96,42 @@ class Parameters:
         self.values: dict[str, ir.Value] = {}
 
     def storage(self, name: str) -> Storage:
-        """The recipe's storage of `{name}.weight`."""
+        """Returns how the recipe stores `{name}.weight`."""
         return self._recipe.storage(f"{name}.weight", self._shapes[f"{name}.weight"])
 
     def rows(self, names: Sequence[str]) -> int:
-        """Number of outputs of the concatenated weights."""
+        """Returns the number of rows (outputs) of all these weights together."""
         return sum(self._shapes[f"{name}.weight"][0] for name in names)
 
     def columns(self, name: str) -> int:
-        """Number of inputs of a weight; the axes of a patch kernel are flattened."""
+        """Returns the number of columns (inputs) of a weight; kernel axes are flattened."""
         return prod(self._shapes[f"{name}.weight"][1:])
 
     def constant(
         self, name: str, dtype: ir.DataType, shape: Shape, values: Callable[[], NDArray[Any]]
     ) -> ir.Value:
-        """An initializer with these values; the same name gives the same initializer."""
+        """Returns an initializer in the data file; the same name gives the same initializer.
+
+        `values` is called only if the values are written.
+        """
         packed = Packed(name, dtype, shape)
         return self._put([packed], lambda: [[values().astype(dtype.numpy())]])[0]
 
     def integers(self, *values: int) -> ir.Value:
-        """A small int64 constant, inside the graph: shape inference reads its values."""
+        """Returns an int64 vector stored inside the graph, where shape inference can read it."""
         return self._small(np.array(values, np.int64))
 
     def floats(self, *values: float, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
-        """A small float constant, inside the graph."""
+        """Returns a small vector of floats that is stored inside the graph."""
         return self._small(np.array(values, dtype.numpy()))
 
     def scalar(self, value: int | float) -> ir.Value:
-        """An int64 or float32 scalar, inside the graph."""
+        """Returns a scalar stored inside the graph: int64 for an int, float32 for a float."""
         kind = np.int64 if isinstance(value, int) else np.float32
         return self._small(np.array(value, kind), "scalar.")
 
     def bytes(self, value: int) -> ir.Value:
-        """A uint8 scalar, inside the graph."""
+        """Returns a uint8 scalar that is stored inside the graph."""
         return self._small(np.array(value, np.uint8))
 
     def _small(self, values: NDArray[Any], kind: str = "") -> ir.Value:
@@ -140,7 +147,10 @@ class Parameters:
         return self.values[name]
 
     def vector(self, *names: str, bits: int = 32) -> ir.Value:
-        """Tensors (by full name) as floats of so many bits, concatenated."""
+        """Concatenates tensors along their first axis, as floats of 32 or 16 bits.
+
+        `names` are full canonical names, with ".weight" or ".bias".
+        """
         numpy_type, dtype = FLOATS[bits]
         shapes = [self._shapes[name] for name in names]
         for name, shape in zip(names, shapes, strict=True):
@@ -156,7 +166,7 @@ class Parameters:
         return self._put([Packed("+".join(names), dtype, joined)], values)[0]
 
     def has_rows(self, names: Sequence[str], bits: int) -> bool:
-        """Whether an earlier graph wrote these weights as float rows, not transposed."""
+        """Whether an earlier graph has written these weights as floats without transposing them."""
         return self._data.has(self._dense(names, bits, transposed=False))
 
     def _dense(self, names: Sequence[str], bits: int, transposed: bool) -> Packed:
@@ -165,7 +175,10 @@ class Parameters:
         return Packed(_key(names, "weight"), FLOATS[bits][1], stored, transposed)
 
     def dense(self, names: Sequence[str], bits: int, transposed: bool) -> ir.Value:
-        """Float rows of the concatenated weights, [rows, columns] or transposed."""
+        """Returns the weights as one matrix of 32-bit or 16-bit floats.
+
+        It is [rows, columns], or [columns, rows] if `transposed`.
+        """
         numpy_type, _ = FLOATS[bits]
         packed = self._dense(names, bits, transposed)
         self._account(names, [packed], str(np.dtype(numpy_type)))
@@ -177,17 +190,19 @@ class Parameters:
         return self._put([packed], lambda: self._groups(names, pack, transposed))[0]
 
     def has_half_scales(self, names: Sequence[str]) -> bool:
-        """Whether the weight is stored by `in_halves`: an embedding, a tied head included, and
-        every matrix of a graph in half precision."""
+        """Whether the quantized weights are stored with float16 scales (`in_halves`).
+
+        True for an embedding, even as a tied output head, and for graphs in half precision.
+        """
         return self._half or component(f"{names[0]}.weight") == "embedding"
 
     def in_halves(
         self, names: Sequence[str], storage: Storage, flat: bool = False
     ) -> tuple[ir.Value, ir.Value]:
-        """Codes [rows, blocks, bytes] and float16 scales [rows, blocks].
+        """Returns quantized weights as uint8 codes and float16 scales [rows, blocks].
 
-        With `flat`, codes are [rows, bytes of a row] for GatherBlockQuantized; without, they are
-        for MatMulNBits.
+        The codes are [rows, blocks, bytes of a block] for MatMulNBits; with `flat` they are
+        [rows, bytes of a row] for GatherBlockQuantized.
         """
         rows, blocks_a_row = self.rows(names), self._blocks_a_row(names, storage)
         codes = self._codes(names, storage)
@@ -209,8 +224,11 @@ class Parameters:
     def blocked(
         self, names: Sequence[str], storage: Storage
     ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Codes [rows, blocks, bytes] for MatMulNBits, int8 factors [rows, blocks] and float32
-        scales [rows, 1]; a block's scale is its factor times its row's scale."""
+        """Returns quantized weights for MatMulNBits: codes, factors and scales.
+
+        They are uint8 codes [rows, blocks, bytes of a block], int8 factors [rows, blocks] and
+        float32 scales [rows, 1]; a block's scale is its factor times its row's scale.
+        """
         rows, blocks_a_row = self.rows(names), self._blocks_a_row(names, storage)
         packed = [
             self._codes(names, storage),
@@ -239,11 +257,12 @@ class Parameters:
     def int4_columns(
         self, names: Sequence[str], storage: Storage
     ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
-        """uint4 codes around 8 [blocks, block, rows], int8 factors [blocks, 1, rows], float32
-        scales [rows], and the uint8 identity [block, block]; rows are even.
+        """Returns transposed 4-bit weights, to be unpacked to int8 when a session loads.
 
-        Codes times factors are int8 (blocks.four_bit_rows). Blocks are up to a quarter shorter than
-        asked for where that divides the columns; otherwise the last one is padded.
+        They are uint4 codes [blocks, block, rows] with 8 for 0, int8 factors [blocks, 1, rows],
+        float32 scales [rows] and the uint8 identity matrix [block, block] (blocks.four_bit_rows).
+        A block is up to a quarter shorter than `storage.block` if it then divides the columns;
+        otherwise the last one is padded. The number of rows must be even.
         """
         rows, columns = self.rows(names), self.columns(names[0])
         storage = replace(storage, block=_dividing(columns, storage.block))
@@ -268,11 +287,14 @@ class Parameters:
         return codes, factors, scales, self._identities[block]
 
     def pads(self, columns: int, storage: Storage) -> bool:
-        """Whether `int4_columns` pads a weight of so many columns."""
+        """Whether `int4_columns` pads a weight that has this number of columns."""
         return columns % _dividing(columns, storage.block) > 0
 
     def uint8_columns(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
-        """uint8 [columns, rows] around 128 and float32 scales [rows], for DynamicQuantizeMatMul."""
+        """Returns transposed 8-bit weights for DynamicQuantizeMatMul.
+
+        They are uint8 codes [columns, rows], with 128 for 0, and float32 scales [rows].
+        """
         rows, columns = self.rows(names), self.columns(names[0])
         packed = [
             Packed(_key(names, "codes"), ir.DataType.UINT8, (columns, rows), by_columns=True),
@@ -290,7 +312,10 @@ class Parameters:
         return codes, scales
 
     def _put(self, tensors: Sequence[Packed], groups: Groups) -> list[ir.Value]:
-        """The initializers of these tensors; each is made once."""
+        """Returns the initializers of these tensors; writes them at the first call only.
+
+        `groups` gives their values.
+        """
         if tensors[0].name not in self.values:
             made = self._data.add(tensors, groups)
             self.values |= {tensor.name: value for tensor, value in zip(tensors, made, strict=True)}
@@ -302,9 +327,10 @@ class Parameters:
         pack: Callable[[str, FloatArray], list[NDArray[Any]]],
         by_columns: bool = False,
     ) -> Iterator[list[NDArray[Any]]]:
-        """The weights' rows in order, packed by groups.
+        """Reads the weights by groups of rows, and yields what `pack` makes of each, in order.
 
-        Two groups are packed at once: numpy releases the interpreter's lock.
+        Two groups are packed at once, in threads: numpy releases the interpreter's lock.
+        `by_columns`: the packed arrays are transposed.
         """
         most = COLUMN_VALUES if by_columns else ROW_VALUES
         step = max(2, most // self.columns(names[0]) // 2 * 2)  # two rows may share bytes
@@ -332,7 +358,7 @@ class Parameters:
 
 
 def _dividing(columns: int, block: int) -> int:
-    """The longest divisor of `columns` from 3/4 `block` to `block`; `block` if there is none."""
+    """Returns the largest divisor of `columns` from 3/4 `block` to `block`, otherwise `block`."""
     fitting = (n for n in range(block, block * 3 // 4 - 1, -1) if columns % n == 0)
     return next(fitting, block)
 

@@ -1,4 +1,4 @@
-"""The ONNX target: graphs with external data, for ONNX Runtime and other programs that run ONNX."""
+"""Defines the ONNX target: graphs with external data, for ONNX Runtime and its clients."""
 
 from export.onnx.memory import ONNX_RUNTIME
 from export.target import Target, late

@@ -1,7 +1,8 @@
-"""Makes the files that transformers.js reads besides the graphs (by the source of 4.x).
+"""Makes the files that transformers.js 4 reads in addition to the graphs.
 
-It takes classes from config.json and preprocessor_config.json, the number of data files of each
-graph from config.json, and the chat template from one of two files.
+transformers.js takes the names of its classes from config.json and preprocessor_config.json, the
+number of data files of each graph from config.json, and the chat template from
+tokenizer_config.json or chat_template.jinja.
 """
 
 import json
@@ -25,7 +26,11 @@ DTYPES: Mapping[str, str] = {"": "fp32", "_fp16": "fp16", "_int8": "int8", "_q4"
 
 
 def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """Changed and additional files. `sizes`: bytes of the graphs' files by path."""
+    """Returns the configuration files that differ from the checkpoint's: file name -> content.
+
+    `client`: transformers.js's names for the model's family. `sizes`: bytes of the files of the
+    graphs by path; only the paths are used.
+    """
     config, processor = _read(model, CONFIG), _read(model, PROCESSOR)
     tokenizer = _read(model, TOKENIZER_CONFIG)
     template = _template(model, tokenizer)
@@ -58,7 +63,10 @@ def files(model: Model, client: Client, sizes: Mapping[str, int]) -> dict[str, b
 
 
 def _steps(image: ImageRecipe | None) -> dict[str, Any]:
-    """The recipe with every step stated: transformers.js skips steps that the file leaves out."""
+    """Returns the preprocessing for preprocessor_config.json, with every step switched on.
+
+    transformers.js skips the steps that the file leaves out.
+    """
     assert image is not None, "layouts of clients are for models with images"
     steps: dict[str, Any] = dict.fromkeys(STEPS, True)
     steps |= {
@@ -71,7 +79,7 @@ def _steps(image: ImageRecipe | None) -> dict[str, Any]:
 
 
 def _loading(sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The dtype of the graphs, and the number of data files of each."""
+    """Returns transformers.js_config: the graphs' dtype, and each one's number of data files."""
     chunks = Counter(name.rpartition("_data")[0] for name in sizes if ".onnx_data" in name)
     graphs = {path.rpartition("/")[2]: count for path, count in chunks.items()}
     suffixes = {name.removesuffix(".onnx").removeprefix(_session(name)) for name in graphs}
@@ -86,7 +94,7 @@ def _session(graph: str) -> str:
 
 
 def _text_config(vlm: Vlm, client: Client) -> dict[str, Any]:
-    """Keys of text_config that it reads; a checkpoint may leave out some or all of them."""
+    """Returns the keys of text_config that transformers.js reads; checkpoints may lack them."""
     text = vlm.text
     return {
         "model_type": client.text_model_type,
@@ -107,5 +115,5 @@ def _template(model: Model, tokenizer: Mapping[str, Any]) -> str:
 
 
 def _read(model: Model, name: str) -> dict[str, Any]:
-    """A JSON file of the checkpoint; {} where it has none."""
+    """Reads a JSON file of the checkpoint; {} if the checkpoint has no such file."""
     return parse_json(model.files[name], name) if name in model.files else {}

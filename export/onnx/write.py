@@ -1,6 +1,6 @@
-"""Writes a model as ONNX graphs with external data, named and arranged by a layout.
+"""Writes a model as ONNX graphs with external data, named and arranged as a layout says.
 
-`sizes` emits the same graphs with data files that only count bytes.
+`sizes` builds the same graphs, but with data files that only count bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,11 @@ NATIVE = LAYOUTS["native"]
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Target.write: write `model` into `folder`, tensor by tensor."""
+    """Writes `model` into `folder` as ONNX graphs, tensor by tensor (Target.write).
+
+    `layout`: a key of LAYOUTS. Returns the names of the files and how the weights were quantized.
+    Raises UserError if the layout's client cannot run the model.
+    """
     chosen = layout_of(model.vlm, layout)
     written = write_graphs(model, recipe, folder, graphs_of(model.vlm), chosen)
     return replace(written, details=replace(written.details, limits=clients.limits(model, layout)))
@@ -42,7 +46,11 @@ def write_graphs(
     components: Sequence[str],
     layout: Layout = NATIVE,
 ) -> Written:
-    """Write some of the model's graphs (names of export.onnx.graph.GRAPHS)."""
+    """Writes some of the model's graphs, with their data files, into `folder`.
+
+    `components` are keys of export.onnx.graph.GRAPHS. Returns the names of the files and how the
+    weights were quantized.
+    """
     ledger, written = Ledger(), {}
     domains: dict[str, int] = {}
     known: Locations = {}
@@ -64,14 +72,14 @@ def write_graphs(
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
-    """Target.sizes: bytes of each file that `write` would write, by path."""
+    """Returns the exact bytes of each file that `write` would write, by path (Target.sizes)."""
     return sizes_of(model, recipe, graphs_of(model.vlm), layout_of(model.vlm, layout))
 
 
 def sizes_of(
     model: Model, recipe: Recipe, components: Sequence[str], layout: Layout = NATIVE
 ) -> Mapping[str, int]:
-    """Bytes of each file that `write_graphs` would write, by path."""
+    """Returns the exact bytes of each file that `write_graphs` would write, by path."""
     groups = graphs_beside_decoder(model.vlm), DECODER_GRAPHS  # they share no tensor
     found: dict[str, int] = {}
     for group in groups:
@@ -80,7 +88,7 @@ def sizes_of(
     return found
 
 
-@lru_cache(maxsize=256)  # other models and targets ask for the same graphs
+@lru_cache(maxsize=256)  # other models and targets need the same graphs
 def _sizes_of(
     vlm: Vlm, recipe: Recipe, components: tuple[str, ...], layout: Layout
 ) -> Mapping[str, int]:
@@ -100,7 +108,10 @@ def _sizes_of(
 
 
 def client_files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
-    """Target.client_files: the model's files as the layout's client reads them."""
+    """Returns the files that the layout's client reads besides the graphs: path -> content.
+
+    For PocketVLM itself they are the checkpoint's, unchanged (Target.client_files).
+    """
     if layout_of(model.vlm, layout).client == NATIVE.client:
         return model.files
     return clients.client_files(model, layout, sizes(model, recipe, layout))
@@ -111,5 +122,5 @@ def _data_path(graph: Path) -> Path:
 
 
 def _half(layout: Layout, component: str) -> bool:
-    """Whether a graph computes in half precision."""
+    """Whether the graph of a component (a key of GRAPHS) computes in half precision."""
     return layout.device and component not in WIDE

@@ -1,6 +1,6 @@
-"""Rounds values to a few bits with scales that blocks or rows share.
+"""Rounds float32 matrices [rows, columns] to 4 or 8 bits, with a scale for each block or each row.
 
-Functions take float32 [rows, columns]; columns are padded with zeros to whole blocks.
+A block is `block` neighbouring values of a row; columns are padded with zeros to whole blocks.
 """
 
 import numpy as np
@@ -10,15 +10,17 @@ from export.arrays import FloatArray
 
 Codes = NDArray[np.uint8]
 
-# Codes (of -8 … 7) that a block's largest magnitude is scaled to; beyond 8 it is clipped.
+# The scales that are tried: each maps a block's largest magnitude to one of these numbers. Codes
+# are -8 … 7, so values beyond them are clipped.
 REACHES = (7.2, 8.0, 8.6)
 
 
 def four_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
-    """Codes 0…15 [rows, blocks, block] and scales [rows, blocks]; value = (code - 8) * scale.
+    """Rounds to 4 bits: returns codes 0…15 [rows, blocks, block] and scales [rows, blocks].
 
-    The value of largest magnitude in a block maps to code 0 exactly, so a scale may be negative
-    (ggml's Q4_0, ggml-quants.c quantize_row_q4_0_ref, with float32 scales).
+    A value is about (code - 8) * scale. A block's value of largest magnitude maps to code 0
+    exactly, so a scale may be negative (ggml's Q4_0, ggml-quants.c quantize_row_q4_0_ref, with
+    float32 scales).
     """
     blocks = _blocks(values, block)
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
@@ -29,14 +31,14 @@ def four_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
 
 
 def four_bits_searched(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
-    """As `four_bits`, with a smaller squared error: several scales are tried for each block.
+    """Rounds to 4 bits as `four_bits` does, but tries several scales for each block.
 
-    Each of `REACHES` gives a scale, and that scale the codes; the codes' least-squares scale then
-    replaces it (as in ggml-quants.c make_qx_quants). The best of them is improved once more. The
-    final scale preserves the block's inner product with itself: least squares shortens every block
-    a little, and errors in one direction add up where others cancel (Vargaftik et al. 2021, DRIVE,
-    arXiv 2105.08339, has this scale for one bit). The error is 10 % below that of `four_bits` on
-    normal values.
+    Each of `REACHES` gives a scale, and that scale gives codes; the least-squares scale of these
+    codes replaces it (as in ggml-quants.c make_qx_quants). The best result is improved once more.
+    The final scale preserves the block's inner product with itself, because least squares
+    shortens every block a little, and errors in one direction add up where others cancel (Vargaftik
+    et al. 2021, DRIVE, arXiv 2105.08339, has this scale for one bit). On normally distributed
+    values, the squared error is 10 % below that of `four_bits`.
     """
     blocks = _blocks(values, block)
     codes, scales, explained = _searched(blocks)
@@ -46,14 +48,18 @@ def four_bits_searched(values: FloatArray, block: int) -> tuple[Codes, FloatArra
 
 
 def block_scales(values: FloatArray) -> FloatArray:
-    """The least-squares scales [rows] of the search in `four_bits_searched`; a row is one block."""
+    """Returns the 4-bit scale of each row [rows] that the search of `four_bits_searched` finds.
+
+    Each whole row of `values` is one block; the scale is the least-squares one.
+    """
     return _searched(values[:, None])[1][:, 0]
 
 
 def eight_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
-    """Codes 1…255 [rows, blocks, block] and scales [rows, blocks]; value = (code - 128) * scale.
+    """Rounds to 8 bits: returns codes 1…255 [rows, blocks, block] and scales [rows, blocks].
 
-    Round to nearest with scale = max |value| / 127 (ggml's Q8_0 with float32 scales).
+    A value is about (code - 128) * scale, with scale = max |value| / 127 of its block (ggml's Q8_0
+    with float32 scales).
     """
     blocks = _blocks(values, block)
     scales = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
@@ -63,15 +69,19 @@ def eight_bits(values: FloatArray, block: int) -> tuple[Codes, FloatArray]:
 
 
 def row_factors(scales: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    """Scales [rows, blocks] as factors -127…127 of one scale a row [rows, 1]."""
+    """Rounds block scales [rows, blocks] to integers times one scale for each row.
+
+    Returns the integers -127…127 [rows, blocks] and the rows' scales [rows, 1].
+    """
     rows = row_scales(scales, 127)[:, None]
     return np.rint(scales * inverse(rows)).astype(np.int8), rows
 
 
 def eight_bit_factors(values: FloatArray, block: int) -> tuple[Codes, NDArray[np.int8], FloatArray]:
-    """Codes 1…255 [rows, blocks, block], factors 0…127 [rows, blocks] and scales [rows, 1].
+    """Rounds to 8 bits, with the scale of a block as an integer times its row's scale.
 
-    value = (code - 128) * factor * scale. A factor is the smallest that clips no value.
+    Returns codes 1…255 [rows, blocks, block], factors 0…127 [rows, blocks] and scales [rows, 1]; a
+    value is about (code - 128) * factor * scale. A factor is the smallest that clips no value.
     """
     blocks = _blocks(values, block)
     ideal = np.abs(blocks).max(-1) / np.float32(127)
@@ -83,7 +93,10 @@ def eight_bit_factors(values: FloatArray, block: int) -> tuple[Codes, NDArray[np
 
 
 def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    """Codes -127…127 [rows, columns] and one scale a row [rows]; value = code * scale."""
+    """Rounds to 8 bits with one scale for each row; a value is about code * scale.
+
+    Returns codes -127…127 [rows, columns] and scales [rows].
+    """
     scales = np.abs(values).max(-1, keepdims=True) / np.float32(127)
     return np.rint(values * inverse(scales)).astype(np.int8), scales[:, 0]
 
@@ -91,11 +104,12 @@ def eight_bit_rows(values: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
 def four_bit_rows(
     values: FloatArray, block: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
-    """Four-bit codes that one integer product turns into int8.
+    """Rounds to 4-bit codes that an integer for each block turns into 8-bit codes of its row.
 
-    Codes -8…7 [rows, blocks, block], factors -15…15 [rows, blocks] and one scale a row [rows];
-    value = code * factor * scale, and code * factor is an int8. A block's factor is one of the two
-    integers around its ideal scale: the one with the smaller squared error.
+    Returns codes -8…7 [rows, blocks, block], factors -15…15 [rows, blocks] and scales [rows]; a
+    value is about code * factor * scale, and code * factor fits an int8. A factor is one of the two
+    integers around the block's ideal scale / the row's scale: the one with the smaller squared
+    error.
     """
     _, ideal = four_bits(values, block)
     scales = row_scales(ideal, 15)
@@ -106,14 +120,19 @@ def four_bit_rows(
 
 
 def row_scales(ideal: FloatArray, most: int) -> FloatArray:
-    """The scale of each row [rows]; in units of it, its blocks' ideal scales are at most `most`."""
+    """Returns each row's scale [rows]: its largest |block scale| of `ideal` divided by `most`.
+
+    `ideal` [rows, blocks] are the blocks' scales. Divided by the row's scale, none exceeds `most`.
+    """
     return np.abs(ideal).max(-1) / np.float32(most)  # type: ignore[no-any-return]
 
 
 def factored(units: FloatArray, wanted: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Codes of values [rows, blocks, block], and integer factors near the `wanted` [rows, blocks].
+    """Rounds values to codes -8…7 and block scales to integer factors -15…15; returns both.
 
-    Of the two integers around a wanted factor, the one with the smaller squared error is taken.
+    `units` [rows, blocks, block] are the values, and `wanted` [rows, blocks] the block scales, both
+    divided by their row's scale. Of the two integers around a wanted scale, the one with the
+    smaller squared error is taken; a factor is 0 only where `wanted` is 0.
     """
     lower = np.sign(wanted) * np.clip(np.floor(np.abs(wanted)), 1, 15)
     upper = np.sign(wanted) * np.clip(np.ceil(np.abs(wanted)), 1, 15)
@@ -124,13 +143,15 @@ def factored(units: FloatArray, wanted: FloatArray) -> tuple[NDArray[np.int8], N
 
 
 def pairs(codes: Codes) -> Codes:
-    """Two 4-bit codes a byte along the last axis, the first in the low half."""
+    """Packs neighbouring 4-bit codes of the last axis into one byte, the first in the low half."""
     return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))
 
 
 def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Codes -8…7 as floats, in the shape of `blocks` [rows, blocks, block], and what `_fitted`
-    returns for them."""
+    """Searches the best 4-bit scale of each block of `blocks` [rows, blocks, block].
+
+    Returns codes -8…7, as floats in that shape, and the two results of `_fitted` for them.
+    """
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)[..., 0]
     units = -inverse(largest)
     best, scales = np.zeros_like(units), np.zeros_like(units)
@@ -147,9 +168,10 @@ def _searched(blocks: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 def _fitted(
     blocks: FloatArray, inverses: FloatArray, codes: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Rounds blocks to `codes` -8…7 with scale 1/inverse, in place.
+    """Rounds blocks to codes -8…7 with the scales 1 / `inverses`, and writes them into `codes`.
 
-    Returns the codes' least-squares scales and the squared norm they explain, both [rows, blocks].
+    Returns, for each block, the least-squares scale for these codes and how much of the block's
+    squared norm code * scale explains: both [rows, blocks].
     """
     np.multiply(blocks, inverses[..., None], out=codes)
     np.rint(codes, out=codes)
@@ -160,7 +182,10 @@ def _fitted(
 
 
 def _coded(units: FloatArray, factors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Codes of `units` [rows, blocks, block] for `factors` [rows, blocks]; their squared error."""
+    """Rounds `units` [rows, blocks, block] / `factors` [rows, blocks] to codes -8…7.
+
+    Returns the codes as floats and the squared error of each block [rows, blocks].
+    """
     codes = np.clip(np.rint(units * inverse(factors)[..., None]), -8, 7)
     return codes, np.square(codes * factors[..., None] - units).sum(-1)
 
@@ -173,5 +198,5 @@ def _blocks(values: FloatArray, block: int) -> FloatArray:
 
 
 def inverse(scales: FloatArray) -> FloatArray:
-    """1 / scale, and 0 where a whole block is 0."""
+    """Returns 1 / scale, and 0 where a scale is 0 because its block has only zeros."""
     return np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)

@@ -1,4 +1,4 @@
-"""Chooses the layers that get 8 bits instead of 4 in an artifact of limited size. Pure."""
+"""Chooses which layers get 8 bits instead of 4, so that an artifact stays within a size."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -13,23 +13,26 @@ MB = 10**6
 
 @dataclass(frozen=True)
 class Layer:
-    """Matrices that get the same number of bits."""
+    """Matrices of a model that get the same number of bits, 4 or 8.
+
+    pattern: shell-style pattern that their names match. values: number of weights in all of them.
+    sensitivity: measured mean KL divergence, in nats per token, of the model with 4 bits in this
+    layer alone from the unrounded model.
+    """
 
     pattern: str
-    """Shell-style pattern of their names."""
     values: int
-    """Number of weights in all of them."""
     sensitivity: float
-    """Mean KL divergence in nats of the model's answers if only this layer has 4 bits."""
 
 
 def within_budget(
     recipe: Recipe, layers: tuple[Layer, ...], budget_mb: float, sizes: Callable[[Recipe], int]
 ) -> Recipe:
-    """The recipe with 8 bits for as many layers as fit into `budget_mb`, the most sensitive first.
+    """Returns `recipe` with 8 bits for as many layers as fit into `budget_mb` (1 MB = 10^6 bytes).
 
-    Layers are ordered by sensitivity per weight. `sizes` returns the bytes of an artifact with a
-    recipe. Raises UserError if 4 bits for all layers exceed the budget.
+    Layers get 8 bits in order of sensitivity per weight, the highest first. `sizes` returns the
+    bytes of an artifact that is exported with a given recipe. Raises UserError if an artifact with
+    4 bits in every layer exceeds the budget.
     """
     ordered = sorted(layers, key=lambda layer: -layer.sensitivity / layer.values)
 
@@ -49,9 +52,10 @@ def within_budget(
 
 
 def layers_of(names: Mapping[str, int], sensitivity: Callable[[str], float]) -> tuple[Layer, ...]:
-    """Layers of matrices (name -> number of weights): one per block, others one per matrix.
+    """Groups matrices into layers: one for each transformer block, one for every other matrix.
 
-    `sensitivity` is called with each layer's pattern.
+    `names`: name of a matrix -> its number of weights. `sensitivity` is called once for each layer,
+    with its pattern, and returns Layer.sensitivity.
     """
     values: dict[str, int] = {}
     for name, count in names.items():
@@ -61,7 +65,10 @@ def layers_of(names: Mapping[str, int], sensitivity: Callable[[str], float]) -> 
 
 
 def pattern_of(name: str) -> str:
-    """v.blk.3.* for v.blk.3.attn_q.weight; the name itself for a matrix outside the blocks."""
+    """Returns the pattern of a matrix's layer, such as v.blk.3.* for v.blk.3.attn_q.weight.
+
+    For a matrix outside the transformer blocks it is the name itself.
+    """
     parts = name.split(".")
     if "blk" not in parts:
         return name

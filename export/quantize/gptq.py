@@ -1,4 +1,4 @@
-"""GPTQ: rounds a matrix so that its products with given inputs change least.
+"""Implements GPTQ, which rounds a matrix so that its products with given inputs change least.
 
 Frantar et al. 2022, arXiv 2210.17323: columns are rounded one after the other, and the columns that
 are not rounded yet are changed to compensate for each column's error.
@@ -17,14 +17,15 @@ makes the Hessian invertible where inputs are always 0 or depend on each other."
 LOWEST, HIGHEST = -8, 7
 
 ScaleOf = Callable[[FloatArray, int], FloatArray]
-"""(values [rows, block], index of the block) -> scales [rows], 0 where all values are 0."""
+"""Takes values [rows, block] and the block's index; returns scales [rows], 0 for rows of zeros."""
 
 
 def inverse_cholesky(hessian: FloatArray) -> FloatArray:
-    """The upper Cholesky factor [columns, columns] of the inverse of the damped Hessian.
+    """Returns the upper Cholesky factor [columns, columns] of the inverse of the damped Hessian.
 
-    `hessian` [columns, columns] is the sum of x xT over the matrix's inputs x; a Hessian of zeros
-    is replaced by the identity. Raises ValueError for one that is not positive semidefinite.
+    `hessian` [columns, columns] is the sum of x xT over the matrix's inputs x; DAMPING is added to
+    its diagonal, and a Hessian of zeros becomes the identity. Raises ValueError if the damped
+    Hessian is not positive definite.
     """
     from scipy.linalg import lapack
 
@@ -43,10 +44,12 @@ def inverse_cholesky(hessian: FloatArray) -> FloatArray:
 def gptq_quantize(
     values: FloatArray, factor: FloatArray, block: int, scale_of: ScaleOf
 ) -> tuple[NDArray[np.int8], FloatArray]:
-    """Codes -8…7 [rows, columns] and scales [rows, blocks] of values [rows, columns].
+    """Rounds values [rows, columns] to 4 bits with GPTQ; a value is about code * scale.
 
-    `factor` is the `inverse_cholesky` of the inputs' Hessian. `scale_of` is called once per block,
-    from left to right, with the block's values after compensation for all columns before it.
+    Returns codes -8…7 [rows, columns] and scales [rows, blocks] of `block` columns each. `factor`:
+    `inverse_cholesky` of the Hessian of the matrix's inputs. `scale_of` chooses the scales: it is
+    called once for each block, from left to right, with the block's values after compensation for
+    the errors of all earlier blocks.
     """
     rest = np.array(values, np.float32)
     rows, columns = rest.shape

@@ -1,6 +1,7 @@
-"""Recipes: which tensors are stored in how many bits. NOT aware of how any target packs them.
+"""Defines recipes: in how many bits an export stores each of a model's tensors.
 
-A recipe is an ordered list of rules over canonical tensor names; the first match decides.
+A recipe is an ordered list of rules over canonical (PocketVLM's) tensor names; the first rule that
+matches a name decides. NOT aware of how a target, such as ONNX or GGUF, packs the bits.
 """
 
 from collections.abc import Mapping
@@ -20,8 +21,8 @@ class Storage:
     """How the values of one tensor are stored.
 
     32 and 16 bits are floats. 8 and fewer bits are integers; each block of `block` neighbouring
-    values of a row shares one scale, without a zero point. `method` finds the scales of 4 bits:
-    "search" tries several, "nearest" takes the one that fits the block's largest magnitude.
+    values of a row shares one scale, without a zero point. `method` says how scales of 4 bits are
+    found: "search" tries several, "nearest" takes the one that fits the largest magnitude.
     """
 
     bits: Bits
@@ -35,7 +36,10 @@ class Storage:
 
 @dataclass(frozen=True)
 class Rule:
-    """Tensors whose canonical name matches `pattern` (shell style) are stored as `storage`."""
+    """One rule of a recipe: tensors whose name matches `pattern` are stored as `storage`.
+
+    The pattern is shell-style and matched against canonical names; an example is v.blk.*.
+    """
 
     pattern: str
     storage: Storage
@@ -43,28 +47,34 @@ class Rule:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The questions that a model's rounding was calibrated on with GPTQ."""
+    """The questions on which GPTQ calibrated the rounding of a model, as artifact.json has them.
+
+    questions: name of the user's file, or a description of PocketVLM's own questions. sha256, n:
+    hash of the file and number of questions in it; None for PocketVLM's own.
+    """
 
     questions: str
-    """Name of their file, or what they are."""
     sha256: str | None = None
-    """Of the file; None: the questions are PocketVLM's own."""
     n: int | None = None
 
 
 @dataclass(frozen=True)
 class RecipeUsed:
-    """The recipe of an artifact: a row of KNOWN, and how 4 bits were chosen and rounded."""
+    """The recipe that an artifact was exported with, as artifact.json has it.
+
+    base: name of a recipe in KNOWN. rounding: how scales of 4 bits were found. budget_mb: as many
+    layers got 8 bits instead of 4 as an artifact of this many MB allowed; None: no layer did.
+    calibrated: the questions of GPTQ's calibration; None: not calibrated.
+    """
 
     base: str
     rounding: Method = "search"
     budget_mb: float | None = None
-    """Of an artifact that was given 8 bits in some layers, as far as so many MB allowed."""
     calibrated: Calibration | None = None
 
     @property
     def name(self) -> str:
-        """The recipe's full name, such as int4, int4-nearest or int4-12mb-gptq."""
+        """Returns the recipe's full name, such as int4, int4-nearest or int4-12mb-gptq."""
         parts = [self.base]
         parts += [] if self.rounding == "search" else [self.rounding]
         parts += [] if self.budget_mb is None else [f"{self.budget_mb:g}mb"]
@@ -72,7 +82,7 @@ class RecipeUsed:
         return "-".join(parts)
 
     def options(self) -> list[str]:
-        """Options of `python -m export` that give the same recipe."""
+        """Returns the options that make `python -m export` use the same recipe."""
         words = ["--recipe", self.base]
         words += [] if self.rounding == "search" else ["--rounding", self.rounding]
         words += [] if self.budget_mb is None else ["--budget-mb", f"{self.budget_mb:g}"]
@@ -84,31 +94,35 @@ class RecipeUsed:
 
 @dataclass(frozen=True)
 class Recipe:
-    """An ordered list of rules; vectors (one axis) stay 32-bit floats whatever the rules say.
+    """Says in how many bits each tensor is stored: the first of `rules` that matches decides.
 
-    `base`, `rounding`, `budget_mb` and `calibrated` say where the rules come from (RecipeUsed).
+    Vectors (one axis) stay 32-bit floats whatever the rules say. targets: names of the targets that
+    can store its types; empty: all can. base, rounding, budget_mb, calibrated: how the rules were
+    made, as in RecipeUsed.
     """
 
     base: str
     rules: tuple[Rule, ...]
     targets: tuple[str, ...] = ()
-    """Targets that have its types; empty: all targets."""
     rounding: Method = "search"
     budget_mb: float | None = None
     calibrated: Calibration | None = None
 
     @property
     def used(self) -> RecipeUsed:
-        """The recipe as artifact.json stores it."""
+        """Returns the recipe without its rules, as artifact.json stores it."""
         return RecipeUsed(self.base, self.rounding, self.budget_mb, self.calibrated)
 
     @property
     def name(self) -> str:
-        """RecipeUsed.name."""
+        """Returns the recipe's full name, such as int4 or int4-nearest (RecipeUsed.name)."""
         return self.used.name
 
     def storage(self, name: str, shape: Shape) -> Storage:
-        """The storage of one tensor; 32 bits where no rule matches."""
+        """Returns how a tensor is stored: by the first matching rule; 32 bits if none matches.
+
+        `name`: its canonical name. A tensor with one axis has 32 bits, whatever the rules say.
+        """
         if len(shape) > 1:
             for rule in self.rules:
                 if fnmatchcase(name, rule.pattern):
@@ -117,11 +131,11 @@ class Recipe:
 
     @property
     def least_bits(self) -> Bits:
-        """The fewest bits of any rule."""
+        """Returns the fewest bits that any rule gives; 32 for a recipe without rules."""
         return min((rule.storage.bits for rule in self.rules), default=32)
 
     def rounded(self, method: Method) -> "Recipe":
-        """The same bits with scales found by `method`."""
+        """Returns the recipe with the same bits, and scales of 4 bits found by `method`."""
         rules = tuple(replace(r, storage=replace(r.storage, method=method)) for r in self.rules)
         return replace(self, rules=rules, rounding=method)
 
@@ -158,6 +172,7 @@ MIXTURES: Mapping[str, Recipe] = {
         "iq4_nl": Storage(4, 32),
     }.items()
 }
-"""llama.cpp's mixtures, with the bits of most weights; the rest is in export/gguf/mixes.py."""
+"""llama.cpp's mixtures, with the bits that most of their weights have; export/gguf/mixes.py chooses
+the type of each tensor."""
 
 KNOWN: Mapping[str, Recipe] = {**RECIPES, **MIXTURES}

@@ -1,4 +1,4 @@
-"""Rounds named matrices to 4 bits: to nearest, with searched scales, or with GPTQ."""
+"""Rounds matrices of a model to 4 bits: to nearest, with searched scales, or with GPTQ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,34 +13,39 @@ from export.quantize.recipe import Storage
 
 
 class Hessians(Protocol):
-    """Hessians of a model's linear layers, from inputs that calibration has collected."""
+    """Gives GPTQ the Hessians of a model's linear layers, from inputs collected in calibration."""
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """The calibration data, for artifact.json."""
+        """Describes the calibration data: JSON values with the keys of recipe.Calibration."""
 
     def inverse_cholesky(self, name: str) -> FloatArray | None:
-        """`gptq.inverse_cholesky` of the Hessian of `{name}.weight`; None if it had no inputs."""
+        """Returns `gptq.inverse_cholesky` of the Hessian of `{name}.weight`: [columns, columns].
+
+        None: calibration never used that matrix.
+        """
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How matrices are rounded to 4 bits: with GPTQ if there is a Hessian, else as Storage says.
+    """Rounds matrices to 4 bits: with GPTQ if there is a Hessian, otherwise as Storage.method says.
 
-    `four_bits` and `four_bit_rows` round some rows [rows, columns] of `{name}.weight` to what the
-    functions of the same name in export.quantize.blocks return.
+    hessians: from calibration; None: GPTQ is never used.
     """
 
     hessians: Hessians | None = None
 
     def differs(self, name: str, storage: Storage) -> bool:
-        """Whether the result for `{name}.weight` differs from rounding to nearest."""
+        """Whether `{name}.weight` is rounded otherwise than to nearest: by search or by GPTQ."""
         return storage.method != "nearest" or self._of(name) is not None
 
     def four_bits(
         self, name: str, values: FloatArray, storage: Storage
     ) -> tuple[blocks.Codes, FloatArray]:
-        """See export.quantize.blocks.four_bits."""
+        """Rounds some rows [rows, columns] of `{name}.weight` to 4 bits.
+
+        Returns codes 0…15 [rows, blocks, block] and scales [rows, blocks], as blocks.four_bits.
+        """
         factor = self._factor(name, values)
         if factor is not None:
             codes, scales = gptq.gptq_quantize(
@@ -55,7 +60,11 @@ class Rounding:
     def four_bit_rows(
         self, name: str, values: FloatArray, storage: Storage
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], FloatArray]:
-        """See export.quantize.blocks.four_bit_rows."""
+        """Rounds some rows [rows, columns] of `{name}.weight` as blocks.four_bit_rows does.
+
+        Returns codes -8…7 [rows, blocks, block], integer factors [rows, blocks] and scales [rows].
+        storage.method has no effect.
+        """
         factor = self._factor(name, values)
         if factor is None:
             return blocks.four_bit_rows(values, storage.block)
@@ -77,7 +86,7 @@ class Rounding:
 
     def _factor(self, name: str, values: FloatArray) -> FloatArray | None:
         factor = self._of(name)
-        # A target may have transformed the matrix, which then has inputs of another size.
+        # A target may have transformed the matrix, so that it has another number of inputs.
         return factor if factor is not None and len(factor) == values.shape[1] else None
 
 

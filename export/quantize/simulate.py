@@ -1,4 +1,4 @@
-"""Simulated quantization: weights with the values that they have after rounding."""
+"""Simulates quantization: gives weights, still as floats, the values that rounding leaves them."""
 
 from fnmatch import fnmatchcase
 
@@ -12,7 +12,11 @@ from export.weights import Weights, Wrapper
 
 
 class Rounded(Wrapper):
-    """Weights; those whose name matches `pattern` have the values that `recipe` leaves them."""
+    """Weights in which tensors whose name matches `pattern` are rounded as `recipe` says.
+
+    They stay float32; only their values are those that the recipe's bits can hold. Other tensors
+    are unchanged. `rounding` does the rounding to 4 bits.
+    """
 
     def __init__(
         self,
@@ -27,7 +31,7 @@ class Rounded(Wrapper):
         self._rounding = rounding
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
-        """See export.weights.Weights."""
+        """Reads rows [start, stop) of a tensor as float32, after rounding (Weights.read)."""
         values = self.weights.read(name, start, stop)
         if not fnmatchcase(name, self._pattern):
             return values
@@ -37,7 +41,7 @@ class Rounded(Wrapper):
 
 
 def rounded(name: str, values: FloatArray, storage: Storage, rounding: Rounding) -> FloatArray:
-    """Rows of the tensor `name` after rounding to `storage`."""
+    """Rounds rows of the tensor `name` to `storage` and returns them as float32, same shape."""
     if not storage.quantized:
         return values if storage.bits == 32 else values.astype(np.float16).astype(np.float32)
     rows = values.reshape(len(values), -1)
