@@ -1,4 +1,4 @@
-"""Stitches the patch features of overlapping crops together to one grid."""
+"""Joins the patch features of an image's overlapping crops to those of the whole image."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,14 @@ from export.arrays import FloatArray
 def stitched(
     features: Iterable[FloatArray], rows: int, cols: int, side: int, margin: int
 ) -> FloatArray:
-    """Patch features of the whole image next to those of its crops: [side^2, 2 H].
+    """Returns the features of an image's patches and of its crops, side by side: [side^2, 2 H].
 
-    `features` [side^2, H] come crop by crop, row by row, then for the whole image. Neighbouring
-    crops share 2 `margin` patches. The crops are stitched to one grid without the overlaps, which
-    adaptive average pooling reduces to `side` x `side`. Both steps are linear in rows and in
-    columns, so each crop adds down @ crop @ across, and only two grids are in memory at a time.
+    `features`: [side^2, H] for each of `rows` x `cols` crops, row by row, then for the whole image,
+    scaled to the size of a crop. Each is a grid of `side` x `side` patches; neighbouring crops
+    overlap by 2 `margin` patches. The crops are put together to one grid without the overlaps, and
+    adaptive average pooling reduces it to `side` x `side`. Both are linear in rows and in columns,
+    so each crop adds down @ crop @ across, and only two grids are in memory at a time. Raises
+    ValueError if there are too few features.
     """
     down, across = (_pooling_weights(count, side, margin) for count in (rows, cols))
     pooled: FloatArray | None = None
@@ -31,10 +33,11 @@ def stitched(
 
 
 def _pooling_weights(count: int, side: int, margin: int) -> list[FloatArray]:
-    """Weights [pooled patches, patches of the crop] of each of `count` crops along one axis.
+    """Returns the pooling matrix of each of `count` crops along one axis.
 
-    Pooled patch i is the mean of the stitched patches from floor(i n / side) to
-    ceil((i + 1) n / side), where n is the number of stitched patches.
+    Each is [pooled patches, patches of the crop]. Pooled patch i is the mean of the stitched
+    patches from floor(i n / side) to ceil((i + 1) n / side), where n is the number of stitched
+    patches.
     """
     step = side - 2 * margin
     total = step * count + 2 * margin
