@@ -63,8 +63,7 @@ class ReferenceScorer:
     """
 
     def __init__(self, model: Model, observe: Observer | None = None) -> None:
-        """`observe` is called with the input and the names of each linear layer, at each of its
-        uses."""
+        """`observe` is called with the input and the names of each linear layer that runs."""
         size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
         hold = resident if size <= RESIDENT_BYTES else streaming
         self._backend = TorchBackend(model, hold(model.weights), observe=observe)
@@ -77,10 +76,9 @@ class ReferenceScorer:
         return self._preparer.only_first
 
     def first_region(self, request: Request) -> Region:
-        """Returns the first point or box that the model answers a request with; () if it returns
-        none.
+        """Returns the first point or box of the answer to a request; () if it has none.
 
-        For requests whose task asks for regions.
+        For requests whose task asks for points or boxes.
         """
         return next((e.region for e in self._session.generate(request) if e.kind == "place"), ())
 
@@ -89,17 +87,15 @@ class ReferenceScorer:
         return self._preparer.tokens(text)
 
     def features(self, request: Request) -> FloatArray | None:
-        """Returns the features of the request's images [image tokens, hidden]; None without
-        images."""
+        """Returns the features of a request's images [image tokens, hidden]; None without any."""
         images = self._preparer(request).images
         return self._backend.encode(images) if images else None
 
     def score(self, request: Request, features: FloatArray | None) -> FloatArray:
-        """Returns the logits [answer tokens, vocab] that each token of `request.answer` is chosen
-        from.
+        """Returns the logits that each token of `request.answer` is chosen from: [tokens, vocab].
 
-        Row n follows the prompt and the first n tokens of the answer. `features`: result of
-        `features` for this request.
+        Row n follows the prompt and the first n tokens of the answer. `features`: the images'
+        features, as returned by the method `features`.
         """
         prepared, answer = self._preparer(request), request.answer or ()
         grids = [image.token_grid for image in prepared.images if image.token_grid is not None]
@@ -157,8 +153,7 @@ class TorchBackend:
                 assert_never(vision)
 
     def _joined(self, image: Pixels, parts: Iterable[FloatArray]) -> FloatArray:
-        """Returns the features of one image [tokens, hidden] from the tower's outputs for its
-        parts.
+        """Returns an image's features [tokens, hidden] from the tower's outputs for its parts.
 
         `parts`: the outputs for each tile or overlapping crop of the image, in order.
         """
@@ -217,7 +212,7 @@ class TorchBackend:
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
     def _after_prefix(self, steps: Sequence[Extend], common: int) -> list[Extend]:
-        """Caches the first `common` positions once for all sequences; returns the rest of each
+        """Caches the first `common` positions for all sequences; returns the rest of each
         prompt."""
         if not common:
             return [*steps]
@@ -271,15 +266,13 @@ class TorchBackend:
 
     @torch.inference_mode()
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """Returns a region head's logits over bins, at the last position of `extend`
-        (RegionBackend)."""
+        """Returns a region head's logits over bins, after the last position (RegionBackend)."""
         assert self._vlm.region is not None
         state = self._ops.tensor(self.state)[None]
         return _host(self._vlm.region.logits(self._ops, head, state)[0])
 
     def extend(self, step: Extend) -> FloatArray:
-        """Appends one step's tokens to the cache; returns the last position's logits [vocab]
-        (Backend)."""
+        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
         logits: FloatArray = self.extend_all(step, keep=1)[0]
         return logits
 

@@ -83,7 +83,7 @@ class OnnxBackend:
     def _opened_decoder(
         self, artifact: Artifact, threads: int, device: Device, capture: bool
     ) -> OnnxDecoder:
-        """Loads the decoder graph with its cache: a DeviceDecoder for layout cuda, else a
+        """Loads the decoder graph and its cache: DeviceDecoder for layout cuda, else
         HostDecoder."""
         path = artifact.path / artifact.manifest.components["decoder"][0]
         if artifact.manifest.layout != CUDA:
