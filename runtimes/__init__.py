@@ -151,8 +151,7 @@ class Runtime:
         return self.cache_value_bytes if device_of(device).kind == "cpu" else GPU_VALUE_BYTES
 
     def preload(self, layout: str | None = None) -> None:
-        """Imports the modules it needs, and those needed for artifacts of `layout` (None: no
-        others).
+        """Imports the modules it needs, also those for artifacts of `layout` unless that is None.
 
         Raises UserError for a module that is missing or cannot be loaded, for example because a
         CUDA library is missing.

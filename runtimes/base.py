@@ -22,7 +22,9 @@ class Request:
     """One question about images, given to `Session.generate`.
 
     The answer is decoded greedily: each token is the most probable one, unless `answer` prescribes
-    the tokens.
+    the tokens. `ids` and `features` are a prompt and image features to use instead of computing
+    them. `arrays` asks for arrays in the events; `reuse` allows to reuse results of the last
+    request.
     """
 
     question: str = ""
@@ -62,6 +64,8 @@ class Event:
     prefill  the prompt in the key-value cache        prompt tokens computed, not reused
     token    one more token of the answer             -
     place    one more point or box of the answer      -
+
+    Fields that do not belong to the kind keep their defaults.
     """
 
     kind: Literal["prepare", "image", "prefill", "token", "place"]

@@ -70,7 +70,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Memory in use on one GPU at one moment, as the driver reports it."""
+    """Memory in use on one GPU at one moment: by this process and by all of them."""
 
     own_bytes: int | None
     """Used by this process; None if the driver does not list the process, as in a container, where

@@ -107,7 +107,7 @@ class ReferenceScorer:
 
 
 class TorchBackend:
-    """Runs a checkpoint in torch, for a GreedySession (a BatchBackend and a RegionBackend).
+    """Runs a checkpoint in torch for a GreedySession (a BatchBackend and a RegionBackend).
 
     Each forward pass is a new `export.torch.run.Run` over the same weights.
     """
@@ -183,7 +183,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """Appends one step to each sequence; returns each one's last logits [vocab] (BatchBackend).
+        """Runs the decoder on a step per sequence; returns each one's last logits (BatchBackend).
 
         Prompts of different lengths are padded on the left, after their first `common` positions,
         so that all end together.
@@ -212,8 +212,8 @@ class TorchBackend:
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
     def _after_prefix(self, steps: Sequence[Extend], common: int) -> list[Extend]:
-        """Caches the first `common` positions for all sequences; returns the rest of each
-        prompt."""
+        """Caches the first `common` positions for all sequences; returns the prompts without
+        them."""
         if not common:
             return [*steps]
         ids, features, _, positions = steps[0]
@@ -266,19 +266,19 @@ class TorchBackend:
 
     @torch.inference_mode()
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """Returns a region head's logits over bins, after the last position (RegionBackend)."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         assert self._vlm.region is not None
         state = self._ops.tensor(self.state)[None]
         return _host(self._vlm.region.logits(self._ops, head, state)[0])
 
     def extend(self, step: Extend) -> FloatArray:
-        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         logits: FloatArray = self.extend_all(step, keep=1)[0]
         return logits
 
     @torch.inference_mode()
     def extend_all(self, step: Extend, keep: int) -> FloatArray:
-        """Appends one step's tokens as `extend` does; returns the last `keep` positions' logits.
+        """Runs the decoder on a step's tokens, as `extend`; returns the last `keep` tokens' logits.
 
         The result is [keep, vocab].
         """

@@ -22,7 +22,10 @@ MOST_QUESTIONS = 10_000
 
 @dataclass(frozen=True)
 class CalibrationQuestion:
-    """One line of a file of calibration questions; `image` is a path relative to the file."""
+    """One line of a file of calibration questions; `image` is a path relative to that file.
+
+    The model is forced to give `answer`; without one, only the prompt is run.
+    """
 
     question: str
     image: str | None = None

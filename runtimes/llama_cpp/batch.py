@@ -41,12 +41,13 @@ def spans(
     text: Decoder,
     joined: bool = False,
 ) -> list[Span]:
-    """Cuts the new `ids` of a step into spans, in order; without features, one span of text.
+    """Cuts the new `ids` of a step into spans, which llama.cpp computes in one call each, in order.
 
-    `past`: number of positions that are cached before. Image tokens beyond the rows of `features`
-    count as text. If an image is among the first positions that a decoder attends to in both
-    directions (Decoder.prefix), these are one span. `joined`: unless images are bidirectional, all
-    positions from the first image token to the last are one span of embeddings.
+    `past`: number of positions that are cached before. Without features, all is one span of text.
+    Image tokens beyond the rows of `features` count as text. If an image is among the first
+    positions that a decoder attends to in both directions (Decoder.prefix), these are one span.
+    `joined`: unless images are bidirectional, all positions from the first image token to the last
+    are one span of embeddings.
     """
     if features is None:  # every decode step; returning early saves 1 % of its time
         return [Span(0, len(ids), embeddings=False, bidirectional=False)]

@@ -87,7 +87,7 @@ class LlamaDecoder:
         return self._tap.state
 
     def extend(self, step: Extend) -> FloatArray:
-        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         if self._sequences:  # a batch came before
             self._clear()
         positions = self._own_positions(step)
@@ -95,7 +95,7 @@ class LlamaDecoder:
         return self._append(step, positions)
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """Appends one step to each sequence; returns each one's last logits [vocab] (BatchBackend).
+        """Runs the decoder on a step per sequence; returns each one's last logits (BatchBackend).
 
         The first `common` positions of all prompts are cached once. Raises UserError if the cache
         or the memory is too small for so many sequences.

@@ -58,7 +58,7 @@ class MmprojFile:
 
 
 def checked_decoder(artifact: Artifact) -> DecoderFile:
-    """Returns the artifact's text model after checking that its file is complete and as described.
+    """Checks the file of the artifact's text model against the manifest, and returns it.
 
     Raises UserError for a file that is missing, damaged, cut short or of another model than the
     manifest's.
@@ -73,7 +73,7 @@ def checked_decoder(artifact: Artifact) -> DecoderFile:
 
 
 def checked_mmproj(artifact: Artifact) -> MmprojFile:
-    """Returns the artifact's vision tower for mtmd, after checking its file.
+    """Checks the file of the artifact's vision tower (for mtmd) against the manifest; returns it.
 
     Raises UserError as `checked_decoder` does.
     """

@@ -44,10 +44,10 @@ def open_session(
 
 
 class LlamaBackend:
-    """A BatchBackend over a GGUF artifact, and a RegionBackend if the artifact has region heads.
+    """Runs a GGUF artifact in llama.cpp for a GreedySession (BatchBackend).
 
-    Region heads run in ONNX Runtime. `cache_bits`: bits of each number in the key-value cache, 16
-    or 32 (LlamaDecoder).
+    It is a RegionBackend, too, if the artifact has region heads, which run in ONNX Runtime.
+    `cache_bits`: bits of each number in the key-value cache, 16 or 32 (LlamaDecoder).
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class LlamaBackend:
         return self._tower.encode(images)
 
     def extend(self, step: Extend) -> FloatArray:
-        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         return self._decoder.extend(step)
 
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
@@ -98,7 +98,8 @@ class LlamaBackend:
         return [self.encode(of_request) for of_request in images]
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """Appends one step to each sequence; returns each one's last logits (BatchBackend)."""
+        """Runs the decoder on a step per sequence; returns each one's last logits
+        (BatchBackend)."""
         return self._decoder.extend_each(steps, common)
 
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
@@ -107,7 +108,7 @@ class LlamaBackend:
         return self._heads.embeddings(head, values)
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """Returns a region head's logits over bins, after the last position (RegionBackend)."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         assert self._heads is not None
         return self._heads.logits(head, self._decoder.state)
 

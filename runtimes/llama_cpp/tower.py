@@ -29,7 +29,7 @@ Bytes = NDArray[np.uint8]
 
 
 class MtmdTower:
-    """A VisionTower that runs in mtmd.
+    """Runs a vision tower in mtmd, llama.cpp's multimodal library (VisionTower).
 
     Images that mtmd does not cut are passed one by one, tiles of other images side by side in
     strips. For idefics3, mtmd scales the longest edge to the file's preproc_image_size, cuts tiles

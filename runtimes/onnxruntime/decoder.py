@@ -28,7 +28,7 @@ class OnnxDecoder(Protocol):
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """Appends embeddings to the cache; returns the logits [vocab] of the last position.
+        """Runs the decoder on new embeddings, which it caches; returns the last logits [vocab].
 
         `embeds` [1, n, width] follow the first `past` positions. `image_ids` [past + n] number the
         image of each position (runtimes.session.images); `positions` [3, n] are time, row and
@@ -38,7 +38,7 @@ class OnnxDecoder(Protocol):
 
 
 class HostDecoder:
-    """An OnnxDecoder on the CPU."""
+    """Runs the decoder graph on the CPU, with its key-value cache in host memory (OnnxDecoder)."""
 
     def __init__(self, graph: ort.InferenceSession, text: Decoder, context: int) -> None:
         self._graph, self._takes = graph, inputs_of(graph)
@@ -58,7 +58,7 @@ class HostDecoder:
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """Appends embeddings to the cache; returns the last logits [vocab] (OnnxDecoder).
+        """Runs the decoder on new embeddings; returns the last logits [vocab] (OnnxDecoder).
 
         The next call overwrites the logits that this one returned.
         """

@@ -42,7 +42,7 @@ class DeviceLogits:
 
 
 class DeviceDecoder:
-    """An OnnxDecoder whose inputs, key-value cache and logits are on `device`.
+    """Runs the decoder graph with its inputs, cache and logits on `device` (OnnxDecoder).
 
     `capture`: whether decode steps are captured as CUDA graphs; the graph must have been loaded
     with CUDA graphs enabled.
@@ -89,7 +89,7 @@ class DeviceDecoder:
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """Appends embeddings to the cache; returns the last logits [vocab] (OnnxDecoder).
+        """Runs the decoder on new embeddings; returns the last logits [vocab] (OnnxDecoder).
 
         The logits stay on the device and are valid until the next call.
         """

@@ -47,11 +47,11 @@ class LeanBackend:
             self._tower()
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """Loads the tower and returns the features of all images: [tokens, hidden] (Backend)."""
+        """Runs the tower, loaded if need be; returns image features [tokens, hidden] (Backend)."""
         return self._tower().encode(images)
 
     def extend(self, step: Extend) -> Logits:
-        """Loads the decoder and appends one step; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder, loaded if need be; returns a step's last logits [vocab] (Backend)."""
         return self._decoder().extend(step)
 
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
@@ -59,7 +59,7 @@ class LeanBackend:
         return self._decoder().region_embeddings(head, values)
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """Returns a region head's logits over bins, after the last position (RegionBackend)."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         return self._decoder().region_logits(head)
 
     def close(self) -> None:

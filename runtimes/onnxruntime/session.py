@@ -49,7 +49,10 @@ def open_session(
 
 
 class OnnxBackend:
-    """A Backend that runs an artifact's graphs, and a RegionBackend if it has region heads."""
+    """Runs an ONNX artifact's graphs for a GreedySession (Backend).
+
+    It is a RegionBackend, too, if the artifact has region heads.
+    """
 
     def __init__(
         self,
@@ -83,8 +86,7 @@ class OnnxBackend:
     def _opened_decoder(
         self, artifact: Artifact, threads: int, device: Device, capture: bool
     ) -> OnnxDecoder:
-        """Loads the decoder graph and its cache: DeviceDecoder for layout cuda, else
-        HostDecoder."""
+        """Loads the decoder graph; returns a DeviceDecoder for layout cuda, else a HostDecoder."""
         path = artifact.path / artifact.manifest.components["decoder"][0]
         if artifact.manifest.layout != CUDA:
             return HostDecoder(open_graph(path, threads, steps=True), self._text, self.context)
@@ -99,7 +101,7 @@ class OnnxBackend:
         return self._tower.encode(images)
 
     def extend(self, step: Extend) -> Logits:
-        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         ids, features, past, positions = step
         embeds = self._embedded(ids, features)
         images = image_ids(
@@ -149,7 +151,7 @@ class OnnxBackend:
         return self._heads.embeddings(head, values)
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """Returns a region head's logits over bins, after the last position (RegionBackend)."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         return self._heads.logits(head, self._decoder.state)
 
     def _bind_lookup(self) -> ort.IOBinding:

@@ -18,7 +18,7 @@ PARTS = ("vision", "projection")
 
 
 class OnnxTower:
-    """A VisionTower that runs an artifact's ONNX graphs."""
+    """Runs the vision graphs of an artifact, which turn images into features (VisionTower)."""
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         manifest = artifact.manifest

@@ -47,7 +47,7 @@ class GenaiBackend:
         raise UserError("genai only runs text here; ask for --prompt text")
 
     def extend(self, step: Extend) -> FloatArray:
-        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         if step.past < self._generator.token_count():
             self._generator.rewind_to(step.past)
         self._generator.append_tokens(step.ids[None].astype(np.int32))

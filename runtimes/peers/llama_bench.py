@@ -61,7 +61,7 @@ class BareBackend:
         raise UserError("llama_bench only runs text; ask for --prompt text")
 
     def extend(self, step: Extend) -> FloatArray:
-        """Appends one step's tokens to the cache; returns zeros [vocab] instead of logits."""
+        """Runs the decoder on a step's tokens; returns zeros [vocab] instead of logits."""
         if step.past == 0:
             llama.llama_memory_clear(self._memory, False)  # as llama-bench does
         count = len(step.ids)

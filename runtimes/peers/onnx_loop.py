@@ -65,7 +65,7 @@ class BareLoop:
         raise UserError("onnx_loop only runs text; ask for --prompt text")
 
     def extend(self, step: Extend) -> FloatArray:
-        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         ids, past = step.ids, step.past
         end = past + len(ids)
         if len(ids) == 1:

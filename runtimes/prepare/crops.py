@@ -10,15 +10,16 @@ from export.arrays import FloatArray
 def stitched(
     features: Iterable[FloatArray], rows: int, cols: int, side: int, margin: int
 ) -> FloatArray:
-    """Returns the features of an image's patches and of its crops, side by side: [side^2, 2 H].
+    """Joins the features of an image's overlapping crops, and puts them next to the whole image's.
 
-    `features`: [side^2, H] for each of `rows` x `cols` crops, row by row, then for the whole image,
-    scaled to the size of a crop. Each is a grid of `side` x `side` patches; neighbouring crops
-    overlap by 2 `margin` patches. The crops are put together to one grid without the overlaps, and
-    adaptive average pooling reduces it to `side` x `side`. Both are linear in rows and in columns,
-    so each crop adds down @ crop @ across, and only two grids are in memory at a time. Raises
-    ValueError if there are too few features.
+    The result [side^2, 2 H] has for each patch H features of the whole image, then H of the crops.
+    `features` yields [side^2, H] for each of `rows` x `cols` crops, row by row, then for the whole
+    image; a single crop is the whole image and comes once. Neighbouring crops overlap by 2 `margin`
+    patches: the overlaps are cut off, and the joined grid is reduced to `side` x `side` by adaptive
+    average pooling. Raises ValueError if there are too few features.
     """
+    # Joining and pooling are linear in rows and in columns, so each crop adds down @ crop @ across,
+    # and only two grids are in memory at a time.
     down, across = (_pooling_weights(count, side, margin) for count in (rows, cols))
     pooled: FloatArray | None = None
     for n, crop in enumerate(features):

@@ -29,7 +29,11 @@ __all__ = ["Pixels", "Prepared", "Preparer", "load_image"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request turned into a model's inputs, returned by a Preparer."""
+    """A request turned into a model's inputs, returned by a Preparer.
+
+    It has the prompt's ids and the pixel values, and the model's task and the region, if there are
+    any. `region_at` is the region's index in the prompt.
+    """
 
     ids: IntArray
     """[n]: the token ids of the prompt."""

@@ -154,7 +154,7 @@ def _compare(
 def _compare_regions(
     reference: "ReferenceScorer", session: Session, probe: Probe, templates: Templates
 ) -> RegionCheck:
-    """Compares the first point or box of the two answers, for each task that returns regions.
+    """Compares the first point or box that both models return, for each task that asks for regions.
 
     A task's difference is the largest one of a coordinate, as a fraction of the image; it is 1 if
     only one model returns a region.
@@ -202,7 +202,7 @@ def _collect(
 def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
     """Returns the number of tokens before the first one that the reference would not choose.
 
-    `judged`: the reference's logits [tokens, vocab] for them.
+    `judged`: the logits [tokens, vocab] from which the reference would choose each token.
     """
     differ = np.flatnonzero(judged.argmax(-1) != np.array(tokens))
     return int(differ[0]) if len(differ) else len(tokens)

@@ -25,7 +25,7 @@ class Probe:
 
 
 def probes(edge: int | None) -> tuple[Probe, ...]:
-    """Returns the probes, with images whose longest edge has `edge` pixels.
+    """Returns the test questions of a proof, with images whose longest edge has `edge` pixels.
 
     Among them are square, wide and tall images, a prompt with two images, and one without. With
     None, for text-only models, all questions come without images.

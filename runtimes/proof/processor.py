@@ -22,10 +22,11 @@ PIXEL_TOLERANCE = 1e-5
 
 
 def compare(model: Model) -> PreprocessingCheck | Skipped:
-    """Compares our pixels and token ids of all probes with those of the Hugging Face processor.
+    """Compares our preprocessing of the probes (test questions) with the Hugging Face processor's.
 
-    Returns Skipped with a reason if there is no processor to compare with. Images are cut as the
-    checkpoint says, without --max-tiles, which transformers does not have.
+    Compares pixels and token ids. Returns Skipped with a reason if there is no processor to compare
+    with. Images are cut as the checkpoint says, without --max-tiles, which transformers does not
+    have.
     """
     if model.folder is None:
         return Skipped("random weights come without a processor")

@@ -96,7 +96,7 @@ class Backend(Protocol):
         """Returns the features of all images in order, a row per image token: [tokens, hidden]."""
 
     def extend(self, step: Extend) -> Logits:
-        """Appends one step's tokens to the cache; returns the logits [vocab] of its last position.
+        """Runs the decoder on a step's tokens and caches them; returns the last logits [vocab].
 
         The next call may overwrite the logits that this one returned.
         """
@@ -112,12 +112,12 @@ class BatchBackend(Backend, Protocol):
         """Returns the features of each request's images, [tokens, hidden] per request."""
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """Appends one step to each sequence; returns the last position's logits [vocab] of each.
+        """Runs the decoder on one step of each sequence; returns the last token's logits of each.
 
-        Keys of `steps` and of the result number the sequences. All sequences start in the same
-        call, with `past` 0, and grow by one token in each later call; a sequence that is left out
-        has ended. In the first call, all prompts start with the same `common` positions, images
-        included; later it is 0.
+        Keys of `steps` and of the result number the sequences; logits are [vocab]. All sequences
+        start in the same call, with `past` 0, and grow by one token in each later call; a sequence
+        that is left out has ended. In the first call, all prompts start with the same `common`
+        positions, images included; later it is 0.
         """
 
 

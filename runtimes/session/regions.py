@@ -19,12 +19,15 @@ SMALLEST_LOG2 = -10.0  # the first bin of a size is 2^-10, the last one 1
 
 
 class RegionBackend(Protocol):
-    """The methods that a backend needs, in addition to Backend's, for a model with region heads."""
+    """What a backend offers, in addition to Backend's methods, if its model has region heads.
+
+    Region heads are small networks that read and predict coordinates and sizes in an image.
+    """
 
     context: int
 
     def extend(self, step: Extend) -> Logits:
-        """Appends one step's tokens to the cache; returns the last logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
 
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
         """Returns embeddings [n, hidden] of n coordinates or sizes, for the decoder's input.
@@ -33,7 +36,7 @@ class RegionBackend(Protocol):
         """
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """Returns a head's logits over bins of its values: the prediction after the last position.
+        """Returns logits over the coordinates or sizes that a head can predict, its bins.
 
         [bins] for a coordinate; [2 bins] for a size: the width's bins, then the height's. The head
         reads the decoder's state before the output norm at the last position of the last `extend`.
