@@ -1,4 +1,4 @@
-"""Runtimes: open an artifact or a checkpoint and ask it questions.
+"""Opens artifacts and checkpoints in a runtime, such as ONNX Runtime, and asks them questions.
 
     import runtimes
 
@@ -151,7 +151,7 @@ class Runtime:
         return self.cache_value_bytes if device_of(device).kind == "cpu" else GPU_VALUE_BYTES
 
     def preload(self, layout: str | None = None) -> None:
-        """Imports the modules it needs, also those for artifacts of `layout` unless that is None.
+        """Imports the Python modules that it needs, and those that artifacts of `layout` need.
 
         Raises UserError for a module that is missing or cannot be loaded, for example because a
         CUDA library is missing.

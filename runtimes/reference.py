@@ -212,8 +212,8 @@ class TorchBackend:
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
     def _after_prefix(self, steps: Sequence[Extend], common: int) -> list[Extend]:
-        """Caches the first `common` positions for all sequences; returns the prompts without
-        them."""
+        """Caches the first `common` positions for all sequences; returns the rest of the
+        prompts."""
         if not common:
             return [*steps]
         ids, features, _, positions = steps[0]

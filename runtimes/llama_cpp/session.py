@@ -98,7 +98,7 @@ class LlamaBackend:
         return [self.encode(of_request) for of_request in images]
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """Runs the decoder on a step per sequence; returns each one's last logits
+        """Runs the decoder on a step per sequence; returns the last logits of each
         (BatchBackend)."""
         return self._decoder.extend_each(steps, common)
 

@@ -30,7 +30,7 @@ class Encode(NamedTuple):
 
     @property
     def activity(self) -> str:
-        """Returns words for the end of an error message that say when the error happened."""
+        """Returns words for an error message that say when it happened: while encoding an image."""
         return "while an image was encoded"
 
 
@@ -69,7 +69,7 @@ class Extend(NamedTuple):
 
     @property
     def activity(self) -> str:
-        """Returns words for the end of an error message that say when the error happened."""
+        """Returns words for an error message that say when it happened: in prefill or decoding."""
         return "while decoding" if self.past and len(self.ids) == 1 else "in the prefill"
 
 

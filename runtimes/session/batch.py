@@ -1,4 +1,4 @@
-"""Runs the generation loops of several requests in step, so that their steps can be batched."""
+"""Runs the generation loops of several requests together, so that steps can be batched."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
