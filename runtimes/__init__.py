@@ -1,4 +1,4 @@
-"""Runtimes: open an artifact or a checkpoint and ask it questions.
+"""Opens artifacts and checkpoints in a runtime, such as ONNX Runtime, and asks them questions.
 
     import runtimes
 
@@ -63,46 +63,58 @@ EXTRAS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Runtime:
-    """One row of the table."""
+    """One entry of RUNTIMES: a way to run models, what it can open and what it needs.
+
+    `targets` and `layouts` limit the artifacts (exported models) that it opens; `devices` and
+    `machines` limit where it runs. `imports`, `imports_for` and `distributions` name its libraries.
+    """
 
     module: str
-    """Its function `open_session(subject, *, threads, device)` returns a Session."""
+    """Name of the module with its code, whose function `open_session(subject, *, threads, device)`
+    returns a Session."""
     targets: tuple[str, ...]
-    """Export targets whose artifacts it opens; (ANY_TARGET,) for all, () for checkpoints."""
+    """Export targets, such as "onnx", whose artifacts it opens. (ANY_TARGET,): all; (): none,
+    because it opens checkpoints."""
     devices: tuple[str, ...]
-    """Kinds of devices (runtimes.devices.Device.kind) it computes on."""
+    """Kinds of devices (runtimes.devices.Device.kind) that it can compute on."""
     takes: Literal["artifact", "checkpoint"] = "artifact"
+    """What `open_session` accepts."""
     machines: tuple[MachineKind, ...] = MACHINES
-    """Kinds of machines it exists on."""
+    """Kinds of machines that it can be installed on."""
     imports: tuple[str, ...] = ()
-    """Modules it needs; `preload` imports them, so that a timed load does not."""
+    """Python modules that it always needs; `preload` imports them, so that the time to load a model
+    does not include imports."""
     layouts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Kind of device -> layouts that it runs there; a kind that is missing here runs all."""
+    """Kind of device -> artifact layouts (Manifest.layout) that it runs there; a kind that is not a
+    key runs all layouts."""
     imports_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Layout -> further modules that its artifacts need."""
+    """Artifact layout -> Python modules that artifacts of this layout need in addition to
+    `imports`."""
     distributions: tuple[str, ...] = ()
     """PyPI names of its libraries; bench records their versions."""
     hidden: bool = False
-    """Used only when it is asked for by name."""
+    """Whether it is used only if a caller names it: never chosen by default, nor listed."""
     ours: bool = True
-    """False for baselines of others and for the fake, whose figures are not PocketVLM's."""
+    """Whether its results count as PocketVLM's; False for other projects' baselines and the
+    fake."""
     cache_value_bytes: int = 4
-    """Bytes of one key or value in its cache on the CPU."""
+    """Bytes of one number in its key-value cache on the CPU."""
     batches: bool = False
-    """Whether its sessions are runtimes.base.BatchSession."""
+    """Whether its sessions are BatchSessions, which answer several requests at once."""
     variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables to set before its libraries are loaded."""
+    """Environment variables to set in the process before its libraries are loaded."""
 
     def opens(self, target: str | None) -> bool:
-        """Whether it opens artifacts of a target, or, with None, checkpoints."""
+        """Returns whether it opens artifacts of an export target; None asks about checkpoints."""
         if target is None:
             return self.takes == "checkpoint"
         return target in self.targets or ANY_TARGET in self.targets
 
     def unavailable(self, layout: str | None = None, device: str = "cpu") -> str | None:
-        """Why it cannot be used here, for artifacts of a layout; None if it can.
+        """Returns why it cannot be used on this machine, in words; None if it can be used.
 
-        Imports none of its modules.
+        `layout`: the layout of the artifact to open (None: of any). Checks that its modules are
+        installed and, on a GPU, that they support CUDA, but imports none of them.
         """
         where = device_of(device)
         layouts = self.layouts.get(where.kind)
@@ -118,24 +130,31 @@ class Runtime:
     def open_session(
         self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
     ) -> Session:
-        """Load an artifact or a checkpoint (`takes`). Raises UserError if it cannot be loaded."""
+        """Loads an artifact or a checkpoint, whichever it `takes`, and returns the session.
+
+        `threads`: CPU threads. `device`: "cpu", "cuda" or "cuda:N". Raises UserError if the model
+        cannot be loaded.
+        """
         self.preload()
         function = importlib.import_module(self.module).open_session
         return cast(Session, function(subject, threads=threads, device=device))
 
     def runs_on(self, device: str) -> bool:
-        """Whether it supports this kind of device at all; `unavailable` checks this machine."""
+        """Returns whether it supports the kind of this device ("cpu", "cuda" or "cuda:N").
+
+        It does not check the machine, as `unavailable` does.
+        """
         return device_of(device).kind in self.devices
 
     def value_bytes(self, device: str) -> int:
-        """Bytes of one key or value in its cache; on a GPU all runtimes use 16 bits."""
+        """Returns the bytes of one number in its key-value cache on a device: on a GPU always 2."""
         return self.cache_value_bytes if device_of(device).kind == "cpu" else GPU_VALUE_BYTES
 
     def preload(self, layout: str | None = None) -> None:
-        """Import the modules it needs, for artifacts of a layout.
+        """Imports the Python modules that it needs, and those that artifacts of `layout` need.
 
-        Raises UserError for an installed module that cannot be loaded, for example because a CUDA
-        library is missing.
+        Raises UserError for a module that is missing or cannot be loaded, for example because a
+        CUDA library is missing.
         """
         for name in self._needed(layout):
             load_linked(name)

@@ -17,17 +17,19 @@ from runtimes.prepare.image import load_image
 from runtimes.prepare.request import preparer_of
 
 Openable = Artifact | Model | str | Path
-"""An artifact or a checkpoint, or the name or folder of one."""
+"""An opened artifact or checkpoint (Model), the folder of either, or the name of a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer: text, or the regions of tasks that return points or boxes."""
+    """A model's complete answer to one request: text, or points and boxes in the image."""
 
     text: str
     """Without special tokens and surrounding white space; "" if the answer is regions."""
     token_ids: tuple[int, ...]
+    """Every token of the answer, including the stop token if there is one; () if it is regions."""
     regions: tuple[Region, ...] = ()
+    """Points or boxes in the order in which the model returned them; () if the answer is text."""
 
 
 def ask(
@@ -40,12 +42,13 @@ def ask(
     runtime: str | None = None,
     threads: int | None = None,
 ) -> Answer:
-    """The greedy answer to one question about one image, or without an image if it is None.
+    """Loads a model, asks it one question about one image, frees it, and returns the greedy answer.
 
-    `task` is one of the model's own, such as Moondream's "detect"; `question` then names the
-    object. `runtime` and `threads` are those of `open_session`. The model is loaded and freed
-    again: to ask several questions, keep a session from `open_session` and call its `generate`.
-    Raises UserError.
+    `image`: a file, an opened image, or None for a question without one. `task`: a task that the
+    model itself defines, such as Moondream's "detect"; `question` then names the object. `runtime`
+    and `threads`: as for `open_session`. To ask several questions, keep a session from
+    `open_session` and call its `generate`. Raises UserError if the model cannot be loaded or the
+    question not answered.
     """
     opened = loaded(subject)
     images = () if image is None else (_image(image),)
@@ -64,10 +67,11 @@ def open_session(
     threads: int | None = None,
     device: str = "cpu",
 ) -> Session:
-    """An artifact or a checkpoint, loaded and ready for requests. Raises UserError.
+    """Loads an artifact or a checkpoint and returns a session that answers requests.
 
-    `runtime` is a name in RUNTIMES (default: the first that opens it and is installed), `threads`
-    a number of CPU threads (default: all usable CPUs), `device` "cpu", "cuda" or "cuda:N".
+    `runtime` is a name in RUNTIMES (default: the first one that can run the model here), `threads`
+    a number of CPU threads (default: all usable CPUs), `device` "cpu", "cuda" or "cuda:N". Raises
+    UserError if no runtime can load the model.
     """
     opened = loaded(subject)
     row = runtime_for(opened, runtime, device)
@@ -76,7 +80,11 @@ def open_session(
 
 
 def loaded(subject: Openable) -> Artifact | Model:
-    """The artifact in a folder, or the model of a name or checkpoint folder. Raises UserError."""
+    """Returns the opened Artifact or Model, without starting a runtime.
+
+    An opened `subject` is returned as it is; a folder with artifact.json is opened as an artifact,
+    anything else as the name or folder of a checkpoint. Raises UserError.
+    """
     if isinstance(subject, Artifact | Model):
         return subject
     if (Path(subject) / MANIFEST).exists():
@@ -85,9 +93,11 @@ def loaded(subject: Openable) -> Artifact | Model:
 
 
 def runtime_for(opened: Artifact | Model, name: str | None = None, device: str = "cpu") -> Runtime:
-    """The runtime of a name, else the first one that opens the subject and is available.
+    """Returns the runtime to use for an opened model: the one called `name`, or a default.
 
-    Raises UserError for a runtime that does not open it, and where none is available.
+    The default is the first of RUNTIMES, hidden ones excepted, that opens the model, supports the
+    device and is available. Raises UserError if the named one is unknown, unavailable or does not
+    open the model, or if there is no default.
     """
     target = opened.manifest.target if isinstance(opened, Artifact) else None
     able = [key for key, row in RUNTIMES.items() if row.opens(target) and not row.hidden]
@@ -107,7 +117,10 @@ def runtime_for(opened: Artifact | Model, name: str | None = None, device: str =
 
 
 def collected(events: Iterable[Event], opened: Artifact | Model) -> Answer:
-    """The answer in a session's events."""
+    """Returns the whole Answer from the events of one request; reads them to the end.
+
+    `opened`: the model that answered, whose tokenizer turns tokens into text.
+    """
     tokens: list[int] = []
     regions: list[Region] = []
     for event in events:

@@ -1,7 +1,7 @@
-"""What every runtime offers: a session answers a request with a stream of events.
+"""The interface of every runtime: a session answers a request with a stream of events.
 
-Each event is yielded as soon as its result exists, so that the caller can time it. NOT aware of
-clocks, reports or models' names: a runtime neither measures nor prints.
+A session yields each event as soon as its result exists, so that the caller can time it. NOT aware
+of clocks, reports or models' names: a runtime neither measures nor prints.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,89 +14,106 @@ from export.arrays import FloatArray
 
 Region = tuple[float, ...]
 """A point (x, y) or a box (x_min, y_min, x_max, y_max) in normalized coordinates, which are
-fractions of the image's width and height; () where there is none."""
+fractions of the image's width and height; () means that there is no region."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question about images, to be answered greedily."""
+    """One question about images, given to `Session.generate`.
+
+    The answer is decoded greedily: each token is the most probable one, unless `answer` prescribes
+    the tokens. `ids` and `features` are a prompt and image features to use instead of computing
+    them. `arrays` asks for arrays in the events; `reuse` allows to reuse results of the last
+    request.
+    """
 
     question: str = ""
     images: tuple[Image.Image, ...] = ()
     ids: tuple[int, ...] | None = None
-    """The whole prompt as token ids; None: it is made of the question and the images."""
+    """The whole prompt as token ids; None: the session builds the prompt from the question and the
+    images."""
     max_tokens: int = 64
+    """The answer ends after this many tokens at the latest."""
     answer: tuple[int, ...] | None = None
-    """Tokens to decode instead of the model's own choices (teacher forcing): exactly these, and a
-    stop token among them does not end the answer."""
+    """Tokens to decode instead of the model's own choices (teacher forcing). Exactly these are
+    decoded: `max_tokens` is ignored, and a stop token among them does not end the answer."""
     arrays: bool = False
-    """Whether events carry the images' features and the logits of each token."""
+    """Whether events contain arrays: the image features, and the logits of each token."""
     reuse: bool = True
-    """Whether the last request's image features and prompt prefix may be reused."""
+    """Whether the session may reuse image features and the cached start of the prompt from its last
+    request, where they are the same."""
     images_key: str = ""
-    """Identifies the images: in one session, requests with the same key have the same images.
-    "": the session hashes their pixels for every request."""
+    """An identifier of the images: within one session, requests with the same key must have the
+    same images. "": the session hashes the pixels of every request instead."""
     features: FloatArray | None = None
     """Image features [image tokens, hidden] to use instead of encoding the images."""
     task: str = ""
-    """A task of the model's own, such as detect or point; "": the model's first task. Must be ""
-    for models that have none."""
+    """A task that the model itself defines, such as "detect" or "point"; "": the model's first
+    task. Must be "" for models without tasks."""
     region: Region = ()
-    """The point or box that the task asks about."""
+    """The point or box that the task is about; () for tasks that need none."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A finished step of an answer.
+    """One finished step of an answer, yielded by `Session.generate`. `kind` names the step:
 
-    kind     what exists now                          positions
-    prepare  pixel values and prompt ids              prompt length
+    kind     what exists now                          `positions` counts
+    prepare  pixel values and prompt ids              tokens of the prompt
     image    features of all images, on the host      image tokens
-    prefill  the prompt in the key-value cache        computed, without a reused prefix
+    prefill  the prompt in the key-value cache        prompt tokens computed, not reused
     token    one more token of the answer             -
-    place    one more region, if the answer has some  -
+    place    one more point or box of the answer      -
+
+    Fields that do not belong to the kind keep their defaults.
     """
 
     kind: Literal["prepare", "image", "prefill", "token", "place"]
     positions: int = 0
     reused: bool = False
-    """Whether features (image) or a prefix of the prompt (prefill) came from the last request."""
+    """Whether the image features (image) or the start of the prompt (prefill) were reused from the
+    last request."""
     token: int | None = None
+    """The id of the token (token); None for other kinds."""
     logits: FloatArray | None = None
-    """[vocab]: the distribution that `token` was chosen from; None unless Request.arrays."""
+    """[vocab]: the logits that `token` was chosen from (token); None unless Request.arrays."""
     features: FloatArray | None = None
-    """[image tokens, hidden]; None unless Request.arrays."""
+    """[image tokens, hidden] (image); None unless Request.arrays."""
     tiles: int = 0
-    """Tiles that the vision tower encoded for all images (image)."""
+    """Number of tiles of all images that the vision tower encoded (image). A tile is an image, or a
+    part of one that was cut."""
     region: Region = ()
-    """The region of a `place` event."""
+    """The point or box (place)."""
 
 
 class Logits(Protocol):
     """Logits [vocab] on any device: a numpy array, or an array that stays where it was computed."""
 
     def argmax(self) -> Any:
-        """The first index of the largest."""
+        """Returns the index of the largest logit, the first one if several are equal."""
 
     def copy(self) -> FloatArray:
-        """The values in a new array on the host."""
+        """Returns the logits as a new array on the host."""
 
 
 class Session(Protocol):
-    """An artifact or a checkpoint loaded into a runtime."""
+    """A model that a runtime has loaded, from an artifact or a checkpoint; it answers requests."""
 
     def generate(self, request: Request) -> Iterator[Event]:
-        """Answer one request. Raises UserError for a request that cannot be answered."""
+        """Answers one request; yields an Event for each finished step, in order.
+
+        Raises UserError for a request that cannot be answered.
+        """
 
     def close(self) -> None:
-        """Free the runtime's memory; the session cannot be used afterwards."""
+        """Frees the runtime's memory; the session cannot be used afterwards."""
 
 
 class BatchSession(Session, Protocol):
     """A session that can answer several requests at once."""
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
-        """Answer several requests; yields each event with the index of its request.
+        """Answers several requests at once; yields (index of the request, its next event) pairs.
 
         Raises UserError as `generate` does.
         """

@@ -1,4 +1,4 @@
-"""Devices by name (cpu, cuda, cuda:1), and the kinds of machines that runtimes exist on."""
+"""Parses names of devices (cpu, cuda, cuda:1) and lists the kinds of machines."""
 
 import os
 import re
@@ -14,7 +14,10 @@ MachineKind = Literal["phone", "board", "computer"]
 
 @dataclass(frozen=True)
 class Device:
-    """Where a session computes; `index` counts the GPUs that CUDA lists, from 0."""
+    """The processor that a session computes on: the CPU or one GPU.
+
+    `index` is the GPU's number in the order in which CUDA lists GPUs, from 0; it is 0 for the CPU.
+    """
 
     kind: DeviceKind = "cpu"
     index: int = 0
@@ -24,7 +27,10 @@ CPU = Device()
 
 
 def device_of(name: str) -> Device:
-    """Parse a device's name. Raises UserError for anything but cpu, cuda and cuda:N."""
+    """Returns the Device that a name stands for: "cpu", "cuda" (the first GPU) or "cuda:N".
+
+    Raises UserError for any other name.
+    """
     match = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", name)
     if match is None:
         raise UserError(f"device '{name}': there is cpu, cuda, or cuda:N for the GPU number N")
@@ -32,7 +38,7 @@ def device_of(name: str) -> Device:
 
 
 def usable_cpus() -> int:
-    """Logical CPUs that this process may run on."""
+    """Returns the number of logical CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

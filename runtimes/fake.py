@@ -1,4 +1,4 @@
-"""A public fake for tests: a session that follows the script in its artifact's file fake.json."""
+"""A fake runtime for tests: its session follows the script in its artifact's file fake.json."""
 
 import importlib
 import os
@@ -20,14 +20,17 @@ LOGITS = 9 * np.eye(16, dtype=np.float32)  # row n: the logits that choose token
 
 @dataclass(frozen=True)
 class FakeSession:
-    """Answers as `script` says; tokens default to 1, 2, 0.
+    """A session without a model that answers as its `script` says; tokens default to 1, 2, 0.
 
-    answers   {question: tokens}
-    places    {question: regions}, for requests with a task
-    refuses   [question]
-    EVENT     what happens before an event of this kind, or while loading ("load"): {bytes: memory
-              to allocate, delay_s, says: text for stdout, refuse: message of a UserError,
-              ggml_assert: message of llama.cpp's abort, signal: number to send to the process}
+    `script` is the content of fake.json, with these keys, all optional (EVENT: an Event.kind, or
+    "load" for the time of loading):
+
+        answers   {question: tokens}
+        places    {question: regions}, for requests with a task
+        refuses   [question]: questions that raise UserError
+        EVENT     what happens before an event of this kind: {bytes: memory to allocate, delay_s,
+                  says: text for stdout, refuse: message of a UserError, ggml_assert: message of
+                  llama.cpp's abort, signal: number to send to the process}
     """
 
     script: Mapping[str, Any]

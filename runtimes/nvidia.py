@@ -1,6 +1,7 @@
-"""NVIDIA GPUs as their driver reports them (NVML), and why a library cannot use one.
+"""Reads the state of NVIDIA GPUs from their driver, through NVIDIA's management library (NVML).
 
-Imports no CUDA library. Values that the driver does not report are None.
+Also says why a library cannot use a GPU, and loads the CUDA libraries of pip packages. Imports no
+library that computes with CUDA. Values that the driver does not report are None.
 """
 
 import ctypes
@@ -31,11 +32,13 @@ LIBRARIES = (
     "libcudart.so.*", "libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcurand.so.*",
     "libcufft.so.*", "libcudnn.so.*",
 )  # fmt: skip
-"""Libraries that ONNX Runtime's CUDA provider needs, in the order in which they must be loaded."""
+"""File patterns of the libraries that ONNX Runtime's CUDA provider needs, in the order in which
+they must be loaded."""
 LINKED: Mapping[str, tuple[str, ...]] = {
     "llama_cpp": ("libcudart.so.*", "libcublasLt.so.*", "libcublas.so.*"),
 }
-"""library -> CUDA libraries that its CUDA build links; without them it cannot be imported."""
+"""Python library -> file patterns of CUDA libraries that its CUDA build links; unless they are
+loaded, it cannot be imported."""
 MEMORY = re.compile(
     r"out of memory|failed to allocate|ALLOC_FAILED|unable to allocate", re.IGNORECASE
 )
@@ -52,43 +55,52 @@ SLOWED: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class Driver:
-    """What NVML reports of this machine."""
+    """What NVML reports about this machine's NVIDIA driver and GPUs.
+
+    If NVML cannot be read, `problem` says why and the other fields are empty.
+    """
 
     cuda_major: int | None = None
     """The newest major version of CUDA that the driver supports."""
     gpus: tuple[str, ...] = ()
-    """Names of the GPUs that CUDA lists, in its order."""
+    """Names of the GPUs that CUDA lists in this process, in CUDA's order."""
     problem: str | None = None
     """Why NVML cannot be read; None if it can."""
 
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Memory in use on one GPU at one moment."""
+    """Memory in use on one GPU at one moment: by this process and by all of them."""
 
     own_bytes: int | None
-    """By this process; None if the driver does not list it, as in a container, where process ids
-    differ."""
+    """Used by this process; None if the driver does not list the process, as in a container, where
+    process ids differ."""
     used_bytes: int
-    """By all processes and the driver."""
+    """Used by all processes and the driver together."""
     others: int
-    """Number of other processes that the driver lists."""
+    """Number of other processes that the driver lists on this GPU."""
 
 
 @dataclass(frozen=True)
 class GpuState:
-    """Clocks, temperature and power of one GPU at one moment."""
+    """Clocks, temperature and power of one GPU at one moment; None for what is not reported."""
 
     sm_hz: float | None
+    """Clock of the multiprocessors, which compute."""
     memory_hz: float | None
+    """Clock of the GPU's memory."""
     celsius: float | None
     watts: float | None
     slowed: tuple[str, ...] = ()
-    """Reasons why its clocks are reduced (SLOWED); idling is not one."""
+    """Why its clocks are reduced (values of SLOWED), for example by heat; () if they are not.
+    Idling is not a reason."""
 
 
 def problem(index: int, library: str) -> str | None:
-    """Why `library` cannot compute on GPU `index`, or None. Imports no CUDA library."""
+    """Returns why a Python library cannot compute on a GPU, in words; None if it can.
+
+    `index`: the GPU's number in CUDA. `library`: a key of BUILDS. Imports no CUDA library.
+    """
     folder = _folder(library)
     if folder is None or not _has_cuda(folder, library):
         return f"{library} is built without CUDA here (make setup-cuda)"
@@ -96,7 +108,11 @@ def problem(index: int, library: str) -> str | None:
 
 
 def missing(index: int, library: str, cuda_major: int | None, driver: Driver) -> str | None:
-    """Why a driver cannot run a library that was built with this CUDA version, or None. Pure."""
+    """Returns why a library cannot compute on GPU `index` with this driver; None if it can.
+
+    `cuda_major`: the CUDA version that the library was built with (None: not compared). Pure: reads
+    nothing but its arguments.
+    """
     if driver.problem is not None:
         return driver.problem
     if index >= len(driver.gpus):
@@ -110,7 +126,10 @@ def missing(index: int, library: str, cuda_major: int | None, driver: Driver) ->
 
 
 def built_with(folder: Path, library: str) -> int | None:
-    """The major CUDA version that a library was built with; None if its files do not state it."""
+    """Returns the major CUDA version that a Python library was built with.
+
+    Reads it from a file in the library's `folder`; None if no file states it.
+    """
     file = folder / VERSIONS.get(library, "")
     if not file.is_file():
         return None
@@ -120,7 +139,10 @@ def built_with(folder: Path, library: str) -> int | None:
 
 
 def driver() -> Driver:
-    """What NVML reports now."""
+    """Returns what NVML reports now about the driver and the GPUs.
+
+    Where NVML cannot be read, only `problem` is set.
+    """
     if find_spec("pynvml") is None:
         return Driver(problem="nvidia-ml-py is not installed (pip install 'pocket-vlm[cuda]')")
     with _nvml() as nvml:
@@ -136,13 +158,19 @@ def driver() -> Driver:
 
 
 def memory(index: int) -> GpuMemory | None:
-    """One GPU's memory now; None if the driver does not answer."""
+    """Returns the memory in use on a GPU now; None if NVML cannot be read.
+
+    `index`: the GPU's number in CUDA.
+    """
     with _nvml() as nvml:
         return None if nvml is None else memory_of(nvml, _handle(nvml, index), os.getpid())
 
 
 def memory_of(nvml: Any, handle: Any, process: int) -> GpuMemory | None:
-    """A GPU's memory from NVML, for the process with this id; None on an NVML error."""
+    """Returns the memory in use on the GPU of an NVML handle; None on an NVML error.
+
+    `process`: id of the process whose memory is `GpuMemory.own_bytes`.
+    """
     try:
         rows = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
         used = int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
@@ -153,13 +181,19 @@ def memory_of(nvml: Any, handle: Any, process: int) -> GpuMemory | None:
 
 
 def state(index: int) -> GpuState | None:
-    """One GPU's state now; None if the driver does not answer."""
+    """Returns a GPU's clocks, temperature and power now; None if NVML cannot be read.
+
+    `index`: the GPU's number in CUDA.
+    """
     with _nvml() as nvml:
         return None if nvml is None else state_of(nvml, _handle(nvml, index))
 
 
 def state_of(nvml: Any, handle: Any) -> GpuState:
-    """A GPU's state from NVML; a value that NVML does not report is None."""
+    """Returns clocks, temperature and power of the GPU of an NVML handle.
+
+    A value that NVML does not report is None.
+    """
 
     def read(name: str, *arguments: int) -> float | None:
         try:
@@ -180,16 +214,20 @@ def state_of(nvml: Any, handle: Any) -> GpuState:
 
 
 def load_linked(library: str) -> None:
-    """Load what a library's CUDA build links, before it is imported; nothing for other builds."""
+    """Loads the CUDA libraries that a Python library links; must be called before it is imported.
+
+    `library`: the Python library's name. Does nothing if it is not in LINKED or built without CUDA.
+    """
     folder = _folder(library)
     if library in LINKED and folder is not None and _has_cuda(folder, library):
         load_libraries(LINKED[library])
 
 
 def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
-    """Load CUDA libraries from NVIDIA's wheels, for a library that does not search them itself.
+    """Loads CUDA libraries from NVIDIA's pip packages, for code that does not search these itself.
 
-    A library that is in no wheel is left to the system's loader.
+    `names`: file patterns, in the order in which to load them; the first file that matches each is
+    loaded. A library that no package contains, or that fails to load, is skipped without an error.
     """
     wheels = find_spec("nvidia")
     folders = wheels.submodule_search_locations if wheels else None
@@ -203,7 +241,10 @@ def load_libraries(names: Sequence[str] = LIBRARIES) -> None:
 
 @contextmanager
 def memory_errors(step: str) -> Iterator[None]:
-    """Turns any library's out-of-memory error into a UserError that names the step."""
+    """Context manager: turns an out-of-memory error of any library into a UserError.
+
+    `step` says when it happened, such as "while the model was loaded". Other errors pass through.
+    """
     try:
         yield
     except UserError:
@@ -214,7 +255,10 @@ def memory_errors(step: str) -> Iterator[None]:
 
 
 def raise_if_out_of_memory(message: str, step: str) -> None:
-    """Raises UserError if a library's error message reports exhausted memory, of GPU or host."""
+    """Raises UserError if a library's error message says that GPU or host memory is exhausted.
+
+    `step` says when it happened, such as "while decoding". Otherwise does nothing.
+    """
     if MEMORY.search(message) is not None:
         said = short(" ".join(message.split()), 160)
         raise UserError(
@@ -224,9 +268,10 @@ def raise_if_out_of_memory(message: str, step: str) -> None:
 
 
 def _visible(count: int) -> tuple[int, ...]:
-    """NVML's indices of the GPUs that CUDA lists in this process, in CUDA's order.
+    """Returns NVML's indices of the GPUs that CUDA lists in this process, in CUDA's order.
 
-    CUDA_VISIBLE_DEVICES is ignored if it has UUIDs.
+    `count`: number of GPUs; all are listed if CUDA_VISIBLE_DEVICES is not set. The variable is
+    ignored, too, if it contains UUIDs.
     """
     text = os.environ.get("CUDA_VISIBLE_DEVICES")
     if text is None or not re.fullmatch(r"\d+(,\d+)*|", text):
@@ -239,14 +284,17 @@ def _handle(nvml: Any, index: int) -> Any:
 
 
 def _physical(index: int) -> int:
-    """NVML's index of the GPU with index `index` in CUDA."""
+    """Returns NVML's index of the GPU that CUDA calls number `index`."""
     visible = _visible(index + 1)
     return visible[index] if index < len(visible) else index
 
 
 @contextmanager
 def _nvml() -> Iterator[Any]:
-    """The initialised pynvml module; None without it or without a driver."""
+    """Context manager: yields the initialised pynvml module, shut down at the end.
+
+    Yields None if pynvml is not installed or there is no driver.
+    """
     if find_spec("pynvml") is None:
         yield None
         return

@@ -1,7 +1,7 @@
 """The reference runtime: runs a checkpoint's network eagerly in torch.
 
-Uses float32 on the CPU and bfloat16, in which checkpoints are trained, on a GPU. Exact and simple
-rather than fast, because artifacts are compared with it.
+Uses float32 on the CPU and bfloat16, in which checkpoints are trained, on a GPU. It is exact and
+simple rather than fast, because exported models are compared with it.
 """
 
 import math
@@ -40,10 +40,11 @@ def open_session(
     parameter: Parameter | None = None,
     dtype: torch.dtype | None = None,
 ) -> Session:
-    """Open a checkpoint.
+    """Loads a checkpoint into torch and returns the session.
 
-    `parameter` returns weights by name (default: each is read once and kept in memory). `dtype` is
-    that of weights and activations (default: float32 on the CPU, bfloat16 on a GPU).
+    `device`: "cpu", "cuda" or "cuda:N". `parameter`: a function that returns a weight by its name
+    (default: each weight is read once and kept in memory). `dtype`: type of weights and activations
+    (default: float32 on the CPU, bfloat16 on a GPU).
     """
     torch.set_num_threads(threads)
     where = device_of(device)
@@ -55,14 +56,14 @@ def open_session(
 
 
 class ReferenceScorer:
-    """The reference's logits for requests with forced answers, one forward pass for each.
+    """Computes the reference's logits for answers that are given, one forward pass per request.
 
-    Weights of a model over `RESIDENT_BYTES` are read again at each use and not kept, so that a
-    proof needs no more memory than the export before it.
+    The weights of a model of over `RESIDENT_BYTES` are read again at each use and not kept, so that
+    a proof needs no more memory than the export before it.
     """
 
     def __init__(self, model: Model, observe: Observer | None = None) -> None:
-        """`observe` is called with the inputs of each linear layer."""
+        """`observe` is called with the input and the names of each linear layer that runs."""
         size = 4 * sum(math.prod(shape) for shape in model.weights.shapes().values())
         hold = resident if size <= RESIDENT_BYTES else streaming
         self._backend = TorchBackend(model, hold(model.weights), observe=observe)
@@ -71,24 +72,31 @@ class ReferenceScorer:
 
     @property
     def only_first(self) -> tuple[int, ...]:
-        """Ids that may be chosen as the first token of an answer only."""
+        """Token ids that the model may choose only as the first token of an answer."""
         return self._preparer.only_first
 
     def first_region(self, request: Request) -> Region:
-        """The first region of an answer that consists of regions; () if it is empty."""
+        """Returns the first point or box of the answer to a request; () if it has none.
+
+        For requests whose task asks for points or boxes.
+        """
         return next((e.region for e in self._session.generate(request) if e.kind == "place"), ())
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """Token ids of an answer's text, without special tokens."""
+        """Returns the token ids of an answer's text; no special tokens are added."""
         return self._preparer.tokens(text)
 
     def features(self, request: Request) -> FloatArray | None:
-        """Features of the images [image tokens, hidden]; None for a request without images."""
+        """Returns the features of a request's images [image tokens, hidden]; None without any."""
         images = self._preparer(request).images
         return self._backend.encode(images) if images else None
 
     def score(self, request: Request, features: FloatArray | None) -> FloatArray:
-        """Logits [answer tokens, vocab] from which each token of the request's answer is chosen."""
+        """Returns the logits that each token of `request.answer` is chosen from: [tokens, vocab].
+
+        Row n follows the prompt and the first n tokens of the answer. `features`: the images'
+        features, as returned by the method `features`.
+        """
         prepared, answer = self._preparer(request), request.answer or ()
         grids = [image.token_grid for image in prepared.images if image.token_grid is not None]
         where = prompt_positions(prepared.ids, self._preparer.image_token_id, grids)
@@ -99,7 +107,10 @@ class ReferenceScorer:
 
 
 class TorchBackend:
-    """A runtimes.session.backend.BatchBackend over export.torch.run, with a `Run` for each pass."""
+    """Runs a checkpoint in torch for a GreedySession (a BatchBackend and a RegionBackend).
+
+    Each forward pass is a new `export.torch.run.Run` over the same weights.
+    """
 
     def __init__(
         self,
@@ -122,11 +133,11 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Returns the features of one request's images [image tokens, hidden] (Backend)."""
         return np.concatenate([self._encoded(image) for image in images])
 
     def _encoded(self, image: Pixels) -> FloatArray:
-        """Features of one image [tokens, hidden]."""
+        """Returns the features of one image [tokens, hidden]."""
         vision, ops = self._vlm.require_vision(), self._ops
         match vision:
             case ImageVision(tower=tower):
@@ -142,7 +153,10 @@ class TorchBackend:
                 assert_never(vision)
 
     def _joined(self, image: Pixels, parts: Iterable[FloatArray]) -> FloatArray:
-        """Features of one image [tokens, hidden] from the tower's output for each tile or crop."""
+        """Returns an image's features [tokens, hidden] from the tower's outputs for its parts.
+
+        `parts`: the outputs for each tile or overlapping crop of the image, in order.
+        """
         vision = self._vlm.require_vision()
         if vision.crops is None:
             return np.concatenate([*parts])
@@ -152,7 +166,10 @@ class TorchBackend:
 
     @torch.inference_mode()
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
-        """See runtimes.session.backend.BatchBackend; tiles of all images are encoded together."""
+        """Returns the features of each request's images [image tokens, hidden] (BatchBackend).
+
+        Tiles of all images are encoded together, TILES at a time; images of any size one by one.
+        """
         every = [image for of_request in images for image in of_request]
         if not every or every[0].token_grid is not None:
             return [self.encode(of_request) for of_request in images]
@@ -166,9 +183,10 @@ class TorchBackend:
 
     @torch.inference_mode()
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """See runtimes.session.backend.BatchBackend.
+        """Runs the decoder on a step per sequence; returns each one's last logits (BatchBackend).
 
-        Prompts are padded on the left, after their common prefix, so that all end together.
+        Prompts of different lengths are padded on the left, after their first `common` positions,
+        so that all end together.
         """
         parts = [*steps.values()]
         # A bidirectional prefix cannot be cached in part.
@@ -194,7 +212,8 @@ class TorchBackend:
         return dict(zip(steps, _host(logits[:, -1]), strict=True))
 
     def _after_prefix(self, steps: Sequence[Extend], common: int) -> list[Extend]:
-        """Cache the first `common` positions for all sequences; returns the rest of each prompt."""
+        """Caches the first `common` positions for all sequences; returns the rest of the
+        prompts."""
         if not common:
             return [*steps]
         ids, features, _, positions = steps[0]
@@ -204,7 +223,7 @@ class TorchBackend:
         return [step.after_prefix(common, self._vlm.image_token_id) for step in steps]
 
     def _begin_batch(self, steps: Sequence[Extend], positions: IntArray) -> None:
-        """Set the padding, image ids and positions [B, 3, n] of a new batch of prompts."""
+        """Sets padding, image ids and positions [B, 3, n] for the prompts of a new batch."""
         past, length = steps[0].past, positions.shape[-1]
         token, prefix = self._vlm.image_token_id, self._vlm.text.prefix
         images = np.zeros((len(steps), past + length), np.int64)
@@ -224,7 +243,11 @@ class TorchBackend:
         keep: int,
         pads: IntArray | None = None,
     ) -> None:
-        """Set the state of the next forward pass, after `past` cached positions (GrowingState)."""
+        """Sets the inputs of the next forward pass, which follows `past` cached positions.
+
+        `keep`: the last positions whose logits are computed. `pads`: padding positions of each
+        sequence of a batch. For the shapes, see GrowingState.
+        """
         self._state = replace(
             self._state,
             past=past,
@@ -237,25 +260,28 @@ class TorchBackend:
 
     @torch.inference_mode()
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns embeddings [n, hidden] of coordinates or sizes (RegionBackend)."""
         assert self._vlm.region is not None
         return _host(self._vlm.region.embed(self._ops, head, self._ops.tensor(values)))
 
     @torch.inference_mode()
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         assert self._vlm.region is not None
         state = self._ops.tensor(self.state)[None]
         return _host(self._vlm.region.logits(self._ops, head, state)[0])
 
     def extend(self, step: Extend) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         logits: FloatArray = self.extend_all(step, keep=1)[0]
         return logits
 
     @torch.inference_mode()
     def extend_all(self, step: Extend, keep: int) -> FloatArray:
-        """As `extend`, but returns the logits of the last `keep` positions: [keep, vocab]."""
+        """Runs the decoder on a step's tokens, as `extend`; returns the last `keep` tokens' logits.
+
+        The result is [keep, vocab].
+        """
         ids, features, past, positions = step
         text, image_token_id = self._vlm.text, self._vlm.image_token_id
         embeds = _host(text.embed(self._ops, self._ops.tensor(ids)))
@@ -268,13 +294,13 @@ class TorchBackend:
         return _host(logits[0])
 
     def close(self) -> None:
-        """See runtimes.session.backend.Backend."""
+        """Frees the weights and the key-value cache (Backend)."""
         self._run = partial(Run, lambda name: torch.empty(0))
         self._ops = self._run()
         self._state.cache.clear()
 
 
 def _host(x: torch.Tensor) -> FloatArray:
-    """A tensor as a float32 array on the host; on a GPU this waits for the result."""
+    """Returns a tensor as a float32 array on the host; on a GPU this waits for the result."""
     rows: FloatArray = x.float().cpu().numpy()
     return rows

@@ -1,1 +1,1 @@
-"""Runs the reference on questions, to choose how each matrix is rounded."""
+"""Runs the reference on questions, to decide how the weights of a model are rounded."""

@@ -1,7 +1,7 @@
-"""Collects the Hessians of a model's linear layers on real questions, for rounding with GPTQ.
+"""Collects the Hessians of a model's linear layers on questions, for quantization with GPTQ.
 
-The reference answers the questions, and for each matrix the sum of x xT over its inputs x is taken.
-A limit of memory decides for how many matrices at a time.
+The reference answers the questions. The Hessian of a weight matrix is the sum of x xT over all its
+inputs x. As many Hessians are collected at a time as a limit of memory allows.
 """
 
 import re
@@ -27,27 +27,33 @@ from runtimes.proof.probes import Probe, probes
 from runtimes.reference import ReferenceScorer
 
 HESSIAN_BYTES = 1 << 30
-"""Limit of the Hessians that are in memory at a time."""
+"""Limit of the Hessians that are in memory at a time, in bytes."""
 SAME_INPUT = re.compile(r"(?<=attn_)[qkv]$|(?<=ffn_)(gate|up)$")
 CACHED_FACTORS = 4  # query, key and value share one, and two threads round at a time
 
 
 def calibrated(model: Model, questions: Path | None) -> Model:
-    """The model with Hessians from a file of questions, or from the proof's probes if it is None.
+    """Returns the model with Hessians (`Model.hessians`), each collected when it is needed.
 
-    Raises UserError for an invalid file (see runtimes.calibrate.questions).
+    `questions`: a file of calibration questions; None: the proof's probes are used. Raises
+    UserError for an invalid file (see runtimes.calibrate.questions).
     """
     asked, origin = _asked(model, questions)
     return replace(model, hessians=CollectedHessians(model, asked, origin))
 
 
 def requests_of(model: Model, questions: Path | None) -> tuple[Request, ...]:
-    """Requests with forced answers for a file of questions, or for the proof's probes."""
+    """Returns a request with a forced answer for each calibration question.
+
+    `questions`: a file of them; None: the proof's probes are used. Questions with more images than
+    the model takes are left out. Raises UserError for an invalid file.
+    """
     asked, _ = _asked(model, questions)
     return _requests(ReferenceScorer(one_tile_images(model)), model, asked)
 
 
 def _asked(model: Model, questions: Path | None) -> tuple[Sequence[Probe], Mapping[str, Any]]:
+    """Returns the calibration questions, and a description of their origin for artifact.json."""
     if questions is None:
         return probes(edge(one_tile(model.image))), {"questions": "the proof's probes"}
     asked = read_questions(questions)
@@ -55,11 +61,15 @@ def _asked(model: Model, questions: Path | None) -> tuple[Sequence[Probe], Mappi
 
 
 def one_tile_images(model: Model) -> Model:
-    """The model with images of one tile, which takes less time; an image's tiles are alike."""
+    """Returns the model with a recipe that makes one tile of each image.
+
+    That takes less time, and the tiles of an image are alike.
+    """
     return replace(model, image=one_tile(model.image))
 
 
 def _requests(scorer: ReferenceScorer, model: Model, asked: Sequence[Probe]) -> tuple[Request, ...]:
+    """Returns requests that force the questions' answers; an empty answer becomes a stop token."""
     most = model.prompt.most_images
     return tuple(
         Request(
@@ -71,7 +81,11 @@ def _requests(scorer: ReferenceScorer, model: Model, asked: Sequence[Probe]) -> 
 
 
 class CollectedHessians:
-    """The export.quantize.rounding.Hessians of a model, collected on demand."""
+    """The Hessians of a model's weight matrices, each collected when it is needed.
+
+    Implements export.quantize.rounding.Hessians. `origin` describes the questions, for
+    artifact.json.
+    """
 
     def __init__(
         self,
@@ -92,7 +106,11 @@ class CollectedHessians:
         self._lock = threading.Lock()
 
     def inverse_cholesky(self, name: str) -> FloatArray | None:
-        """See export.quantize.rounding.Hessians; may be called from several threads."""
+        """Returns the inverse Cholesky factor of the Hessian of `{name}.weight`, for GPTQ.
+
+        None if the questions gave the matrix no inputs. May be called from several threads. It is
+        fast for matrices in the order in which the network uses them.
+        """
         if component(name) == "region":
             return None  # answers of text do not use the region heads
         with self._lock:
@@ -102,7 +120,7 @@ class CollectedHessians:
             return None if hessian is None else self._factor(hessian)
 
     def _factor(self, hessian: Tensor) -> FloatArray:
-        """Cached for the last few Hessians."""
+        """Returns a Hessian's inverse Cholesky factor; the last few factors are cached."""
         key = id(hessian)
         if key not in self._factors:
             self._factors[key] = (hessian, inverse_cholesky(hessian.numpy()))
@@ -111,7 +129,10 @@ class CollectedHessians:
         return self._factors[key][1]
 
     def _collect(self, first: str) -> None:
-        """Collect the Hessians of `first` and of the matrices after it, up to the limit."""
+        """Collects the Hessians of `first` and of the matrices after it, up to the memory limit.
+
+        Discards those that were collected before.
+        """
         self._collected = frozenset(self._window(first))
         self._collector.names, self._collector.sums = self._collected, {}
         self._factors.clear()
@@ -124,9 +145,9 @@ class CollectedHessians:
                     self._scorer.score(request, features)
 
     def _window(self, first: str) -> list[str]:
-        """The matrices whose Hessians fit into the limit, all of one component.
+        """Returns the names of `first` and of the matrices after it that fit the memory limit.
 
-        They follow each other in the order in which the network uses them.
+        All are of one component of the model, in the order in which the network uses them.
         """
         names = [n.removesuffix(".weight") for n in self._shapes if n.endswith(".weight")]
         window, sizes = [first], dict[str, int]()
@@ -142,14 +163,15 @@ class CollectedHessians:
 
 
 class StopForward(Exception):
-    """Ends a forward pass: no matrix whose Hessian is collected comes later."""
+    """Ends a forward pass early, once all Hessians that are collected have their inputs."""
 
 
 class HessianCollector:
-    """An observer of the reference interpreter that collects the Hessians of matrices `names`.
+    """Collects Hessians while the reference runs; it is called with each linear layer's input.
 
-    A Hessian is the sum of x xT [columns, columns] over the inputs x of all positions. Raises
-    StopForward after the last of the matrices in `missing`, so that the pass ends early.
+    `sums`: matrix name -> Hessian so far, the sum of x xT [columns, columns] over the inputs x of
+    all positions; only for the matrices in `names`. Raises StopForward after the last of the
+    matrices in `missing`, so that the pass ends early; with an empty `missing`, never.
     """
 
     def __init__(self) -> None:
@@ -158,6 +180,7 @@ class HessianCollector:
         self.missing: set[str] = set()
 
     def __call__(self, x: Tensor, names: tuple[str, ...]) -> None:
+        """Adds the input x [..., columns] of the matrices `names` to their Hessians."""
         collected = [name for name in names if name in self.names]
         if not collected:
             return

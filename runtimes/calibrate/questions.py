@@ -22,7 +22,10 @@ MOST_QUESTIONS = 10_000
 
 @dataclass(frozen=True)
 class CalibrationQuestion:
-    """A line of the file."""
+    """One line of a file of calibration questions; `image` is a path relative to that file.
+
+    The model is forced to give `answer`; without one, only the prompt is run.
+    """
 
     question: str
     image: str | None = None
@@ -30,9 +33,10 @@ class CalibrationQuestion:
 
 
 def read_questions(path: Path) -> tuple[Probe, ...]:
-    """The questions of a file, in order. Raises UserError with the line of the first bad one.
+    """Returns the questions of a file in order, with their images loaded.
 
-    Neighbouring lines with the same image share it.
+    Neighbouring lines with the same image share it; a missing answer becomes "". Raises UserError,
+    with the line's number, for the first line that is invalid, and for an empty or too long file.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -46,6 +50,7 @@ def read_questions(path: Path) -> tuple[Probe, ...]:
 
 
 def _probes(path: Path, lines: list[str]) -> Iterator[Probe]:
+    """Yields the question of each line that is not blank; raises UserError for an invalid one."""
     opened: str | None = None
     images: tuple[Image.Image, ...] = ()
     for number, line in enumerate(lines, start=1):

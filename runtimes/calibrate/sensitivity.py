@@ -1,6 +1,6 @@
-"""Measures each layer's sensitivity to 4 bits, to spend a limit of bytes where it helps most.
+"""Measures how much 4 bits in each layer change a model's answers, to decide which get 8 bits.
 
-The reference answers the same questions with forced answers, with one layer rounded at a time.
+The reference computes the same forced answers several times, each time with another layer rounded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +26,12 @@ def within(
     budget_mb: float,
     questions: Path | None,
 ) -> Recipe:
-    """The recipe with 8 bits for the most sensitive layers, for an artifact of at most `budget_mb`.
+    """Returns the recipe with 8 bits in the most sensitive layers, for an artifact of limited size.
 
-    `sizes` returns the bytes of the target's files with a recipe. Sensitivity is measured on a file
-    of questions, or on the proof's probes. Raises UserError for an invalid file, and for a budget
-    that 4 bits for all layers exceed.
+    `budget_mb`: limit of all the artifact's files, in MB (10^6 bytes). `sizes`: returns the bytes
+    of each of the export target's files for a recipe. `questions`: a file of questions to measure
+    on; None: the proof's probes. Raises UserError for an invalid file, and if 4 bits in all layers
+    already exceed the limit.
     """
     names = {
         name: prod(shape)
@@ -50,7 +51,7 @@ def within(
 
 
 class Answers:
-    """The logits of the unrounded model for each token of forced answers."""
+    """The logits of the unrounded model for forced answers, to compare rounded models with."""
 
     def __init__(self, model: Model, requests: Sequence[Request]) -> None:
         self._model = one_tile_images(model)
@@ -59,11 +60,16 @@ class Answers:
         self._logits = [scorer.score(r, scorer.features(r)) for r in requests]
 
     def sensitivity(self, pattern: str, recipe: Recipe) -> float:
-        """Mean divergence in nats over all tokens, with the matrices of `pattern` rounded."""
+        """Returns how much the answers change if some matrices are rounded as the recipe says.
+
+        That is the mean KL divergence in nats of the next-token distributions, over all answers'
+        tokens. `pattern`: shell-style pattern of the matrices' names.
+        """
         weights = Rounded(self._model.weights, recipe, pattern)
         return fmean(self._divergences(ReferenceScorer(replace(self._model, weights=weights))))
 
     def _divergences(self, scorer: ReferenceScorer) -> list[float]:
+        """Returns the KL divergence in nats of each answer token between the two models."""
         divergences = []
         for request, logits in zip(self._requests, self._logits, strict=True):
             other = scorer.score(request, scorer.features(request))

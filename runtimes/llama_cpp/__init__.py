@@ -1,1 +1,1 @@
-"""GGUF artifacts on llama.cpp."""
+"""Runs GGUF artifacts with llama.cpp."""

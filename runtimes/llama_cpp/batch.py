@@ -13,19 +13,24 @@ from export.modeling.decoder import Decoder
 
 INT32, FLOAT = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_float)
 AXES = 4
-"""Positions of decoders with `rope_sections`: time, row, column and one that is 0 (mtmd.cpp)."""
+"""Numbers per position for decoders with `rope_sections`: time, row, column and one that is 0
+(mtmd.cpp)."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring positions [start, stop) of a step."""
+    """Neighbouring tokens of one step that llama.cpp can compute in one call, from `spans`.
+
+    They have the indices `start` to `stop` - 1 in the step. `embeddings`: llama.cpp gets embeddings
+    instead of token ids. `bidirectional`: they attend to each other in both directions.
+    """
 
     start: int
     stop: int
     embeddings: bool
-    """llama.cpp is given embeddings, not token ids."""
+    """Whether llama.cpp gets embeddings instead of token ids."""
     bidirectional: bool
-    """The positions attend to each other in both directions, instead of causally."""
+    """Whether the tokens attend to each other in both directions, instead of causally."""
 
 
 def spans(
@@ -36,11 +41,13 @@ def spans(
     text: Decoder,
     joined: bool = False,
 ) -> list[Span]:
-    """The spans of new `ids` after the first `past` positions; without features all is text.
+    """Cuts the new `ids` of a step into spans, which llama.cpp computes in one call each, in order.
 
-    Image tokens beyond the rows of `features` count as text. The positions of a decoder's prefix
-    (Decoder.prefix) are one span if an image is among them. `joined`: with causal images, all
-    positions from the first image token to the last one are one span.
+    `past`: number of positions that are cached before. Without features, all is one span of text.
+    Image tokens beyond the rows of `features` count as text. If an image is among the first
+    positions that a decoder attends to in both directions (Decoder.prefix), these are one span.
+    `joined`: unless images are bidirectional, all positions from the first image token to the last
+    are one span of embeddings.
     """
     if features is None:  # every decode step; returning early saves 1 % of its time
         return [Span(0, len(ids), embeddings=False, bidirectional=False)]
@@ -60,7 +67,7 @@ def spans(
 class Batch:
     """A llama_batch of up to `size` positions, over buffers that are allocated once.
 
-    `axes`: numbers per position of an embedding, AXES or 1; a token id always has one, its time.
+    `axes`: numbers per position of an embedding, AXES or 1. A token id always has one, its time.
     """
 
     def __init__(self, size: int, axes: int) -> None:
@@ -88,10 +95,12 @@ class Batch:
         outputs: bool | IntArray,
         sequences: int | IntArray = 0,
     ) -> Any:
-        """The llama_batch of ids [n] or embeddings [n, hidden] at positions [3, n].
+        """Fills the batch with ids [n] or embeddings [n, hidden] at positions [3, n]; returns it.
 
         `outputs`: whether logits of the last position are computed, or 0 or 1 for each position
-        [n]. `sequences`: the sequence of all positions, or of each [n].
+        [n]. `sequences`: the number of the sequence that all positions belong to, or one for each
+        position [n]. The result is a C struct over this object's buffers, valid until the next
+        call.
         """
         count = len(inputs)
         self._c.n_tokens = count
@@ -115,5 +124,5 @@ class Batch:
 
 
 def _empty_batch() -> Any:
-    """Typed as Any, because the bindings annotate a batch's pointers as arrays."""
+    """Returns an empty llama_batch, typed as Any: the bindings annotate its pointers as arrays."""
     return llama.llama_batch()

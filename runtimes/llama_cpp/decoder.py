@@ -1,4 +1,4 @@
-"""The text model of a GGUF artifact over llama.cpp's C functions: one sequence or a batch."""
+"""Runs the text model of a GGUF artifact through llama.cpp's C functions."""
 
 import os
 from collections.abc import Mapping
@@ -29,8 +29,9 @@ CACHE_TYPES: Mapping[int, int] = {16: llama.GGML_TYPE_F16, 32: llama.GGML_TYPE_F
 class LlamaDecoder:
     """A loaded text model with a key-value cache of `context` positions.
 
-    `cache_bits`: 16 with flash attention is llama.cpp's default. 32 turns flash attention off, as
-    its kernels round keys, values and queries to float16: slower, but exact.
+    `cache_bits`: bits of each cached number. 16, with flash attention, is llama.cpp's default. 32
+    turns flash attention off, because its kernels round keys, values and queries to float16:
+    slower, but exact.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class LlamaDecoder:
         batch: int = BATCH,
         device: Device = CPU,
     ) -> None:
-        """Raises UserError if llama.cpp cannot load the file or allocate the cache."""
+        """`batch`: the most positions per llama_decode. Raises UserError if llama.cpp cannot load
+        the file or allocate the cache."""
         silence()
         self._vlm, self._text, self._file = vlm, vlm.text, file
         self._tap = StateTap(vlm.text) if vlm.region else None
@@ -77,12 +79,15 @@ class LlamaDecoder:
 
     @property
     def state(self) -> FloatArray:
-        """[hidden]: what the output norm read at the last position of the last `extend`."""
+        """Returns the decoder's state [hidden] before the output norm at the last position.
+
+        Only for models with region heads, which read it.
+        """
         assert self._tap is not None, "only models with region heads have a tap"
         return self._tap.state
 
     def extend(self, step: Extend) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         if self._sequences:  # a batch came before
             self._clear()
         positions = self._own_positions(step)
@@ -90,10 +95,10 @@ class LlamaDecoder:
         return self._append(step, positions)
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """See runtimes.session.backend.BatchBackend.
+        """Runs the decoder on a step per sequence; returns each one's last logits (BatchBackend).
 
-        A common prefix is cached once for all sequences. Raises UserError if the cache or the
-        memory is too small for so many sequences.
+        The first `common` positions of all prompts are cached once. Raises UserError if the cache
+        or the memory is too small for so many sequences.
         """
         if next(iter(steps.values())).past == 0:
             steps = self._start(steps, common if common >= self._text.prefix else 0)
@@ -102,7 +107,7 @@ class LlamaDecoder:
         return dict(zip(steps, self._extend_with_text(steps), strict=True))
 
     def close(self) -> None:
-        """Free the context and the model."""
+        """Frees the model and its cache."""
         if self._context:
             llama.llama_free(self._context)
         if self.model:
@@ -110,7 +115,11 @@ class LlamaDecoder:
         self._context = self.model = None
 
     def _start(self, steps: dict[int, Extend], common: int) -> dict[int, Extend]:
-        """Start new sequences and cache the prompts' common prefix; returns the prompts' rest."""
+        """Starts new sequences and caches their common start; returns the rest of each prompt.
+
+        `steps`: number of the sequence -> its whole prompt. `common`: positions that all start
+        with.
+        """
         if len(steps) > self._settings.n_seq_max and not self._open_context(len(steps)):
             if not self._open_context(sequences=1):
                 raise RuntimeError("llama.cpp has no memory for its context any more")
@@ -128,11 +137,11 @@ class LlamaDecoder:
         return {number: step.after_prefix(common, image) for number, step in steps.items()}
 
     def _prefill(self, number: int, step: Extend) -> FloatArray:
-        """Append a prompt with images to one sequence; returns its last logits [vocab]."""
+        """Appends a prompt with images to one sequence; returns its last logits [vocab]."""
         return self._append(step, self._own_positions(step), self._sequences[number]).copy()
 
     def _extend_with_text(self, steps: dict[int, Extend]) -> list[FloatArray]:
-        """Append text to each sequence in shared batches; returns each one's last logits."""
+        """Appends text to each sequence in shared batches; returns each one's last logits."""
         parts = [*steps.values()]
         counts = [len(step.ids) for step in parts]
         ids = np.concatenate([step.ids for step in parts])
@@ -150,9 +159,10 @@ class LlamaDecoder:
         return logits
 
     def _open_context(self, sequences: int) -> bool:
-        """Open the context, replacing an open one; False if there is no memory for it.
+        """Opens llama.cpp's context for some number of sequences, replacing an open one.
 
-        Its buffers hold the logits of `sequences` positions, one for each sequence.
+        Returns False if there is no memory for it. Its buffers hold one position's logits per
+        sequence.
         """
         if self._context:
             llama.llama_free(self._context)
@@ -165,23 +175,30 @@ class LlamaDecoder:
         return True
 
     def _clear(self) -> None:
+        """Empties the cache and ends all sequences."""
         llama.llama_memory_clear(self._memory, False)
         self._length, self._sequences = 0, {}
 
     def _truncate(self, past: int, position: int) -> None:
-        """Keep the first `past` cached positions; `position` is the time of the next one."""
+        """Keeps the first `past` cached positions; `position` is the time of the next one."""
         if past < self._length and not llama.llama_memory_seq_rm(self._memory, 0, position, -1):
             raise RuntimeError(f"llama.cpp cannot remove cached positions from {position} on")
         self._length = past
 
     def _own_positions(self, step: Extend) -> IntArray:
-        """The step's positions [3, n] as this decoder counts them."""
+        """Returns a step's positions [3, n] as this decoder counts them.
+
+        Without `rope_sections` they count all tokens, those of images too, on all axes.
+        """
         if self._text.rope_sections:
             return step.positions
         return text_positions(step.past, len(step.ids))
 
     def _append(self, step: Extend, positions: IntArray, sequence: int = 0) -> FloatArray:
-        """Append a step to a sequence that has `step.past` positions; returns the last logits."""
+        """Appends a step to a sequence that has `step.past` positions; returns the last logits.
+
+        The logits [vocab] are valid until the next call.
+        """
         used = 0
         image, joined = self._vlm.image_token_id, self.joins_tiles
         for span in spans(step.ids, step.features, image, step.past, self._text, joined):
@@ -197,7 +214,11 @@ class LlamaDecoder:
         return self._logits()
 
     def _embeddings(self, ids: IntArray, features: FloatArray, used: int) -> tuple[FloatArray, int]:
-        """Embeddings [n, hidden] of a span, and how many features are used up after it."""
+        """Returns embeddings [n, hidden] for the ids [n] of a span, and the next value of `used`.
+
+        Image tokens get the next rows of `features`, of which the first `used` went to earlier
+        spans.
+        """
         is_image = ids == self._vlm.image_token_id
         images = features[used : used + np.count_nonzero(is_image)]
         if is_image.all():
@@ -216,7 +237,10 @@ class LlamaDecoder:
         length: int,
         sequence: int,
     ) -> None:
-        """Decode ids [n] or embeddings [n, hidden] at positions [3, n], of a step of `length`."""
+        """Decodes a span's ids [n] or embeddings [n, hidden] at positions [3, n].
+
+        `length`: tokens of the whole step. Logits are computed if the span is the step's last.
+        """
         if span.bidirectional:
             llama.llama_set_causal_attn(self._context, False)
         for start in range(0, len(inputs), self._batch.size):
@@ -227,6 +251,11 @@ class LlamaDecoder:
             llama.llama_set_causal_attn(self._context, True)
 
     def _decode(self, batch: Any) -> None:
+        """Computes a filled llama_batch.
+
+        Raises UserError if the cache is full in a batch of sequences, RuntimeError for other
+        failures.
+        """
         status = llama.llama_decode(self._context, batch)
         if status == CACHE_FULL and self._sequences:
             raise UserError(
@@ -240,13 +269,13 @@ class LlamaDecoder:
         self._length += batch.n_tokens
 
     def _logits(self, index: int = -1) -> FloatArray:
-        """Logits [vocab] at this index of the last batch, valid until the next one."""
+        """Returns the logits [vocab] at an index of the last batch, valid until the next batch."""
         pointer = llama.llama_get_logits_ith(self._context, index)
         return np.ctypeslib.as_array(pointer, (self._vocab,))
 
 
 def _longest_bidirectional_span(vlm: Vlm) -> int:
-    """The most positions that attend to each other in both directions.
+    """Returns the largest number of positions that attend to each other in both directions.
 
     llama.cpp must compute them in one micro-batch: otherwise it aborts the process (GGML_ASSERT in
     llama_context::decode).
@@ -257,6 +286,7 @@ def _longest_bidirectional_span(vlm: Vlm) -> int:
 
 
 def _context_settings(threads: int, context: int, cache_bits: int, batch: int) -> Any:
+    """Returns llama.cpp's settings for a context (llama_context_params)."""
     settings = llama.llama_context_default_params()
     settings.n_ctx = context
     settings.n_batch, settings.n_ubatch = batch, min(MICRO_BATCH, batch)

@@ -1,4 +1,4 @@
-"""Settings that place a model on one GPU, or on the CPU alone.
+"""Makes llama.cpp's settings that place a model on one GPU, or on the CPU alone.
 
 A build of llama.cpp with CUDA uses every GPU that is not excluded: even with no layer on a GPU, it
 sends large products there. So for the CPU the list of devices is empty.
@@ -19,7 +19,10 @@ _by_name.argtypes, _by_name.restype = [ctypes.c_char_p], ctypes.c_void_p
 
 
 def gpu(device: Device) -> int | None:
-    """ggml's handle of a GPU; None for the CPU. Raises UserError if llama.cpp does not find it."""
+    """Returns llama.cpp's handle of a GPU (a pointer); None if `device` is the CPU.
+
+    Raises UserError if llama.cpp does not find the GPU.
+    """
     if device == CPU:
         return None
     handle: int | None = _by_name(b"CUDA%d" % device.index)
@@ -31,7 +34,10 @@ def gpu(device: Device) -> int | None:
 
 
 def model_settings(device: Device) -> Any:
-    """llama.cpp's model settings for a device. Raises UserError as `gpu` does."""
+    """Returns llama.cpp's settings to load a model on a device (llama_model_params).
+
+    Raises UserError if llama.cpp does not find the GPU.
+    """
     handle = gpu(device)
     settings = llama.llama_model_default_params()
     devices = (ctypes.c_void_p * 2)(handle, None)  # a list that ends with NULL

@@ -23,16 +23,17 @@ TEXT, VISION = ("embedding", "decoder"), ("vision",)
 
 @dataclass(frozen=True)
 class DecoderFile:
-    """An artifact's text model; `table` is its token embedding."""
+    """A checked GGUF file with an artifact's text model; `table` locates its token embeddings."""
 
     path: Path
     table: GgufTensor
 
     def embeddings(self, ids: IntArray) -> FloatArray:
-        """Embeddings [n, hidden] of tokens as the file stores them, read without llama.cpp.
+        """Reads the embeddings [n, hidden] of tokens from the file, without llama.cpp.
 
-        llama.cpp does not return embeddings, but a prompt's text needs them where it is computed in
-        the same span as an image (Span.embeddings). Only the rows of `ids` are read.
+        llama.cpp does not return embeddings, but a prompt's text needs them if it is computed in
+        the same span as an image (Span.embeddings). Only the rows of `ids` are read. They are not
+        scaled by Decoder.embedding_scale.
         """
         from gguf import GGMLQuantizationType, quants
 
@@ -46,10 +47,10 @@ class DecoderFile:
 
 @dataclass(frozen=True)
 class MmprojFile:
-    """An artifact's vision tower for llama.cpp's mtmd library.
+    """A checked GGUF file with an artifact's vision tower, for llama.cpp's mtmd library.
 
-    `columns`: tiles in a row when mtmd cuts an image of the file's longest edge; None if mtmd does
-    not cut this model's images.
+    `columns`: how many tiles are side by side if mtmd cuts an image that is as wide as the longest
+    edge in the file; None if mtmd does not cut this model's images.
     """
 
     path: Path
@@ -57,9 +58,10 @@ class MmprojFile:
 
 
 def checked_decoder(artifact: Artifact) -> DecoderFile:
-    """The artifact's text model, after a check that it is complete and the manifest's.
+    """Checks the file of the artifact's text model against the manifest, and returns it.
 
-    Raises UserError for a file that is missing, damaged, cut short or of another model.
+    Raises UserError for a file that is missing, damaged, cut short or of another model than the
+    manifest's.
     """
     vlm = artifact.manifest.vlm
     facts = metadata.facts_of(vlm)
@@ -71,7 +73,10 @@ def checked_decoder(artifact: Artifact) -> DecoderFile:
 
 
 def checked_mmproj(artifact: Artifact) -> MmprojFile:
-    """The artifact's vision tower for mtmd. Raises UserError as `checked_decoder` does."""
+    """Checks the file of the artifact's vision tower (for mtmd) against the manifest; returns it.
+
+    Raises UserError as `checked_decoder` does.
+    """
     manifest, vlm = artifact.manifest, artifact.manifest.vlm
     facts, image = metadata.facts_of(vlm), manifest.image
     assert image is not None, "a model for text alone has no vision file"
@@ -84,7 +89,10 @@ def checked_mmproj(artifact: Artifact) -> MmprojFile:
 
 
 def _check_vocabulary(header: Header, size: int, path: Path) -> None:
-    """llama.cpp indexes token types and scores by id without checking their lengths."""
+    """Raises UserError if the tokenizer's lists in the file do not have an entry for each token.
+
+    llama.cpp indexes token types and scores by id without checking their lengths.
+    """
     for part in ("tokens", "token_type", "scores"):
         key = f"tokenizer.ggml.{part}"
         value = header.values.get(key, () if key == TOKENS else range(size))
@@ -96,6 +104,10 @@ def _check_vocabulary(header: Header, size: int, path: Path) -> None:
 
 
 def _columns(header: Header, image: Tiles, path: Path) -> int:
+    """Returns how many tiles side by side mtmd cuts from an image of the file's longest edge.
+
+    Raises UserError if it would cut images in another way than the model's recipe.
+    """
     edge = header.values.get(metadata.LONGEST_EDGE)
     if not isinstance(edge, int) or edge % image.tile or edge not in EDGES:
         raise UserError(
@@ -107,7 +119,7 @@ def _columns(header: Header, image: Tiles, path: Path) -> int:
 
 
 def _shapes(vlm: Vlm, components: tuple[str, ...]) -> Mapping[str, Shape]:
-    """Names and shapes of the tensors in a file that holds these components."""
+    """Returns names and shapes of the tensors in a file that holds these components."""
     arranged = pieces(vlm, metadata.facts_of(vlm)).items()
     return {
         piece.name: piece.shape
@@ -118,7 +130,7 @@ def _shapes(vlm: Vlm, components: tuple[str, ...]) -> Mapping[str, Shape]:
 
 
 def _checked(path: Path, values: metadata.Metadata, tensors: Mapping[str, Shape]) -> Header:
-    """The file's header. Raises UserError for other values or tensors than expected."""
+    """Returns the file's header; raises UserError for other values or tensors than expected."""
     header = read_header(path)
     for key, expected in values.items():
         value = header.values.get(key)
@@ -136,7 +148,10 @@ def _checked(path: Path, values: metadata.Metadata, tensors: Mapping[str, Shape]
 
 
 def _equal(value: Any, expected: metadata.Value) -> bool:
-    """Compares floats as float32, as the file stores them."""
+    """Returns whether a value of the file equals the expected one.
+
+    Compares floats as float32, as the file stores them.
+    """
     if isinstance(expected, float | list) and isinstance(value, float | list):
         return np.array_equal(np.asarray(value, np.float32), np.asarray(expected, np.float32))
     return bool(value == expected)

@@ -48,7 +48,11 @@ REMEDY = "export the model again"
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor's shape and its bytes in the file; `kind` is the number of its ggml type."""
+    """A tensor of a GGUF file: its shape, its type, and where its bytes are.
+
+    `kind` is the number of its ggml type (a key of BLOCKS), `start` the offset in the file, in
+    bytes.
+    """
 
     shape: Shape
     kind: int
@@ -61,13 +65,15 @@ class Header:
     """The metadata of a GGUF file, and its tensors by name."""
 
     values: Mapping[str, Any]
-    """By key; of a long array only the length, as a range."""
+    """Metadata by key; instead of a long array only its length n, as range(n)."""
     tensors: Mapping[str, GgufTensor]
 
 
 def read_header(path: Path) -> Header:
-    """The header of a GGUF file. Raises UserError for a file that is unreadable, damaged or cut
-    short."""
+    """Returns the header of a GGUF file.
+
+    Raises UserError for a file that is unreadable, damaged or cut short.
+    """
     try:
         with path.open("rb") as file:
             if file.read(4) != MAGIC:
@@ -81,12 +87,12 @@ def read_header(path: Path) -> Header:
 
 
 def one_line(value: object) -> str:
-    """A value from a file, shortened to one line for an error message."""
+    """Returns a value from a file as text, shortened to one line for an error message."""
     return short(" ".join(str(value).split()))
 
 
 def _once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """A dict of pairs. Raises ValueError for a repeated name."""
+    """Returns a dict of (name, value) pairs. Raises ValueError for a repeated name."""
     unique: dict[str, T] = {}
     for name, value in pairs:
         if name in unique:
@@ -96,7 +102,10 @@ def _once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
 
 
 class _Parser:
-    """Parses a header. Raises struct.error or ValueError where the file contradicts itself."""
+    """Parses the header of a GGUF file that is mapped into memory.
+
+    Raises struct.error or ValueError if the file contradicts itself.
+    """
 
     def __init__(self, view: mmap.mmap) -> None:
         self._view = view
@@ -104,6 +113,7 @@ class _Parser:
         self._distinct = 0  # distinct strings in the last long array
 
     def header(self) -> Header:
+        """Returns the parsed header; tensors' `start` counts from the beginning of the file."""
         version, tensors, values = self._numbers("<IQQ")
         if version != VERSION:
             raise ValueError(f"GGUF version {version}, expected {VERSION}")
@@ -121,6 +131,7 @@ class _Parser:
         return Header(metadata, tensors_at)
 
     def _entry(self) -> tuple[str, Any]:
+        """Parses the next key and value of the metadata."""
         key = self._string()
         value = self._value()
         if key == TOKENS and isinstance(value, range) and self._distinct != len(value):
@@ -128,7 +139,10 @@ class _Parser:
         return key, value
 
     def _tensor(self) -> tuple[str, GgufTensor]:
-        """Name and tensor; its `start` is still relative to the end of the header."""
+        """Parses the next tensor's name and description.
+
+        Its `start` still counts from the end of the header.
+        """
         name = self._string()
         (axes,) = self._numbers("<I")
         if not 1 <= axes <= MOST_AXES:
@@ -147,7 +161,10 @@ class _Parser:
         return self._array() if kind == ARRAY else self._single(kind)
 
     def _array(self) -> list[Any] | range:
-        """The values of a short array; a long one is skipped and returned as range(length)."""
+        """Parses an array and returns its values.
+
+        A long one is skipped; range(length) is returned instead.
+        """
         kind, count = self._numbers("<IQ")
         if count <= SHORT_ARRAY:
             return [self._single(kind) for _ in range(count)]

@@ -36,7 +36,10 @@ _write_c = llama.llama_log_callback(_write)  # kept alive: llama.cpp only has it
 
 @functools.cache
 def silence() -> None:
-    """Redirect llama.cpp's and mtmd's messages, and initialise llama.cpp; once per process."""
+    """Redirects the messages of llama.cpp and mtmd to logging, and initialises llama.cpp.
+
+    Later calls in the same process do nothing.
+    """
     LOG.addHandler(_complaints)
     llama.llama_log_set(_write_c, ctypes.c_void_p())
     mtmd.mtmd_log_set(_write_c, ctypes.c_void_p())
@@ -45,7 +48,10 @@ def silence() -> None:
 
 
 def complaints() -> str:
-    """The errors since the last call, the oldest first, at most KEPT of them."""
+    """Returns the errors that llama.cpp has reported since the last call, and forgets them.
+
+    They are joined by spaces, the oldest first; of more than KEPT errors, only the last KEPT.
+    """
     texts = " ".join(_complaints.texts)
     _complaints.texts.clear()
     return texts

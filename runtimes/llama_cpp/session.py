@@ -1,4 +1,4 @@
-"""llama.cpp as a backend: a GGUF text model, and a vision tower through mtmd or ONNX Runtime.
+"""The llama_cpp runtime: a GGUF text model, and a vision tower in mtmd or ONNX Runtime.
 
 Uses the C functions of the bindings: their `Llama` class samples tokens and copies logits itself.
 """
@@ -28,9 +28,11 @@ ONNX_VISION = "onnx-vision"
 def open_session(
     artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
 ) -> Session:
-    """Load a GGUF artifact. `context`: positions of the cache (see context_length).
+    """Loads a GGUF artifact into llama.cpp and returns the session.
 
-    Raises UserError for files that are missing, damaged or of another model.
+    `device`: "cpu", "cuda" or "cuda:N". `context`: positions of the key-value cache (default: the
+    model's limit, at most CONTEXT). Raises UserError for files that are missing, damaged or of
+    another model.
     """
     manifest, where = artifact.manifest, device_of(device)
     with memory_errors("while the model was loaded"):
@@ -42,9 +44,10 @@ def open_session(
 
 
 class LlamaBackend:
-    """A BatchBackend, and a RegionBackend for artifacts with the onnx target's region heads.
+    """Runs a GGUF artifact in llama.cpp for a GreedySession (BatchBackend).
 
-    `cache_bits`: see LlamaDecoder.
+    It is a RegionBackend, too, if the artifact has region heads, which run in ONNX Runtime.
+    `cache_bits`: bits of each number in the key-value cache, 16 or 32 (LlamaDecoder).
     """
 
     def __init__(
@@ -82,40 +85,42 @@ class LlamaBackend:
             raise
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Returns the features of all images in order: [image tokens, hidden] (Backend)."""
         assert self._tower is not None, "the preparer refuses images for text-only models"
         return self._tower.encode(images)
 
     def extend(self, step: Extend) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         return self._decoder.extend(step)
 
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
-        """See runtimes.session.backend.BatchBackend."""
+        """Returns the features of each request's images [image tokens, hidden] (BatchBackend)."""
         return [self.encode(of_request) for of_request in images]
 
     def extend_each(self, steps: dict[int, Extend], common: int) -> dict[int, FloatArray]:
-        """See runtimes.session.backend.BatchBackend."""
+        """Runs the decoder on a step per sequence; returns the last logits of each
+        (BatchBackend)."""
         return self._decoder.extend_each(steps, common)
 
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns embeddings [n, hidden] of coordinates or sizes (RegionBackend)."""
         assert self._heads is not None
         return self._heads.embeddings(head, values)
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         assert self._heads is not None
         return self._heads.logits(head, self._decoder.state)
 
     def close(self) -> None:
-        """See runtimes.session.backend.Backend."""
+        """Frees the vision tower and the text model (Backend)."""
         if self._tower is not None:
             self._tower.close()
         self._decoder.close()
 
 
 def _heads(artifact: Artifact, threads: int) -> "OnnxRegionHeads | None":
+    """Loads the artifact's region heads; None if it has none."""
     if "region" not in artifact.manifest.components:
         return None
     from runtimes.onnxruntime.regions import OnnxRegionHeads
@@ -126,6 +131,7 @@ def _heads(artifact: Artifact, threads: int) -> "OnnxRegionHeads | None":
 def _mtmd_tower(
     artifact: Artifact, text_model: Any, threads: int, device: Device
 ) -> VisionTower | None:
+    """Loads the artifact's vision tower into mtmd; None for a text-only model."""
     manifest = artifact.manifest
     if manifest.image is None:
         return None
@@ -136,6 +142,7 @@ def _mtmd_tower(
 
 
 def _onnx_tower(artifact: Artifact, threads: int) -> VisionTower | None:
+    """Loads the vision tower into ONNX Runtime; None if the layout is not onnx-vision."""
     if artifact.manifest.layout != ONNX_VISION:
         return None
     from runtimes.onnxruntime.tower import OnnxTower

@@ -1,4 +1,4 @@
-"""Copies the state before a llama.cpp decoder's output norm, which region heads read.
+"""Copies a llama.cpp decoder's state before the output norm, which region heads read.
 
 The embeddings that llama.cpp itself returns are taken after that norm.
 """
@@ -22,9 +22,10 @@ _tensor_get.restype = None
 
 
 class StateTap:
-    """A callback for llama.cpp's scheduler that copies the output of the last layer to `state`.
+    """Copies the last layer's output to `state` [hidden] whenever llama.cpp computes it.
 
-    The last layer only computes positions whose logits are requested (inp_out_ids), here one.
+    `callback` is to be set as llama.cpp's cb_eval. The last layer only computes positions whose
+    logits are requested (inp_out_ids), here one.
     """
 
     def __init__(self, text: Decoder) -> None:
@@ -33,7 +34,10 @@ class StateTap:
         self.callback: Any = llama.ggml_backend_sched_eval_callback(self._on_tensor)
 
     def _on_tensor(self, tensor: int, ask: bool, _: object) -> bool:
-        """With `ask`: whether the tensor is needed. Without: it is computed; whether to go on."""
+        """Called by llama.cpp twice for a tensor: before (`ask`) and after it is computed.
+
+        With `ask`, returns whether the second call is wanted; without, whether to go on computing.
+        """
         if _get_name(tensor) != self._name:
             return not ask
         if not ask and _nbytes(tensor) == self.state.nbytes:  # empty where no logits are requested

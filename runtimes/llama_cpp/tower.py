@@ -1,4 +1,4 @@
-"""The vision tower of a GGUF artifact through llama.cpp's multimodal library (mtmd).
+"""Runs the vision tower of a GGUF artifact in llama.cpp's multimodal library (mtmd).
 
 mtmd preprocesses images itself, each family in its own way. It does not resize an image that has
 the target size already, so the tower gets exactly the pixels that the artifact's recipe made.
@@ -29,12 +29,12 @@ Bytes = NDArray[np.uint8]
 
 
 class MtmdTower:
-    """A runtimes.session.backend.VisionTower over mtmd.
+    """Runs a vision tower in mtmd, llama.cpp's multimodal library (VisionTower).
 
-    Tiles are passed as strips. For idefics3, mtmd scales the longest edge to the file's
-    preproc_image_size, cuts tiles row by row and appends a scaled overview (mtmd-image.cpp), so a
-    strip of exactly that width and one tile's height is cut but not scaled. Images that mtmd does
-    not cut are passed one by one.
+    Images that mtmd does not cut are passed one by one, tiles of other images side by side in
+    strips. For idefics3, mtmd scales the longest edge to the file's preproc_image_size, cuts tiles
+    row by row and appends a scaled overview (mtmd-image.cpp). So a strip of exactly that width and
+    one tile's height is cut but not scaled.
     """
 
     def __init__(
@@ -57,18 +57,18 @@ class MtmdTower:
             raise UserError(f"{file.path}: llama.cpp cannot load it; export the model again")
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See VisionTower."""
+        """Returns the features of all images in order: [image tokens, hidden] (VisionTower)."""
         encoded = self._whole if self._columns is None else self._in_strips
         return np.concatenate([encoded(image) for image in images])
 
     def close(self) -> None:
-        """See VisionTower."""
+        """Frees the tower's memory; a second call does nothing (VisionTower)."""
         if self._context:
             mtmd.mtmd_free(self._context)
         self._context = None
 
     def _whole(self, image: Pixels) -> FloatArray:
-        """Features [tokens, hidden] of an image that mtmd does not cut."""
+        """Returns the features [tokens, hidden] of an image that mtmd does not cut."""
         if image.token_grid is None:
             pixels, tokens = _rgb(image.values[0], self._image), self._tokens
         else:
@@ -81,7 +81,7 @@ class MtmdTower:
         return rows
 
     def _in_strips(self, image: Pixels) -> FloatArray:
-        """Normalised tiles [n, 3, tile, tile] -> features [n * tokens, hidden]."""
+        """Returns the features [n * tokens, hidden] of an image's n tiles [n, 3, tile, tile]."""
         assert self._columns is not None
         values, size = image.values, image.values.shape[-1]
         features = np.empty((len(values), self._tokens, self._hidden), np.float32)
@@ -97,7 +97,7 @@ class MtmdTower:
         return features.reshape(-1, self._hidden)
 
     def _encode(self, chunks: list[Any], features: FloatArray) -> None:
-        """Encode as many of the chunks as `features` [n, tokens, hidden] holds, into it."""
+        """Encodes the first n chunks into `features` [n, tokens, hidden]; ignores further ones."""
         for chunk, rows in zip(chunks, features, strict=False):
             if mtmd.mtmd_encode_chunk(self._context, chunk):
                 raise RuntimeError(f"mtmd_encode_chunk failed: {complaints()}")
@@ -106,7 +106,10 @@ class MtmdTower:
 
     @contextmanager
     def _chunks(self, pixels: Bytes) -> Iterator[list[Any]]:
-        """The chunks that mtmd cuts an image [height, width, 3] into; freed at the end."""
+        """Context manager: yields the chunks that mtmd cuts an image [height, width, 3] into.
+
+        They are freed at the end.
+        """
         pixels = np.ascontiguousarray(pixels)
         chunks = mtmd.mtmd_input_chunks_init()
         data = pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
@@ -123,7 +126,7 @@ class MtmdTower:
             mtmd.mtmd_input_chunks_free(chunks)
 
     def _expect(self, chunks: list[Any], count: int, tokens: int) -> None:
-        """Raises UserError unless mtmd cut an image into `count` chunks of `tokens` each."""
+        """Raises UserError unless mtmd cut an image into `count` chunks of `tokens` tokens each."""
         sizes = {mtmd.mtmd_input_chunk_get_n_tokens(chunk) for chunk in chunks}
         if len(chunks) != count or sizes != {tokens}:
             raise UserError(
@@ -134,6 +137,7 @@ class MtmdTower:
 
 
 def _settings(image: ImageRecipe, threads: int, handle: int | None) -> Any:
+    """Returns mtmd's settings (mtmd_context_params); `handle` is the GPU's, None for the CPU."""
     settings = mtmd.mtmd_context_params_default()
     settings.use_gpu, settings.device = handle is not None, handle
     settings.print_timings = False
@@ -146,6 +150,7 @@ def _settings(image: ImageRecipe, threads: int, handle: int | None) -> Any:
 
 
 def _image_chunks(chunks: Any) -> list[Any]:
+    """Returns the chunks that are images, leaving out text."""
     count = mtmd.mtmd_input_chunks_size(chunks)
     return [
         chunk
@@ -155,7 +160,7 @@ def _image_chunks(chunks: Any) -> list[Any]:
 
 
 def _rgb(values: FloatArray, image: ImageRecipe) -> Bytes:
-    """Undoes the normalisation of a tile [3, h, w]: exactly the pixels [h, w, 3] it came from."""
+    """Undoes the normalisation of a tile [3, h, w]: returns exactly its uint8 pixels [h, w, 3]."""
     mean, std = (np.array(part, np.float32)[:, None, None] for part in (image.mean, image.std))
     levels: FloatArray = np.rint((values * std + mean) / np.float32(image.rescale))
     return levels.astype(np.uint8).transpose(1, 2, 0)

@@ -1,1 +1,1 @@
-"""ONNX artifacts on ONNX Runtime."""
+"""Runs ONNX artifacts with ONNX Runtime."""

@@ -1,7 +1,7 @@
 """Runs the decoder graph of CPU layouts, with its key-value cache.
 
-The past and the present of a layer are bound to the same buffer of the full context, so that
-GroupQueryAttention appends in place and no step copies the cache.
+A layer's cached keys (or values) are input and output of the graph in the same buffer, which is as
+long as the context. So GroupQueryAttention appends in place and no step copies the cache.
 """
 
 from typing import Protocol
@@ -20,20 +20,25 @@ class OnnxDecoder(Protocol):
 
     @property
     def state(self) -> FloatArray:
-        """[hidden]: what the output norm read at the last position; region heads read it, too."""
+        """Returns the decoder's state before the output norm at the last position: [hidden].
+
+        Region heads read it; only graphs of models with region heads compute it.
+        """
 
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """Append `embeds` [1, n, width] after `past` positions; returns the last logits [vocab].
+        """Runs the decoder on new embeddings, which it caches; returns the last logits [vocab].
 
-        `image_ids` [past + n] are those of runtimes.session.images, `positions` [3, n] those of
-        runtimes.session.positions. A graph is fed whichever of the two its model reads.
+        `embeds` [1, n, width] follow the first `past` positions. `image_ids` [past + n] number the
+        image of each position (runtimes.session.images); `positions` [3, n] are time, row and
+        column (runtimes.session.positions). A graph is fed only those of the two that its model
+        reads.
         """
 
 
 class HostDecoder:
-    """An OnnxDecoder on the CPU."""
+    """Runs the decoder graph on the CPU, with its key-value cache in host memory (OnnxDecoder)."""
 
     def __init__(self, graph: ort.InferenceSession, text: Decoder, context: int) -> None:
         self._graph, self._takes = graph, inputs_of(graph)
@@ -53,7 +58,10 @@ class HostDecoder:
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """See OnnxDecoder."""
+        """Runs the decoder on new embeddings; returns the last logits [vocab] (OnnxDecoder).
+
+        The next call overwrites the logits that this one returned.
+        """
         binding = self._binding
         binding.bind_cpu_input("inputs_embeds", embeds)
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + embeds.shape[1]])
@@ -65,12 +73,16 @@ class HostDecoder:
         return self._last
 
     def _bind_output(self, name: str, values: FloatArray) -> ort.OrtValue:
+        """Makes an array the buffer of a graph output; returns the OrtValue that holds it."""
         bound = ort.OrtValue.ortvalue_from_numpy(values)
         self._binding.bind_ortvalue_output(name, bound)
         return bound
 
     def _bind_cache(self, text: Decoder, context: int) -> list[ort.OrtValue]:
-        """One buffer per layer for keys and one for values, bound as past and as present."""
+        """Binds a buffer for each layer's keys and one for its values, as graph input and output.
+
+        Returns the buffers.
+        """
         cache = []
         for i, state in enumerate(text.states):
             shape = state.shape(context)

@@ -17,8 +17,8 @@ from runtimes.devices import Device
 from runtimes.onnxruntime.graph import inputs_of
 
 STRIDE = 256
-"""With a mask made of image ids, a decode step attends to a multiple of so many positions: each
-length is another CUDA graph."""
+"""If the attention mask is made of image ids, a decode step attends to a multiple of this many
+positions: each length is another CUDA graph."""
 NOT_CAPTURED = "-1"  # value of gpu_graph_id
 
 
@@ -29,11 +29,11 @@ class DeviceLogits:
         self._logits, self._token = logits, token
 
     def argmax(self) -> int:
-        """The token with the largest logit, which the graph has computed."""
+        """Returns the token with the largest logit, which the graph has computed."""
         return int(self._token.numpy()[0, 0])
 
     def copy(self) -> FloatArray:
-        """The values in a new array on the host."""
+        """Returns the logits as a new array on the host."""
         values: FloatArray = self._logits.numpy()[0, 0].copy()  # numpy() is a view on the CPU
         return values
 
@@ -42,9 +42,10 @@ class DeviceLogits:
 
 
 class DeviceDecoder:
-    """An OnnxDecoder whose arrays are on `device`.
+    """Runs the decoder graph with its inputs, cache and logits on `device` (OnnxDecoder).
 
-    `capture`: the graph was loaded with CUDA graphs enabled, so decode steps are captured.
+    `capture`: whether decode steps are captured as CUDA graphs; the graph must have been loaded
+    with CUDA graphs enabled.
     """
 
     def __init__(
@@ -81,14 +82,17 @@ class DeviceDecoder:
 
     @property
     def state(self) -> FloatArray:
-        """See OnnxDecoder."""
+        """Returns the decoder's state before the output norm at the last position: [hidden]."""
         values: FloatArray = self._outputs["state"].numpy()[0, 0]
         return values
 
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """See OnnxDecoder."""
+        """Runs the decoder on new embeddings; returns the last logits [vocab] (OnnxDecoder).
+
+        The logits stay on the device and are valid until the next call.
+        """
         fed = self._inputs(embeds, past, positions)
         if past and embeds.shape[1] == 1:
             self._step(fed, past)
@@ -99,7 +103,7 @@ class DeviceDecoder:
     def _inputs(
         self, embeds: FloatArray, past: int, positions: IntArray
     ) -> dict[str, NDArray[Any]]:
-        """The inputs that change with every step, by name."""
+        """Returns the graph inputs that change with every step, by name."""
         total = past + embeds.shape[1]
         inputs: dict[str, NDArray[Any]] = {
             "inputs_embeds": embeds,
@@ -128,7 +132,7 @@ class DeviceDecoder:
         self._run(self._bound_step(total), str(total))
 
     def _bound_step(self, total: int) -> ort.IOBinding:
-        """The fixed buffers of a decode step that attends to `total` positions, bound once."""
+        """Returns the buffers of a decode step that attends to `total` positions, bound once."""
         if total not in self._steps:
             binding = self._graph.io_binding()
             self._bind(binding)

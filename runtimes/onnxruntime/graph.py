@@ -25,10 +25,11 @@ HEAVY = frozenset(
 def open_graph(
     path: Path, threads: int, device: Device = CPU, capture: bool = False, steps: bool = False
 ) -> ort.InferenceSession:
-    """Load one graph.
+    """Loads one ONNX file and returns the ONNX Runtime session that runs it.
 
-    `capture`: enable CUDA graphs. `steps`: the graph runs in a loop, for milliseconds each time.
-    Raises UserError if ONNX Runtime cannot run all of the graph on the given GPU.
+    `capture`: enable CUDA graphs. `steps`: the graph runs in a loop, for milliseconds each time, so
+    idle threads keep spinning. Raises UserError if ONNX Runtime cannot run all of the graph on the
+    given GPU.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -48,13 +49,18 @@ def open_graph(
 
 
 def inputs_of(graph: ort.InferenceSession) -> frozenset[str]:
-    """Names of the graph's inputs, which depend on the layout (export.onnx.layouts)."""
+    """Returns the names of the graph's inputs, which depend on the layout (export.onnx.layouts)."""
     return frozenset(value.name for value in graph.get_inputs())
 
 
 def _on_gpu(
     path: Path, options: ort.SessionOptions, device: Device, capture: bool
 ) -> ort.InferenceSession:
+    """Loads one ONNX file for a GPU.
+
+    Raises UserError if ONNX Runtime cannot use the GPU, or if HEAVY operations would run on the
+    CPU.
+    """
     if CUDA_PROVIDER not in ort.get_available_providers():
         raise UserError("onnxruntime is built without CUDA here (make setup-cuda)")
     load_libraries()
@@ -81,7 +87,10 @@ def _on_gpu(
 
 
 def check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
-    """Raises UserError if some of the graph's HEAVY nodes would run on the CPU."""
+    """Raises UserError if one of the graph's HEAVY operations would run on the CPU.
+
+    `path` names the graph in the message.
+    """
     if session.get_providers()[0] != CUDA_PROVIDER:
         raise UserError(
             f"onnxruntime did not load its CUDA provider for GPU {device.index}: a library of CUDA "
@@ -101,12 +110,12 @@ def check_placement(session: ort.InferenceSession, path: Path, device: Device) -
 
 
 def _line(error: Exception) -> str:
-    """The first line of an error's text."""
+    """Returns the first line of an error's text; the error's type if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def give_back() -> None:
-    """Return freed memory to the system that the C library would keep (glibc only).
+    """Gives memory back to the system that is freed but kept by the C library (glibc only).
 
     After the constants of an int4 tower are folded, that is more than twice the tower's size.
     """

@@ -1,4 +1,4 @@
-"""ONNX Runtime in less memory: either the vision tower is loaded or the decoder, never both.
+"""Runs ONNX artifacts in less memory: loads either the vision tower or the decoder, never both.
 
 A new image frees the decoder and loads the tower; the next decoder step frees the tower and loads
 the decoder. Results are those of runtimes.onnxruntime.session.
@@ -21,14 +21,20 @@ from runtimes.session.regions import RegionHead
 def open_session(
     artifact: Artifact, *, threads: int, device: str = "cpu", context: int | None = None
 ) -> Session:
-    """Open an ONNX artifact. `context`: positions of the cache (see context_length)."""
+    """Loads an ONNX artifact on the CPU and returns the session.
+
+    `context`: positions of the key-value cache (default: the model's limit, at most CONTEXT).
+    """
     manifest = artifact.manifest
     backend = LeanBackend(artifact, threads, context_length(manifest.vlm, context))
     return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
 
 class LeanBackend:
-    """A Backend and RegionBackend; starts with the tower loaded, if the model has one."""
+    """A Backend and RegionBackend that has the vision tower or the decoder loaded, never both.
+
+    It starts with the tower, if the model has one.
+    """
 
     def __init__(self, artifact: Artifact, threads: int, context: int) -> None:
         self.context = context
@@ -41,35 +47,37 @@ class LeanBackend:
             self._tower()
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Runs the tower, loaded if need be; returns image features [tokens, hidden] (Backend)."""
         return self._tower().encode(images)
 
     def extend(self, step: Extend) -> Logits:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder, loaded if need be; returns a step's last logits [vocab] (Backend)."""
         return self._decoder().extend(step)
 
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns embeddings [n, hidden] of coordinates or sizes (RegionBackend)."""
         return self._decoder().region_embeddings(head, values)
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         return self._decoder().region_logits(head)
 
     def close(self) -> None:
-        """Free what is loaded."""
+        """Frees the tower or the decoder, whichever is loaded."""
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
             give_back()
 
     def _tower(self) -> OnnxTower:
+        """Returns the vision tower; if the decoder is loaded, frees it first."""
         if not isinstance(self._loaded, OnnxTower):
             self.close()
             self._loaded = self._open_tower()
         return self._loaded
 
     def _decoder(self) -> OnnxBackend:
+        """Returns the decoder; if the tower is loaded, frees it first."""
         if not isinstance(self._loaded, OnnxBackend):
             self.close()
             self._loaded = self._open_decoder()

@@ -14,24 +14,30 @@ NAMES: Mapping[RegionHead, str] = {"coord": "coordinate", "size": "size"}
 
 
 class OnnxRegionHeads:
-    """One graph with the encoder and the decoder of each head."""
+    """The loaded region heads of an artifact, in one ONNX graph."""
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         file = artifact.manifest.components["region"][0]
         self._graph = open_graph(artifact.path / file, threads, device)
 
     def embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend.region_embeddings."""
+        """Returns embeddings [n, hidden] of n coordinates or sizes, for the decoder's input.
+
+        `values`: [n, 1] for the head "coord"; widths and heights [n, 2] for the head "size".
+        """
         return self._run(f"{NAMES[head]}s", f"{NAMES[head]}_embeds", values)
 
     def logits(self, head: RegionHead, state: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend.region_logits; `state` is [hidden]."""
+        """Returns a head's logits: [bins] of a coordinate, [2 bins] of a width and a height.
+
+        `state` [hidden] is the decoder's state before the output norm.
+        """
         logits = self._run(f"{NAMES[head]}_states", f"{NAMES[head]}_logits", state[None])
         row: FloatArray = logits[0]
         return row
 
     def _run(self, input_name: str, output_name: str, rows: FloatArray) -> FloatArray:
-        """Compute one output from one input; the graph's other inputs get 0 rows."""
+        """Computes one output of the graph from one input; its other inputs get 0 rows."""
         empty = {x.name: np.zeros((0, x.shape[1]), np.float32) for x in self._graph.get_inputs()}
         result: FloatArray = self._graph.run([output_name], empty | {input_name: rows})[0]
         return result

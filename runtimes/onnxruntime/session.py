@@ -1,4 +1,4 @@
-"""ONNX Runtime as a backend: embedding graph on the CPU, vision tower and decoder on the device."""
+"""The onnxruntime runtime: embedding graph on the CPU, vision tower and decoder on the device."""
 
 from functools import cached_property, partial
 
@@ -24,7 +24,7 @@ from runtimes.session.loop import GreedySession
 from runtimes.session.regions import RegionHead
 
 CUDA = "cuda"
-"""The layout whose graphs have kernels on a GPU."""
+"""Name of the layout whose graphs can run on a GPU."""
 
 
 def open_session(
@@ -35,10 +35,11 @@ def open_session(
     context: int | None = None,
     capture: bool = True,
 ) -> Session:
-    """Load an ONNX artifact. `context`: positions of the cache (see context_length).
+    """Loads an ONNX artifact into ONNX Runtime and returns the session.
 
-    `capture`: on a GPU, capture decode steps as CUDA graphs and replay them. Raises UserError for a
-    context or a device that the artifact does not support.
+    `device`: "cpu", "cuda" or "cuda:N". `context`: positions of the key-value cache (default: the
+    model's limit, at most CONTEXT). `capture`: on a GPU, capture decode steps as CUDA graphs and
+    replay them. Raises UserError for a context or a device that the artifact does not support.
     """
     manifest, where = artifact.manifest, device_of(device)
     backend = OnnxBackend(
@@ -48,7 +49,10 @@ def open_session(
 
 
 class OnnxBackend:
-    """A Backend, and a RegionBackend for artifacts with region heads."""
+    """Runs an ONNX artifact's graphs for a GreedySession (Backend).
+
+    It is a RegionBackend, too, if the artifact has region heads.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class OnnxBackend:
         capture: bool = True,
         load_tower: bool = True,
     ) -> None:
-        """Without `load_tower`, `encode` cannot be called."""
+        """`capture`: use CUDA graphs on a GPU. `load_tower`: False: images cannot be encoded."""
         manifest = artifact.manifest
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
@@ -82,6 +86,7 @@ class OnnxBackend:
     def _opened_decoder(
         self, artifact: Artifact, threads: int, device: Device, capture: bool
     ) -> OnnxDecoder:
+        """Loads the decoder graph; returns a DeviceDecoder for layout cuda, else a HostDecoder."""
         path = artifact.path / artifact.manifest.components["decoder"][0]
         if artifact.manifest.layout != CUDA:
             return HostDecoder(open_graph(path, threads, steps=True), self._text, self.context)
@@ -91,12 +96,12 @@ class OnnxBackend:
             return DeviceDecoder(graph, self._text, self.context, device, captured)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Returns the features of all images in order: [image tokens, hidden] (Backend)."""
         assert self._tower is not None
         return self._tower.encode(images)
 
     def extend(self, step: Extend) -> Logits:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         ids, features, past, positions = step
         embeds = self._embedded(ids, features)
         images = image_ids(
@@ -105,9 +110,9 @@ class OnnxBackend:
         return self._decoder.extend(embeds, past, images, positions)
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
-        """The decoder's inputs [1, n, width]: embeddings of the ids, and features of image tokens.
+        """Returns the decoder's inputs [1, n, width]: embeddings of ids, features for image tokens.
 
-        The result of a single id is valid until the next call.
+        The result for a single id is valid until the next call.
         """
         if len(ids) == 1 and features is None:
             self._token[0] = ids
@@ -125,7 +130,7 @@ class OnnxBackend:
         return embeds
 
     def close(self) -> None:
-        """See runtimes.session.backend.Backend."""
+        """Frees the model's memory (Backend)."""
         del self._lookup, self._embed, self._decoder
         self.__dict__.pop("_heads", None)
         if self._tower is not None:
@@ -133,24 +138,24 @@ class OnnxBackend:
 
     @cached_property
     def _heads(self) -> OnnxRegionHeads:
-        """Loaded by the first request with a region."""
+        """Returns the region heads; the first use loads them."""
         return self._open_heads()
 
     @property
     def state(self) -> FloatArray:
-        """See OnnxDecoder."""
+        """Returns the decoder's state before the output norm at the last position: [hidden]."""
         return self._decoder.state
 
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns embeddings [n, hidden] of coordinates or sizes (RegionBackend)."""
         return self._heads.embeddings(head, values)
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """See runtimes.session.regions.RegionBackend."""
+        """Returns logits over the coordinates or sizes that may come next (RegionBackend)."""
         return self._heads.logits(head, self._decoder.state)
 
     def _bind_lookup(self) -> ort.IOBinding:
-        """The buffers of a decode step, which looks up the embedding of one id."""
+        """Binds the buffers of a decode step, which looks up the embedding of one id."""
         binding = self._embed.io_binding()
         binding.bind_cpu_input("input_ids", self._token)
         if self._merges:
@@ -160,6 +165,7 @@ class OnnxBackend:
         return binding
 
     def _no_rows(self) -> FloatArray:
+        """Returns features of no image tokens: [0, width]."""
         return np.zeros((0, self._text.hidden + self._marks), np.float32)
 
 

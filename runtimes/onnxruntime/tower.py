@@ -14,11 +14,11 @@ from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels
 
 PARTS = ("vision", "projection")
-"""The artifact's components (Manifest.components) that encode images."""
+"""Names of the artifact's components (keys of Manifest.components) that encode images."""
 
 
 class OnnxTower:
-    """A runtimes.session.backend.VisionTower over an artifact's ONNX graphs."""
+    """Runs the vision graphs of an artifact, which turn images into features (VisionTower)."""
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         manifest = artifact.manifest
@@ -32,15 +32,17 @@ class OnnxTower:
         self._padded = any("pixel_attention_mask" in inputs_of(graph) for graph in graphs)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        """See VisionTower. Columns of marks (export.onnx.layouts) are removed from the features.
+        """Returns the features of all images in order: [image tokens, hidden] (VisionTower).
 
         Encodes tile by tile: as fast as all tiles at once on a CPU, in a fraction of the memory.
+        Drops the column that some layouts add to mark image tokens (export.onnx.layouts).
         """
         features = [self._encoded(image) for image in images]
         rows = [feature.reshape(-1, feature.shape[-1]) for feature in features]
         return np.concatenate([row[:, : self._vlm.text.hidden] for row in rows])
 
     def _encoded(self, image: Pixels) -> FloatArray:
+        """Returns the graphs' output for one image."""
         part, vision = self._vlm.require_vision(), self._graphs["vision"]
         match part:
             case ImageVision(tower=tower):
@@ -65,7 +67,7 @@ class OnnxTower:
                 assert_never(part)
 
     def _fed(self, tiles: FloatArray) -> dict[str, NDArray[Any]]:
-        """The graph's inputs for tiles [T, C, h, w].
+        """Returns the vision graph's inputs for tiles [T, C, h, w], by name.
 
         Graphs with a padding mask take a batch of samples; the tiles are its only sample.
         """
@@ -75,4 +77,5 @@ class OnnxTower:
         return {"pixel_values": tiles[None], "pixel_attention_mask": mask}
 
     def close(self) -> None:
+        """Frees the graphs (VisionTower)."""
         self._graphs.clear()

@@ -1,4 +1,4 @@
-"""onnxruntime-genai on the output of its own model builder: prefill and decode of given ids.
+"""Baseline: runs a text model with onnxruntime-genai, in the format of its own model builder.
 
 Text only: the builder does not support the vision towers of our families.
 """
@@ -20,12 +20,15 @@ CONTEXT = 2048
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
-    """Open a folder that onnxruntime-genai's model builder wrote (see `bench peers`)."""
+    """Loads a folder that onnxruntime-genai's model builder wrote (see `bench peers`); CPU only.
+
+    Returns a session for text alone, without stop tokens.
+    """
     return GreedySession(GenaiBackend(artifact.path, threads), preparer_of(artifact), ())
 
 
 class GenaiBackend:
-    """A runtimes.session.backend.Backend over onnxruntime_genai.Generator."""
+    """A Backend that appends tokens with onnxruntime-genai and returns its logits; text only."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         import onnxruntime_genai as og
@@ -40,10 +43,11 @@ class GenaiBackend:
         self.context = CONTEXT
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """Raises UserError: this baseline takes no images."""
         raise UserError("genai only runs text here; ask for --prompt text")
 
     def extend(self, step: Extend) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         if step.past < self._generator.token_count():
             self._generator.rewind_to(step.past)
         self._generator.append_tokens(step.ids[None].astype(np.int32))
@@ -51,4 +55,5 @@ class GenaiBackend:
         return logits
 
     def close(self) -> None:
+        """Frees the model and its cache."""
         del self._generator, self._model

@@ -1,6 +1,6 @@
-"""A bare loop of llama_decode, as in llama-bench's pp and tg tests.
+"""Baseline: a bare loop of llama_decode, as in llama-bench's pp (prefill) and tg (decode) tests.
 
-Baseline for the llama_cpp runtime on the same file. Text only. Logits are not copied out of
+For comparison with the llama_cpp runtime on the same file. Text only. Logits are not copied out of
 llama.cpp, so answers must be forced.
 """
 
@@ -25,20 +25,20 @@ CONTEXT = 2048
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
-    """Open the text model of a GGUF artifact."""
+    """Loads the text model of a GGUF artifact and returns a session for forced answers only."""
     backend = open_backend(artifact, threads, device_of(device))
     return GreedySession(backend, preparer_of(artifact), ())
 
 
 def open_backend(artifact: Artifact, threads: int, device: Device = CPU) -> Backend:
-    """A backend whose `extend` is one llama_decode."""
+    """Loads the text model of a GGUF artifact; returns a backend that only calls llama_decode."""
     manifest = artifact.manifest
     path = artifact.path / manifest.components["decoder"][0]
     return BareBackend(str(path), threads, manifest.vlm.text.vocab, device)
 
 
 class BareBackend:
-    """A runtimes.session.backend.Backend without images."""
+    """A Backend whose `extend` is one llama_decode; takes no images and returns logits of 0."""
 
     def __init__(self, path: str, threads: int, vocab: int, device: Device) -> None:
         silence()
@@ -57,10 +57,11 @@ class BareBackend:
         self.context = CONTEXT
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """Raises UserError: this baseline takes no images."""
         raise UserError("llama_bench only runs text; ask for --prompt text")
 
     def extend(self, step: Extend) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder on a step's tokens; returns zeros [vocab] instead of logits."""
         if step.past == 0:
             llama.llama_memory_clear(self._memory, False)  # as llama-bench does
         count = len(step.ids)
@@ -71,5 +72,6 @@ class BareBackend:
         return self._no_logits
 
     def close(self) -> None:
+        """Frees the model and its cache."""
         llama.llama_free(self._context)
         llama.llama_model_free(self._model)

@@ -1,6 +1,7 @@
-"""A bare loop over an artifact's embedding and decoder graphs in ONNX Runtime.
+"""Baseline: a bare loop over an artifact's embedding and decoder graphs in ONNX Runtime.
 
-Baseline for the onnxruntime runtime on the same files. Text only, with default session settings.
+For comparison with the onnxruntime runtime on the same files. Text only, with default session
+settings.
 """
 
 import numpy as np
@@ -17,17 +18,17 @@ from runtimes.session.loop import GreedySession
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
-    """Open the embedding and the decoder of an ONNX artifact."""
+    """Loads the embedding and decoder graphs of an ONNX artifact; returns a session for text."""
     return GreedySession(open_backend(artifact, threads), preparer_of(artifact), ())
 
 
 def open_backend(artifact: Artifact, threads: int) -> Backend:
-    """A backend whose `extend` runs two graphs."""
+    """Loads the embedding and decoder graphs; returns a backend that only runs these two."""
     return BareLoop(artifact, threads)
 
 
 class BareLoop:
-    """A runtimes.session.backend.Backend without images."""
+    """A Backend that runs the embedding and then the decoder graph on the CPU; takes no images."""
 
     def __init__(self, artifact: Artifact, threads: int) -> None:
         options = ort.SessionOptions()
@@ -60,10 +61,11 @@ class BareLoop:
         self._lookup.bind_ortvalue_output("inputs_embeds", row)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
+        """Raises UserError: this baseline takes no images."""
         raise UserError("onnx_loop only runs text; ask for --prompt text")
 
     def extend(self, step: Extend) -> FloatArray:
-        """See runtimes.session.backend.Backend."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         ids, past = step.ids, step.past
         end = past + len(ids)
         if len(ids) == 1:
@@ -83,9 +85,11 @@ class BareLoop:
         return self._last
 
     def close(self) -> None:
+        """Frees the graphs and the cache."""
         del self._binding, self._lookup, self._cache, self._embed, self._decoder
 
     def _bind(self, vlm: Vlm) -> list[ort.OrtValue]:
+        """Binds buffers for the cache and the logits to the decoder graph, and returns them."""
         text, cache = vlm.text, []
         for i, state in enumerate(text.states):
             shape = state.shape(self.context)

@@ -1,6 +1,6 @@
-"""The onnxruntime runtime on a GPU without CUDA graphs: each step launches all its kernels.
+"""Baseline: the onnxruntime runtime on a GPU without CUDA graphs.
 
-Baseline that shows how much time CUDA graphs save.
+Each decode step launches all its kernels, which shows how much time CUDA graphs save.
 """
 
 from export.artifact import Artifact
@@ -9,5 +9,5 @@ from runtimes.onnxruntime.session import open_session as open_onnxruntime
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cuda") -> Session:
-    """Load an ONNX artifact (see runtimes.onnxruntime.session.open_session)."""
+    """Loads an ONNX artifact as the onnxruntime runtime does, but without CUDA graphs."""
     return open_onnxruntime(artifact, threads=threads, device=device, capture=False)

@@ -1,1 +1,1 @@
-"""Prepares a request for a model: from images to pixel values, from a question to prompt ids."""
+"""Prepares a request for a model: turns images into pixel values and a question into prompt ids."""

@@ -1,4 +1,4 @@
-"""Stitches the patch features of overlapping crops together to one grid."""
+"""Joins the patch features of an image's overlapping crops to those of the whole image."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,16 @@ from export.arrays import FloatArray
 def stitched(
     features: Iterable[FloatArray], rows: int, cols: int, side: int, margin: int
 ) -> FloatArray:
-    """Patch features of the whole image next to those of its crops: [side^2, 2 H].
+    """Joins the features of an image's overlapping crops, and puts them next to the whole image's.
 
-    `features` [side^2, H] come crop by crop, row by row, then for the whole image. Neighbouring
-    crops share 2 `margin` patches. The crops are stitched to one grid without the overlaps, which
-    adaptive average pooling reduces to `side` x `side`. Both steps are linear in rows and in
-    columns, so each crop adds down @ crop @ across, and only two grids are in memory at a time.
+    The result [side^2, 2 H] has for each patch H features of the whole image, then H of the crops.
+    `features` yields [side^2, H] for each of `rows` x `cols` crops, row by row, then for the whole
+    image; a single crop is the whole image and comes once. Neighbouring crops overlap by 2 `margin`
+    patches: the overlaps are cut off, and the joined grid is reduced to `side` x `side` by adaptive
+    average pooling. Raises ValueError if there are too few features.
     """
+    # Joining and pooling are linear in rows and in columns, so each crop adds down @ crop @ across,
+    # and only two grids are in memory at a time.
     down, across = (_pooling_weights(count, side, margin) for count in (rows, cols))
     pooled: FloatArray | None = None
     for n, crop in enumerate(features):
@@ -31,10 +34,11 @@ def stitched(
 
 
 def _pooling_weights(count: int, side: int, margin: int) -> list[FloatArray]:
-    """Weights [pooled patches, patches of the crop] of each of `count` crops along one axis.
+    """Returns the pooling matrix of each of `count` crops along one axis.
 
-    Pooled patch i is the mean of the stitched patches from floor(i n / side) to
-    ceil((i + 1) n / side), where n is the number of stitched patches.
+    Each is [pooled patches, patches of the crop]. Pooled patch i is the mean of the stitched
+    patches from floor(i n / side) to ceil((i + 1) n / side), where n is the number of stitched
+    patches.
     """
     step = side - 2 * margin
     total = step * count + 2 * margin

@@ -1,4 +1,4 @@
-"""Loads image files, and applies an image recipe (export.images) to an image of any mode."""
+"""Loads image files, and makes a model's pixel values of an image of any mode."""
 
 import io
 import struct
@@ -16,7 +16,8 @@ from export.images.pixels import Pixels
 from export.images.resize import Size
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused: Pillow's limit for decompression bombs (716 MB once decoded)."""
+"""Images with more pixels are refused: Pillow's limit for decompression bombs (716 MB once
+decoded)."""
 
 EXTERNAL_DECODERS = frozenset({"EPS"})  # Pillow would run Ghostscript on it
 
@@ -38,11 +39,11 @@ DAMAGED = (
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """An image file as RGB, rotated upright by its EXIF orientation.
+    """Loads an image file as RGB, rotated upright by its EXIF orientation.
 
-    Of an animation, the first frame. Same pixels as `transformers.image_utils.load_image` gives:
-    transparency is dropped, not blended. Raises UserError for a file that is missing, damaged, not
-    an image, or larger than MAX_PIXELS.
+    Of an animation, returns the first frame. The pixels equal those of
+    `transformers.image_utils.load_image`: transparency is dropped, not blended. Raises UserError
+    for a file that is missing, damaged, not an image, or larger than MAX_PIXELS.
     """
     with _decoding(str(path)):
         if not Path(path).is_file():
@@ -51,7 +52,10 @@ def load_image(path: str | Path) -> Image.Image:
 
 
 def load_image_bytes(data: bytes, name: str) -> Image.Image:
-    """As `load_image`, from a file's bytes; `name` stands for the file in error messages."""
+    """Loads an image from a file's content, as `load_image` does from a file.
+
+    `name` stands for the file in error messages.
+    """
     with _decoding(name):
         return _loaded(io.BytesIO(data), name)
 
@@ -70,7 +74,7 @@ def _loaded(file: Path | io.BytesIO, name: str) -> Image.Image:
 def rgb(
     image: Image.Image, name: str = "the image", transparency: Literal["white", "dropped"] = "white"
 ) -> Image.Image:
-    """An image as RGB, its transparency dropped or blended onto white.
+    """Converts an image to RGB, with its transparency dropped or blended onto white.
 
     Blending equals transformers' convert_to_rgb. Returns `image` itself if it is RGB already, and
     does not apply an EXIF orientation. Raises UserError, with `name` in the message, for an image
@@ -90,20 +94,26 @@ def rgb(
 
 
 def one_tile(recipe: ImageRecipe | None) -> ImageRecipe | None:
-    """The recipe changed so that every image becomes one tile; None stays None."""
+    """Returns a recipe that makes one tile of every image, and is otherwise the same.
+
+    None, for text-only models, stays None.
+    """
     return None if recipe is None else recipe.one_tile()
 
 
 def edge(recipe: ImageRecipe | None) -> int | None:
-    """Longest edge of the largest image that the recipe does not scale down, in pixels.
+    """Returns the longest edge, in pixels, of the largest image that a recipe does not scale down.
 
-    None without a recipe.
+    None for text-only models, which have no recipe.
     """
     return None if recipe is None else recipe.used_edge
 
 
 def pixels(image: Image.Image, recipe: ImageRecipe) -> Pixels:
-    """The recipe's pixel values of one image of any mode; see `rgb` for what that raises."""
+    """Returns a model's pixel values for one image of any mode, as its recipe prescribes.
+
+    Raises UserError as `rgb` does.
+    """
     return recipe.pixels(rgb(image, transparency=recipe.transparency))
 
 
@@ -119,6 +129,7 @@ def _check_size(size: Size, name: str) -> None:
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
+    """Context manager: turns Pillow's errors on an image file `name` into UserErrors."""
     try:
         yield
     except UnidentifiedImageError as error:

@@ -1,4 +1,4 @@
-"""Fills in a prompt recipe: a Prompt becomes the prompt's text, a Templates the prompt's ids."""
+"""Fills in a model's prompt recipe: a Prompt becomes a text, a Templates becomes token ids."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -9,13 +9,15 @@ from runtimes.base import Request
 
 Tokenize = Callable[[str], list[int]]
 TileCounts = tuple[int, int, int]
-"""Of one image: rows and columns of tiles (1, 1: not cut), and image tokens of each tile."""
+"""Numbers of one image: rows and columns of tiles (1, 1 if it is not cut), and image tokens per
+tile."""
 REGION_POSITIONS = {0: 0, 2: 2, 4: 3}
-"""Length of a Region -> positions it takes in a prompt: x and y; for a box x, y and size."""
+"""Numbers in a Region -> positions it takes in a prompt. A point takes two (x, y), a box three (x
+and y of its centre, its size)."""
 
 
 def prompt_text(prompt: Prompt, question: str, images: Iterable[TileCounts]) -> str:
-    """The whole prompt: the images' tokens, then the question."""
+    """Returns the text of a whole prompt: the tokens of all images, then the question."""
     if prompt.strip:
         question = question.strip()
     tokens = "".join(image_text(prompt, *counts) for counts in images)
@@ -25,7 +27,10 @@ def prompt_text(prompt: Prompt, question: str, images: Iterable[TileCounts]) -> 
 
 
 def image_text(prompt: Prompt, rows: int, cols: int, tokens_per_tile: int) -> str:
-    """One image in the prompt: the image tokens of all tiles, with the recipe's separators."""
+    """Returns the text of one image in a prompt: image tokens for all tiles, and the separators.
+
+    The image is cut into `rows` x `cols` tiles and an overview, or not cut if both are 1.
+    """
     tokens = (prompt.image_token or "") * tokens_per_tile
     if rows * cols == 1:
         return _filled(prompt.single, tokens=tokens)
@@ -38,7 +43,7 @@ def image_text(prompt: Prompt, rows: int, cols: int, tokens_per_tile: int) -> st
 
 
 def task_of(templates: Templates, request: Request) -> PromptTask:
-    """The task that a request asks for; without a name, the model's first one.
+    """Returns the task that a request asks for; if it names none, the model's first task.
 
     Raises UserError for an unknown task, for a request that lacks what the task needs, for too many
     images and for a region that is not in normalized coordinates.
@@ -65,7 +70,10 @@ def task_of(templates: Templates, request: Request) -> PromptTask:
 def template_ids(
     templates: Templates, task: PromptTask, request: Request, tokenize: Tokenize
 ) -> tuple[list[int], int]:
-    """The prompt's ids, and the index where the region starts (their number if there is none)."""
+    """Returns a prompt's token ids, and the index in them where the region starts.
+
+    Without a region, the index is the number of ids.
+    """
     image = [templates.placeholder] * (templates.image_positions if request.images else 0)
     start = [*templates.start, *image, *task.before, *_encoded(task.opening, request, tokenize)]
     region = [templates.placeholder] * REGION_POSITIONS[len(request.region)]
@@ -80,5 +88,8 @@ def _encoded(text: str, request: Request, tokenize: Tokenize) -> list[int]:
 
 
 def _filled(template: str, **fields: str) -> str:
-    """Replaces each {field} in one pass; str.format would evaluate what a foreign file contains."""
+    """Replaces each {field} in one pass; str.format would evaluate what a foreign file contains.
+
+    A field that is not given stays as it is.
+    """
     return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), template)

@@ -29,27 +29,32 @@ __all__ = ["Pixels", "Prepared", "Preparer", "load_image"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request ready for a backend."""
+    """A request turned into a model's inputs, returned by a Preparer.
+
+    It has the prompt's ids and the pixel values, and the model's task and the region, if there are
+    any. `region_at` is the region's index in the prompt.
+    """
 
     ids: IntArray
-    """[n]: the prompt."""
+    """[n]: the token ids of the prompt."""
     images: tuple[Pixels, ...]
-    """In the order of their tokens in the prompt."""
+    """Pixel values of each image, in the order of the images in the prompt."""
     images_key: str
-    """Equal for requests with the same images: the request's own key, or a digest of the RGB
-    pixels."""
+    """Equal for requests with the same images: made from Request.images_key, or, if that is "", a
+    digest of the RGB pixels."""
     task: PromptTask | None
-    """None for models without tasks."""
+    """The model's task that is asked for; None for models without tasks."""
     region: Region
+    """The point or box that the task is about; () if there is none."""
     region_at: int
-    """Index of the region's first placeholder in the prompt; n where there is none."""
+    """Index in the prompt of the region's first placeholder; n if there is no region."""
 
 
 class Preparer:
-    """Turns requests into a model's inputs, by its image recipe, prompt recipe and tokenizer.
+    """Turns requests into one model's inputs, by its image recipe, prompt recipe and tokenizer.
 
-    The last request's pixel values are kept, so that the next question about the same images skips
-    the preprocessing.
+    Keeps the pixel values of the last request, so that the next question about the same images
+    skips the preprocessing.
     """
 
     def __init__(
@@ -59,11 +64,11 @@ class Preparer:
         tokenizer_json: bytes | Path,
         image_token_id: int | None,
     ) -> None:
-        """`image` is None for text-only models. Raises UserError for a tokenizer that cannot be
-        read, or whose image token has another id."""
+        """`image` is None for text-only models. `tokenizer_json`: the file or its content. Raises
+        UserError for a tokenizer that cannot be read, or whose image token has another id."""
         self.image_token_id = image_token_id
         self.only_first = prompt.never_later if isinstance(prompt, Templates) else ()
-        """Ids that may be chosen as the first token of an answer only."""
+        """Token ids that the model may choose only as the first token of an answer."""
         self._image = image
         self._prompt = prompt
         self._name, self._tokenizer = _read_tokenizer(tokenizer_json)
@@ -74,9 +79,10 @@ class Preparer:
         self._last: tuple[str, tuple[Pixels, ...]] = ("", ())
 
     def __call__(self, request: Request) -> Prepared:
-        """Pixel values and prompt ids of one request.
+        """Returns the pixel values and prompt ids of one request.
 
-        Raises UserError for a question or ids that do not fit the images or the tokenizer.
+        Raises UserError for a question, ids, task or region that do not fit the model or the
+        images.
         """
         self._expect_no_special_tokens(request)
         if isinstance(self._prompt, Templates):
@@ -115,14 +121,18 @@ class Preparer:
         return Prepared(ids, images, key, task, request.region, region_at)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of an answer's ids, without special tokens."""
+        """Returns the text of an answer's token ids, without special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """Token ids of a text, without any special token added."""
+        """Returns the token ids of a text; no special tokens are added."""
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _images(self, request: Request) -> tuple[str, tuple[Pixels, ...]]:
+        """Returns the key and the pixel values of a request's images.
+
+        The last request's are returned if the images are the same and the request allows reuse.
+        """
         recipe = self._image
         if recipe is None:
             if request.images:
@@ -180,6 +190,7 @@ class Preparer:
             raise UserError("the question is not valid Unicode text; give it as UTF-8") from error
 
     def _checked(self, ids: tuple[int, ...]) -> IntArray:
+        """Returns the given prompt ids as an array; UserError if one is not in the vocabulary."""
         size = self._tokenizer.get_vocab_size()
         tokens = [id_ for id_ in ids if id_ != self.image_token_id]
         if not tokens or min(tokens) < 0 or max(tokens) >= size:
@@ -189,7 +200,11 @@ class Preparer:
 
 
 def _tokens_per_tile(prompt: Prompt, image: Pixels) -> int:
-    """Image tokens of one tile: fixed by the prompt recipe, or by the image's own size."""
+    """Returns the number of image tokens per tile of an image.
+
+    The prompt recipe fixes it, except for models that take images of any size: there it follows
+    from the image's size.
+    """
     if prompt.tokens_per_tile is not None:
         return prompt.tokens_per_tile
     assert image.token_grid is not None, "only images of any size have no fixed number of tokens"
@@ -197,7 +212,7 @@ def _tokens_per_tile(prompt: Prompt, image: Pixels) -> int:
 
 
 def preparer_of(opened: Artifact | Model) -> Preparer:
-    """The Preparer of an artifact or a checkpoint. Raises UserError as Preparer does."""
+    """Returns the Preparer of an artifact or checkpoint. Raises UserError as Preparer does."""
     tokenizer: bytes | Path
     if isinstance(opened, Artifact):
         described, tokenizer = opened.manifest, opened.path / "tokenizer.json"
@@ -207,7 +222,10 @@ def preparer_of(opened: Artifact | Model) -> Preparer:
 
 
 def _read_tokenizer(source: bytes | Path) -> tuple[str, Tokenizer]:
-    """A name for error messages, and the tokenizer with padding and truncation turned off."""
+    """Returns a name for error messages, and the tokenizer with padding and truncation off.
+
+    `source`: a tokenizer.json file or its content. Raises UserError if it cannot be read.
+    """
     name = str(source) if isinstance(source, Path) else "tokenizer.json"
     try:
         raw = source.read_bytes() if isinstance(source, Path) else source
@@ -220,6 +238,7 @@ def _read_tokenizer(source: bytes | Path) -> tuple[str, Tokenizer]:
 
 
 def _digest(images: tuple[Image.Image, ...]) -> str:
+    """Returns a SHA-256 digest of the sizes and pixels of RGB images, in order."""
     digest = hashlib.sha256()
     for image in images:
         digest.update(f"{image.width}x{image.height};".encode())

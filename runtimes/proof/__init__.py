@@ -1,1 +1,1 @@
-"""Compares what an artifact computes with what its checkpoint computes."""
+"""Proves an artifact: compares what it computes with what its checkpoint computes."""

@@ -1,6 +1,7 @@
-"""Measures the distance between next-token distributions, and between image features.
+"""Measures how far next-token distributions, and image features, are from a reference's.
 
-Takes pairs of a reference and a subject, keeps a few numbers of each pair and summarises them.
+An accumulator takes pairs of arrays of the reference and of the model under test (the subject),
+keeps a few numbers of each pair and summarises them.
 """
 
 import numpy as np
@@ -18,13 +19,16 @@ class Accumulator:
         self._agree = 0
 
     def add(self, reference: FloatArray, subject: FloatArray) -> float:
-        """Add the logits [vocab] of one token, after the same prefix; returns their divergence."""
+        """Adds the two models' logits [vocab] for one token; returns their KL divergence in nats.
+
+        Both must follow the same prompt and the same earlier tokens.
+        """
         self._klds.append(divergence(reference, subject))
         self._agree += int(np.argmax(reference) == np.argmax(subject))
         return self._klds[-1]
 
     def result(self) -> Fidelity | None:
-        """The statistics so far; None if nothing was added."""
+        """Returns the statistics of all pairs so far; None if nothing was added."""
         if not self._klds:
             return None
         klds = np.array(self._klds)
@@ -39,21 +43,21 @@ class Accumulator:
 
 
 class FeatureAccumulator:
-    """Collects statistics of pairs of image features; keeps one number per row, not the rows."""
+    """Collects statistics of pairs of image features; keeps one number per image token."""
 
     def __init__(self) -> None:
         self._cosines: list[float] = []
         self._errors: list[float] = []
 
     def add(self, reference: FloatArray, subject: FloatArray) -> None:
-        """Add the features [image tokens, hidden] of one request."""
+        """Adds the two models' features [image tokens, hidden] of one request's images."""
         a, b = reference.astype(np.float64), subject.astype(np.float64)
         norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
         self._cosines += list((a * b).sum(-1) / norms)
         self._errors.append(float(np.abs(a - b).max() / np.abs(a).max()))
 
     def result(self) -> Features | None:
-        """The statistics so far; None if nothing was added."""
+        """Returns the statistics of all pairs so far; None if nothing was added."""
         if not self._cosines:
             return None
         return Features(
@@ -65,16 +69,23 @@ class FeatureAccumulator:
 
 
 def surprise(logits: FloatArray, token: int) -> float:
-    """-log softmax(logits)[token] in nats; the exp of their mean is the perplexity."""
+    """Returns -log softmax(logits)[token] in nats, for logits [vocab].
+
+    The exp of its mean over a text's tokens is the perplexity.
+    """
     return float(-_log_softmax(logits)[token])
 
 
 def divergence(reference: FloatArray, subject: FloatArray) -> float:
-    """KL(softmax(reference) || softmax(subject)) in nats, in double precision; never negative."""
+    """Returns KL(softmax(reference) || softmax(subject)) in nats, for logits [vocab] of one token.
+
+    Computed in double precision; never negative.
+    """
     log_p, log_q = _log_softmax(reference), _log_softmax(subject)
     return max(0.0, float(np.sum(np.exp(log_p) * (log_p - log_q))))
 
 
 def _log_softmax(logits: FloatArray) -> NDArray[np.float64]:
+    """Returns the logarithms of the probabilities [vocab], in double precision."""
     shifted = logits.astype(np.float64) - float(logits.max())
     return shifted - np.log(np.exp(shifted).sum())  # type: ignore[no-any-return]

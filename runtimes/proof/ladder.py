@@ -1,8 +1,8 @@
-"""The proof ladder: compares what an artifact computes with what its checkpoint computes.
+"""Runs the proof: compares what an artifact computes with what its checkpoint computes.
 
 Checks (a) that every tensor of the checkpoint is explained, (b) preprocessing, against the Hugging
 Face processor, (c) vision features, (d) next-token distributions on fixed answers, (e) greedy
-tokens, and (f) the regions that models with region heads return.
+tokens, and (f) the points and boxes that models with region heads return.
 """
 
 from collections.abc import Iterator
@@ -44,11 +44,19 @@ NO_IMAGES = "the model takes no images"
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits for a recipe's results on the probes; a wrong graph misses them by far."""
+    """Limits that an artifact's results on the probes must keep, for one quantization recipe.
+
+    They are wide: a wrong graph misses them by far. `cosine` and `top1` are lower bounds,
+    `mean_kld` is an upper bound. `exact`: whether they also hold for random weights.
+    """
 
     cosine: float
+    """Smallest mean cosine similarity of image features with the reference's."""
     mean_kld: float
+    """Largest mean KL divergence of next-token distributions from the reference's, in nats."""
     top1: float
+    """Smallest fraction of tokens whose most probable token is the reference's. 1.0 also requires
+    equal greedy tokens and regions."""
     exact: bool
     """Whether the limits hold for random weights too, as rounding is too small to matter."""
 
@@ -64,10 +72,10 @@ BOUNDS |= {"q6_k": BOUNDS["int8"]}
 
 
 def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads: int = 2) -> Proof:
-    """Run all checks. `Proof.passed` is None if the artifact cannot be run or judged here.
+    """Runs all checks of an artifact against its checkpoint (`model`) and returns the Proof.
 
-    `free`: bytes of memory that may be used (default: `free_bytes()`). `threads`: CPU threads of
-    the artifact's session.
+    `Proof.passed` is None if the artifact cannot be run or judged here. `free`: bytes of memory
+    that may be used (default: all that is free). `threads`: CPU threads of the artifact's session.
     """
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
@@ -113,7 +121,10 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
 def _compare(
     checks: Checks, reference: "ReferenceScorer", session: Session, asked: list[Probe]
 ) -> Checks:
-    """The checks, with features, logits and greedy tokens of the probes."""
+    """Returns `checks` with results for features, logits and greedy tokens filled in.
+
+    `asked`: the probes that both models answer.
+    """
     fidelity, features, equal, total = Accumulator(), FeatureAccumulator(), 0, 0
     for probe in asked:
         request = _request(probe, reference)
@@ -143,9 +154,10 @@ def _compare(
 def _compare_regions(
     reference: "ReferenceScorer", session: Session, probe: Probe, templates: Templates
 ) -> RegionCheck:
-    """The largest difference of the first region's coordinates, for each task that returns regions.
+    """Compares the first point or box that both models return, for each task that asks for regions.
 
-    It is 1 if only one side returns a region.
+    A task's difference is the largest one of a coordinate, as a fraction of the image; it is 1 if
+    only one model returns a region.
     """
     differences = {}
     for name, task in templates.tasks.items():
@@ -164,6 +176,7 @@ def _compare_regions(
 
 
 def _request(probe: Probe, reference: "ReferenceScorer") -> Request:
+    """Returns a request that forces the probe's answer and asks for features and logits."""
     return Request(
         probe.question,
         probe.images,
@@ -175,6 +188,7 @@ def _request(probe: Probe, reference: "ReferenceScorer") -> Request:
 def _collect(
     session: Session, request: Request
 ) -> tuple[FloatArray | None, tuple[int, ...], list[FloatArray]]:
+    """Returns the features (or None), the tokens and the logits of a session's answer."""
     features, tokens, logits = None, [], []
     for event in session.generate(request):
         if event.kind == "image":
@@ -186,13 +200,16 @@ def _collect(
 
 
 def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
-    """Number of tokens before the first one that the reference would not have chosen."""
+    """Returns the number of tokens before the first one that the reference would not choose.
+
+    `judged`: the logits [tokens, vocab] from which the reference would choose each token.
+    """
     differ = np.flatnonzero(judged.argmax(-1) != np.array(tokens))
     return int(differ[0]) if len(differ) else len(tokens)
 
 
 def _judge(checks: Checks, bounds: Bounds) -> Iterator[str]:
-    """A line for each result that misses its bound; skipped checks miss none."""
+    """Yields a line for each result that misses its bound; a skipped check yields none."""
     yield from _judge_preprocessing(checks)
     match checks.features:
         # `not >=` instead of `<`, so that NaN fails, too.
@@ -212,6 +229,7 @@ def _judge(checks: Checks, bounds: Bounds) -> Iterator[str]:
 
 
 def _judge_preprocessing(checks: Checks) -> Iterator[str]:
+    """Yields a line if pixels or token ids differ from those of the Hugging Face processor."""
     match checks.preprocessing:
         case PreprocessingCheck(n, difference, equal_ids, equal=False):
             yield (
@@ -221,6 +239,7 @@ def _judge_preprocessing(checks: Checks) -> Iterator[str]:
 
 
 def _judge_logits(logits: Fidelity, bounds: Bounds) -> Iterator[str]:
+    """Yields a line for each statistic of the logits that misses its bound."""
     if not logits.mean_kld <= bounds.mean_kld:
         yield f"logits: mean KLD {logits.mean_kld:.2e}, expected at most {bounds.mean_kld}"
     if logits.top1 < bounds.top1:

@@ -10,13 +10,16 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 FLOAT_BYTES = 4
 LIBRARIES_BYTES = 10**9
-"""Code and working memory of torch and ONNX Runtime."""
+"""Estimated code and working memory of torch and ONNX Runtime."""
 SESSION_FACTOR = 1.3
-"""Peak bytes of a session per byte of its files: loading holds part of the weights twice."""
+"""Estimated peak memory of a session per byte of its files: loading has some weights twice."""
 
 
 def free_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
-    """Memory that the system and a container's limit leave, in bytes; None if neither is known."""
+    """Returns how many bytes of memory are free: in the system or, if less, in the container.
+
+    None if neither is known. `meminfo` and `cgroup` are the system's files that say so.
+    """
     free = []
     if meminfo.exists():
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
@@ -28,9 +31,10 @@ def free_bytes(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
 
 
 def proof_bytes(model: Model, artifact: Artifact) -> int:
-    """Estimated peak memory of a proof in bytes.
+    """Returns an estimate of the peak memory of a proof, in bytes.
 
-    It has a session of the artifact, and of the reference one tensor at a time.
+    At its peak, a proof holds a session of the artifact, the reference's largest tensor in float32,
+    and the libraries' own memory.
     """
     largest = max(math.prod(shape) for shape in model.weights.shapes().values())
     return (
@@ -41,7 +45,10 @@ def proof_bytes(model: Model, artifact: Artifact) -> int:
 
 
 def too_little(needed_bytes: int, free: int | None) -> str | None:
-    """One line that says why the memory is too small; None if it suffices or is unknown."""
+    """Returns one line that says that the free memory is too small; None if it suffices.
+
+    `free`: free memory in bytes; None (unknown) counts as enough.
+    """
     if free is None or needed_bytes <= free:
         return None
     return (

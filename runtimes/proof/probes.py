@@ -13,7 +13,10 @@ SMALL = 16
 
 @dataclass(frozen=True)
 class Probe:
-    """A question about images, and an answer whose tokens are forced and compared."""
+    """A test question about images, and an answer that a model is forced to give.
+
+    The logits for the answer's tokens are compared; whether the answer is true does not matter.
+    """
 
     name: str
     images: tuple[Image.Image, ...]
@@ -22,10 +25,10 @@ class Probe:
 
 
 def probes(edge: int | None) -> tuple[Probe, ...]:
-    """The probes, with images whose longest edge has `edge` pixels.
+    """Returns the test questions of a proof, with images whose longest edge has `edge` pixels.
 
-    Among them are square, wide and tall images, two images, and none. With None, for text-only
-    models, the questions come without images.
+    Among them are square, wide and tall images, a prompt with two images, and one without. With
+    None, for text-only models, all questions come without images.
     """
     if edge is None:
         return tuple(replace(probe, images=()) for probe in probes(SMALL))
@@ -41,6 +44,7 @@ def probes(edge: int | None) -> tuple[Probe, ...]:
 
 
 def _shape(edge: int) -> Image.Image:
+    """Draws a red square on a light, square image."""
     image = Image.new("RGB", (edge, edge), (235, 235, 225))
     corner, size = edge // 4, edge // 2
     ImageDraw.Draw(image).rectangle((corner, corner, corner + size, corner + size), (230, 20, 30))
@@ -48,14 +52,14 @@ def _shape(edge: int) -> Image.Image:
 
 
 def _text(edge: int) -> Image.Image:
-    """Large letters on a wide image."""
+    """Draws large letters on a wide image."""
     image = Image.new("RGB", (edge, edge * 5 // 8), WHITE)
     ImageDraw.Draw(image).text((edge // 16, edge // 5), "POCKET 42", (0, 0, 0), font_size=edge / 6)
     return image
 
 
 def _chart(edge: int) -> Image.Image:
-    """Three bars over a fading background, on a tall image."""
+    """Draws three bars over a fading background, on a tall image."""
     width, height = edge * 3 // 4, edge
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     draw = ImageDraw.Draw(image)

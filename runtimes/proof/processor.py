@@ -22,10 +22,11 @@ PIXEL_TOLERANCE = 1e-5
 
 
 def compare(model: Model) -> PreprocessingCheck | Skipped:
-    """Compares pixels and token ids of the probes with those of the HF processor.
+    """Compares our preprocessing of the probes (test questions) with the Hugging Face processor's.
 
-    Returns Skipped with a reason if there is nothing to compare with. Images are cut as the
-    checkpoint says, without --max-tiles, which transformers does not have.
+    Compares pixels and token ids. Returns Skipped with a reason if there is no processor to compare
+    with. Images are cut as the checkpoint says, without --max-tiles, which transformers does not
+    have.
     """
     if model.folder is None:
         return Skipped("random weights come without a processor")
@@ -56,6 +57,10 @@ def compare(model: Model) -> PreprocessingCheck | Skipped:
 
 
 def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float:
+    """Returns the largest absolute difference of the probe's pixel values.
+
+    0 for a probe without images; infinity if the shapes differ.
+    """
     if not probe.images:
         return 0.0
     images = preparer(Request(probe.question, probe.images)).images
@@ -68,12 +73,14 @@ def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float
 
 
 def _ids_equal(probe: Probe, processor: Any, preparer: Preparer) -> bool:
+    """Returns whether the probe's prompt ids equal those of the processor."""
     ours = preparer(Request(probe.question, probe.images)).ids
     expected = np.asarray(_processed(probe, processor)["input_ids"])[0]
     return np.array_equal(expected, ours)
 
 
 def _processed(probe: Probe, processor: Any) -> Any:
+    """Returns what the processor makes of a probe: its `input_ids` and `pixel_values`."""
     content = [{"type": "image"}] * len(probe.images)
     content.append({"type": "text", "text": probe.question})
     text = processor.apply_chat_template(

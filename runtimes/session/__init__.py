@@ -1,1 +1,1 @@
-"""The generation loop and what it needs of a backend."""
+"""The generation loop of all runtimes, and the interface of the backends that it drives."""

@@ -1,4 +1,4 @@
-"""Runs the loops of several requests in step, so that a backend can batch their steps."""
+"""Runs the generation loops of several requests together, so that steps can be batched."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,17 +12,18 @@ from runtimes.session.backend import BatchBackend, Encode, Extend
 from runtimes.session.prefix import common_prefix
 
 Steps = Generator[Event | Encode | Extend, Any, None]
-"""The loop of one request. It yields events, and steps whose results are sent back to it."""
+"""The generation loop of one request: it yields events, and steps for a backend (Encode, Extend),
+whose results are sent back to it."""
 
 
 def generate_batch(
     loops: Sequence[Steps], backend: BatchBackend, image_token_id: int | None
 ) -> Iterator[tuple[int, Event]]:
-    """The events of all loops, each with the index of its loop.
+    """Runs the loops of several requests; yields (index of the loop, its next event) pairs.
 
     Images that several requests share are encoded once. All images are encoded before the first
-    decoder step, so all prompts are prefilled together, their common prefix once, and afterwards
-    each decoder step takes one token of every answer.
+    decoder step. So all prompts are prefilled together, their common start once, and afterwards
+    each decoder step appends one token to every answer.
     """
     results: dict[int, FloatArray | None] = dict.fromkeys(range(len(loops)))
     waiting: dict[int, Encode | Extend] = {}
@@ -40,6 +41,7 @@ def generate_batch(
 
 
 def _advance(loop: Steps, result: FloatArray | None) -> Event | Encode | Extend | None:
+    """Sends a step's result to a loop; returns what it yields next, None if it has ended."""
     try:
         return loop.send(result)
     except StopIteration:
@@ -49,7 +51,10 @@ def _advance(loop: Steps, result: FloatArray | None) -> Event | Encode | Extend 
 def _executed(
     waiting: Mapping[int, Encode | Extend], backend: BatchBackend, image_token_id: int | None
 ) -> dict[int, FloatArray | None]:
-    """Results of all waiting Encode steps, or, if there are none, of all Extend steps."""
+    """Returns the results of all waiting Encode steps, or, if there are none, of all Extend steps.
+
+    Keys are the indices of the loops.
+    """
     encodes = {n: step for n, step in waiting.items() if isinstance(step, Encode)}
     extends = {n: step for n, step in waiting.items() if isinstance(step, Extend)}
     try:
@@ -64,7 +69,10 @@ def _executed(
 
 
 def _common(steps: Sequence[Extend], image_token_id: int | None) -> int:
-    """Length of the prefix that all prompts share, images included; 0 after the prefill."""
+    """Returns how many positions at the start of all prompts are equal, images included.
+
+    After the prefill, and for a single prompt, that is 0.
+    """
     first, *others = steps
     if first.past or not others:
         return 0

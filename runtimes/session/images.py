@@ -1,4 +1,4 @@
-"""Image tokens in a decoder's input: which rows are features, and which image a position is of."""
+"""Puts image features into a decoder's input, and numbers the image of each position."""
 
 import numpy as np
 
@@ -8,9 +8,10 @@ from export.arrays import FloatArray, IntArray
 def place_features(
     embeddings: FloatArray, ids: IntArray, features: FloatArray | None, image_token_id: int | None
 ) -> None:
-    """Overwrite the embeddings [n, hidden] of image tokens with the rows of `features`, in order.
+    """Replaces the embeddings of image tokens by the rows of `features`, in order and in place.
 
-    Image tokens beyond the last row belong to an answer and keep their embedding.
+    `embeddings` [n, hidden] are those of `ids` [n]. Image tokens beyond the last row of `features`
+    belong to an answer and keep their embedding. None: nothing is replaced.
     """
     if features is not None:
         rows = np.flatnonzero(ids == image_token_id)[: len(features)]
@@ -25,13 +26,15 @@ def image_ids(
     image_token_id: int | None,
     prefix: int = 0,
 ) -> IntArray:
-    """For each position the number of its image, for decoders with bidirectional image attention.
+    """Returns for each position so far, [past + n], the number of its image; text is 0.
 
-    `buffer` [context] holds the results of earlier calls; this call fills in those of the new `ids`
-    after the first `past` positions and returns a view of all so far, [past + n]. Text is 0; the
-    tokens of one image share a number above 0, and neighbouring image tokens are one image. Image
-    tokens beyond the rows of `features` count as text. With a `prefix` (Decoder.prefix) the first
-    positions are image 1 if an image token is among them, and all others are 0.
+    Decoders whose image tokens attend to each other in both directions need it. The tokens of one
+    image share a number above 0; neighbouring image tokens count as one image, and image tokens
+    beyond the rows of `features` as text. With a `prefix` (Decoder.prefix), the first `prefix`
+    positions are 1 if an image token is among them, and all others are 0.
+
+    `buffer` [context] holds the numbers from earlier calls; this call writes those of the new `ids`
+    [n], which follow the first `past` positions, and returns a view of it.
     """
     end = past + len(ids)
     buffer[past:end] = 0

@@ -22,7 +22,10 @@ from runtimes.session.regions import RegionBackend, embed_region, generate_regio
 
 
 class GreedySession:
-    """A session that reuses the features of the last images and the cache of the last prompt."""
+    """A Session that generates answers with a backend, always choosing the most probable token.
+
+    It reuses the features of the last request's images and the cached start of its prompt.
+    """
 
     def __init__(
         self,
@@ -32,8 +35,8 @@ class GreedySession:
         *,
         has_regions: bool = True,
     ) -> None:
-        """`stop`: ids that end an answer. `has_regions`: False if the model has region heads
-        but this artifact lacks them."""
+        """`stop`: ids that end an answer. `has_regions`: False if the model has region heads, which
+        read and return points and boxes, but this artifact lacks them."""
         self._backend = backend
         self._preparer = preparer
         self._stop = frozenset(stop)
@@ -41,7 +44,7 @@ class GreedySession:
         self._cache = PrefixCache()
 
     def generate(self, request: Request) -> Iterator[Event]:
-        """Answer one request (see runtimes.base.Session)."""
+        """Answers one request; yields an Event for each finished step, in order (Session)."""
         steps, result = self._steps(request, self._cache), None
         while True:
             try:
@@ -59,9 +62,9 @@ class GreedySession:
                 raise
 
     def generate_each(self, requests: Sequence[Request]) -> Iterator[tuple[int, Event]]:
-        """Answer several requests at once: their events, each with the index of its request.
+        """Answers several requests at once; yields (index of the request, its next event) pairs.
 
-        Images that requests share are encoded once, and so is the prefix that all prompts share;
+        Images that requests share are encoded once, and so is the start that all prompts share;
         nothing of earlier requests is reused. The session's backend must be a BatchBackend, and the
         requests must ask for text. Raises UserError as `generate` does.
         """
@@ -71,15 +74,17 @@ class GreedySession:
         return generate_batch(loops, backend, self._preparer.image_token_id)
 
     def close(self) -> None:
-        """Free the backend's memory."""
+        """Frees the backend's memory."""
         self._backend.close()
 
     def _executed(self, step: Encode | Extend) -> FloatArray | Logits:
+        """Lets the backend execute a step; returns image features or logits."""
         if isinstance(step, Extend):
             return self._backend.extend(step)
         return self._backend.encode(step.images)
 
     def _steps(self, request: Request, cache: PrefixCache) -> Steps:
+        """Yields one request's events, and the steps whose results must be sent back (Steps)."""
         prepared = self._preparer(request)
         ids = prepared.ids
         self._check_length(prepared, request)
@@ -120,7 +125,10 @@ class GreedySession:
     def _features(
         self, key: str, prepared: Prepared, request: Request, cache: PrefixCache
     ) -> Generator[Encode, Any, tuple[FloatArray, bool]]:
-        """Features of the images, and whether the last request's were reused."""
+        """Returns the features of the images, and whether they are the last request's.
+
+        Yields an Encode step if they must be computed. `key` identifies the images.
+        """
         known, last = cache.features
         if request.reuse and key == known and last is not None:
             return last, True
@@ -132,7 +140,10 @@ class GreedySession:
         return features, False
 
     def _decode(self, request: Request, logits: Logits, prompt: IntArray) -> Steps:
-        """The token events after a prompt with these positions [3, n] and last logits [vocab]."""
+        """Yields a token event for each token of the answer, and the Extend steps between them.
+
+        `prompt` [3, n] are the prompt's positions, `logits` [vocab] those of its last one.
+        """
         forced, length = request.answer, prompt.shape[1]
         limit = request.max_tokens if forced is None else len(forced)
         positions = answer_positions(prompt, limit)
@@ -145,7 +156,7 @@ class GreedySession:
             logits = yield Extend(ids, None, length + n, positions[:, n : n + 1])
 
     def _choice(self, logits: Logits, index: int) -> int:
-        """The most probable token at this index of the answer."""
+        """Returns the most probable token that is allowed at this index of the answer (from 0)."""
         if index and self._preparer.only_first:
             logits = logits.copy()
             logits[list(self._preparer.only_first)] = -np.inf
@@ -168,13 +179,17 @@ class GreedySession:
             yield Event("place", region=region)
 
     def _with_region(self, features: FloatArray | None, region: Region) -> FloatArray | None:
-        """Rows for the prompt's image tokens and placeholders: the images', then the region's."""
+        """Returns the rows for all placeholders of a prompt, or None if it has none.
+
+        They are the features of the images, followed by the embeddings of the region.
+        """
         if not region:
             return features
         rows = embed_region(cast(RegionBackend, self._backend), region)
         return rows if features is None else np.concatenate([features, rows])
 
     def _check_length(self, prepared: Prepared, request: Request) -> None:
+        """Raises UserError if the prompt and the longest answer together do not fit the context."""
         prompt = len(prepared.ids)
         answer = request.max_tokens if request.answer is None else len(request.answer)
         if not _answers_with_text(prepared):
@@ -186,6 +201,7 @@ class GreedySession:
             )
 
     def _check_regions(self, prepared: Prepared) -> None:
+        """Raises UserError if a request needs region heads and the artifact has none."""
         needed = prepared.region or not _answers_with_text(prepared)
         if needed and not self._has_regions:
             raise UserError(

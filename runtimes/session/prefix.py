@@ -1,4 +1,4 @@
-"""What a session keeps of its last request: the cached prompt and the images' features."""
+"""Remembers the last request of a session: the prompt in its cache, and the images' features."""
 
 from dataclasses import dataclass, field
 
@@ -11,29 +11,36 @@ NO_IDS: IntArray = np.zeros(0, np.int64)
 
 @dataclass
 class PrefixCache:
-    """The last request's prompt in the key-value cache, and its images' features.
+    """What the next request of a session can reuse from the last one.
 
-    Both are stored with the key of the images that they were computed for.
+    `prompt`: the ids whose keys and values are in the backend's cache. `features`: the image
+    features [image tokens, hidden], or None. Both come with the key of their images
+    (Prepared.images_key).
     """
 
     prompt: tuple[str, IntArray] = field(default=("", NO_IDS))
     features: tuple[str, FloatArray | None] = ("", None)
 
     def forget_prompt(self) -> None:
-        """Reuse nothing of the key-value cache until the next prompt is complete."""
+        """Marks the key-value cache as not reusable until `prompt` is set again."""
         self.prompt = ("", NO_IDS)
 
     def shared(self, key: str, ids: IntArray, image_token_id: int | None) -> int:
-        """Length of the prefix of `ids` that the cache holds, for a prompt with these images."""
+        """Returns how many ids at the start of a new prompt are in the key-value cache.
+
+        `key` identifies the new prompt's images; with other images than the last ones, the result
+        is 0.
+        """
         cached_key, cached = self.prompt
         return common_prefix(cached, ids, image_token_id) if cached_key == key else 0
 
 
 def common_prefix(cached: IntArray, ids: IntArray, image_token_id: int | None) -> int:
-    """Length of the prefix that both have in common, at most len(ids) - 1.
+    """Returns how many ids at the start of a cached and a new prompt are equal.
 
-    The last position is always computed, for its logits. An image's tokens are reused all or not at
-    all: they can share one time position, and a cache is cut off at a time position.
+    At most len(ids) - 1, because the last position is always computed, for its logits. An image's
+    tokens are counted all or not at all: they can share one time position, and a cache is cut off
+    at a time position.
     """
     limit = min(len(cached), len(ids) - 1)
     same = cached[:limit] == ids[:limit]

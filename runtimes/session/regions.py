@@ -1,6 +1,7 @@
-"""Answers that are regions of an image: region heads predict coordinates and sizes, not tokens.
+"""Generates answers that are points or boxes in an image, from region heads instead of tokens.
 
-The loop of vikhyat/moondream, moondream/torch/moondream.py (_generate_points).
+Region heads are small networks that read and predict coordinates and sizes. The loop is that of
+vikhyat/moondream, moondream/torch/moondream.py (_generate_points).
 """
 
 from collections.abc import Iterator
@@ -13,31 +14,39 @@ from runtimes.base import Logits, Region
 from runtimes.session.backend import Extend
 
 RegionHead = Literal["coord", "size"]
+"""coord: one coordinate, x or y; size: width and height together."""
 SMALLEST_LOG2 = -10.0  # the first bin of a size is 2^-10, the last one 1
 
 
 class RegionBackend(Protocol):
-    """What a backend has besides `Backend` when its model has region heads."""
+    """What a backend offers, in addition to Backend's methods, if its model has region heads.
+
+    Region heads are small networks that read and predict coordinates and sizes in an image.
+    """
 
     context: int
 
     def extend(self, step: Extend) -> Logits:
-        """See Backend."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
 
     def region_embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
-        """Embeddings [n, hidden] of coordinates [n, 1] or of widths and heights [n, 2]."""
+        """Returns embeddings [n, hidden] of n coordinates or sizes, for the decoder's input.
+
+        `values`: [n, 1] for the head "coord"; widths and heights [n, 2] for the head "size".
+        """
 
     def region_logits(self, head: RegionHead) -> FloatArray:
-        """Logits over the bins of a coordinate [bins] or of width and height [2 bins].
+        """Returns logits over the coordinates or sizes that a head can predict, its bins.
 
-        The head reads the decoder's state before the output norm at the last extended position.
+        [bins] for a coordinate; [2 bins] for a size: the width's bins, then the height's. The head
+        reads the decoder's state before the output norm at the last position of the last `extend`.
         """
 
 
 def embed_region(backend: RegionBackend, region: Region) -> FloatArray:
-    """Embeddings of a region in a prompt: [2, hidden] for x, y; [3, hidden] for a box.
+    """Returns the embeddings of a point or box for a prompt: [2, hidden] or [3, hidden].
 
-    A box is embedded as the x and y of its centre, then its size.
+    A point is embedded as its x and its y; a box as the x and the y of its centre, and its size.
     """
     if len(region) == 2:
         return backend.region_embeddings("coord", _column(*region))
@@ -59,11 +68,12 @@ def generate_regions(
     boxes: bool,
     limit: int,
 ) -> Iterator[Region]:
-    """Points, or boxes where `boxes`, in normalized coordinates (see Region); at most `limit`.
+    """Generates an answer of points or, if `boxes` is true, of boxes; yields each as a Region.
 
-    `logits` are the last ones of a prompt of `length` positions. Before each region the model
-    chooses a token: one of `stop` ends the answer, any other one starts a region. The answer also
-    ends where the context has no positions left for another region.
+    `logits` are those of the last position of a prompt of `length` positions; `placeholder` is the
+    token id of a coordinate or size. Before each region the model chooses a token: one of `stop`
+    ends the answer, any other one starts a region. The answer also ends after `limit` regions, or
+    where the context has no positions left for another one.
     """
     ids = np.array([placeholder], np.int64)
     positions = 3 if boxes else 2
@@ -87,12 +97,16 @@ def generate_regions(
 
 
 def _coordinate(backend: RegionBackend) -> float:
+    """Returns the most probable coordinate, a fraction of the image's width or height."""
     logits = backend.region_logits("coord")
     return int(np.argmax(logits)) / len(logits)
 
 
 def _size(backend: RegionBackend) -> tuple[float, float]:
-    """Width and height; the bins are evenly spaced in the logarithm."""
+    """Returns the most probable width and height, as fractions of the image's.
+
+    Their bins are evenly spaced in the logarithm.
+    """
     both = backend.region_logits("size").reshape(2, -1)
     fractions = both.argmax(-1) / (both.shape[-1] - 1)
     width, height = 2.0 ** (SMALLEST_LOG2 * (1 - fractions))
@@ -100,4 +114,5 @@ def _size(backend: RegionBackend) -> tuple[float, float]:
 
 
 def _column(*values: float) -> FloatArray:
+    """Returns numbers as a float32 array [n, 1]."""
     return np.array(values, np.float32)[:, None]
