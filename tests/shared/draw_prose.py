@@ -23,18 +23,29 @@ def docstrings() -> Iterator[str]:
             module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
             if text := ast.get_docstring(tree):
                 yield f"module {module}\n{text}"
-            for node in ast.walk(tree):
-                if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
-                    yield f"{module}: {signature(node)}\n{text}"
+            yield from _definitions(tree, module)
+
+
+def _definitions(scope: ast.AST, prefix: str) -> Iterator[str]:
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, DOCUMENTED):
+            if text := ast.get_docstring(node):
+                yield f"{prefix}.{signature(node)}\n{text}"
+            yield from _definitions(node, f"{prefix}.{node.name}")
 
 
 def signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """The first line of a definition, with a class's fields."""
+    """The first line of a definition; of a class its fields, with what is written below each."""
     if not isinstance(node, ast.ClassDef):
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
         return f"{node.name}({ast.unparse(node.args)}){returns}"
-    fields = [ast.unparse(part) for part in node.body if isinstance(part, ast.AnnAssign)]
-    return f"class {node.name}: {'; '.join(fields)}"
+    lines = [f"{node.name} (class)"]
+    for part, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(part, ast.AnnAssign):
+            lines.append(f"    {ast.unparse(part)}")
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                lines.append(f"        # {' '.join(str(following.value.value).split())}")
+    return "\n".join(lines)
 
 
 def help_lines() -> Iterator[str]:
