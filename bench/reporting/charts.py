@@ -41,7 +41,7 @@ WIDE = 6.0  # inches from which two panels fit in a row
 
 
 def accuracy(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """Draws accuracy over disk size and over request time: two panels, each with its Pareto front."""
+    """Draws accuracy over disk size and over request time, in two panels with Pareto fronts."""
     costs: list[tuple[str, Callable[[Row], float | None]]] = [
         ("size on disk, MB (logarithmic)", lambda row: _scaled(row.subject.disk_bytes, 1e-6)),
         ("one request, ms (logarithmic)", lambda row: _value(row.total_s(), 1e3)),
