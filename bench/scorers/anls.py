@@ -1,6 +1,6 @@
 """Scores answers about documents by Levenshtein similarity: ANLS (Biten et al. 2019, ICDAR).
 
-Computed as in the data set's script, lmms-eval and VLMEvalKit: a similarity of exactly one half
+Computed as in the data set's script and two evaluation harnesses: a similarity of exactly one half
 counts, unlike in the paper's formula, and lengths are those of the original strings.
 """
 
