@@ -75,7 +75,7 @@ class Difference:
 
     @property
     def fails(self) -> bool:
-        """Whether the check fails: the quantity grew beyond its tolerance, or is new."""
+        """Whether this difference fails the check: it grew beyond its tolerance, or is new."""
         return self.verdict in ("new", "grew")
 
 
@@ -162,7 +162,7 @@ def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object)
 
 
 def _changed(was: Accepted | None, now: Accepted | None) -> tuple[str, ...]:
-    """Names the files whose sizes differ or that only one has; () if either has no file sizes."""
+    """Names the files of an export whose sizes differ; () if either has no sizes of files."""
     if was is None or now is None or was.files is None or now.files is None:
         return ()
     before, after = was.files, now.files

@@ -29,7 +29,8 @@ class Comparison:
     `number` names the quantity, `options` is the kind of request. `base` and `new` are in seconds,
     tokens per second, bytes, nats or a share. `change` is a share of base if `relative`, else a
     difference. `worse_sign` is +1 if more is worse, −1 if less is. `sure` is the probability that
-    the verdict is right (of `undecided`: that it is worse); None where nothing is random.
+    the verdict is right (of `undecided`: that it is worse); None where nothing is random. `needed`
+    is how many questions would detect the tolerance of accuracy; None: there were enough.
     """
 
     subject: Subject
@@ -44,7 +45,6 @@ class Comparison:
     verdict: Verdict
     sure: float | None
     needed: int | None = None
-    """Questions needed to detect the tolerance of accuracy; None if there were enough."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
 
 
 def _apart(base: Row, new: Row) -> list[str]:
-    """Lists what cannot be compared: only one run has it, or with other requests or questions."""
+    """Lists what cannot be compared, with the reason: requests or questions differ."""
     options = [{latency.options for latency in row.latencies} for row in (base, new)]
     reasons = ["time and memory: the requests differ"] if options[0] ^ options[1] else []
     for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
@@ -253,7 +253,7 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -
 
 
 def _kld(base: Row, new: Row) -> Comparison | None:
-    """Compares the mean KL divergences, token by token; None unless the questions are the same."""
+    """Compares mean KL divergence, paired by token; None unless both had the same questions."""
     if base.fidelity is None or new.fidelity is None or not (base.agreement and new.agreement):
         return None
     if base.fidelity.case.options != new.fidelity.case.options:
@@ -284,7 +284,7 @@ def _check_machines(base: Sequence[Record], new: Sequence[Record]) -> None:
 
 
 def _last_rows(records: Sequence[Record]) -> dict[Key, Row]:
-    """Returns the rows by model, target, recipe, layout, runtime and setting, not by sha256.
+    """Returns a run's results by model, target, recipe, layout, runtime and setting, not by sha256.
 
     So a new version of an artifact is found under the old one's key. If a run has several, the
     last one counts.
@@ -293,7 +293,7 @@ def _last_rows(records: Sequence[Record]) -> dict[Key, Row]:
 
 
 def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
-    """Returns failed jobs of the new run that succeed in the base run and in no later try."""
+    """Returns jobs that succeed in the base run but fail in the new one, in all its tries."""
     lost: dict[tuple[Key, str], Record] = {}
     for record in new:
         case = record.case

@@ -51,9 +51,9 @@ class Change:
     logarithmic: bool = False
 
     def beyond(self, limit: float, sign: int) -> float | None:
-        """Returns the probability that the true change is above `limit` (`sign` is 1).
+        """Returns the probability (0 to 1) that the true change is above `limit`, if `sign` is 1.
 
-        If `sign` is −1, the probability that it is below. None without an interval.
+        If `sign` is −1: that it is below `limit`. None if the change has no interval.
         """
         if self.low is None or self.high is None:
             return None
@@ -69,7 +69,7 @@ class Change:
 
     @property
     def unsure(self) -> bool:
-        """Whether a ratio's interval spans more than a factor of ten, so that it means little."""
+        """Whether the change is a ratio whose interval spans more than a factor of ten."""
         if not self.logarithmic or self.low is None or self.high is None:
             return False
         return 1 + self.high > 10 * (1 + self.low)
@@ -158,7 +158,9 @@ class Power:
     differing: float
 
     def needed(self, difference: float) -> int:
-        """Returns how many questions detect a difference with POWER, at 5 % (Connor 1987)."""
+        """Returns how many questions detect a difference (0.01: a point) in 80 % of cases.
+
+        The test's level is 5 % (Connor 1987)."""
         null, alternative = (
             math.sqrt(self.differing),
             math.sqrt(max(0.0, self.differing - difference**2)),
@@ -166,7 +168,7 @@ class Power:
         return math.ceil(((_normal() * null + _normal(POWER) * alternative) / difference) ** 2)
 
     def visible(self) -> float:
-        """Returns the smallest difference (0.01: a point) that `n` questions detect with POWER."""
+        """Returns the smallest difference (0.01: a point) that `n` questions detect in 80 %."""
         low, high = 1e-6, 1.0
         for _ in range(40):
             middle = (low + high) / 2

@@ -138,7 +138,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        """Whether the runtime is PocketVLM's, not another project's or a fake of the tests."""
+        """Whether the runtime is PocketVLM's, not another project's or a test's fake."""
         return self.runtime in RUNTIMES and RUNTIMES[self.runtime].ours
 
     @property
@@ -152,13 +152,13 @@ class Row:
 
     @property
     def fits(self) -> bool | None:
-        """Whether every process stayed within its device profile's memory; None: not known."""
+        """Whether all processes stayed within the device profile's memory; None: not known."""
         found = [record.outcome.fits for record in self.latency.records] if self.latency else []
         return None if not found or None in found else all(found)
 
     @property
     def budget_bytes(self) -> int | None:
-        """Memory that its device profile allows a process; None without a profile."""
+        """Bytes that the device profile allows one process; None without a profile."""
         records = self.latency.records if self.latency else ()
         return next((b for r in records if (b := r.outcome.budget_bytes) is not None), None)
 
