@@ -124,7 +124,7 @@ def bad(rows: Sequence[Row]) -> list[Block]:
 
 @dataclass(frozen=True)
 class _Pair:
-    """The table cells of one comparison; `too_few`: n is too small to detect ASKED_ABOUT."""
+    """The table cells of one comparison; `too_few`: n questions cannot detect one point."""
 
     cells: tuple[str, ...]
     too_few: bool

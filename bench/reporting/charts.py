@@ -79,7 +79,7 @@ def decode(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None
 
 
 def first_token(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """Draws a stacked bar for each artifact and runtime: median steps before the first token."""
+    """Draws a stacked bar for each artifact and runtime: median times up to the first token."""
     axes = _bars(canvas, rows)
     ends = []
     for slot, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Writes tables of predicted sizes and memory, of changes from accepted ones, and of errors."""
+"""Writes tables of predicted sizes and memory, and of how they differ from other figures."""
 
 from collections.abc import Iterable
 

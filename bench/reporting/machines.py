@@ -11,7 +11,7 @@ from runtimes.nvidia import GpuState
 
 
 def short_name(environment: Environment) -> str:
-    """Describes a machine in half a line: CPU, CPUs, memory, GPUs and system."""
+    """Describes a machine in half a line: CPU, how many, memory, GPUs and operating system."""
     e = environment
     size = "" if e.memory_bytes is None else f", {e.memory_bytes / 1e9:.0f} GB"
     gpus = "".join(f", {gpu}" for gpu in e.gpus)

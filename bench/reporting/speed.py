@@ -42,7 +42,7 @@ SPEEDS: Mapping[str, Callable[[Timing], float | None]] = {
 
 
 def speed(rows: Sequence[Row]) -> list[Block]:
-    """Builds a table of how many times faster each artifact is than a base, with intervals.
+    """Builds a table of each artifact's times and decode rate as multiples of a base's.
 
     The base is the original checkpoint; without one, the artifact with the most bits per weight.
     [] if there is nothing to compare.

@@ -65,7 +65,7 @@ def _held_title(rows: Sequence[Row]) -> str:
 
 
 def _held(row: Row) -> str:
-    """Says whether a process limited to a device profile's memory stayed within it, in figures."""
+    """Says whether a process limited to a device profile's memory stayed within it, in MB."""
     if row.fits is None or row.profile is None:
         return fmt.ABSENT
     peak = fmt.megabytes(row.counted_bytes).removesuffix(" MB")

@@ -110,7 +110,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def _values(text: str) -> list[Value]:
-    """Returns the number that a text is, rounded to two decimals, or else the lower-case text.
+    """Reads a text as a number, rounded to two decimals, or else returns it in lower case.
 
     A single letter gives two texts, with a space before and after it.
     """

@@ -65,7 +65,7 @@ def score(answer: str, gold: Gold) -> float:
 
 
 def normalised(text: str) -> str:
-    """Normalises an answer as the official script does.
+    """Normalises an answer as the official VQA script does.
 
     It removes punctuation and articles, turns number words into digits, and adds the apostrophes
     missing from contractions.

@@ -1,6 +1,6 @@
 """Generates images of text: large digits, handwritten digits, made-up words, pages of real words.
 
-Digits and made-up words of the test split are never drawn for training.
+Made-up words and numbers of several digits in the test split are never drawn for training.
 """
 
 from collections.abc import Callable
