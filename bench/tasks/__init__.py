@@ -27,7 +27,7 @@ class Context:
     requests with it. `phases` records peak memory: the task ends each phase (image, prefill, …).
     `open_reference` opens the reference of a fidelity task, and returns its model's name and a
     session. `notify` reports the next step to the user; it is called only outside of timings.
-    `journal` has the questions answered so far, by a run that was interrupted too.
+    `journal` has the questions answered so far, also by an earlier run that was interrupted.
     """
 
     case: Case
@@ -53,7 +53,7 @@ class LatencyTask:
     imports: tuple[str, ...] = ()
 
     def options(self, options: Options) -> LatencyOptions:
-        """The options that it reads."""
+        """Returns, of all options, those that latency tasks use."""
         return part(LatencyOptions, options)
 
 
@@ -73,7 +73,7 @@ class QuestionTask:
     """If true, the module must also have `check(name, options)`, which opens local data."""
 
     def options(self, options: Options) -> QuestionOptions:
-        """The options that it reads."""
+        """Returns, of all options, those that tasks with questions use."""
         return part(QuestionOptions, options)
 
 
@@ -90,7 +90,7 @@ class FidelityTask:
     imports: tuple[str, ...] = ()
 
     def options(self, options: Options) -> FidelityOptions:
-        """The options that it reads."""
+        """Returns, of all options, those that fidelity tasks use."""
         return part(FidelityOptions, options)
 
 
