@@ -1,1 +1,1 @@
-"""Analysis of records: rows, scores, statistics, comparisons, Pareto front. Pure functions."""
+"""Analysis of benchmark records: grouping, accuracy, statistics, comparisons, Pareto front."""

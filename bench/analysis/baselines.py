@@ -1,6 +1,6 @@
-"""The footprint gate: compares predicted footprints with the accepted ones of a baseline file.
+"""Compares predicted sizes and memory of exports with those accepted in a baseline file.
 
-Measured peaks have their own baseline, in bench.analysis.peak_baseline.
+Measured peaks have a baseline of their own, in bench.analysis.peak_baseline.
 """
 
 import json
@@ -28,7 +28,10 @@ TOLERANCES: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Accepted:
-    """One row of the baseline; None: its target cannot predict that."""
+    """The accepted size and memory of one export, as the baseline file has them.
+
+    None: the export's target cannot predict that number. `files` maps a file's name to its bytes.
+    """
 
     model: str
     target: str
@@ -45,16 +48,19 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Difference:
-    """One quantity that differs from the baseline. A new or removed row has one per quantity."""
+    """A quantity of one export that differs from its accepted value.
+
+    `before` is the accepted value, None for a new export; `after` is the present one, None for an
+    export that is gone. `tolerance` is the share by which it may grow; `files` are those whose
+    sizes changed.
+    """
 
     export: str
     quantity: str
     before: int | None
     after: int | None
     tolerance: float
-    """Share by which it may grow."""
     files: tuple[str, ...] = ()
-    """Files whose sizes changed."""
 
     @property
     def verdict(self) -> Literal["new", "gone", "grew", "grew, tolerated", "shrank"]:
@@ -69,12 +75,12 @@ class Difference:
 
     @property
     def fails(self) -> bool:
-        """Growth fails, and so does a row that nobody has accepted yet."""
+        """Whether this difference fails the check: it grew beyond its tolerance, or is new."""
         return self.verdict in ("new", "grew")
 
 
 def accepted(rows: Iterable[Prediction]) -> list[Accepted]:
-    """Rows of a baseline from predicted ones, without the profiles they fit."""
+    """Turns predictions into entries of a baseline: the same without the devices that fit."""
     return [
         Accepted(
             model=row.model,
@@ -90,7 +96,10 @@ def accepted(rows: Iterable[Prediction]) -> list[Accepted]:
 
 
 def differences(before: Sequence[Accepted], after: Sequence[Accepted]) -> list[Difference]:
-    """All quantities that differ, in the order of the rows `after`; removed rows come last."""
+    """Returns every quantity whose present value (`after`) is not the accepted one (`before`).
+
+    They are in the order of the exports in `after`; exports that are gone come last.
+    """
     old, new = ({row.key: row for row in rows} for rows in (before, after))
     changed = []
     for key in dict.fromkeys((*new, *old)):
@@ -104,7 +113,7 @@ def differences(before: Sequence[Accepted], after: Sequence[Accepted]) -> list[D
 
 
 def load(path: Path) -> list[Accepted]:
-    """The baseline's rows. Raises UserError if the file is missing or damaged."""
+    """Reads the entries of a baseline file. Raises UserError if it is missing or damaged."""
 
     def rows(content: Mapping[str, Any]) -> list[Accepted]:
         return [decode(Accepted, row) for row in content.get("rows", ())]
@@ -113,12 +122,16 @@ def load(path: Path) -> list[Accepted]:
 
 
 def save(path: Path, rows: Sequence[Accepted]) -> None:
-    """Write the baseline. Raises UserError if that fails."""
+    """Writes a baseline file. Raises UserError if that fails."""
     save_baseline(path, [asdict(row) for row in rows])
 
 
 def load_baseline(path: Path, remedy: str, read: Callable[[Mapping[str, Any]], T]) -> T:
-    """`read` of a baseline's content without its schema. Raises UserError with the remedy."""
+    """Reads a baseline file of JSON, and returns what `read` makes of its content.
+
+    `read` gets the content without its key `schema`. Raises UserError, which ends with `remedy`
+    (what the user can do), if the file is missing or damaged.
+    """
     try:
         content = dict(parse_json(path.read_bytes(), "it"))
         schema = content.pop("schema", None)
@@ -134,7 +147,10 @@ def load_baseline(path: Path, remedy: str, read: Callable[[Mapping[str, Any]], T
 
 
 def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object) -> None:
-    """Write one row per line, so that diffs are small. Raises UserError if that fails."""
+    """Writes a baseline file of JSON, with one of `rows` per line, so that diffs are small.
+
+    `more` are further keys of the file. Raises UserError if it cannot be written.
+    """
     lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     head = "".join(f"{json.dumps(key)}: {json.dumps(value)}, " for key, value in more.items())
     text = f'{{"schema": {SCHEMA}, {head}"rows": [\n{lines}\n]}}\n'
@@ -146,7 +162,7 @@ def save_baseline(path: Path, rows: Iterable[Mapping[str, Any]], **more: object)
 
 
 def _changed(was: Accepted | None, now: Accepted | None) -> tuple[str, ...]:
-    """Files whose sizes differ, and those that only one row has."""
+    """Names the files of an export whose sizes differ; () if either has no sizes of files."""
     if was is None or now is None or was.files is None or now.files is None:
         return ()
     before, after = was.files, now.files

@@ -1,4 +1,4 @@
-"""Compares two runs of one machine; verdicts come from intervals, never from means alone."""
+"""Compares two benchmark runs of one machine; verdicts come from 95 % intervals, not from means."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,13 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity of one subject, in seconds, tokens per second, bytes, nats or a share.
+    """One quantity of one artifact or checkpoint on one runtime, measured in both runs.
 
-    `worse_sign` is +1 if more is worse, else −1. `sure` is the verdict's probability; None for
-    counted quantities. `number` is the quantity's name.
+    `number` names the quantity, `options` is the kind of request. `base` and `new` are in seconds,
+    tokens per second, bytes, nats or a share. `change` is a share of base if `relative`, else a
+    difference. `worse_sign` is +1 if more is worse, −1 if less is. `sure` is the probability that
+    the verdict is right (of `undecided`: that it is worse); None where nothing is random. `needed`
+    is how many questions would detect the tolerance of accuracy; None: there were enough.
     """
 
     subject: Subject
@@ -42,23 +45,28 @@ class Comparison:
     verdict: Verdict
     sure: float | None
     needed: int | None = None
-    """Questions needed to detect the tolerance of accuracy; None if there were enough."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The whole comparison. `lost` jobs were measured in base and fail in new: regressions too."""
+    """The comparison of two runs.
+
+    `lost` are jobs that succeeded in base and fail in new, which count as regressions. `only_base`
+    and `only_new` are results that one run lacks; `apart` has what both have but cannot be
+    compared, as subject, runtime and reason. `software` lists differing versions as text.
+    `tolerance` is the relative change that counts as none, `points` that of accuracy.
+    """
 
     comparisons: tuple[Comparison, ...]
     lost: tuple[Record, ...]
     apart: tuple[tuple[Subject, str, str], ...]
-    """Subject, runtime, and which of its measurements cannot be compared, and why."""
+    """Artifact or checkpoint, runtime, and which measurement cannot be compared and why."""
     only_base: tuple[Row, ...]
     only_new: tuple[Row, ...]
     software: tuple[str, ...]
     tolerance: float
     points: float
-    """Tolerance of accuracy, as a share."""
+    """Tolerance of accuracy as a difference of shares: 0.01 is one point."""
 
     @property
     def regressions(self) -> tuple[Comparison, ...]:
@@ -75,7 +83,12 @@ def compare(
     tolerance: float = TOLERANCE,
     points: float = ACCURACY_TOLERANCE,
 ) -> Compared:
-    """Compare rows that both runs have. Raises UserError for different machines, or no such row."""
+    """Compares the results of two runs on all subjects and runtimes that both have.
+
+    Changes within `tolerance` (a share of base) and, for accuracy, `points` (a difference of
+    shares) count as the same. Raises UserError if the runs are of different machines or have
+    nothing in common.
+    """
     _check_machines(base, new)
     before, after = _last_rows(base), _last_rows(new)
     shared = [key for key in before if key in after]
@@ -103,9 +116,11 @@ def compare(
 
 
 def decide(change: Change, worse_sign: int, tolerance: float) -> tuple[Verdict, float | None]:
-    """A verdict and its probability; for `undecided`, the probability of being worse.
+    """Decides whether a change is worse, better, the same or undecided.
 
-    Worse, better or same needs the whole interval beyond or within the tolerance.
+    The first three need the whole 95 % interval beyond or within the tolerance. `worse_sign` is +1
+    if more is worse, −1 if less is. Returns the verdict and its probability (of `undecided`: the
+    probability of being worse); None without an interval.
     """
     worse = change.beyond(worse_sign * tolerance, worse_sign)
     better = change.beyond(-worse_sign * tolerance, -worse_sign)
@@ -123,7 +138,7 @@ def decide(change: Change, worse_sign: int, tolerance: float) -> tuple[Verdict, 
 
 @dataclass(frozen=True)
 class _Measure:
-    """A quantity of each request, and +1 if more is worse, else −1."""
+    """A quantity read from a request's timing; `worse_sign` is +1 if more is worse, else −1."""
 
     of: Callable[[Timing], float | None]
     worse_sign: int
@@ -137,7 +152,7 @@ LATENCIES: Mapping[str, _Measure] = {
 
 
 def _row(base: Row, new: Row, tolerance: float, points: float) -> list[Comparison]:
-    """All quantities that both rows have."""
+    """Compares all quantities of one artifact on one runtime that both runs have."""
     comparisons: list[Comparison | None] = []
     latencies = {latency.options: latency for latency in new.latencies}
     for before in base.latencies:
@@ -186,7 +201,7 @@ def _size(base: Row, new: Row, tolerance: float) -> Comparison | None:
 
 
 def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
-    """Accuracy of each task, on questions that both have and that one scorer scored."""
+    """Compares the accuracy on each task, on common questions that the same scorer scored."""
     shared = [
         (before, after)
         for before in base.scores
@@ -200,7 +215,7 @@ def _accuracies(base: Row, new: Row, points: float) -> list[Comparison | None]:
 
 
 def _apart(base: Row, new: Row) -> list[str]:
-    """Measurements that only one run has, or that have other requests or questions."""
+    """Lists what cannot be compared, with the reason: requests or questions differ."""
     options = [{latency.options for latency in row.latencies} for row in (base, new)]
     reasons = ["time and memory: the requests differ"] if options[0] ^ options[1] else []
     for task in dict.fromkeys(scores.task for row in (base, new) for scores in row.scores):
@@ -238,7 +253,7 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -
 
 
 def _kld(base: Row, new: Row) -> Comparison | None:
-    """Paired by token, if both were compared with one reference on the same questions."""
+    """Compares mean KL divergence, paired by token; None unless both had the same questions."""
     if base.fidelity is None or new.fidelity is None or not (base.agreement and new.agreement):
         return None
     if base.fidelity.case.options != new.fidelity.case.options:
@@ -253,7 +268,7 @@ def _kld(base: Row, new: Row) -> Comparison | None:
 
 
 def _check_machines(base: Sequence[Record], new: Sequence[Record]) -> None:
-    """Raises UserError if two records are of different machines."""
+    """Raises UserError if a run has no records, or if not all records are of one machine."""
     for name, records in (("the base run", base), ("the new run", new)):
         if not records:
             raise UserError(f"{name} has no records; `bench run -o RUN.jsonl` writes them")
@@ -269,12 +284,16 @@ def _check_machines(base: Sequence[Record], new: Sequence[Record]) -> None:
 
 
 def _last_rows(records: Sequence[Record]) -> dict[Key, Row]:
-    """Rows by what two versions have in common; the last of several in a run counts."""
+    """Returns a run's results by model, target, recipe, layout, runtime and setting, not by sha256.
+
+    So a new version of an artifact is found under the old one's key. If a run has several, the
+    last one counts.
+    """
     return {_key(row.subject, row.runtime, *_held(row)): row for row in rows(records)}
 
 
 def _lost(before: Mapping[Key, Row], new: Sequence[Record]) -> list[Record]:
-    """Failed jobs of the new run whose task the base run has, and that no later try repaired."""
+    """Returns jobs that succeed in the base run but fail in the new one, in all its tries."""
     lost: dict[tuple[Key, str], Record] = {}
     for record in new:
         case = record.case

@@ -1,4 +1,4 @@
-"""The machines that records come from, and how two machines differ."""
+"""Finds the machines that records were measured on, and how two machines differ."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -29,23 +29,29 @@ SOFTWARE: Mapping[str, Callable[[Environment], object]] = {
 
 
 def machines(records: Sequence[Record]) -> tuple[Environment, ...]:
-    """The different environments, in order of appearance."""
+    """Returns the different environments (hardware and software) of the records.
+
+    They are in order of first appearance; of equal ones, the last is returned.
+    """
     by_key = {machine_key(record.environment): record.environment for record in records}
     return tuple(by_key.values())
 
 
 def machine_key(environment: Environment) -> str:
-    """Equal for environments that differ at most in their measured ceilings."""
+    """Returns a text that is equal for environments that differ only in measured speed limits."""
     return json.dumps(asdict(environment.unmeasured()), sort_keys=True)
 
 
 def hardware_differences(first: Environment, second: Environment) -> list[str]:
-    """`CPU: A -> B` for each trait of the hardware that differs."""
+    """Returns a text such as `CPU: A -> B` for each trait of the hardware that differs."""
     return _differences(HARDWARE, first, second)
 
 
 def software_differences(first: Environment, second: Environment) -> list[str]:
-    """`numpy: A -> B` for each package, and for system, Python, driver and revision."""
+    """Returns a text such as `numpy: 2.1 -> 2.2` for each software version that differs.
+
+    It compares all packages, the operating system, Python, the GPU driver and PocketVLM's revision.
+    """
     names = sorted({*first.packages, *second.packages})
     packages = {name: _package(name) for name in names}
     return _differences({**SOFTWARE, **packages}, first, second)

@@ -1,6 +1,6 @@
-"""Disturbances of a measurement, in sentences. They are noted; nothing is corrected or left out.
+"""Describes disturbances of a measurement in sentences; nothing is corrected or left out.
 
-The limits are where a disturbance could hide a difference of a few per cent between artifacts.
+From the limits below on, a disturbance could hide a difference of a few per cent.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ SHORTEST_S = 1.0  # ticks of /proc/stat are 10 ms: too coarse for shorter jobs
 
 
 def noise(record: Record) -> tuple[str, ...]:
-    """A sentence for each disturbance of this record."""
+    """Returns a sentence for each disturbance of a job, such as uneven times or a busy machine."""
     timings = record.outcome.timings
     return (*_samples(timings), *_machine(record), *_profile(record.case, record.outcome))
 

@@ -1,6 +1,6 @@
-"""Differences between two subjects with intervals, from paired or grouped samples.
+"""Differences between two sets of measurements, with 95 % intervals.
 
-Every change is new minus base; its sign does not mean better or worse.
+Every change is new minus base, absolute or relative; its sign does not mean better or worse.
 """
 
 import itertools
@@ -20,7 +20,11 @@ FARTHEST = 700.0  # largest logarithm of a ratio that a float holds
 
 @dataclass(frozen=True)
 class Paired:
-    """Two subjects on the same `n` questions; `p` is McNemar's exact two-sided p-value."""
+    """The answers of two models to the same `n` questions, counted.
+
+    `only_first` and `only_second` are the questions that only that one answered rightly; `p` is
+    McNemar's exact two-sided p-value.
+    """
 
     n: int
     only_first: int
@@ -30,7 +34,12 @@ class Paired:
 
 @dataclass(frozen=True)
 class Change:
-    """New minus base with a 95 % interval; None if a side has a single sample."""
+    """A change from base to new, with its 95 % interval from `low` to `high`.
+
+    It is a difference, or a share of base (0.1: 10 % more). `low` and `high` are None if there are
+    too few samples. `paired`: samples were compared in pairs. `spread` is the standard error and
+    `freedom` the degrees of freedom of Student's t, both of the logarithm if `logarithmic`.
+    """
 
     value: float
     low: float | None
@@ -38,12 +47,14 @@ class Change:
     n: int
     paired: bool
     spread: float = 0.0
-    """Standard error, of the logarithm if `logarithmic`."""
     freedom: float = math.inf
     logarithmic: bool = False
 
     def beyond(self, limit: float, sign: int) -> float | None:
-        """One-sided probability that sign * change > sign * limit; None without an interval."""
+        """Returns the probability (0 to 1) that the true change is above `limit`, if `sign` is 1.
+
+        If `sign` is −1: that it is below `limit`. None if the change has no interval.
+        """
         if self.low is None or self.high is None:
             return None
         # The end of an interval may be too large for log1p; the middle is the value's logarithm.
@@ -58,7 +69,7 @@ class Change:
 
     @property
     def unsure(self) -> bool:
-        """Whether a ratio's interval spans more than a factor of ten, so that it means little."""
+        """Whether the change is a ratio whose interval spans more than a factor of ten."""
         if not self.logarithmic or self.low is None or self.high is None:
             return False
         return 1 + self.high > 10 * (1 + self.low)
@@ -67,7 +78,10 @@ class Change:
 def ratio(
     base: Sequence[Sequence[float]], new: Sequence[Sequence[float]], paired: bool
 ) -> Change | None:
-    """Relative change of the typical sample, by Student's t on the log medians of the processes.
+    """Computes the relative change of the typical sample (0.1: 10 % more), by Student's t.
+
+    `base` and `new` have a list of samples for each process; t is applied to the logarithms of the
+    processes' medians.
 
     Processes, not requests, are the independent units (Kalibera and Jones 2013, Rigorous
     Benchmarking in Reasonable Time): requests of one process are alike, and a bootstrap over two or
@@ -85,7 +99,7 @@ def ratio(
 
 
 def interleaved(base: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether two lists of starting times alternate, as in A B A B or B A A B, not A A B B."""
+    """Whether two lists of ISO start times alternate, as in A B A B or B A A B, not A A B B."""
     if len(base) != len(new) or len(base) < 2:
         return False
     rounds = sorted(zip(sorted(base), sorted(new), strict=True))
@@ -93,16 +107,17 @@ def interleaved(base: Sequence[str], new: Sequence[str]) -> bool:
 
 
 def exact(base: float, new: float) -> Change:
-    """Relative change of counted numbers; its interval is the value itself."""
+    """Returns the relative change of numbers without noise: its interval is the value itself."""
     change = new / base - 1
     return Change(change, change, change, 1, True)
 
 
 def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired | None:
-    """Whether two subjects differ on the questions both were asked (McNemar 1947, exact).
+    """Tests whether two models differ on the questions both were asked (McNemar 1947, exact).
 
-    Only questions that exactly one of them got right count: without a difference either is equally
-    likely, which is a binomial test at one half. None without common questions.
+    `first` and `second` map a question's id to whether the answer was right. Only questions that
+    exactly one of them got right count: without a difference either is equally likely, which is a
+    binomial test at one half. None without common questions.
     """
     shared = first.keys() & second.keys()
     if not shared:
@@ -117,7 +132,7 @@ def mcnemar(first: Mapping[str, bool], second: Mapping[str, bool]) -> Paired | N
 
 
 def share_change(pair: Paired) -> Change:
-    """Difference of two shares of right answers to the same questions.
+    """Returns the difference of two shares of right answers to the same questions, with interval.
 
     Wald's interval with half a question added to each of the four cells (Agresti and Min 2005,
     Statistics in Medicine 24): its coverage is good even for few questions, and it is not empty
@@ -133,16 +148,19 @@ def share_change(pair: Paired) -> Change:
 
 @dataclass(frozen=True)
 class Power:
-    """Power of `n` paired items whose mean squared difference is `differing`.
+    """What a test on `n` questions, answered by two models, can detect.
 
-    For right and wrong answers that is the share of items that exactly one side got right.
+    `differing` is the mean squared difference of the two scores. For right and wrong answers it is
+    the share of questions that exactly one of the models answered rightly.
     """
 
     n: int
     differing: float
 
     def needed(self, difference: float) -> int:
-        """Items that detect a difference of means with POWER, at 5 % (Connor 1987)."""
+        """Returns how many questions detect a difference (0.01: a point) in 80 % of cases.
+
+        The test's level is 5 % (Connor 1987)."""
         null, alternative = (
             math.sqrt(self.differing),
             math.sqrt(max(0.0, self.differing - difference**2)),
@@ -150,7 +168,7 @@ class Power:
         return math.ceil(((_normal() * null + _normal(POWER) * alternative) / difference) ** 2)
 
     def visible(self) -> float:
-        """The smallest difference that `n` items detect with POWER."""
+        """Returns the smallest difference (0.01: a point) that `n` questions detect in 80 %."""
         low, high = 1e-6, 1.0
         for _ in range(40):
             middle = (low + high) / 2
@@ -159,19 +177,22 @@ class Power:
 
 
 def power(base: Sequence[float], new: Sequence[float]) -> Power:
-    """Power of paired scores. One differing item of two is added, as in `share_change`, so that a
-    small sample without differences is not read as proof of equality."""
+    """Estimates the power of a comparison from the scores of two models on the same questions.
+
+    Two questions are added, one of them answered differently, so that a small sample without
+    differences is not read as proof of equality.
+    """
     squares = sum((after - before) ** 2 for before, after in zip(base, new, strict=True))
     return Power(len(base), (squares + 1) / (len(base) + 2))
 
 
 def mean_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
-    """Difference of means of samples paired one by one, with a bootstrap interval."""
+    """Returns the difference of the means of paired samples, with a bootstrap interval."""
     return _mean_change(base, new, ())
 
 
 def graded_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
-    """Difference of means of scores between 0 and 1, paired one by one, with a bootstrap interval.
+    """Returns the difference of the means of paired scores (0 to 1), with a bootstrap interval.
 
     Two items are added, one better and one worse by the root of one half: for right and wrong
     answers this gives the variance of `share_change`, and equal scores get an interval too.
@@ -183,7 +204,10 @@ def graded_change(base: Sequence[float], new: Sequence[float]) -> Change | None:
 def _mean_change(
     base: Sequence[float], new: Sequence[float], more: Sequence[float]
 ) -> Change | None:
-    """The mean of the differences; the interval's bootstrap also draws from `more`."""
+    """Returns the mean of the differences new − base; the bootstrap also draws from `more`.
+
+    None if the two have no samples or different numbers of them.
+    """
     if len(base) != len(new) or not len(base):
         return None
     differences = [after - before for before, after in zip(base, new, strict=True)]
@@ -204,7 +228,11 @@ def _student(
     groups: Sequence[NDArray[np.float64]],
     paired: bool,
 ) -> Change:
-    """The interval of one mean (paired) or of the difference of two (Welch 1947)."""
+    """Returns the relative change with Student's interval, from groups of logarithms.
+
+    There is one group of differences (`paired`), or two groups to compare (Welch 1947);
+    `difference` is the mean of the one, or the difference of the means of the two.
+    """
     n, value = min(group.size for group in groups), math.expm1(difference)
     if n < 2:
         return Change(value, None, None, n, paired, logarithmic=True)
@@ -222,7 +250,7 @@ def _student(
 
 
 def _normal(probability: float = 1 - TAIL) -> float:
-    """The standard normal distribution's quantile."""
+    """Returns the standard normal distribution's quantile."""
     from scipy.stats import norm
 
     return float(norm.ppf(probability))

@@ -1,6 +1,6 @@
-"""The Pareto front of artifacts, and the recommended one under a budget of memory.
+"""Finds the Pareto front of artifacts, and the one to recommend within a limit of memory.
 
-Checkpoints and peers' runtimes are compared with, but never recommended.
+Checkpoints and other projects' runtimes are never recommended.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,11 @@ AS_FAST = 1.1
 
 @dataclass(frozen=True)
 class Budget:
-    """Memory of one process; `runtimes` and `device` are those that exist, None for any."""
+    """The memory that one process may use, on one class of devices.
+
+    `runtimes` are the runtimes that exist there and `device` is what they compute on (`cpu`,
+    `cuda`); None: any.
+    """
 
     name: str
     memory_bytes: int
@@ -25,49 +29,56 @@ class Budget:
     device: str | None = None
 
     def holds(self, row: Row) -> bool | None:
-        """Whether the row's measured peak is within the budget; None if it was not measured."""
+        """Whether the row's measured memory peak is within the budget.
+
+        False if the budget lacks the row's runtime or device; None if the peak was not measured.
+        """
         if not self.has(row):
             return False
         peak = row.counted_bytes
         return None if peak is None else peak <= self.memory_bytes
 
     def has(self, row: Row) -> bool:
-        """Whether the row's runtime and device are among the budget's."""
+        """Whether the row's runtime and device exist on the devices that the budget is for."""
         known_runtime = self.runtimes is None or row.runtime in self.runtimes
         return known_runtime and self.device in (None, row.device)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Indices into the given rows; `chosen` is one of `accurate`, which are among `fitting`."""
+    """The recommended row and the steps to it, all as indices into the rows given to `choose`.
+
+    `candidates` have all measurements, `front` is the Pareto front of them, `fitting` are those
+    within the budget, `accurate` those of `fitting` that are not significantly less accurate than
+    the best. `chosen`, the recommended one, is of `accurate`; None: nothing can be recommended.
+    """
 
     candidates: tuple[int, ...]
     front: tuple[int, ...]
     fitting: tuple[int, ...]
     accurate: tuple[int, ...]
-    """Those of `fitting` that are not significantly less accurate than the best of them."""
     chosen: int | None
 
 
 def profile_budget(name: str) -> Budget:
-    """The budget of a device profile."""
+    """Returns the budget of a device profile, by its name in PROFILES."""
     profile = PROFILES[name]
     return Budget(name, profile.memory_bytes, profile.runtimes, profile.device)
 
 
 def smallest_profile(row: Row) -> str | None:
-    """The profile with the least memory that holds the row's peak; None if there is none."""
+    """Names the device profile with the least memory that the row's peak fits; None: none."""
     budgets = sorted((profile_budget(name) for name in PROFILES), key=lambda b: b.memory_bytes)
     return next((budget.name for budget in budgets if budget.holds(row)), None)
 
 
 def in_a_profile(row: Row) -> bool:
-    """Whether any profile has the row's runtime and device, and its memory was measured."""
+    """Whether the peak was measured and some device profile has the row's runtime and device."""
     return row.counted_bytes is not None and any(profile_budget(n).has(row) for n in PROFILES)
 
 
 def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    """Indices of the points that no other one dominates; less is better in each coordinate."""
+    """Returns the indices of points that no other point dominates; less is better everywhere."""
     return tuple(
         index
         for index, point in enumerate(points)
@@ -76,10 +87,11 @@ def front(points: Sequence[Sequence[float]]) -> tuple[int, ...]:
 
 
 def choose(rows: Sequence[Row], budget: Budget | None) -> Choice:
-    """The Pareto front and the chosen row.
+    """Finds the Pareto front (accuracy, request time, peak memory) and the row to recommend.
 
-    That is the smallest of those that fit, are accurate, and are within 10 % of the fastest of
-    them; None without measured accuracy.
+    That row has the lowest peak among those that fit the budget (None: no limit), are about as
+    accurate as the best of these, and take at most 10 % longer than the fastest of the accurate
+    ones. There is none if accuracy was not measured.
     """
     scored = any(row.accuracy for row in rows)
     known = {index: point for index, row in enumerate(rows) if (point := _point(row, scored))}
@@ -94,9 +106,10 @@ def choose(rows: Sequence[Row], budget: Budget | None) -> Choice:
 
 
 def _point(row: Row, scored: bool) -> tuple[float, ...] | None:
-    """(share of wrong answers, seconds of a request, bytes), the share 0 unless `scored`.
+    """Returns (share of wrong answers, seconds of a request, peak bytes); less is better.
 
-    None for a row that cannot be recommended, or if a coordinate is not known.
+    The share is 0 for a row without accuracy; if `scored`, such a row gives None. So does one that
+    cannot be recommended or lacks another number.
     """
     total, share = row.total_s(), row.accuracy_share()
     if row.subject.target is None or not row.ours:
@@ -118,7 +131,7 @@ def _accurate(rows: Sequence[Row], fitting: Sequence[int]) -> tuple[int, ...]:
 
 
 def _worse(best: Mapping[str, bool], other: Mapping[str, bool]) -> bool:
-    """Whether `other` is significantly worse on common questions; False if there are none."""
+    """Whether `other` is significantly worse (McNemar's test, 5 %) on the common questions."""
     pair = mcnemar(best, other)
     return pair is not None and pair.p < SURE and pair.only_first > pair.only_second
 

@@ -1,7 +1,7 @@
-"""The gate for measured peaks of memory: compares a run's with the accepted ones.
+"""Compares the measured peaks of memory of a run with those accepted in a baseline file.
 
-A row is an artifact that answers a kind of request. It does not include threads and machine,
-because they move the peak by about 1 % (docs/notes/2026-11-peak-memory.md), which is within the
+There is a peak for each artifact, runtime and kind of request. Threads and machine do not count,
+because they change the peak by about 1 % (docs/notes/2026-11-peak-memory.md), which is within the
 tolerance.
 """
 
@@ -21,12 +21,15 @@ ACCEPT = "`bench check RUN.jsonl --update` accepts those of a run"
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest resident set of the processes that answered one kind of request."""
+    """The peak memory of one artifact on one runtime for one kind of request.
+
+    `export` is the artifact's target, recipe and layout; `synthetic`: with random weights.
+    `peak_bytes` is the highest resident set of the processes that answered.
+    """
 
     model: str
     synthetic: bool
     export: str
-    """Target, recipe and layout."""
     runtime: str
     request: str
     peak_bytes: int
@@ -38,14 +41,14 @@ class Peak:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The file of accepted peaks; each may change by the share `tolerance`."""
+    """The content of the file of accepted peaks; each may change by the share `tolerance`."""
 
     tolerance: float
     rows: tuple[Peak, ...]
 
 
 def measured(records: Sequence[Record]) -> list[Peak]:
-    """The highest peak of each artifact of a run, for each kind of request."""
+    """Returns the highest peak of each artifact and runtime of a run, for each kind of request."""
     highest: dict[object, Peak] = {}
     for row in filter(_judged, rows(records)):
         for latency in row.latencies:
@@ -60,9 +63,9 @@ def measured(records: Sequence[Record]) -> list[Peak]:
 
 
 def differences(accepted: Peaks, now: Iterable[Peak]) -> list[Difference]:
-    """Peaks that differ by more than the tolerance, or that have no accepted value.
+    """Returns the peaks of a run that differ by more than the tolerance, or were never accepted.
 
-    Accepted rows that the run did not measure are ignored.
+    Accepted peaks that the run did not measure are ignored.
     """
     known = {row.key: row.peak_bytes for row in accepted.rows}
     return [
@@ -79,25 +82,26 @@ def differences(accepted: Peaks, now: Iterable[Peak]) -> list[Difference]:
 
 
 def updated(accepted: Peaks, now: Iterable[Peak]) -> Peaks:
-    """The accepted peaks with the measured ones; rows that were not measured stay."""
+    """Returns the accepted peaks, replaced and extended by the measured ones."""
     rows_ = {row.key: row for row in (*accepted.rows, *now)}
     return replace(accepted, rows=tuple(rows_.values()))
 
 
 def load(path: Path) -> Peaks:
-    """The accepted peaks. Raises UserError if the file is missing or damaged."""
+    """Reads the file of accepted peaks. Raises UserError if it is missing or damaged."""
     return load_baseline(path, ACCEPT, lambda content: decode(Peaks, content))
 
 
 def save(path: Path, peaks: Peaks) -> None:
-    """Write one row per line, so that diffs are small. Raises UserError if that fails."""
+    """Writes the file of accepted peaks, one per line. Raises UserError if that fails."""
     save_baseline(path, [asdict(row) for row in peaks.rows], tolerance=peaks.tolerance)
 
 
 def _judged(row: Row) -> bool:
-    """Whether a row is of an artifact on one of our runtimes, on the CPU, without a device profile.
+    """Whether these are results of an artifact on a runtime of PocketVLM's, on the CPU.
 
-    Memory of a checkpoint is mostly torch's, that of a peer mostly the peer's.
+    A device profile must not have limited it. Checkpoints and other projects' runtimes are left
+    out, because their memory is mostly not PocketVLM's.
     """
     return row.ours and row.subject.target is not None and row.device == "cpu" and not row.profile
 

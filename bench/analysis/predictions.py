@@ -1,4 +1,4 @@
-"""Predicted footprints of models × targets × recipes, and the device profiles they fit.
+"""Predicts the size and memory of exports, for all models, targets and recipes, and what they fit.
 
 Reads configurations only: no weights, no network, no library of a runtime.
 """
@@ -24,7 +24,11 @@ PEAK_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Prediction:
-    """The predicted footprint of one export; None: its target cannot predict that."""
+    """The predicted size and memory of one export; None: its target cannot predict that number.
+
+    `fits` says for each device profile whether the peak fits it; `files` maps a file's name to its
+    bytes.
+    """
 
     model: str
     target: str
@@ -33,7 +37,7 @@ class Prediction:
     kv_bytes_per_token: int | None
     peak_bytes: int | None
     fits: Mapping[str, bool | None]
-    """Profile -> whether the runtime exists there and the peak is within its budget."""
+    """Device profile -> whether the runtime exists there and the peak is within its memory."""
     files: Mapping[str, int] | None
 
 
@@ -43,9 +47,11 @@ def predict(
     recipes: Sequence[str] = tuple(RECIPES),
     context: int | None = None,
 ) -> tuple[list[Prediction], list[str]]:
-    """The predictions, and a line with the reason for each export that cannot be predicted.
+    """Predicts every combination of models, targets and recipes.
 
-    The peak is that of a request that fills `context` positions (default: a session's context).
+    Returns the predictions, and a text with the reason for each combination that cannot be
+    predicted. The peak is that of a request that fills a context of `context` positions (None: the
+    length that a session has by default).
     """
     rows: list[Prediction] = []
     refusals: list[str] = []
@@ -91,30 +97,33 @@ def _fits(found: Footprint, target: Target, profile: Profile) -> bool | None:
 
 @dataclass(frozen=True)
 class PredictionError:
-    """Prediction and measurement of one latency record."""
+    """A predicted peak of memory and the one that a latency job measured.
+
+    `export` names model, target, recipe, and the request's image tiles and positions;
+    `disk_bytes_off` is predicted minus measured size on disk.
+    """
 
     export: str
-    """Model, target, recipe, and the request's tiles and positions."""
     predicted_peak_bytes: int
     measured_peak_bytes: int
     disk_bytes_off: int
-    """Predicted minus measured bytes on disk."""
 
     @property
     def relative(self) -> float:
-        """Predicted over measured peak, minus 1."""
+        """Error of the predicted peak as a share of the measured one; positive: too high."""
         return self.predicted_peak_bytes / self.measured_peak_bytes - 1
 
     @property
     def wrong(self) -> bool:
-        """Whether the peak is off by more than 5 %, or the bytes on disk at all."""
+        """Whether the predicted peak is off by more than 5 %, or the size on disk by any byte."""
         return abs(self.relative) > PEAK_TOLERANCE or self.disk_bytes_off != 0
 
 
 def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
-    """One for each latency record of an artifact on one of our runtimes on the CPU.
+    """Compares prediction and measurement of each latency record that can be predicted.
 
-    The peak is predicted for the work of the record's warm-up request.
+    These are records of artifacts on the CPU, on runtimes that RUNTIMES does not hide. The peak is
+    predicted for the lengths of the record's warm-up request.
     """
     for record in records:
         subject, warmups = record.case.subject, record.outcome.warmups

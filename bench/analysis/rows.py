@@ -1,6 +1,6 @@
-"""From records to rows: all measurements of one subject on one runtime, threads and machine.
+"""Groups benchmark records into Rows: all results of one artifact or checkpoint on one runtime.
 
-Records of different machines, software or request lengths are never pooled.
+Records of different machines, software, threads or request lengths are never pooled.
 """
 
 import json
@@ -20,33 +20,41 @@ from runtimes import RUNTIMES
 
 @dataclass(frozen=True)
 class LatencyRecords:
-    """Latency records of one kind of request, one for each round and so from its own process."""
+    """The measurements of one kind of request by one artifact or checkpoint on one runtime.
+
+    There is a record for each round, from a process of its own, with the Timing of each of its
+    requests. The arguments `number` take a quantity, such as `total_s`, from a Timing.
+    """
 
     options: Options
     records: tuple[Record, ...]
 
     def over(self, number: Callable[[Timing], float | None]) -> Estimate | None:
-        """Median over all requests, with an interval by processes (see stats.grouped_median)."""
+        """Returns the median of a quantity over all requests, with a 95 % interval.
+
+        The interval comes from a bootstrap that draws processes, then their requests. None without
+        values.
+        """
         return grouped_median(self.rounds(number))
 
     def rounds(self, number: Callable[[Timing], float | None]) -> list[list[float]]:
-        """The values of each process's requests; None values are left out."""
+        """Returns a quantity of each request, in one list per process; None values are left out."""
         groups = [[number(t) for t in record.outcome.timings] for record in self.records]
         return [[s for s in group if s is not None] for group in groups]
 
     def middle(self, number: Callable[[Timing], float | None]) -> float | None:
-        """The median over all requests, without an interval."""
+        """Returns the median of a quantity over all requests; None without values."""
         return median([sample for group in self.rounds(number) for sample in group])
 
     def started(self) -> list[str]:
-        """Start time of each process, ISO 8601."""
+        """Returns the start time of each process, as ISO 8601 text."""
         return [record.started_at for record in self.records]
 
     def load_s(self) -> float | None:
         return _median([record.outcome.load_s for record in self.records])
 
     def cold_load_s(self) -> float | None:
-        """Median time of loading without the files in the page cache."""
+        """Returns the median seconds of loading while no file is in the system's page cache."""
         return _median([record.outcome.cold_load_s for record in self.records])
 
     @property
@@ -54,50 +62,61 @@ class LatencyRecords:
         return next((r.outcome.work for r in self.records if r.outcome.work), None)
 
     def token_s(self, percent: float) -> float | None:
-        """A percentile of all intervals between tokens."""
+        """Returns a percentile (0 to 100) of the seconds between tokens, over all requests."""
         timings = [timing for record in self.records for timing in record.outcome.timings]
         return percentile([s for timing in timings for s in timing.token_s], percent)
 
     def peak_bytes(self, phase: str) -> int | None:
-        """The highest peak of a phase in any round."""
+        """Returns the highest memory peak in a phase, such as `prefill`, over all rounds."""
         phases = [memory for record in self.records for memory in record.outcome.memory]
         peaks = [m.peak_bytes for m in phases if m.phase == phase and m.peak_bytes is not None]
         return max(peaks, default=None)
 
     def peaks(self) -> list[int]:
-        """The highest peak of each process; processes without one are left out."""
+        """Returns the memory peak of each process in bytes; unmeasured processes are left out."""
         peaks = [[m.peak_bytes for m in r.outcome.memory] for r in self.records]
         known = [[peak for peak in own if peak is not None] for own in peaks]
         return [max(own) for own in known if own]
 
     def last_bytes(self, number: str) -> int | None:
-        """The highest value of a field of PhaseMemory at the end of the last phase."""
+        """Returns the value of a field of PhaseMemory, such as `pss_bytes`, after the last phase.
+
+        It is the highest of all rounds; None if no round has a value.
+        """
         last = [record.outcome.memory[-1] for record in self.records if record.outcome.memory]
         found: list[int | None] = [getattr(memory, number) for memory in last]
         return max((value for value in found if value is not None), default=None)
 
     def device_bytes(self, phase: str | None = None) -> int | None:
-        """The most GPU memory at the end of a phase in any round; None means any phase."""
+        """Returns the highest GPU memory at the end of a phase, over all rounds.
+
+        Without `phase`, over all phases too. None if no figure is known.
+        """
         phases = [memory for record in self.records for memory in record.outcome.memory]
         own = [m.device_bytes for m in phases if phase in (None, m.phase)]
         return max((held for held in own if held is not None), default=None)
 
     def device_sources(self) -> set[str]:
-        """Sources of the GPU memory figures: `process`, `card`."""
+        """Returns where the figures of GPU memory come from.
+
+        `process`: the driver's figure for the process; `card`: growth of the card's used memory.
+        """
         phases = [memory for record in self.records for memory in record.outcome.memory]
         return {m.device_source for m in phases if m.device_source is not None}
 
     def highest_peak_bytes(self) -> int | None:
-        """The highest peak of the process."""
+        """Returns the highest memory peak of any of the processes; None if no figure is known."""
         return max(self.peaks(), default=None)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One subject on one runtime.
+    """All results of one subject (an artifact or a checkpoint) on one runtime.
 
-    Summaries show the first of `latencies` and the scores of `main_task`, which is the same in all
-    rows of a model.
+    `machine` is the index of the machine among those of the records; `profile` the device profile
+    whose memory limit applied. `latencies` has one entry for each kind of request, `scores` one for
+    each task. Summaries show the first of `latencies` and the scores of `main_task`, which is the
+    same for all rows of a model. `fidelity` is the largest comparison with the reference model.
     """
 
     subject: Subject
@@ -111,7 +130,7 @@ class Row:
     fidelity: Record | None
     main_task: str | None = None
     fidelity_samples: int = 0
-    """Number of fidelity samples; `fidelity` is the largest."""
+    """Number of different samples of questions compared; `fidelity` is the largest."""
 
     @property
     def latency(self) -> LatencyRecords | None:
@@ -119,7 +138,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        """Whether the runtime is PocketVLM's, not a peer's or a test's."""
+        """Whether the runtime is PocketVLM's, not another project's or a test's fake."""
         return self.runtime in RUNTIMES and RUNTIMES[self.runtime].ours
 
     @property
@@ -133,13 +152,13 @@ class Row:
 
     @property
     def fits(self) -> bool | None:
-        """Whether every measured process stayed within its profile's memory."""
+        """Whether all processes stayed within the device profile's memory; None: not known."""
         found = [record.outcome.fits for record in self.latency.records] if self.latency else []
         return None if not found or None in found else all(found)
 
     @property
     def budget_bytes(self) -> int | None:
-        """Memory of its device profile."""
+        """Bytes that the device profile allows one process; None without a profile."""
         records = self.latency.records if self.latency else ()
         return next((b for r in records if (b := r.outcome.budget_bytes) is not None), None)
 
@@ -153,30 +172,33 @@ class Row:
 
     @property
     def counted_bytes(self) -> int | None:
-        """What a budget counts: GPU memory on a GPU, else the peak of the process."""
+        """The peak that budgets limit: of GPU memory on a GPU, of the process's memory on a CPU."""
         return self.peak_bytes if self.device == "cpu" else self.device_bytes
 
     @property
     def held_by(self) -> str | None:
-        """What limited it to its profile's memory: `cgroup`, `watchdog` or None."""
+        """What limited the process to its device profile's memory.
+
+        `cgroup`: the kernel; `watchdog`: the parent process, by polling; None: nothing did.
+        """
         records = self.latency.records if self.latency else ()
         return next((r.outcome.held_by for r in records if r.outcome.held_by), None)
 
     @property
     def accuracy(self) -> Scores | None:
-        """The scores of the main task."""
+        """The scores of the task `main_task`; None if there are none."""
         return self.of_task(self.main_task)
 
     @property
     def graded(self) -> bool:
-        """Whether the main task's scores are graded, not right or wrong."""
+        """Whether answers to `main_task` get any score from 0 to 1, not only right or wrong."""
         return self.accuracy is not None and self.accuracy.graded
 
     def of_task(self, task: str | None) -> Scores | None:
         return next((scores for scores in self.scores if scores.task == task), None)
 
     def correct(self) -> Mapping[str, bool]:
-        """Whether each question of the main task was answered rightly."""
+        """Returns, for each question id of `main_task`, whether the answer was right."""
         return self.accuracy.correct() if self.accuracy else {}
 
     def total_s(self) -> Estimate | None:
@@ -200,7 +222,10 @@ class Row:
 
 
 def by_model(shown: Sequence[Row]) -> list[list[Row]]:
-    """Rows grouped by model and by random weights or not, in order of appearance."""
+    """Groups rows by model, in order of first appearance.
+
+    A model with random weights and the same model with real ones are different groups.
+    """
     groups: dict[tuple[str, bool], list[Row]] = {}
     for row in shown:
         groups.setdefault((row.subject.model, row.subject.synthetic), []).append(row)
@@ -208,12 +233,12 @@ def by_model(shown: Sequence[Row]) -> list[list[Row]]:
 
 
 def coarseness(row: Row) -> tuple[bool, float]:
-    """A sort key: checkpoints first, then artifacts by decreasing bits per weight."""
+    """Returns a sort key: checkpoints come first, then artifacts by decreasing bits per weight."""
     return row.subject.target is not None, -(row.bits_per_weight or 0.0)
 
 
 def subject_name(subject: Subject) -> str:
-    """Target, recipe and layout of an artifact, or `checkpoint`."""
+    """Names an artifact by target, recipe and layout (`gguf int4`), a checkpoint `checkpoint`."""
     if subject.target is None:
         return "checkpoint"
     layout = f" {subject.layout}" if subject.layout not in (None, "native") else ""
@@ -221,12 +246,20 @@ def subject_name(subject: Subject) -> str:
 
 
 def names(shown: Sequence[Row]) -> list[str]:
-    """A distinct name for each row; sha256, threads or machine are added where they are needed."""
+    """Returns a name for each row, distinct among the rows `shown` on the same runtime.
+
+    It is the target and recipe (`gguf int4`); sha256, device, profile, threads or machine are added
+    only where names would be equal.
+    """
     return [", ".join(_name_parts(row, shown)) for row in shown]
 
 
 def rows(records: Sequence[Record]) -> tuple[Row, ...]:
-    """A row for each subject, runtime, device, threads, profile and machine with a result."""
+    """Groups successful records into rows, in order of first appearance.
+
+    A row has one subject, runtime, device, number of threads, device profile and machine; only the
+    shards of one sample of questions are merged across machines.
+    """
     order = [machine_key(environment) for environment in machines(records)]
     records = [replace(record, case=with_own_options(record.case)) for record in records]
     groups: dict[str, list[Record]] = {}
@@ -244,14 +277,17 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
 
 
 def _sample(case: Case) -> str:
-    """Equal for all shards of one sample, on whichever machine they were evaluated."""
+    """Returns a text that is equal for all shards of one sample, on whichever machine they ran."""
     options = replace(case.options, shard=None)
     return _key((asdict(case.subject), case.runtime, case.device, case.task, asdict(options)))
 
 
 def _alike(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows with their first latency and main task chosen, so that a summary compares like with
-    like: the request and the task that most rows of the model have."""
+    """Chooses the kind of request and the task that a model's summary shows, the same for all rows.
+
+    They are those that most rows of the model have. Returns the rows with that request first in
+    `latencies`, and with that task as `main_task`.
+    """
     alike: dict[int, Row] = {}
     for group in by_model(rows):
         asked = Counter(latency.options for row in group for latency in row.latencies)
@@ -305,7 +341,7 @@ def _latencies(group: Sequence[Record]) -> tuple[LatencyRecords, ...]:
 
 
 def _largest(group: Sequence[Record], size: Callable[[Record], int]) -> Record | None:
-    """The record with the most items, the last one among equals."""
+    """Returns the record with the highest `size`, the last among equals; None if all are 0."""
     with_items = [record for record in group if size(record)]
     return max(reversed(with_items), key=size, default=None)
 
@@ -319,5 +355,5 @@ def _compared(record: Record) -> int:
 
 
 def _key(value: object) -> str:
-    """JSON with sorted keys, so equal for equal values."""
+    """Writes a value as JSON with sorted keys, so that equal values give equal texts."""
     return json.dumps(value, sort_keys=True)

@@ -1,4 +1,7 @@
-"""Scores of a subject on each task, with the shards of a sample merged; comparison of two."""
+"""Collects the scores of an artifact or checkpoint on each task, and compares two of them.
+
+Shards, the parts of one sample of questions that separate runs answered, are merged.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +14,11 @@ from bench.record import BadItem, Evaluation, Item, Record
 
 @dataclass(frozen=True)
 class Scores:
-    """Scored items of one task, of one record or of several merged shards."""
+    """The scored answers of one artifact or checkpoint to the questions of one task.
+
+    `items` are the answered questions, `bad` those that could not be asked or scored. `shards`
+    names the merged parts (`1/4`), empty if the sample was answered in one run.
+    """
 
     task: str
     options: Options
@@ -22,30 +29,36 @@ class Scores:
 
     @property
     def graded(self) -> bool:
-        """Whether scores lie between 0 and 1, instead of right or wrong."""
+        """Whether an answer gets any score from 0 to 1, not only right or wrong."""
         return any(item.score is not None for item in self.items)
 
     def share(self) -> Estimate | None:
-        """Accuracy: the share of right answers, or the mean of graded scores (bootstrapped)."""
+        """Returns the accuracy from 0 to 1 with its 95 % interval; None without items.
+
+        It is the share of right answers, or the mean score if answers are graded.
+        """
         if self.graded:
             return mean([item.value for item in self.items])
         return proportion(sum(item.correct for item in self.items), len(self.items))
 
     def correct(self) -> Mapping[str, bool]:
-        """Whether each question was answered rightly."""
+        """Returns, for each question id, whether the answer was right."""
         return {item.id: item.correct for item in self.items}
 
     def values(self) -> Mapping[str, float]:
-        """Each question's score."""
+        """Returns each question's score from 0 to 1 by its id."""
         return {item.id: item.value for item in self.items}
 
     def scorer(self) -> tuple[str, int] | None:
-        """Name and version; None in records older than scorers."""
+        """Returns the scorer's name and version; None for old records, which lack them."""
         found = [(e.scorer, e.scorer_version) for e in self.evaluations]
         return found[0] if found else None
 
     def sources(self) -> frozenset[str]:
-        """Sources of the questions; equal ids are the same question only in equal sources."""
+        """Returns the data sets (name and version) that the questions are from.
+
+        Equal ids of two Scores are the same question only if their sources are equal.
+        """
         return frozenset(evaluation.source for evaluation in self.evaluations)
 
     def items_per_s(self) -> float | None:
@@ -55,7 +68,10 @@ class Scores:
 
 
 def scores_by_task(records: Sequence[Record]) -> tuple[Scores, ...]:
-    """For each task the scores with the most items, the last among equals; shards are merged."""
+    """Merges shards and returns one Scores per task: of its samples, the one with the most items.
+
+    Of samples of equal size, the last in `records` counts.
+    """
     group = [record for record in records if record.outcome.items]
     # A whole sample is not merged with its shards.
     samples: dict[tuple[str, Options, bool], dict[str | None, Record]] = {}
@@ -74,19 +90,23 @@ def scores_by_task(records: Sequence[Record]) -> tuple[Scores, ...]:
 
 
 def comparable(base: Scores, new: Scores) -> bool:
-    """Whether equal ids are the same questions, scored in the same way."""
+    """Whether both have the same scorer and data, so that equal ids are the same questions."""
     return base.scorer() == new.scorer() and base.sources() == new.sources()
 
 
 def shared_values(base: Scores, new: Scores) -> tuple[list[float], list[float]]:
-    """Scores of both on their common items, in the same order."""
+    """Returns the scores of both on the questions that they have in common, in the same order."""
     before, after = base.values(), new.values()
     shared = [key for key in before if key in after]
     return [before[key] for key in shared], [after[key] for key in shared]
 
 
 def score_change(base: Scores, new: Scores) -> Change | None:
-    """Change of accuracy on common items, by bootstrap if scores are graded; None without any."""
+    """Computes the change of accuracy, new minus base, on the questions in common.
+
+    Graded scores get a bootstrap interval, right and wrong answers Agresti and Min's. None without
+    common questions.
+    """
     if base.graded or new.graded:
         return graded_change(*shared_values(base, new))
     pair = mcnemar(base.correct(), new.correct())

@@ -1,6 +1,6 @@
-"""Statistics of one subject's samples; an estimate always has its n.
+"""Statistics of one set of samples; an estimate always has its number of samples.
 
-Comparisons of two subjects are in bench.analysis.paired.
+Comparisons of two sets are in bench.analysis.paired.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,10 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic of `n` samples with its 95 % interval; no interval from a single sample."""
+    """A statistic of `n` samples with its 95 % interval from `low` to `high`.
+
+    A single sample has no interval: `low` and `high` are None.
+    """
 
     value: float
     low: float | None
@@ -27,22 +30,22 @@ class Estimate:
 
 
 def median(samples: Sequence[float]) -> float | None:
-    """The median; None without samples."""
+    """Returns the median; None without samples."""
     return float(np.median(samples)) if len(samples) else None
 
 
 def mad(samples: Sequence[float]) -> float | None:
-    """Median absolute deviation from the median, unscaled."""
+    """Returns the median absolute deviation from the median, unscaled; None without samples."""
     if not len(samples):
         return None
     return float(np.median(np.abs(np.asarray(samples) - np.median(samples))))
 
 
 def outliers(samples: Sequence[float]) -> tuple[int, ...]:
-    """Indices of samples with a modified z-score beyond 3.5 (Iglewicz and Hoaglin 1993, p. 11).
+    """Returns indices of samples with a modified z-score beyond 3.5 (Iglewicz and Hoaglin 1993).
 
-    The score is 0.6745 (x - median) / MAD. If over half of the samples are equal, MAD is 0 and the
-    result is empty.
+    The score (p. 11) is 0.6745 (x - median) / MAD. If over half of the samples are equal, MAD is 0
+    and the result is empty.
     """
     spread = mad(samples)
     if not spread:
@@ -52,12 +55,12 @@ def outliers(samples: Sequence[float]) -> tuple[int, ...]:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float | None:
-    """The percentile, interpolated linearly (numpy's default); None without samples."""
+    """Returns a percentile (0 to 100), interpolated linearly; None without samples."""
     return float(np.percentile(samples, percent)) if len(samples) else None
 
 
 def mean(samples: Sequence[float], seed: int = 0) -> Estimate | None:
-    """The mean with its percentile bootstrap interval; None without samples."""
+    """Returns the mean with its 95 % percentile bootstrap interval; None without samples."""
     if not len(samples):
         return None
     value, n = float(np.mean(samples)), len(samples)
@@ -80,7 +83,7 @@ def mean(samples: Sequence[float], seed: int = 0) -> Estimate | None:
 
 
 def grouped_median(groups: Sequence[Sequence[float]], seed: int = 0) -> Estimate | None:
-    """The median of all samples, with a percentile interval from a two-stage bootstrap.
+    """Returns the median of all samples, with a 95 % interval from a two-stage bootstrap.
 
     Samples of one group (process) are correlated, so groups are drawn first and samples within
     them second (Davison and Hinkley 1997, section 3.8). None without samples.
@@ -105,7 +108,10 @@ def _grouped_median(groups: tuple[tuple[float, ...], ...], seed: int) -> Estimat
 
 
 def proportion(successes: int, n: int) -> Estimate | None:
-    """A share with Wilson's score interval (Wilson 1927), which stays within 0 and 1."""
+    """Returns the share `successes / n` with Wilson's 95 % score interval (Wilson 1927).
+
+    The interval stays within 0 and 1. None if n is 0.
+    """
     if n == 0:
         return None
     from scipy.stats import binomtest

@@ -1,1 +1,1 @@
-"""Reports: pure functions from the rows of an analysis to documents and figures."""
+"""Reports: turns analysed measurements into documents and figures; nothing is measured here."""

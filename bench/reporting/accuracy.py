@@ -1,6 +1,6 @@
-"""A report's tables of accuracy: by task, by part, compared with the reference, and bad items.
+"""Builds a report's tables of accuracy: by task, by subset, compared, and unusable questions.
 
-Each function takes the rows of one model and returns blocks, or [] without data.
+Each function takes the Rows of one model (a Row: the results of one artifact on one runtime).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,11 @@ Scored = tuple[Row, str, Scores]
 
 
 def scores(rows: Sequence[Row]) -> list[Block]:
-    """A line for each row and task; [] for one task without bad items, which the summary shows."""
+    """Builds a table of the accuracy of each artifact and runtime on each task.
+
+    [] if there is a single task, without shards or unusable questions: the summary table of the
+    report has its accuracy already.
+    """
     scored = _scored(rows)
     incomplete = any(one.bad or one.shards for *_, one in scored)
     if len({one.task for *_, one in scored}) < 2 and not incomplete:
@@ -43,7 +47,10 @@ def scores(rows: Sequence[Row]) -> list[Block]:
 
 
 def parts(rows: Sequence[Row]) -> list[Block]:
-    """Accuracy of each subset; precision and recall of yes/no questions, yes being positive."""
+    """Builds a table of accuracy on each subset of a task, and one of precision and recall.
+
+    The second is for yes/no questions, with yes as the positive class. [] without data.
+    """
     lines, positives = [], []
     for row, name, one in _by_task(_scored(rows)):
         labels = sorted({item.part for item in one.items if item.part})
@@ -63,7 +70,11 @@ def parts(rows: Sequence[Row]) -> list[Block]:
 
 
 def compared(rows: Sequence[Row]) -> list[Block]:
-    """Each row compared with the reference (or the most exact row) on the same questions."""
+    """Builds a table of how accuracy differs from a base, on the same questions, with intervals.
+
+    The base is the original checkpoint; without one, the artifact with the most bits per weight.
+    [] if there is nothing to compare.
+    """
     lines, bases, few = [], dict[str, str](), 0
     for task, scored in _tasks(rows).items():
         base_row, base_name, base = min(scored, key=lambda one: coarseness(one[0]))
@@ -88,7 +99,10 @@ def compared(rows: Sequence[Row]) -> list[Block]:
 
 
 def bad(rows: Sequence[Row]) -> list[Block]:
-    """Items that were not scored, with reasons; an item of several artifacts is listed once."""
+    """Builds a table of questions that could not be asked or scored, with the reasons.
+
+    A question has one line, which names all artifacts it concerns; the first 20 lines are shown.
+    """
     artifacts_of: dict[tuple[str, str, str], list[str]] = {}
     for row, name in zip(rows, names(rows), strict=True):
         of_task = {one.task: one.bad for one in row.scores}
@@ -110,7 +124,7 @@ def bad(rows: Sequence[Row]) -> list[Block]:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Cells of a comparison, and whether n is too small to detect ASKED_ABOUT."""
+    """The table cells of one comparison; `too_few`: n questions cannot detect one point."""
 
     cells: tuple[str, ...]
     too_few: bool

@@ -1,6 +1,6 @@
-"""Draws each figure of a report: takes rows and a matplotlib figure, and fills its axes.
+"""Draws each kind of figure of a report into an empty matplotlib figure that the caller passes.
 
-The caller chooses the width; the height follows the number of rows.
+The caller chooses its width; the height is set here, from the number of lines or bars.
 """
 
 import re
@@ -41,7 +41,7 @@ WIDE = 6.0  # inches from which two panels fit in a row
 
 
 def accuracy(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """Two panels, accuracy over size and over time; a line joins each panel's Pareto front."""
+    """Draws accuracy over disk size and over request time, in two panels with Pareto fronts."""
     costs: list[tuple[str, Callable[[Row], float | None]]] = [
         ("size on disk, MB (logarithmic)", lambda row: _scaled(row.subject.disk_bytes, 1e-6)),
         ("one request, ms (logarithmic)", lambda row: _value(row.total_s(), 1e3)),
@@ -60,7 +60,7 @@ def accuracy(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> No
 
 
 def decode(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """A bar for each row with its interval; the rate is written at its end."""
+    """Draws a bar for each artifact and runtime: its decode rate in tokens/s with its interval."""
     axes = _bars(canvas, rows)
     ends = []
     for slot, row in enumerate(rows):
@@ -79,7 +79,7 @@ def decode(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None
 
 
 def first_token(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """A stacked bar for each row: medians of the steps before the first token."""
+    """Draws a stacked bar for each artifact and runtime: median times up to the first token."""
     axes = _bars(canvas, rows)
     ends = []
     for slot, row in enumerate(rows):
@@ -106,9 +106,9 @@ def first_token(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) ->
 
 
 def memory(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """A line for each row: peak memory by phase, with the budget if it is near.
+    """Draws a line for each artifact and runtime: its peak memory in each phase.
 
-    Rows of a GPU show GPU memory, which is what their budget limits.
+    On a GPU it is GPU memory. The budget is drawn if it is below 2.5 times the highest peak.
     """
     _height(canvas, 2.5 + 0.16 * len(rows) + 0.2)
     axes = canvas.add_subplot()
@@ -132,7 +132,10 @@ def memory(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None
 
 
 def storage(canvas: "Canvas", rows: Sequence[Row], budget: Budget | None) -> None:
-    """A stacked bar for each artifact: parameters by bits; the label counts fallback tensors."""
+    """Draws a bar for each artifact: the shares of its parameters stored at 4, 8, … bits.
+
+    The label counts the tensors that are not stored in the type their recipe asks for.
+    """
     artifacts = list({row.subject.sha256: row for row in rows}.values())
     axes = _bars(canvas, artifacts, runtime=False)
     quantizations = [row.subject.quantization for row in artifacts if row.subject.quantization]
@@ -184,7 +187,7 @@ def _log_ticks(axes: "Axes", values: Sequence[float]) -> None:
 
 
 def _bars(canvas: "Canvas", rows: Sequence[Row], runtime: bool = True) -> "Axes":
-    """Axes with a labelled slot for each row's bar, the first row topmost."""
+    """Adds axes with a labelled place for the horizontal bar of each row, the first at the top."""
     _height(canvas, 1.1 + 0.4 * max(len(rows), 2))
     axes: Axes = canvas.add_subplot()
     labels = [
@@ -202,7 +205,7 @@ def _height(canvas: "Canvas", inches: float) -> None:
 
 
 def _look(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """Style of a row's line: the colour is its runtime, the marker its recipe."""
+    """Returns the style of a row's line: the colour shows its runtime, the marker its recipe."""
     marker = MARKERS.get(row.subject.recipe, "P")
     return {
         "color": _colour(row, rows),
@@ -220,7 +223,11 @@ def _colour(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _by_bits(types: Mapping[str, int]) -> Mapping[int, float]:
-    """Per cent of the parameters by bits: `Q4_0`, `int4 in blocks of 32`, `float16`, `BF16`."""
+    """Returns the per cent of the parameters stored with each number of bits.
+
+    `types` maps a storage type to its parameters; the first number in the type's name (`Q4_0`,
+    `int4 in blocks of 32`, `float16`) is its bits.
+    """
     total, shares = sum(types.values()), dict[int, float]()
     for name, count in types.items():
         digits = re.search(r"\d+", name)
@@ -258,7 +265,7 @@ def _value(estimate: Estimate | None, scale: float) -> float | None:
 
 
 def _once(axes: "Axes", label: str) -> str | None:
-    """The label at its first use, then None, so that a legend names each thing once."""
+    """Returns the label if these axes do not have it yet, else None: a legend needs it once."""
     return None if label in axes.get_legend_handles_labels()[1] else label
 
 
@@ -269,7 +276,7 @@ def _end_label(axes: "Axes", x: float, y: float, label: str) -> None:
 
 
 def _legend(canvas: "Canvas", columns: int) -> None:
-    """One legend of all panels' labels, in as many columns as the longest label allows."""
+    """Adds one legend for all panels, with at most `columns` columns: fewer for long labels."""
     by_label: dict[str, Any] = {}
     for axes in canvas.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

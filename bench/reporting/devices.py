@@ -1,4 +1,4 @@
-"""A report's table of which device profiles each artifact fits, by its measured peak memory."""
+"""Builds a report's table of the device profiles that each artifact's measured memory fits."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,11 @@ from bench.reporting.document import Block, Bullets, Table, Text
 
 
 def fits(rows: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
-    """A verdict for each row and profile, and the jobs that exceeded a profile's memory."""
+    """Builds a table: does an artifact's measured peak memory fit a device (each of PROFILES)?
+
+    It has a line for each artifact and runtime. Below are those of the `failed` jobs that exceeded
+    the memory of the profile they were limited to. [] if there is neither.
+    """
     budgets = [profile_budget(name) for name in PROFILES]
     lines = [
         [name, row.runtime, fmt.megabytes(row.counted_bytes), *(_cell(row, b) for b in budgets)]

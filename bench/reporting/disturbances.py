@@ -1,6 +1,6 @@
-"""Disturbances that records note: a table of them, and a warning for the top of a report.
+"""Reports disturbances of the measurements (noted in the records): a table and a warning.
 
-Disturbed records stay in every figure.
+Disturbed measurements are not left out of any number.
 """
 
 import re
@@ -14,11 +14,11 @@ from bench.tasks import is_latency
 
 TITLE = "Disturbances during the measurement"
 NUMBER = re.compile(r"(?<= )[+-]?\d+(?:\.\d+)?(?=[ %×])")
-SHOWN = 2  # jobs named one by one
+SHOWN = 2  # jobs listed; a count stands for the others
 
 
 def warning(records: Sequence[Record]) -> str:
-    """A sentence with the number of disturbed jobs; empty if there are none."""
+    """Says in a sentence how many jobs were disturbed; "" if none was."""
     done = [record for record in records if record.status == "ok"]
     disturbed = sum(bool(record.noise) for record in done)
     if not disturbed:
@@ -31,7 +31,11 @@ def warning(records: Sequence[Record]) -> str:
 
 
 def disturbances(records: Sequence[Record]) -> list[Block]:
-    """A line for each kind of note, most frequent first: its range of numbers and its jobs."""
+    """Builds a table with a line for each kind of disturbance, the most frequent first.
+
+    Notes that differ only in their first number are of one kind; the line has the range of these
+    numbers and the jobs. [] without disturbances.
+    """
     kinds: dict[str, list[tuple[str, Record]]] = {}
     for record in records:
         for note in record.noise:
@@ -52,7 +56,7 @@ def _note(kind: str, notes: Sequence[str]) -> str:
 
 
 def _jobs(records: Sequence[Record]) -> str:
-    """The first few jobs by name with their rounds, and how many more there are."""
+    """Lists the first two jobs with their rounds, and says how many more there are."""
     rounds: dict[str, list[str]] = {}
     for record in records:
         case = record.case

@@ -1,6 +1,7 @@
-"""Blocks of a document (headings, text, tables, …), which markdown.py and html.py write.
+"""The blocks of a document: headings, texts, tables and so on.
 
-Text may contain `code` and **bold**, and no other markup.
+The functions `markdown` (markdown.py) and `page` (html.py) write a list of them as text.
+Texts may contain `code` and **bold**, and no other markup.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,11 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """The first `left` columns are aligned left, the rest right; empty titles omit the header."""
+    """A table of texts, whose `rows` are as long as the `header`.
+
+    The first `left` columns are aligned left, the others right. An HTML page leaves out a header
+    whose titles are all empty.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -40,7 +45,10 @@ class Code:
 
 @dataclass(frozen=True)
 class Picture:
-    """`file` is the SVG's name, next to a markdown report; a page embeds the SVG of that name."""
+    """An SVG picture, by its file name.
+
+    Markdown refers to the file, which lies in the report's folder; an HTML page embeds its content.
+    """
 
     file: str
     caption: str
@@ -50,5 +58,5 @@ Block = Heading | Text | Bullets | Table | Code | Picture
 
 
 def section(title: str, blocks: Sequence[Block], level: int = 3) -> list[Block]:
-    """The blocks under a heading; [] if there are none."""
+    """Puts a heading before the blocks; [] if there are no blocks."""
     return [Heading(level, title), *blocks] if blocks else []

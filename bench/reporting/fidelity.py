@@ -1,4 +1,4 @@
-"""A report's tables of fidelity: how next-token distributions differ from the reference's."""
+"""Builds a report's tables of how next-token distributions differ from the reference model's."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,10 @@ from export.proof import Features
 
 
 def fidelity(rows: Sequence[Row]) -> list[Block]:
-    """Divergence from the reference of each row, whole and by halves; [] without data."""
+    """Builds a table of KL divergence and agreement with the reference model for each artifact.
+
+    A second table has the vision encoder and the decoder, each alone. [] without data.
+    """
     compared = [
         (row, name, row.agreement, row.agreement.fidelity)
         for row, name in zip(rows, names(rows), strict=True)
@@ -47,7 +50,7 @@ def fidelity(rows: Sequence[Row]) -> list[Block]:
 
 
 def _halves(compared: Sequence[tuple[Row, str, Agreement]]) -> list[Block]:
-    """Divergence of the vision half and the decoder half alone, and where answers diverge."""
+    """Builds a table of the divergence due to the vision encoder alone and to the decoder alone."""
     lines = []
     for row, name, found in compared:
         features, halves = found.features, (found.vision, found.decoder)

@@ -1,4 +1,4 @@
-"""A report's opening and findings, in sentences. A sentence without its data is left out."""
+"""Writes a report's opening sentence, and sentences with the main findings on each model."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,10 @@ Number = Callable[[Row], float | None]
 
 
 def opening(records: Sequence[Record], shown: Sequence[Row]) -> str:
-    """How many jobs were measured, failed or skipped, and of what."""
+    """Says how many jobs were measured, failed and skipped, and of which models and runtimes.
+
+    `shown` are the results that the records were grouped into; empty if nothing was measured.
+    """
     if not shown:
         return "Nothing was measured: every job failed or was skipped, for the reasons below."
     models = list(dict.fromkeys(row.subject.model for row in shown))
@@ -24,7 +27,7 @@ def opening(records: Sequence[Record], shown: Sequence[Row]) -> str:
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """Sentences about size, speed, accuracy and fidelity of one model's rows."""
+    """Writes up to four sentences on one model: size, speed, accuracy, fidelity, where measured."""
     sentences = (_size(rows), _speed(rows), _accuracy(rows), _fidelity(rows))
     return [sentence for sentence in sentences if sentence]
 

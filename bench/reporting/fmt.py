@@ -1,4 +1,4 @@
-"""Formats numbers and tables as text; what is absent becomes a dash."""
+"""Formats numbers, lists and tables as text; None becomes a dash."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +8,10 @@ ABSENT = "–"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """`digits` significant digits, without an exponent where that stays readable."""
+    """Rounds to `digits` significant digits, keeping all digits before the point: 0.0123, 12,346.
+
+    Below 1e-4 and from 1e6 on it writes an exponent.
+    """
     if value is None:
         return ABSENT
     if value == 0:
@@ -20,22 +23,22 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def megabytes(value: float | None) -> str:
-    """Bytes as MB (10^6 bytes)."""
+    """Formats a number of bytes in MB of 10^6 bytes: 1500000 is `1.50 MB`."""
     return ABSENT if value is None else f"{significant(value / 1e6)} MB"
 
 
 def milliseconds(value: float | None) -> str:
-    """Seconds as ms."""
+    """Formats a number of seconds in milliseconds: 0.0123 is `12.3 ms`."""
     return ABSENT if value is None else f"{significant(value * 1e3)} ms"
 
 
 def percent(value: float | None) -> str:
-    """A share as per cent with one decimal."""
+    """Formats a share (1 is the whole) in per cent: 0.123 is `12.3 %`."""
     return ABSENT if value is None else f"{100 * value:.1f} %"
 
 
 def interval(estimate: Estimate | None, scale: float = 1.0, digits: int = 3) -> str:
-    """`value [low, high]`; only `value` if there is no interval."""
+    """Formats an estimate, times `scale`: `value [low, high]`, or `value` if it has no interval."""
     if estimate is None:
         return ABSENT
     value = significant(estimate.value * scale, digits)
@@ -46,38 +49,41 @@ def interval(estimate: Estimate | None, scale: float = 1.0, digits: int = 3) -> 
 
 
 def share(estimate: Estimate | None) -> str:
-    """A proportion with its interval in per cent, and n."""
+    """Formats a share (1 is the whole) with its interval: `50.0 % [40.4, 59.6], n = 100`."""
     n = f", n = {estimate.n:,}" if estimate else ""
     return _share(estimate) + n
 
 
 def intervals(column: Sequence[Estimate | None], scale: float = 1.0) -> list[str]:
-    """`interval` of each estimate, followed by n if n is not the same for all."""
+    """Formats each cell of a column as `value [low, high]`, and adds n if n differs among them."""
     return _counted(column, lambda estimate: interval(estimate, scale))
 
 
 def shares(column: Sequence[Estimate | None]) -> list[str]:
-    """Proportions in per cent with their intervals, with n as in `intervals`."""
+    """Formats each share (1 is the whole) of a column in per cent; adds n if the n differ."""
     return _counted(column, _share)
 
 
 def change(value: float) -> str:
-    """A relative change in per cent, always with its sign."""
+    """Formats a relative change in per cent, always with its sign: 0.05 is `+5.0 %`."""
     return f"{100 * value:+.1f} %"
 
 
 def listed(words: Sequence[str]) -> str:
-    """a, b and c."""
+    """Joins words to an English list: `a, b and c`."""
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
-    """1 job, 2 jobs; 1 process, 2 processes."""
+    """Writes a number with its noun: `1 job`, `2 jobs`. Without `plural`, an s is added."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A markdown table, padded to be readable as text; the first `left` columns align left."""
+    """Writes a markdown table, padded so that it is also readable as plain text.
+
+    The first `left` columns are aligned left, the others right.
+    """
     cells = [[_escape(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(header))]
     rule = ["-" * w if n < left else "-" * (w - 1) + ":" for n, w in enumerate(widths)]
@@ -91,13 +97,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
 def known(
     header: Sequence[str], rows: Sequence[Sequence[str]], left: int
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows without columns of dashes only; the first `left` columns always stay."""
+    """Removes columns whose cells are all dashes; the first `left` columns always stay.
+
+    Returns the header and the rows that remain.
+    """
     kept = [n for n in range(len(header)) if n < left or any(row[n] != ABSENT for row in rows)]
     return [header[n] for n in kept], [[row[n] for n in kept] for row in rows]
 
 
 def plain(value: object) -> str:
-    """Any JSON value of a proof in a few words."""
+    """Writes a JSON value in a few words; a list of more than three values becomes its length."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Tables of predicted footprints, and of what differs from the accepted ones. Pure."""
+"""Writes tables of predicted sizes and memory, and of how they differ from other figures."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ FITS = {True: "yes", False: "no", None: ABSENT}
 
 
 def predicted(rows: Iterable[Prediction]) -> str:
-    """A table of all rows: sizes, then which device profiles hold the peak."""
+    """Writes a table of predictions: disk size, KV cache, peak memory, and which devices fit it."""
     header = ("model", "target", "recipe", "disk", "KV a token", "peak memory", *PROFILES)
     cells = [
         (
@@ -29,7 +29,7 @@ def predicted(rows: Iterable[Prediction]) -> str:
 
 
 def differing(differences: Iterable[Difference]) -> str:
-    """A table of the differences, those that fail first."""
+    """Writes a table of the quantities that differ from the accepted ones, failures first."""
     rows = [
         (
             d.export,
@@ -57,7 +57,7 @@ def _change(d: Difference) -> str:
 
 
 def errors(rows: Iterable[PredictionError]) -> str:
-    """A table of predicted and measured peaks."""
+    """Writes a table of predicted and measured memory peaks, and the prediction's errors."""
     header = ("export, work in positions", "predicted peak", "measured", "off", "disk bytes off")
     cells = [
         (

@@ -26,7 +26,7 @@ COLOURS: Mapping[str, str] = {
 
 
 def page(blocks: Sequence[Block], drawings: Mapping[str, str]) -> str:
-    """The whole HTML page; `drawings` maps the `file` of a Picture to its SVG text."""
+    """Writes the whole HTML page. `drawings` maps the `file` of a Picture to the SVG to embed."""
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
     style = resources.files("bench.reporting").joinpath("page.css").read_text(encoding="utf-8")
     parts = [_group(group, drawings) for group in _groups(blocks)]
@@ -41,7 +41,10 @@ def page(blocks: Sequence[Block], drawings: Mapping[str, str]) -> str:
 
 
 def drawing(svg: str, name: str) -> str:
-    """A matplotlib SVG to embed in a page: colours become variables, ids get a unique prefix."""
+    """Returns a matplotlib SVG changed so that it can be embedded in an HTML page.
+
+    Colours become CSS variables. `name` is put before every id: it must be unique in the page.
+    """
     start = svg.index("<svg")
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg[start:], flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)
@@ -54,13 +57,13 @@ def drawing(svg: str, name: str) -> str:
 
 
 def inline(text: str) -> str:
-    """HTML of text with `code` and **bold**; everything else is escaped."""
+    """Converts text with `code` and **bold** to HTML; everything else is escaped."""
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe)
 
 
 def _groups(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Neighbouring pictures together, everything else alone."""
+    """Groups neighbouring pictures; every other block is a group of its own."""
     groups: list[list[Block]] = []
     for block in blocks:
         if groups and isinstance(block, Picture) and isinstance(groups[-1][0], Picture):
@@ -88,7 +91,7 @@ def _figure(picture: Picture, drawings: Mapping[str, str]) -> str:
 
 
 def _contents(blocks: Sequence[Block]) -> list[str]:
-    """Links to the chapters if there is more than one."""
+    """Returns HTML links to the headings of level 2; [] if there are fewer than two."""
     titles = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
     links = " ".join(f'<a href="#{_anchor(title)}">{inline(title)}</a>' for title in titles)
     return [f'<nav aria-label="chapters">{links}</nav>'] if len(titles) > 1 else []

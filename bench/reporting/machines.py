@@ -1,4 +1,4 @@
-"""A report's section on the machines that records come from, and how busy they were."""
+"""Builds a report's section on the machines that were measured on, and how busy they were."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from runtimes.nvidia import GpuState
 
 
 def short_name(environment: Environment) -> str:
-    """A machine in half a line."""
+    """Describes a machine in half a line: CPU, how many, memory, GPUs and operating system."""
     e = environment
     size = "" if e.memory_bytes is None else f", {e.memory_bytes / 1e9:.0f} GB"
     gpus = "".join(f", {gpu}" for gpu in e.gpus)
@@ -19,7 +19,7 @@ def short_name(environment: Environment) -> str:
 
 
 def machines_section(records: Sequence[Record]) -> list[Block]:
-    """A table for each machine: its hardware, its software, and its load during the jobs."""
+    """Builds a table per machine: its hardware, software versions, and load during the jobs."""
     environments = machines(records)
     blocks: list[Block] = []
     for number, environment in enumerate(environments, start=1):
@@ -39,7 +39,7 @@ def _same(first: Environment, second: Environment) -> bool:
 
 
 def _pinned(records: Sequence[Record]) -> str:
-    """The logical CPUs that jobs were pinned to."""
+    """Lists the logical CPUs that the jobs' processes were pinned to, as text."""
     sets = dict.fromkeys(r.outcome.cpus for r in records if r.outcome.cpus)
     named = ["CPU " + fmt.listed([str(cpu) for cpu in cpus]) for cpus in sets]
     return "; ".join(named) or "not known"
@@ -65,7 +65,7 @@ def _environment(e: Environment) -> list[list[str]]:
 
 
 def _gpu(states: Sequence[GpuState]) -> list[list[str]]:
-    """Clocks, temperature and power of the GPUs just after jobs ended."""
+    """Returns a table line with ranges of GPU clocks, temperature and power just after the jobs."""
     figures = [
         _span([s.sm_hz and s.sm_hz / 1e6 for s in states], "MHz"),
         _span([s.memory_hz and s.memory_hz / 1e6 for s in states], "MHz of memory"),

@@ -9,7 +9,7 @@ from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Tab
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """All blocks, separated by blank lines."""
+    """Writes all blocks as one markdown text, separated by blank lines."""
     return "\n\n".join(_block(block) for block in blocks) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A report's table of memory by phase. Rows in, blocks out; no block where nothing is known."""
+"""Builds a report's table of peak memory in each phase of loading and answering."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,11 @@ PHASE_TITLES: Mapping[str, str] = {
 
 
 def memory(rows: Sequence[Row]) -> list[Block]:
-    """Peak memory of each row by phase, and mapped files and GPU memory at the end."""
+    """Builds a table of the peak memory in each phase (loading, image, prefill, decode).
+
+    It has a line for each artifact and runtime, with PSS, mapped files and GPU memory at the end.
+    [] without data.
+    """
     lines = []
     for row, name in zip(rows, names(rows), strict=True):
         if row.latency:
@@ -47,7 +51,7 @@ def memory(rows: Sequence[Row]) -> list[Block]:
 
 
 def _gpu_explained(rows: Sequence[Row]) -> str:
-    """Sentences on how GPU memory was read; empty without rows of a GPU."""
+    """Explains how GPU memory was read; "" if nothing was measured on a GPU."""
     on_gpu = [row for row in rows if row.device != "cpu" and row.latency]
     if not on_gpu:
         return ""

@@ -1,4 +1,4 @@
-"""A report's first table: the recommended artifact of each model."""
+"""Builds a report's first table: the recommended artifact of each model."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,10 @@ EXPLAINED = "The recommended artifact of each model; its section has the reasons
 
 
 def overview(models: Sequence[Sequence[Row]], budget: Budget | None) -> list[Block]:
-    """A line for each model with a recommended artifact; [] if fewer than two have one."""
+    """Builds a table with the recommended artifact of each model; [] if fewer than two have one.
+
+    `models` has a list of results for each model; `budget` limits the memory (None: no limit).
+    """
     taken = [
         (rows[index], names(rows)[index])
         for rows in models

@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, drawn to files or as SVG text for a page."""
+"""Draws a report's figures with matplotlib: to SVG files, or as SVG text for an HTML page."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,11 @@ WIDE_INCHES, NARROW_INCHES = 7.2, 4.4
 
 @dataclass(frozen=True)
 class Plot:
-    """A kind of figure: its caption, which rows have its data, and what draws it."""
+    """A kind of figure.
+
+    `select` returns a true value for results of an artifact (a Row) that the figure can show.
+    `paint` draws the selected results into an empty matplotlib figure.
+    """
 
     caption: str
     select: Callable[[Row], object]
@@ -49,7 +53,11 @@ PLOTS: Mapping[str, Plot] = {
 def draw(
     shown: Sequence[Row], folder: Path, stem: str, budget: Budget | None = None
 ) -> tuple[Figure, ...]:
-    """Write an SVG of each figure with data, for each model; returns the figures."""
+    """Draws each kind of figure for each model, where there is data, to SVG files in `folder`.
+
+    `shown` are the results to draw; file names begin with `stem`. The memory figure shows `budget`
+    as a line. Returns the figures, which a report refers to by file name.
+    """
     done = []
     for name, rows in _drawable(shown):
         with _style(stem):
@@ -63,7 +71,11 @@ def draw(
 def inline(
     shown: Sequence[Row], stem: str, budget: Budget | None = None
 ) -> tuple[tuple[Figure, ...], Mapping[str, str]]:
-    """The figures narrow and untitled, for a page; returns them and their SVG text by file name."""
+    """Draws each kind of figure for each model, narrow and untitled, to embed in an HTML page.
+
+    Writes no file: returns the figures, and the SVG text of each by its `file` name. `shown` are
+    the results to draw; the memory figure shows `budget` as a line.
+    """
     figures, drawn = [], {}
     for name, rows in _drawable(shown):
         with _style(stem, fonttype="none"):

@@ -1,4 +1,4 @@
-"""A report's table of proofs: the verdict on each artifact, and the main figure of each check."""
+"""Builds a report's table of proofs: how each artifact compares with its original checkpoint."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,10 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of one check: the names of both, and how it is shown."""
+    """A column of the table of proofs; it shows the attribute `figure` of the check named `check`.
+
+    `title` heads the column; `shown` formats the attribute's value as the text of a cell.
+    """
 
     title: str
     check: str
@@ -44,7 +47,10 @@ COLUMNS = (
 
 
 def proofs(rows: Sequence[Row]) -> list[Block]:
-    """A line for each artifact, then the reasons of checks that were skipped."""
+    """Builds a table with the verdict of each artifact's proof and a number from each check.
+
+    A text below gives the reasons for skipped checks. [] without artifacts.
+    """
     found = {name: row.subject.proof for name, row in artifacts(rows).items()}
     if not found:
         return []
@@ -67,7 +73,7 @@ def _cell(proof: Proof | None, column: Column) -> str:
 
 
 def _reasons(proof: Proof | None) -> list[str]:
-    """Why there is no verdict, why checks were skipped: a sentence each."""
+    """Returns a sentence on why there is no verdict, and one for each skipped check."""
     if proof is None:
         return []
     return [f"No verdict: {proof.unjudged}."] * bool(proof.unjudged) + [

@@ -1,4 +1,4 @@
-"""The block of a page (README.md) that is generated from records, between two markers."""
+"""Generates the results in a page (README.md) from records, between two marker comments."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,11 @@ EMPTY = (
 
 
 def block(records: Sequence[Record], budget: Budget | None = None) -> str:
-    """Markdown: the summary of each model, and the machines it was measured on."""
+    """Writes markdown with a summary table of each model, and the machines that were measured on.
+
+    `budget` is the memory that artifacts should fit (None: the table names the smallest device that
+    fits). Without results, the text says how to get some.
+    """
     shown = rows(records)
     if not shown:
         return EMPTY
@@ -37,7 +41,10 @@ def block(records: Sequence[Record], budget: Budget | None = None) -> str:
 
 
 def filled(page: str, content: str) -> str:
-    """The page with `content` between the markers. Raises UserError if they are missing."""
+    """Returns the text `page` with what is between its two markers replaced by `content`.
+
+    Raises UserError if a marker is missing.
+    """
     markers = MARKERS.search(page)
     if markers is None:
         raise UserError(f"it has no block of results; put these lines into it: {START} and {END}")

@@ -1,4 +1,4 @@
-"""Which artifact to take: the Pareto front, what fits a budget, and the recommendation. Pure."""
+"""Writes a report's recommendation: which artifact to take, by accuracy, time and memory."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,11 @@ from bench.reporting.document import Block, Text
 
 
 def choice(rows: Sequence[Row], budget: Budget | None) -> list[Block]:
-    """The Pareto front, and the recommended artifact with the rule; [] for fewer than two."""
+    """Writes two paragraphs: the Pareto front, and which artifact to take and why.
+
+    `budget` limits the peak memory of that artifact; None: no limit. Returns [] if fewer than two
+    artifacts were measured on PocketVLM's runtimes.
+    """
     chosen = choose(rows, budget)
     if len(chosen.candidates) < 2:
         return []
@@ -56,7 +60,10 @@ def _limit(budget: Budget) -> str:
 
 
 def _as_fast(rows: Sequence[Row], choice: Choice) -> str:
-    """A sentence with the artifacts whose interval of time overlaps the chosen one's."""
+    """Names the accurate artifacts that are about as fast as the chosen one, in a sentence.
+
+    Their 95 % intervals of request time overlap; "" if there are none.
+    """
     chosen = rows[choice.chosen].total_s() if choice.chosen is not None else None
     labels = _labels(rows)
     close = [

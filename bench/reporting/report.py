@@ -1,6 +1,6 @@
-"""Turns records into a report; the same records give the same document.
+"""Turns records of measurements into a report; the same records give the same report.
 
-NOT aware of how anything was measured, nor of files: figures are passed in by name.
+NOT aware of how anything was measured, and opens no files: figures are drawn before.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,15 @@ SYNTHETIC = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure; `file` is its SVG, in the folder of the report."""
+    """A figure that was drawn to an SVG file, for a report to show.
+
+    `file` is the SVG's name in the report's folder; `subject` is any artifact or checkpoint of the
+    model that the figure shows, and decides in which model's section it appears.
+    """
 
     file: str
     caption: str
     subject: Subject
-    """A subject of the model that it shows."""
 
 
 def report(
@@ -46,7 +49,11 @@ def report(
     budget: Budget | None = None,
     damages: Sequence[Damage] = (),
 ) -> str:
-    """The whole report as markdown."""
+    """Writes the whole report on measurement records as markdown.
+
+    `figures` were drawn before; `budget` limits the memory of recommended artifacts (None: no
+    limit); `damages` are unreadable lines of the records' files, which the report lists.
+    """
     return markdown(document(records, figures, budget, damages))
 
 
@@ -56,7 +63,11 @@ def document(
     budget: Budget | None = None,
     damages: Sequence[Damage] = (),
 ) -> list[Block]:
-    """The whole report as blocks; a section for each model, in order of appearance."""
+    """Builds the whole report as headings, texts and tables, with a section for each model.
+
+    `figures` were drawn before; `budget` limits the memory of recommended artifacts (None: no
+    limit); `damages` are unreadable lines of the records' files, which the report lists.
+    """
     shown = rows(records)
     models = by_model(shown)
     blocks: list[Block] = [Heading(1, "PocketVLM benchmark"), Text(opening(records, shown))]
@@ -119,7 +130,7 @@ def _failed(records: Sequence[Record], model: str, synthetic: bool) -> list[Reco
 
 
 def _left_out(title: str, records: Sequence[Record]) -> list[Block]:
-    """A line for each reason, with the artifacts and runtimes it applies to."""
+    """Builds a section on jobs without results: a line per reason, with artifacts and runtimes."""
     subjects: dict[tuple[str, ...], dict[str, None]] = {}
     for record in records:
         case, reason = record.case, record.reason or fmt.ABSENT

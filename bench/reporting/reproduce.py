@@ -1,7 +1,7 @@
-"""The commands that measure a report's records again.
+"""Writes the shell commands that measure a report's records again.
 
-They contain no path of a record: an artifact is where `python -m export` puts it, a checkpoint is
-its model's name.
+They use the folders where `python -m export` puts artifacts by default, and name a checkpoint by
+its model.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from runtimes import RUNTIMES
 
 
 def commands(records: Sequence[Record]) -> str:
-    """Shell commands: a line for each export and each run, and one for the report."""
+    """Returns shell commands, one per line: the exports, the benchmark runs, then the report."""
     subjects = _subjects(records)
     lines = [_export(subject) for subject in subjects if subject.target]
     for options, profile in dict.fromkeys((r.case.options, r.case.profile) for r in records):
@@ -26,13 +26,13 @@ def commands(records: Sequence[Record]) -> str:
 
 
 def sums(records: Sequence[Record]) -> list[str]:
-    """A line with the sha256 of each artifact.json."""
+    """Returns a line for each artifact: its default folder and the sha256 of its artifact.json."""
     known = [subject for subject in _subjects(records) if subject.sha256]
     return [f"`{location(s)}/artifact.json` sha256 `{s.sha256}`" for s in known]
 
 
 def location(subject: Subject) -> str:
-    """The default folder of an artifact, or the model's name for a checkpoint."""
+    """Returns the folder an artifact is exported to by default; for a checkpoint, its model."""
     if subject.target is None:
         return subject.model
     layout = "" if subject.layout in (None, "native") else f"-{subject.layout}"
@@ -54,7 +54,10 @@ def _export(subject: Subject) -> str:
 
 
 def _run(records: Sequence[Record], options: Options, profile: str | None) -> str:
-    """`bench run` of these records; a profile sets the threads, so they are not named."""
+    """Writes the `bench run` command that measures these records, all of the given options, again.
+
+    `profile` is the device profile they were limited to: it sets the number of threads.
+    """
     cases = [record.case for record in records]
     locations = dict.fromkeys(location(case.subject) for case in cases)
     words = ["bench run", *map(shlex.quote, locations)]
@@ -72,7 +75,7 @@ def _run(records: Sequence[Record], options: Options, profile: str | None) -> st
 
 
 def flags(options: Options) -> list[str]:
-    """Options that are not the defaults, as `bench run` takes them."""
+    """Returns the command-line flags of `bench run` for those options that are not the defaults."""
     default = Options()
     changed = [(n, v) for n, v in vars(options).items() if v != getattr(default, n)]
     return [_flag(name.replace("_", "-"), value) for name, value in changed]

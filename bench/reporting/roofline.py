@@ -1,4 +1,4 @@
-"""A report's roofline: the share of the machine's limits that each row reaches.
+"""Builds a report's roofline table: the share of the machine's limits that each artifact reaches.
 
 Decoding is compared with memory bandwidth, images and prompts with arithmetic (Williams, Waterman
 and Patterson 2009, Roofline).
@@ -20,7 +20,11 @@ INTEGER_RECIPES = ("int8", "int4")
 
 @dataclass(frozen=True)
 class Reached:
-    """Rates, and their shares of the ceilings; None if not known."""
+    """Rates that an artifact reached in each step of a request, and their shares of the limits.
+
+    `decode`, `image` and `prefill` are those shares: 1.0 is the machine's measured limit, of memory
+    bandwidth for decode, of arithmetic for the others. None: not known.
+    """
 
     decode_bytes_per_s: float | None
     decode: float | None
@@ -31,7 +35,10 @@ class Reached:
 
 
 def reached(row: Row) -> Reached | None:
-    """Rates of the row's first request by medians, and shares of its run's ceilings."""
+    """Computes rates from the median times of an artifact's requests, and their shares of limits.
+
+    None if latency was not measured or the operations of the network were not counted.
+    """
     latency = row.latency
     if latency is None or latency.work is None:
         return None
@@ -49,7 +56,11 @@ def reached(row: Row) -> Reached | None:
 
 
 def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
-    """Ceilings for a row: operations of its kind and bytes, per second; None if not known."""
+    """Returns the machine's measured limits: arithmetic operations and memory bytes, per second.
+
+    The operations are of the number type that the row computes in (8-bit integers, float32, …).
+    None: not measured.
+    """
     if row.device != "cpu":
         gpu = machine.gpu_ceilings
         if gpu is None:
@@ -64,7 +75,7 @@ def limits(row: Row, machine: Environment) -> tuple[float | None, float | None]:
 
 
 def roofline(rows: Sequence[Row]) -> list[Block]:
-    """A table of each row's rates and their shares of the ceilings; [] without data."""
+    """Builds a table of the rates that artifacts reach and their shares of the machine's limits."""
     lines = []
     for row, name in zip(rows, names(rows), strict=True):
         rates = reached(row)

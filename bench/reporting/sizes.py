@@ -1,6 +1,6 @@
-"""A report's tables of an artifact's bytes: by component, and tensors kept in another type.
+"""Builds two tables of a report: bytes by component, and tensors stored in an unintended type.
 
-Rows in, blocks out; no block where nothing is known.
+Both are made from Rows (results of one artifact on one runtime); [] without data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from export.manifest import Share
 
 
 def sizes(rows: Sequence[Row]) -> list[Block]:
-    """Parameters, share quantized and bytes of each component."""
+    """Builds a table of each component's parameters, quantized share and weights in MB."""
     lines = []
     for name, row in artifacts(rows).items():
         if row.subject.quantization is None:
@@ -26,7 +26,10 @@ def sizes(rows: Sequence[Row]) -> list[Block]:
 
 
 def exceptions(rows: Sequence[Row]) -> list[Block]:
-    """Tensors that fell back, by reason; one sentence where artifacts kept to their recipes."""
+    """Builds a table of tensors that are not stored in the type their recipe asks for, by reason.
+
+    A sentence below names the artifacts without such tensors.
+    """
     lines, kept = [], []
     for name, row in artifacts(rows).items():
         if row.subject.quantization is None:
@@ -45,7 +48,10 @@ def exceptions(rows: Sequence[Row]) -> list[Block]:
 
 
 def artifacts(rows: Sequence[Row]) -> Mapping[str, Row]:
-    """Rows of different artifacts by name: what is true of an artifact on any runtime."""
+    """Returns the first Row of each different artifact, by a distinct name.
+
+    It serves tables of what does not depend on the runtime. Checkpoints are left out.
+    """
     by_sha256: dict[str | None, tuple[str, Row]] = {}
     for row, name in zip(rows, names(rows), strict=True):
         if row.subject.target is not None:

@@ -1,4 +1,4 @@
-"""A report's tables of time: the steps of a request, rows compared, and the samples' spread."""
+"""Builds a report's tables of time: a request's steps, speeds compared, and their spread."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,7 +12,10 @@ from bench.tasks.latency import IMAGE
 
 
 def phases(rows: Sequence[Row]) -> list[Block]:
-    """Medians of each step, a line for each row and request; [] without data."""
+    """Builds a table of the median time of each step of a request: load, image, prefill, …
+
+    It has a line for each artifact, runtime and kind of request; [] without latency data.
+    """
     header = [
         *("artifact", "runtime", "request", "load", "cold load", "prepare", "image", "prefill"),
         *("prefill rate", "first token", "token p50", "token p95", "total"),
@@ -39,7 +42,11 @@ SPEEDS: Mapping[str, Callable[[Timing], float | None]] = {
 
 
 def speed(rows: Sequence[Row]) -> list[Block]:
-    """Each row's speed relative to the reference (or the most exact row); [] without data."""
+    """Builds a table of each artifact's times and decode rate as multiples of a base's.
+
+    The base is the original checkpoint; without one, the artifact with the most bits per weight.
+    [] if there is nothing to compare.
+    """
     timed = [(row, name) for row, name in zip(rows, names(rows), strict=True) if row.latency]
     if len(timed) < 2:
         return []
@@ -59,7 +66,7 @@ def speed(rows: Sequence[Row]) -> list[Block]:
     return [Text(explained), Table(header, lines, left=2)]
 
 
-SHOWN = 3  # outliers named one by one
+SHOWN = 3  # outliers listed; a count stands for the others
 
 
 SPREADS: Mapping[str, tuple[Callable[[Timing], float | None], float, str]] = {
@@ -69,7 +76,7 @@ SPREADS: Mapping[str, tuple[Callable[[Timing], float | None], float, str]] = {
 
 
 def spread(rows: Sequence[Row]) -> list[Block]:
-    """Spread of each row's requests, with outliers; [] without data."""
+    """Builds a table of how much an artifact's requests scatter, with outliers; [] without data."""
     lines = []
     for row, name in zip(rows, names(rows), strict=True):
         for title, (number, scale, unit) in SPREADS.items():
@@ -102,7 +109,7 @@ def _speed(base: Row, row: Row) -> list[str]:
 
 
 def _times(change: Change | None) -> str:
-    """A relative change as a factor: × 1.25 [1.20, 1.31]."""
+    """Formats a relative change as a factor with its interval: + 25 % is `× 1.25 [1.20, 1.31]`."""
     if change is None:
         return fmt.ABSENT
     factors = [None if c is None else 1 + c for c in (change.value, change.low, change.high)]

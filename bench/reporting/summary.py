@@ -1,4 +1,4 @@
-"""A report's main table of a model: one line for each row, and what its figures are."""
+"""Builds a report's main table of a model, with a legend; a line per artifact and runtime."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,11 @@ from bench.tasks.latency import request_name
 
 
 def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:
-    """The table and its legend; columns without data are left out."""
+    """Builds a table of size, memory, speed and accuracy, and its legend.
+
+    A column says whether each artifact's peak memory fits `budget`; without a budget, it names the
+    smallest device that the peak fits. Columns without data are left out.
+    """
     elsewhere = any(row.device != "cpu" for row in rows)
     columns = {
         "device": [row.device if elsewhere else fmt.ABSENT for row in rows],
@@ -41,7 +45,7 @@ TINY_NATS = 1e-6  # far below what changes an answer
 
 
 def _kld(row: Row) -> str:
-    """Mean KLD with its interval; only a bound if it is below TINY_NATS."""
+    """Formats the mean KL divergence with its interval; `under 1e-6` if it is below TINY_NATS."""
     kld = row.kld()
     bound = None if kld is None else kld.high if kld.high is not None else kld.value
     tiny = bound is not None and bound < TINY_NATS
@@ -49,7 +53,7 @@ def _kld(row: Row) -> str:
 
 
 def _fits(row: Row, budget: Budget | None) -> str:
-    """Yes or no for a budget; without one, the smallest profile that holds the peak."""
+    """Says whether the peak fits the budget; without one, names the smallest device it fits."""
     if budget is None:
         return smallest_profile(row) or ("none" if in_a_profile(row) else fmt.ABSENT)
     return {True: "yes", False: "no", None: fmt.ABSENT}[budget.holds(row)]
@@ -61,7 +65,7 @@ def _held_title(rows: Sequence[Row]) -> str:
 
 
 def _held(row: Row) -> str:
-    """Whether a process limited to a profile stayed within its memory."""
+    """Says whether a process limited to a device profile's memory stayed within it, in MB."""
     if row.fits is None or row.profile is None:
         return fmt.ABSENT
     peak = fmt.megabytes(row.counted_bytes).removesuffix(" MB")

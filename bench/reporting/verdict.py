@@ -1,4 +1,4 @@
-"""Writes a comparison of two runs as a document: verdict, regressions, and a table."""
+"""Builds a document from the comparison of two benchmark runs: verdict, regressions, table."""
 
 from bench.analysis.compare import KLD_TOLERANCE_NATS, Compared, Comparison
 from bench.analysis.rows import Row, subject_name
@@ -11,7 +11,11 @@ MARKS = {"worse": "**worse**", "better": "better", "same": "same", "undecided": 
 
 
 def verdict(compared: Compared) -> list[Block]:
-    """The verdict first, then each quantity, then what was not compared and what else differs."""
+    """Builds the whole document on a comparison of two runs, with the verdict at the top.
+
+    Then come the regressions, every compared quantity, what could not be compared, and the software
+    versions that differ.
+    """
     title = "Regression" if compared.regressed else "No regression"
     blocks: list[Block] = [Heading(1, title), Text(headline(compared))]
     blocks += [Bullets(worse(compared))] if compared.regressed else []
@@ -26,7 +30,7 @@ def verdict(compared: Compared) -> list[Block]:
 
 
 def headline(compared: Compared) -> str:
-    """One sentence: how many quantities are worse, better, the same or undecided."""
+    """Says in one sentence how many quantities are worse, better, the same or undecided."""
     counts = {name: sum(c.verdict == name for c in compared.comparisons) for name in MARKS}
     parts = [f"{n} {name}" for name, n in counts.items() if n] or ["none compared"]
     lost = f"; {fmt.count(len(compared.lost), 'job')} now failing" if compared.lost else ""
@@ -36,7 +40,10 @@ def headline(compared: Compared) -> str:
 
 
 def worse(compared: Compared) -> list[str]:
-    """Each regression: by how much, and with which probability."""
+    """Returns a line for each quantity that got worse, and for each job that fails only now.
+
+    The line has the change and the probability of the verdict, or the reason of the failure.
+    """
     numbers = [
         f"{_who(c.subject, c.runtime)}: {_number(compared, c)} {change(c)}, "
         f"probability {sureness(c)}"
@@ -47,7 +54,11 @@ def worse(compared: Compared) -> list[str]:
 
 
 def change(comparison: Comparison) -> str:
-    """`+12.0 % [+9.1, +15.0]`, in points for accuracy, in nats for KLD; `unsure` if too wide."""
+    """Formats a change with its 95 % interval: `+12.0 % [+9.1, +15.0]`.
+
+    Changes of accuracy are in percentage points, of KL divergence in nats. An interval too wide to
+    be useful is replaced by `unsure`.
+    """
     low, high = comparison.change.low, comparison.change.high
     kind = comparison.number.partition(",")[0]
     scale, digits, unit = (100, 1, " %") if comparison.relative else UNITS[kind]
@@ -63,7 +74,10 @@ UNITS = {"accuracy": (100, 2, " points"), "KLD": (1, 4, " nats")}
 
 
 def sureness(comparison: Comparison) -> str:
-    """The verdict's probability; that of a counted quantity is 100 %."""
+    """Formats the probability that the verdict is right, in per cent.
+
+    It is 100 % for a quantity that is counted, not measured; a dash if it is not known.
+    """
     if comparison.sure is None:
         return "100 %" if comparison.change.low is not None else fmt.ABSENT
     return "over 99.9 %" if comparison.sure > 0.999 else f"{100 * comparison.sure:.1f} %"
@@ -100,7 +114,7 @@ def _numbers(compared: Compared) -> list[Block]:
 
 
 def _too_few(compared: Compared) -> list[Block]:
-    """How many questions each comparison lacks; [] if all have enough."""
+    """Says how many questions a comparison needs if it had too few; [] if all had enough."""
     few = [c for c in compared.comparisons if c.needed is not None]
     if not few:
         return []
@@ -110,7 +124,7 @@ def _too_few(compared: Compared) -> list[Block]:
 
 
 def _number(compared: Compared, one: Comparison) -> str:
-    """The quantity, with its request if there are several."""
+    """Names the compared quantity, and the kind of request if the runs have several kinds."""
     request = f" ({request_name(one.options)})" if _several(compared) and one.options else ""
     return one.number + request
 

@@ -1,6 +1,6 @@
-"""The table of scorers: functions from an answer's text to a score between 0 and 1.
+"""The table of scorers: functions that give a model's answer to a question a score from 0 to 1.
 
-Each module follows one published definition.
+Each module of this package follows one published definition.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,14 +25,17 @@ __all__ = ["SCORERS", "AnswerScorer", "Gold"]
 
 @dataclass(frozen=True)
 class AnswerScorer:
-    """A scorer; `version` increases with every change that can change a score, and is recorded."""
+    """A way to score answers; `score` takes an answer's text and the right answers (Gold).
+
+    `version` increases with every change that can change a score, and is recorded. `graded`: scores
+    lie anywhere from 0 to 1, else they are 0 or 1. `right_from` is the lowest score that counts as
+    a right answer.
+    """
 
     score: Callable[[str, Gold], float]
     version: int = 1
     graded: bool = False
-    """Whether scores can lie between 0 and 1, instead of being 0 or 1."""
     right_from: float = 0.5
-    """The lowest score that counts as right."""
 
 
 SCORERS: Mapping[str, AnswerScorer] = {

@@ -1,7 +1,7 @@
-"""Average normalised Levenshtein similarity of document questions (Biten et al. 2019, ICDAR).
+"""Scores answers about documents by Levenshtein similarity: ANLS (Biten et al. 2019, ICDAR).
 
-Computed as in the task's script and both harnesses: a similarity of exactly one half counts, unlike
-in the paper's formula, and lengths are those of the original strings.
+Computed as in the data set's script and two evaluation harnesses: a similarity of exactly one half
+counts, unlike in the paper's formula, and lengths are those of the original strings.
 """
 
 from bench.scorers.gold import Gold
@@ -10,7 +10,7 @@ THRESHOLD = 0.5
 
 
 def score(answer: str, gold: Gold) -> float:
-    """The largest 1 - distance / length over the accepted answers; 0 if it is below one half."""
+    """Returns the largest 1 - distance / length over the accepted answers; 0 if below one half."""
     best = 1 - min(_distance_share(answer, accepted) for accepted in gold.answers)
     return best if best >= THRESHOLD else 0.0
 
@@ -25,7 +25,7 @@ def _plain(text: str) -> str:
 
 
 def distance(first: str, second: str) -> int:
-    """The Levenshtein distance (Wagner and Fischer 1974)."""
+    """Returns the Levenshtein distance in characters (Wagner and Fischer 1974)."""
     row = list(range(len(first) + 1))
     for n, letter in enumerate(second, start=1):
         above, row = row, [n]

@@ -1,7 +1,7 @@
-"""Multiple choice: the option that an answer means, by its letter, else by its text.
+"""Scores multiple choice: finds the option that an answer means, by its letter or else its text.
 
-As in VLMEvalKit without a judge model (matching_util.py, `exact_matching`), but no random option is
-drawn for an answer that means none: it is wrong.
+It follows VLMEvalKit without a judge model (matching_util.py, `exact_matching`), but an answer in
+which no option is recognised is wrong: no random option is drawn for it.
 """
 
 import re
@@ -23,26 +23,35 @@ ANSWER_IS = re.compile(r"(?:correct\s+)?answer\s+is\s+\**([ABCD])\**", re.IGNORE
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 or 0. Without `gold.options` only letters are recognised, not the options' texts."""
+    """Returns 1 if the answer means the right option, else 0.
+
+    Without `gold.options` only the letters A to D are recognised, not the options' texts.
+    """
     chosen = letter(answer, gold.options) if gold.options else named(answer, UNLISTED)
     return float(chosen == gold.answers[0].strip())
 
 
 def letter(answer: str, options: tuple[str, ...]) -> str | None:
-    """The letter that is meant; Z if the answer declines, None if none is recognised."""
+    """Returns the letter of the option meant; Z: the answer declines; None: none is recognised."""
     letters = ascii_uppercase[: len(options)]
     return named(answer, letters) or _quoted(answer.lower(), options)
 
 
 def shuffled(options: tuple[str, ...], answer: str, turns: int) -> tuple[tuple[str, ...], str]:
-    """Options rotated by `turns`, and the answer's new letter (CircularEval, Liu et al. 2023)."""
+    """Rotates the options by `turns` places (CircularEval, Liu et al. 2023).
+
+    `answer` is the right option's letter. Returns the rotated options and the letter it then has.
+    """
     moved = options[turns:] + options[:turns]
     index = (ascii_uppercase.index(answer) - turns) % len(options)
     return moved, ascii_uppercase[index]
 
 
 def named(answer: str, letters: str) -> str | None:
-    """The one letter that is a word of its own among the last words, or follows `answer is`."""
+    """Returns the one of `letters` that the answer names near its end, or after `answer is`.
+
+    Z: the answer declines; None: it names none, or several.
+    """
     if any(refusal in answer for refusal in REFUSALS):
         return NONE
     words = answer.translate(SEPARATORS).split()
@@ -56,7 +65,10 @@ def named(answer: str, letters: str) -> str | None:
 
 
 def _quoted(answer: str, options: tuple[str, ...]) -> str | None:
-    """The one option whose text occurs; None if the answer is much longer than the options."""
+    """Returns the letter of the one option whose text occurs in the answer.
+
+    None if several or none occur, or if the answer is much longer than the options.
+    """
     if len(answer) > 2 * sum(map(len, options)):
         return None
     occurring = [index for index, option in enumerate(options) if option.lower() in answer]

@@ -1,10 +1,10 @@
-"""Exact match with an accepted answer, ignoring case and white space."""
+"""Scores by exact match with an accepted answer, ignoring case and repeated white space."""
 
 from bench.scorers.gold import Gold
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 or 0."""
+    """Returns 1 for a right answer, else 0."""
     return float(_plain(answer) in map(_plain, gold.answers))
 
 

@@ -7,11 +7,12 @@ from runtimes.base import Region
 
 @dataclass(frozen=True)
 class Gold:
-    """Accepted answers, and what else a scorer needs.
+    """The right answers to one question, and what else a scorer needs.
 
-    `options` are those of a multiple choice, A first; then the answer is a letter. `kind` is a type
-    of question that a data set scores differently (OCRBench's sources, MMMU's types). `regions` are
-    boxes in normalized coordinates. `key` identifies the question, as a seed for scorers that draw.
+    `answers` are all accepted texts. `options` are those of a multiple choice, A first; then the
+    answer is a letter. `kind` is the type of question, in data sets that score types differently.
+    `regions` are accepted boxes in normalized coordinates. `key` identifies the question: it seeds
+    scorers that draw at random.
     """
 
     answers: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""MMMU: letters and open answers parsed out of free text (Yue et al. 2024, eval_utils.py).
+"""Scores MMMU: parses letters and open answers out of free text (Yue et al. 2024, eval_utils.py).
 
 An answer without a letter gets a random one, as in the original; here the draw depends only on the
 question's key, so it does not depend on the order of questions.
@@ -31,7 +31,10 @@ Value = str | float
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 or 0. Questions with options expect a letter, others a text or a number."""
+    """Returns 1 for a right answer, else 0.
+
+    Questions with options expect a letter, others a text or a number.
+    """
     if not gold.options:
         return float(_open_matches(open_values(answer), gold.answers))
     letters = ascii_uppercase[: len(gold.options)]
@@ -40,7 +43,10 @@ def score(answer: str, gold: Gold) -> float:
 
 
 def letter(answer: str, options: tuple[str, ...]) -> str | None:
-    """The last letter named: in brackets, else as a word, else by its option's text; or None."""
+    """Returns the option's letter that the answer names last; None if it names none.
+
+    It looks for `(A)` first, then for `A` as a word, then, in long answers, for an option's text.
+    """
     for mark in MARKS:
         answer = answer.strip(mark)
     answer = f" {answer} "
@@ -56,14 +62,14 @@ def letter(answer: str, options: tuple[str, ...]) -> str | None:
 
 
 def open_values(answer: str) -> set[Value]:
-    """The texts and numbers that an open answer may mean."""
+    """Returns the texts and numbers that an answer to a question without options may mean."""
     key = _key_parts(answer)
     texts = [*key, *(number for part in key for number in _numbers(part))]
     return {value for text in texts for value in _values(text)}
 
 
 def _open_matches(meant: Iterable[Value], accepted: Iterable[str]) -> bool:
-    """Whether a meant number equals an accepted one, or a meant string contains an accepted one."""
+    """Whether a number of `meant` equals an accepted one, or a text of it contains one."""
     expected = [value for text in accepted for value in _values(text)]
     words = [value for value in expected if isinstance(value, str)]
     return any(
@@ -73,7 +79,10 @@ def _open_matches(meant: Iterable[Value], accepted: Iterable[str]) -> bool:
 
 
 def _key_parts(answer: str) -> list[str]:
-    """The shortest text after an indicator of each line that has one; if none has, the answer."""
+    """Returns, for each line with an indicator (`so`, `is`, …), the shortest text after one.
+
+    If no line has one, it returns the whole answer.
+    """
     answer = answer.strip().strip(".").lower()
     # The original also splits sentences at ". " before a capital, which lower-case text lacks.
     parts = answer.split("\n")
@@ -88,7 +97,7 @@ def _key_parts(answer: str) -> list[str]:
 
 
 def _shortest(tails: list[str]) -> str:
-    """The first of the shortest; an empty one gives way to the next, as in the original."""
+    """Returns the first of the shortest texts; an empty one is replaced by the next, as in MMMU."""
     shortest = ""
     for tail in tails:
         if not shortest or len(tail) < len(shortest):
@@ -101,7 +110,10 @@ def _numbers(text: str) -> list[str]:
 
 
 def _values(text: str) -> list[Value]:
-    """A number rounded to two decimals, or lower-case text; a single letter keeps a space."""
+    """Reads a text as a number, rounded to two decimals, or else returns it in lower case.
+
+    A single letter gives two texts, with a space before and after it.
+    """
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]

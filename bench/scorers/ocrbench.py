@@ -1,6 +1,6 @@
-"""OCRBench: an accepted text occurs within the answer (Liu et al. 2023).
+"""Scores OCRBench: right if an accepted text occurs within the answer (Liu et al. 2023).
 
-Formulas (`kind` HME100k) are compared without spaces, everything else without case.
+Formulas (`kind` HME100k) are compared ignoring spaces, everything else ignoring case.
 """
 
 from bench.scorers.gold import Gold
@@ -9,7 +9,7 @@ FORMULAS = "HME100k"
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 or 0."""
+    """Returns 1 for a right answer, else 0."""
     plain = _formula if gold.kind == FORMULAS else _text
     return float(any(plain(accepted) in plain(answer) for accepted in gold.answers))
 

@@ -1,6 +1,6 @@
-"""Regions: overlap of boxes (IoU), and whether a point is within a box.
+"""Scores answers that are boxes (by overlap, IoU) or points (by lying within a box).
 
-Boxes are (x_min, y_min, x_max, y_max), points (x, y), in normalized coordinates.
+Boxes are (x_min, y_min, x_max, y_max), points (x, y), from 0 to 1 of the image's width and height.
 """
 
 import re
@@ -13,7 +13,7 @@ PERCENT = 100
 
 
 def box_score(answer: str, gold: Gold) -> float:
-    """The largest overlap (IoU) of the answer's first box with an accepted one."""
+    """Returns the largest overlap (IoU, 0 to 1) of the answer's first box with an accepted box."""
     answered = parsed(answer, 4)
     if not answered:
         return 0.0
@@ -21,24 +21,24 @@ def box_score(answer: str, gold: Gold) -> float:
 
 
 def point_score(answer: str, gold: Gold) -> float:
-    """1 if the answer's first point is within an accepted box, else 0."""
+    """Returns 1 if the answer's first point is within an accepted box, else 0."""
     point = parsed(answer, 2)
     return float(bool(point) and any(within(point, box) for box in gold.regions))
 
 
 def parsed(answer: str, count: int) -> Region:
-    """The first `count` numbers of a text, in percent, as fractions; () if there are fewer."""
+    """Reads the first `count` percentages of a text as fractions; () if there are fewer."""
     numbers = NUMBER.findall(answer)[:count]
     return tuple(float(number) / PERCENT for number in numbers) if len(numbers) == count else ()
 
 
 def written(region: Region) -> str:
-    """A region in percent, as `parsed` reads it."""
+    """Writes a region as numbers in percent, the format that `parsed` reads: `12.00 50.00`."""
     return " ".join(f"{PERCENT * share:.2f}" for share in region)
 
 
 def iou(first: Region, second: Region) -> float:
-    """Intersection over union of two boxes; 0 for a box without area or with swapped corners."""
+    """Returns intersection over union of two boxes; 0 if a box has no area or swapped corners."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(0.0, width) * max(0.0, height)

@@ -1,4 +1,4 @@
-"""Relaxed accuracy of chart questions: numbers within 5 %, texts equal (Masry et al. 2022).
+"""Scores answers about charts: numbers must be within 5 %, texts equal (Masry et al. 2022).
 
 Computed as in pix2struct's metrics.py: percentages become fractions, an accepted 0 is compared as
 text, and years are treated as numbers.
@@ -10,7 +10,7 @@ TOLERANCE = 0.05
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 if any accepted answer matches, else 0."""
+    """Returns 1 if the answer matches any accepted one, else 0."""
     return float(any(_matches(answer.strip(), accepted) for accepted in gold.answers))
 
 

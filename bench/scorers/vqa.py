@@ -1,4 +1,4 @@
-"""VQA accuracy: agreement with ten people's answers, each left out once.
+"""Scores by VQA accuracy: agreement with the answers of ten people, each left out once.
 
 Computed as in the official script (GT-Vision-Lab/VQA, vqaEval.py) with its quirks, because
 published figures contain them.
@@ -41,7 +41,7 @@ there'd've they'd've we'd've who'd've wouldn't've y'all'd've you'd've
 
 
 def _without_one(word: str) -> list[str]:
-    """The word without its first apostrophe, and without its last."""
+    """Returns the word without its first apostrophe, and the word without its last."""
     first, last = word.index("'"), word.rindex("'")
     return [word[:first] + word[first + 1 :], word[:last] + word[last + 1 :]]
 
@@ -56,7 +56,7 @@ CONTRACTIONS = (
 
 
 def score(answer: str, gold: Gold) -> float:
-    """The mean over all people of min(1, equal answers among the others / 3)."""
+    """Returns the mean over the ten people of min(1, equal answers among the other nine / 3)."""
     people, given = [_line(one) for one in gold.answers], _line(answer)
     if len(set(people)) > 1:  # the official script normalises only if people disagree
         people, given = [normalised(one) for one in people], normalised(given)
@@ -65,13 +65,20 @@ def score(answer: str, gold: Gold) -> float:
 
 
 def normalised(text: str) -> str:
-    """Text without punctuation and articles, with digits for number words, and apostrophes."""
+    """Normalises an answer as the official VQA script does.
+
+    It removes punctuation and articles, turns number words into digits, and adds the apostrophes
+    missing from contractions.
+    """
     words = [NUMBERS.get(word, word) for word in _unpunctuated(text).lower().split()]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
 def _unpunctuated(text: str) -> str:
-    """Each mark becomes a space, or is removed if next to a space or if the text has 1,000s."""
+    """Replaces punctuation marks by spaces, and removes periods that no digit follows.
+
+    A mark is removed instead if it occurs next to a space, or if the text has a number like 1,000.
+    """
     cleaned, numeric = text, THOUSANDS.search(text) is not None
     for mark in PUNCTUATION:
         beside = f"{mark} " in text or f" {mark}" in text

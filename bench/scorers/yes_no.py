@@ -1,4 +1,4 @@
-"""POPE: yes or no, with `yes` as the positive class (Li et al. 2023, evaluate.py).
+"""Scores yes/no questions as POPE does, with `yes` as the positive class (Li et al. 2023).
 
 An answer means no if its first sentence contains the word no or not, else yes.
 """
@@ -13,7 +13,11 @@ NEGATIVE = ("No", "not", "no")
 
 @dataclass(frozen=True)
 class Figures:
-    """Shares over `n` answers; None if no answer said (or is) yes."""
+    """Statistics of `n` answers to yes/no questions, as shares from 0 to 1.
+
+    `precision` is None if no answer said yes, `recall` if yes was never right, `f1` if no yes was
+    right. `yes_ratio` is the share of answers that said yes.
+    """
 
     n: int
     accuracy: float
@@ -24,7 +28,7 @@ class Figures:
 
 
 def score(answer: str, gold: Gold) -> float:
-    """1 or 0."""
+    """Returns 1 for a right answer, else 0."""
     return float(says_yes(answer) == says_yes(gold.answers[0]))
 
 
@@ -34,7 +38,7 @@ def says_yes(answer: str) -> bool:
 
 
 def figures(answers: Iterable[tuple[bool, bool]]) -> Figures | None:
-    """Figures of pairs (said yes, is yes); None without pairs."""
+    """Computes the statistics of pairs (the answer said yes, yes is right); None without pairs."""
     pairs = list(answers)
     if not pairs:
         return None

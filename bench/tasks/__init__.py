@@ -1,6 +1,6 @@
-"""The table of tasks: their kinds, what they need, and the modules that do them.
+"""The table of tasks, what `bench` can measure: latency, accuracy on questions, fidelity.
 
-A task's module is imported when it is used.
+The module that does a task is imported when the task is used.
 """
 
 import importlib
@@ -21,27 +21,31 @@ from runtimes.base import Session
 
 @dataclass(frozen=True)
 class Context:
-    """What a task gets in the job's process."""
+    """What a task's `run` gets, in the process of one job.
+
+    `case` says what to measure, `loaded` is the artifact or checkpoint, and `session` answers
+    requests with it. `phases` records peak memory: the task ends each phase (image, prefill, …).
+    `open_reference` opens the reference of a fidelity task, and returns its model's name and a
+    session. `notify` reports the next step to the user; it is called only outside of timings.
+    `journal` has the questions answered so far, also by an earlier run that was interrupted.
+    """
 
     case: Case
     loaded: Artifact | Model
     session: Session
     phases: Phases
     open_reference: Callable[[], tuple[str, Session]]
-    """Opens the reference of a fidelity task; returns its model's name and a session."""
     notify: Callable[[str], None] = lambda phase: None
-    """Reports the next phase; called only outside of measurements."""
     journal: Journal = field(default_factory=Journal)
-    """Items answered so far, of tasks with questions."""
 
 
 @dataclass(frozen=True)
 class LatencyTask:
-    """Time and memory of one request of fixed lengths.
+    """A task that measures time and memory of one kind of request, with fixed lengths.
 
-    Measured in several rounds, each in a process of its own. Random weights are fine for it, and a
-    model without vision where the prompt is text. `module` offers
-    `run(context: Context, options: LatencyOptions) -> Outcome`.
+    It runs in several rounds, each in a process of its own. Random weights are fine for it, and, if
+    the prompt is text, a model without vision. The module named `module` must have
+    `run(context: Context, options: LatencyOptions) -> Outcome`; `imports` names needed libraries.
     """
 
     module: str
@@ -49,33 +53,36 @@ class LatencyTask:
     imports: tuple[str, ...] = ()
 
     def options(self, options: Options) -> LatencyOptions:
-        """The options that it reads."""
+        """Returns, of all options, those that latency tasks use."""
         return part(LatencyOptions, options)
 
 
 @dataclass(frozen=True)
 class QuestionTask:
-    """Questions about images, with a score for each answer.
+    """A task that asks questions about images and scores each answer.
 
-    `module` offers `run(context: Context, options: QuestionOptions) -> Outcome`.
+    The module named `module` must have
+    `run(context: Context, options: QuestionOptions) -> Outcome`; `imports` names needed libraries.
+    `public`: the questions come from the Hugging Face hub or the folder of --data.
     """
 
     module: str
     summary: str
     imports: tuple[str, ...] = ()
     public: bool = False
-    """Its questions come from the hub or from --data; its module also offers `check`."""
+    """If true, the module must also have `check(name, options)`, which opens local data."""
 
     def options(self, options: Options) -> QuestionOptions:
-        """The options that it reads."""
+        """Returns, of all options, those that tasks with questions use."""
         return part(QuestionOptions, options)
 
 
 @dataclass(frozen=True)
 class FidelityTask:
-    """Difference of next-token distributions between an artifact and its reference model.
+    """A task that compares next-token distributions of an artifact and its reference model.
 
-    `module` offers `run(context: Context, options: FidelityOptions) -> Outcome`.
+    The module named `module` must have
+    `run(context: Context, options: FidelityOptions) -> Outcome`; `imports` names needed libraries.
     """
 
     module: str
@@ -83,7 +90,7 @@ class FidelityTask:
     imports: tuple[str, ...] = ()
 
     def options(self, options: Options) -> FidelityOptions:
-        """The options that it reads."""
+        """Returns, of all options, those that fidelity tasks use."""
         return part(FidelityOptions, options)
 
 
@@ -91,7 +98,7 @@ TaskKind = LatencyTask | QuestionTask | FidelityTask
 
 
 def summary(name: str) -> str:
-    """What a task measures; a public data set's summary is in its file."""
+    """Says in a phrase what the task of this name measures."""
     task = TASKS[name]
     if not isinstance(task, QuestionTask) or not task.public:
         return task.summary
@@ -99,34 +106,37 @@ def summary(name: str) -> str:
 
 
 def unavailable(task: TaskKind) -> str | None:
-    """Why a task cannot be run here, or None."""
+    """Says which Python packages a task lacks and how to install them; None if it can run."""
     missing = [name for name in task.imports if find_spec(name) is None]
     return f"needs {', '.join(missing)}; pip install 'pocket-vlm[bench]'" if missing else None
 
 
 def check(name: str, options: Options) -> None:
-    """Open a task's local data before anything is measured. Raises UserError for bad data."""
+    """Opens the local data (--data) of a public data set's task, before anything is measured.
+
+    Does nothing for other tasks. Raises UserError for data that cannot be used.
+    """
     task = TASKS[name]
     if isinstance(task, QuestionTask) and task.public:
         importlib.import_module(task.module).check(name, options)
 
 
 def run(context: Context) -> Outcome:
-    """Do the context's task. Raises UserError for what the user can repair."""
+    """Runs the task of `context.case`. Raises UserError for problems that the user can repair."""
     task, options = TASKS[context.case.task], context.case.options
     function = importlib.import_module(task.module).run
     return cast(Outcome, function(context, task.options(options)))
 
 
 def is_latency(name: str) -> bool:
-    """Whether it is a latency task, by its name; False for an unknown one (of an old record)."""
+    """Whether the task of this name measures latency; False for an unknown name (old records)."""
     return isinstance(TASKS.get(name), LatencyTask)
 
 
 def with_own_options(case: Case) -> Case:
-    """The case with every option that its task does not read at its default.
+    """Returns the job with every option that its task does not use reset to the default.
 
-    Such options do not make two jobs different.
+    So two jobs that differ only in unused options are equal.
     """
     task = TASKS.get(case.task)
     if task is None:

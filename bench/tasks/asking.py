@@ -1,8 +1,8 @@
-"""Asks a session the questions of a task and scores the answers.
+"""Asks a model the questions of a task and scores the answers.
 
-Questions about one image are consecutive, so that their image features and common prompt prefix are
-reused; runtimes that can answer them in one batch. Each answered item is written to the journal
-immediately, and a bad item is kept with its reason.
+Questions about one image follow each other, so that their image features and common prompt prefix
+are reused; a runtime that can do so answers them in one batch. Each answer is written to the
+journal immediately, and so is the reason why a question could not be used.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,12 +33,16 @@ from runtimes import RUNTIMES
 from runtimes.base import BatchSession, Event, Request
 
 STEPS = 50  # number of progress reports
-OF_ONE_IMAGE = 16  # questions about one image in a batch
+OF_ONE_IMAGE = 16  # most questions about one image in a batch
 
 
 @dataclass(frozen=True)
 class How:
-    """How a task is asked: prompt template, longest answer, and the name of the scorer."""
+    """How the questions of a task are asked and scored.
+
+    `prompt` is the template, which is recorded; `max_tokens` limits an answer; `scorer` is a name
+    of SCORERS.
+    """
 
     prompt: str
     max_tokens: int
@@ -46,7 +50,11 @@ class How:
 
 
 def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how: How) -> Outcome:
-    """Ask all questions, a sample or a shard of it. Raises UserError if none can be asked."""
+    """Asks the questions that `options` choose (all, a sample, a shard) and scores the answers.
+
+    Questions in the context's journal, answered earlier, are not asked again. Raises UserError if
+    no question can be used.
+    """
     journal = context.journal
     indices = chosen(questions.pictures, options.limit, options.seed, options.shard)
     if not indices:
@@ -95,9 +103,10 @@ def _ask(asker: "_Asker", questions: QuestionSet, indices: Sequence[int]) -> Non
 def _fits(
     context: Context, options: QuestionOptions
 ) -> Callable[[Sequence[TaskQuestion], TaskQuestion], bool]:
-    """A test of whether a question joins those that wait for a batch.
+    """Returns a function of the questions waiting for a batch and another: may it join them?
 
-    A batch has `options.batch` questions, or with 1, on runtimes that can, those about one image.
+    A batch has up to `options.batch` questions. If that is 1, it has up to 16 questions about one
+    image on runtimes that answer in batches, and one question on others.
     """
     if options.batch > 1:
         return lambda waiting, _: len(waiting) < options.batch
@@ -113,7 +122,7 @@ def _keys(question: TaskQuestion) -> list[str]:
 
 
 def _add(asker: "_Asker", journal: Journal, waiting: list[TaskQuestion]) -> None:
-    """Ask the waiting questions, in one batch if possible, else one by one."""
+    """Asks the waiting questions, in one batch if possible, else singly, and empties the list."""
     questions = [*waiting]
     waiting.clear()
     try:
@@ -141,7 +150,10 @@ class _Asker:
         self._opened: dict[str, Image.Image] = {}
 
     def item(self, question: TaskQuestion) -> Item:
-        """Ask turn by turn, up to the first wrong answer. Raises UnusableQuestion."""
+        """Asks each turn of a question, up to the first that scores 0, and scores the answers.
+
+        Raises UnusableQuestion if an image or the request cannot be used.
+        """
         try:
             images = self._images(question.pictures)
             answers, score = [], 1.0
@@ -156,7 +168,11 @@ class _Asker:
         return self._scored(question, answers, score)
 
     def in_one_batch(self, questions: Sequence[TaskQuestion]) -> list[Item] | None:
-        """Ask in one batch; None if some of them have several turns. Raises UserError."""
+        """Asks all questions in one batch and scores the answers.
+
+        Returns None, without asking, if one has several turns or needs a built-in task of the
+        model. Raises UserError if a question cannot be used.
+        """
         if any(len(q.turns) > 1 or q.model_task in self._tasks for q in questions):
             return None
         every = self._images([picture for q in questions for picture in q.pictures])
@@ -185,7 +201,7 @@ class _Asker:
         )
 
     def _images(self, pictures: Sequence[LazyImage]) -> tuple[Image.Image, ...]:
-        """The opened images; those of the previous question are kept."""
+        """Returns the opened images; those of the previous question are not opened again."""
         keys = {picture.key for picture in pictures}
         self._opened = {key: image for key, image in self._opened.items() if key in keys}
         for picture in pictures:

@@ -1,4 +1,4 @@
-"""The test split of easy-VQA (PyPI `easy-vqa`, MIT): coloured shapes with short answers."""
+"""The task on the test split of easy-VQA (PyPI `easy-vqa`, MIT): questions on coloured shapes."""
 
 from importlib.metadata import version
 
@@ -14,12 +14,12 @@ HOW = How(prompt="{question}", max_tokens=8, scorer="exact")
 
 
 def run(context: Context, options: QuestionOptions) -> Outcome:
-    """Ask all questions, or a sample of `limit`."""
+    """Asks all questions, or a sample of `options.limit`, and scores the answers."""
     return ask(context, options, questions(), HOW)
 
 
 def questions() -> QuestionSet:
-    """The questions, image by image; an id is the image's number and the question's index."""
+    """Returns all questions, image by image; the id `12/0` is question 0 about image 12."""
     import easy_vqa
 
     paths = easy_vqa.get_test_image_paths()

@@ -1,8 +1,8 @@
-"""Compares a subject's next-token distributions with the reference's, on the same prompts.
+"""Compares an artifact's next-token distributions with its reference model's, on the same prompts.
 
-The reference answers greedily and the subject is forced along that answer, so that both predict
-after the same tokens. Each half is also measured alone: the subject's image features with the
-reference's decoder, and the reference's features with the subject's decoder.
+The reference answers greedily and the artifact is forced along that answer, so that both predict
+after the same tokens. Each half is also measured alone: the artifact's image features with the
+reference's decoder, and the reference's features with the artifact's decoder.
 """
 
 import math
@@ -25,7 +25,10 @@ MAX_TOKENS = 8
 
 
 def run(context: Context, options: FidelityOptions) -> Outcome:
-    """Compare on a sample of a task's questions. Raises UserError if none can be asked."""
+    """Compares both models on a sample of the questions of the task `options.prompts`.
+
+    Raises UserError if no question can be asked.
+    """
     context.notify("loading the reference")
     name, reference = context.open_reference()
     questions = questions_of(options)
@@ -56,9 +59,9 @@ def run(context: Context, options: FidelityOptions) -> Outcome:
 
 
 def questions_of(options: FidelityOptions) -> QuestionSet:
-    """The questions of the task `options.prompts`.
+    """Returns the questions of the task that `options.prompts` names.
 
-    Raises UserError for a task without questions, and where its data cannot be opened.
+    Raises UserError for a task without questions, and for data that cannot be opened.
     """
     name = options.prompts
     if name == "easy-vqa":
@@ -74,7 +77,10 @@ def questions_of(options: FidelityOptions) -> QuestionSet:
 def compare(
     name: str, reference: Session, subject: Session, requests: Iterable[Request]
 ) -> Agreement:
-    """Compare both sessions on all requests; only one answer's logits are in memory at a time."""
+    """Compares the answers of two sessions to the same requests; `name` is the reference's model.
+
+    Only one answer's logits are in memory at a time.
+    """
     comparison = _Comparison(reference, subject)
     for request in requests:
         comparison.add(request)
@@ -82,7 +88,7 @@ def compare(
 
 
 class _Comparison:
-    """Accumulates the comparison of the whole subject and of its halves."""
+    """Accumulates the comparison, request by request: whole model, vision alone, decoder alone."""
 
     def __init__(self, reference: Session, subject: Session) -> None:
         self._reference, self._subject = reference, subject
@@ -133,7 +139,10 @@ class _Comparison:
 def _answer(
     session: Session, request: Request
 ) -> tuple[tuple[int, ...], list[FloatArray], FloatArray | None]:
-    """Tokens, the logits that predict each, and the image features."""
+    """Returns the tokens of an answer, the logits [vocab] that predict each, and image features.
+
+    The features are None for a request without an image.
+    """
     tokens, logits, features = [], [], None
     for event in session.generate(request):
         if event.kind == "image":

@@ -1,4 +1,4 @@
-"""Tasks on images that are generated from a seed: the test splits of bench.tasks.scenes."""
+"""Tasks on images that bench.tasks.scenes generates from a seed, in its test split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,11 @@ COUNT = 500  # scenes of a task, unless its generator has fewer
 
 @dataclass(frozen=True)
 class GeneratedTask:
-    """How a generator's questions are asked; by `model_task` of models that have it."""
+    """How the questions about one kind of generated images are asked and scored.
+
+    `max_tokens` limits an answer; `scorer` is a name of SCORERS. A model with a built-in task
+    `model_task` (such as `detect`) is asked by it.
+    """
 
     max_tokens: int
     scorer: str = "exact"
@@ -39,7 +43,7 @@ GENERATED_TASKS: Mapping[str, GeneratedTask] = {
 
 
 def run(context: Context, options: QuestionOptions) -> Outcome:
-    """Ask about the scenes of the context's task."""
+    """Asks about the generated images of the task `context.case.task`, and scores the answers."""
     name = context.case.task
     kind = GENERATED_TASKS[name]
     how = How("{question}", kind.max_tokens, kind.scorer)
@@ -47,7 +51,11 @@ def run(context: Context, options: QuestionOptions) -> Outcome:
 
 
 def questions(name: str, seed: int = 0) -> QuestionSet:
-    """The questions, scene by scene; an id is the scene's number and the question's index."""
+    """Returns the questions about the generated images of a task, image by image.
+
+    Equal seeds give equal questions. An id, such as `12/0`, is the image's number and the
+    question's index.
+    """
     generator, kind = GENERATORS[name], GENERATED_TASKS[name]
     counts = _counts(name, seed)
     pairs = [(number, n) for number, count in enumerate(counts) for n in range(count)]
@@ -69,7 +77,7 @@ def questions(name: str, seed: int = 0) -> QuestionSet:
 
 
 def _counts(name: str, seed: int) -> list[int]:
-    """Number of questions of each scene; scenes are drawn only if it varies."""
+    """Returns the number of questions of each image; images are drawn only if it varies."""
     generator = GENERATORS[name]
     count = generator.most or COUNT
     if generator.asked is not None:

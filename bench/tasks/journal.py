@@ -1,4 +1,4 @@
-"""A file of the items that an evaluation has answered, so that a resumed run skips them."""
+"""A file of the questions that a run has answered, so that a resumed run skips them."""
 
 import json
 from collections.abc import Iterator
@@ -11,10 +11,16 @@ from export.errors import UserError
 
 
 class Journal:
-    """Items in the order they were answered; without a file they are only in memory."""
+    """The questions that were answered (`items`) or could not be used (`bad`), in that order.
+
+    `known` has the ids of both. Without a path they are only in memory.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Reads existing items; removes a last line that was cut off. Raises UserError."""
+        """Reads the existing file, if any, and removes a last line that was cut off.
+
+        Raises UserError if the file cannot be written.
+        """
         self.items: list[Item] = []
         self.bad: list[BadItem] = []
         self.known: set[str] = set()
@@ -27,7 +33,7 @@ class Journal:
                 raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
     def add(self, item: Item | BadItem) -> None:
-        """Add an item; it has been passed to the system when this returns."""
+        """Adds an answered or unusable question; it is written to the file, perhaps not to disk."""
         self._keep(item)
         if self._file is not None:
             self._file.write(json.dumps(vars(item), ensure_ascii=False).encode() + b"\n")
@@ -54,7 +60,7 @@ class Journal:
 
 
 def _items(file: IO[bytes]) -> Iterator[tuple[bytes, Item | BadItem]]:
-    """Lines and their items, up to the first line that is not an item."""
+    """Yields each line with the question that it records, up to the first damaged line."""
     item: Item | BadItem
     for line in file:
         try:

@@ -1,6 +1,7 @@
-"""Time and memory of repeated requests of one fixed size.
+"""Measures time and memory of repeated requests of one fixed size.
 
-Prompt ids and forced answers are arbitrary, so that their lengths are exact.
+Token ids of text prompts and of the answers, which are forced, are arbitrary: so their lengths are
+exact.
 """
 
 from dataclasses import replace
@@ -22,7 +23,10 @@ QUESTION = "What is in this image?"
 
 
 def run(context: Context, options: LatencyOptions) -> Outcome:
-    """One warm-up with memory by phase, then the timed repeats without any reading of memory."""
+    """Answers one request to warm up, reading memory by phase, then times `options.repeats` more.
+
+    Memory is not read during the timed ones.
+    """
     request = request_of(vlm(context.loaded), options)
     context.notify("warming up")
     warmup = Stopwatch()
@@ -37,7 +41,11 @@ def run(context: Context, options: LatencyOptions) -> Outcome:
 
 
 def request_of(numbers: Vlm, options: LatencyOptions) -> Request:
-    """A request that reuses nothing and whose answer is forced, so that its length is fixed."""
+    """Makes the request to time: an image with a question, or a text of `options.prefill_tokens`.
+
+    Its answer is forced to `options.decode_tokens`, and nothing of earlier requests is reused.
+    `numbers` describe the model.
+    """
     request = Request(answer=ids(numbers, options.decode_tokens), reuse=False)
     if options.prompt == "text":
         return replace(request, ids=ids(numbers, options.prefill_tokens))
@@ -45,7 +53,7 @@ def request_of(numbers: Vlm, options: LatencyOptions) -> Request:
 
 
 def request_name(options: LatencyOptions) -> str:
-    """A phrase for a latency request: its prompt and the length of its answer."""
+    """Describes a request as prompt + answer, for example `128 text tokens + 32 tokens`."""
     image = f"an image of {IMAGE}" if options.prompt == "image" else None
     if image and options.max_tiles:
         image += f" in at most {options.max_tiles} tile{'s' if options.max_tiles > 1 else ''}"
@@ -53,9 +61,10 @@ def request_name(options: LatencyOptions) -> str:
 
 
 def ids(numbers: Vlm, length: int) -> tuple[int, ...]:
-    """Arbitrary token ids from the vocabulary's lower half, without the image token.
+    """Returns `length` arbitrary but fixed token ids, without the image token.
 
-    The upper end can be padding that the tokenizer does not have.
+    They are from the vocabulary's lower half, because its upper end can be padding that the
+    tokenizer does not have.
     """
     half = range(numbers.text.vocab // 2)
     usable = [n for n in half if n != numbers.image_token_id]
@@ -64,7 +73,7 @@ def ids(numbers: Vlm, length: int) -> tuple[int, ...]:
 
 
 def image() -> Image.Image:
-    """A fixed image with smooth gradients and hard edges."""
+    """Makes the image of a latency request, with smooth gradients and hard edges."""
     width, height = IMAGE_SIZE
     y, x = np.mgrid[0:height, 0:width]
     checks = ((x // 40 + y // 40) % 2) * 255

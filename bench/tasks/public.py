@@ -1,6 +1,6 @@
-"""Public data sets as tasks: each is described by a file of bench/tasks/data_sets/.
+"""Tasks on public data sets, each described by a YAML file of bench/tasks/data_sets/.
 
-The file names the columns from which a row of the data set becomes a question.
+The file names the columns of the data set that a question is made from.
 """
 
 import ast
@@ -28,47 +28,56 @@ FOLDER = Path(__file__).parent / "data_sets"
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a data set's columns. `options`: columns of one option each, or one of a list."""
+    """Names of the columns of a data set that questions are made from.
+
+    `options` are several columns with one option each, or one column with a list of options.
+    `picture` is a column that is equal for rows with the same image. `kind` is the type of question
+    for the scorer, `part` the subset for reports. None or (): the data set has no such column.
+    """
 
     question: str
     answers: str
     images: tuple[str, ...]
     id: str | None = None
     picture: str | None = None
-    """Equal for rows with the same image."""
     options: tuple[str, ...] = ()
     hint: str | None = None
     kind: str | None = None
     part: str | None = None
 
     def needed(self) -> tuple[str, ...]:
-        """Columns that every row must have: one image, two options, and no hint."""
+        """Returns the columns without which the data cannot be used.
+
+        The data may lack hints, image keys, further images, and options after the second."""
         one = (self.question, self.answers, self.images[0], *self.options[:2])
         return (*one, *(name for name in (self.id, self.kind, self.part) if name))
 
 
 @dataclass(frozen=True)
 class PublicTask:
-    """The content of one file of the folder."""
+    """A task on a public data set, as its YAML file describes it.
+
+    `dataset`, `config`, `split` and `revision` are those of the Hugging Face hub. `prompt` is a
+    template with {question}, {options} and {hint}; `open_prompt` is used instead for questions
+    without options. `max_tokens` limits an answer; `scorer` is a name of SCORERS. `circular`: a
+    question counts only if it is answered under every rotation of its options.
+    """
 
     summary: str
     dataset: str
     split: str
     columns: Columns
     prompt: str
-    """Template with {question}, {options} and {hint}."""
     max_tokens: int
     scorer: str
     config: str | None = None
     revision: str | None = None
     open_prompt: str | None = None
-    """Template for questions without options, in data sets with both kinds."""
     circular: bool = False
-    """Whether a question counts only if it is answered under every rotation of its options."""
 
 
 def run(context: Context, options: QuestionOptions) -> Outcome:
-    """Ask the questions of the context's task."""
+    """Asks the questions of the data set that `context.case.task` names, and scores the answers."""
     name = context.case.task
     task = public_tasks()[name]
     how = How(task.prompt, task.max_tokens, task.scorer)
@@ -76,14 +85,14 @@ def run(context: Context, options: QuestionOptions) -> Outcome:
 
 
 def check(name: str, options: SampleOptions) -> None:
-    """Open local data, without asking. Raises UserError if that fails."""
+    """Opens the data set in the folder `options.data`, if given. Raises UserError if that fails."""
     if options.data is not None:
         _table(name, options.data)
 
 
 @lru_cache(maxsize=1)
 def public_tasks() -> Mapping[str, PublicTask]:
-    """All public tasks by name."""
+    """Reads the description of every public data set; returns them by task name."""
     return {
         file.stem: decode(PublicTask, yaml.safe_load(file.read_text(encoding="utf-8")))
         for file in sorted(FOLDER.glob("*.yaml"))
@@ -91,7 +100,7 @@ def public_tasks() -> Mapping[str, PublicTask]:
 
 
 def questions(name: str, options: SampleOptions) -> QuestionSet:
-    """The questions of a task. Raises UserError for data that cannot be opened."""
+    """Opens a data set and returns its questions. Raises UserError if it cannot be opened."""
     task = public_tasks()[name]
     table, location = _table(name, options.data)
     reader = _Reader(task, table)
@@ -108,7 +117,7 @@ def _table(name: str, data: str | None) -> tuple[DatasetRows, DatasetLocation]:
 
 
 class _Reader:
-    """Turns the rows of one task into questions."""
+    """Turns the rows of one public data set into questions."""
 
     def __init__(self, task: PublicTask, table: DatasetRows) -> None:
         self._task, self._table, self._columns = task, table, task.columns
@@ -119,7 +128,7 @@ class _Reader:
         self._ids = ids if unique else [f"{id_}#{row}" for row, id_ in enumerate(ids)]
 
     def question(self, number: int) -> TaskQuestion:
-        """Raises UnusableQuestion, with file, row and column."""
+        """Makes a row's question. Raises UnusableQuestion, which names file, row and column."""
         row, id_ = self._table.row(number), self._ids[number]
         if row is None:
             raise UnusableQuestion(id_, f"{self._table.where(number)}: not a JSON object")
@@ -203,7 +212,7 @@ class _Reader:
 
 
 class _Wrong(Exception):
-    """A value that its column should not contain."""
+    """Raised for a value that its column should not contain."""
 
     def __init__(self, column: str, expected: str, found: object) -> None:
         super().__init__(
@@ -213,20 +222,23 @@ class _Wrong(Exception):
 
 
 def _distinct(table: DatasetRows, column: str | None) -> list[str]:
-    """The column's values as strings; the row's number where there is none."""
+    """Returns a column's values as strings; where one is missing, the row's number, from 0."""
     values = table.column(column) if column in table.columns() else [None] * len(table)
     return [str(n) if value is None else str(value) for n, value in enumerate(values)]
 
 
 def _answer(value: object) -> str | None:
-    """The string of an answer, or of VQA's {"answer": string}; None for anything else."""
+    """Returns an answer that is a string, or the string in VQA's {"answer": string}; else None."""
     if isinstance(value, Mapping):
         value = value.get("answer")
     return value if isinstance(value, str) else None
 
 
 def _letter(value: object, options: tuple[str, ...], column: str) -> str:
-    """The letter of an answer that is a letter, or an index from 0. Raises _Wrong."""
+    """Returns the letter of the right option, which the data give as a letter or an index from 0.
+
+    Raises _Wrong for anything else.
+    """
     letters = ascii_uppercase[: len(options)]
     if isinstance(value, str) and value.strip() in tuple(letters):
         return value.strip()
@@ -236,7 +248,7 @@ def _letter(value: object, options: tuple[str, ...], column: str) -> str:
 
 
 def _listed(value: Any) -> Any:
-    """The list that a string contains in Python's notation (MMMU), else the value itself."""
+    """Parses a string that is a list in Python's notation (MMMU); else returns it unchanged."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             return ast.literal_eval(value)
@@ -246,5 +258,5 @@ def _listed(value: Any) -> Any:
 
 
 def _present(value: object) -> bool:
-    """False for a missing option or hint: None, an empty string, or pandas' nan."""
+    """Whether an option or hint is there: not None, an empty string or pandas' nan."""
     return value is not None and str(value).strip().lower() not in ("", "nan")

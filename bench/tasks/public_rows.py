@@ -1,4 +1,4 @@
-"""Rows of public data sets, from the hub or from a local folder of parquet or jsonl files.
+"""Reads rows of public data sets, from the Hugging Face hub or a folder of parquet or jsonl files.
 
 The hub and parquet are read with `datasets`. Lines of jsonl are parsed one by one, so that an error
 names the line and the other lines stay usable.
@@ -21,7 +21,11 @@ DatasetRow = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """A data set on the hub, or with `folder` in a local folder with the same columns."""
+    """Where a data set is: on the Hugging Face hub, or in a local folder with the same columns.
+
+    `folder` None: on the hub, under the name `dataset`. `config`, `split` and `revision` are the
+    hub's terms; None: the default.
+    """
 
     dataset: str
     config: str | None
@@ -38,22 +42,27 @@ class DatasetLocation:
 
 @dataclass(frozen=True)
 class RowFile:
-    """Rows of one file, or of one split on the hub."""
+    """The rows of one local file, or of one split on the hub.
+
+    `folder` has the image files that rows name; None if the rows contain their images. `numbers`
+    has the line number of each row, from 1, for a file that may have empty lines.
+    """
 
     name: str
     rows: Any  # a datasets.Dataset, or a list of parsed lines (None: not a JSON object)
     columns: frozenset[str]
     folder: Path | None
-    """Folder of the image files that rows name; None if rows contain their images."""
     numbers: Sequence[int] | None = None
-    """Line number of each row, from 1, for a file that may have empty lines."""
 
 
 class DatasetRows:
-    """All rows, one file after another. Images are decoded when they are opened."""
+    """All rows of a data set, numbered from 0 through all files; images are decoded on demand."""
 
     def __init__(self, location: DatasetLocation, needed: Sequence[str]) -> None:
-        """Opens the files. Raises UserError if that fails, or for missing columns or rows."""
+        """Opens the files, or fetches from the hub.
+
+        Raises UserError if that fails, if a column of `needed` is missing, or without rows.
+        """
         self._parts = _local(location, location.folder) if location.folder else [_hub(location)]
         for part in self._parts:
             _expect_columns(part, needed)
@@ -72,27 +81,27 @@ class DatasetRows:
         return self._ends[-1] if self._parts else 0
 
     def columns(self) -> frozenset[str]:
-        """Columns that all files have."""
+        """Returns the names of the columns that all files have."""
         return frozenset.intersection(*(part.columns for part in self._parts))
 
     def column(self, name: str) -> list[Any]:
-        """All values of one column; None where a line is not a JSON object."""
+        """Returns the values of a column for all rows; None where a line is not a JSON object."""
         return [value for part in self._parts for value in _values(part.rows, name)]
 
     def row(self, number: int) -> DatasetRow | None:
-        """One row with undecoded images; None where the line is not a JSON object."""
+        """Returns a row with its images undecoded; None if its line is not a JSON object."""
         part, index = self._at(number)
         row: DatasetRow | None = part.rows[index]
         return row
 
     def where(self, number: int, column: str | None = None) -> str:
-        """File, row (from 1) and column, for error messages."""
+        """Names the file, row (from 1) and column for an error message; `number` counts from 0."""
         part, index = self._at(number)
         row = part.numbers[index] if part.numbers else index + 1
         return f"{part.name}, row {row}{f', column {column!r}' if column else ''}"
 
     def image(self, number: int, column: str) -> Image.Image:
-        """Raises UserError, with file, row and column, for an image that cannot be read."""
+        """Opens the image in a row's column. Raises UserError, with the place, if that fails."""
         row, (part, _) = self.row(number), self._at(number)
         try:
             return _image(row[column] if row else None, part.folder)
@@ -158,7 +167,7 @@ def _parquet(file: Path) -> RowFile:
 
 
 def _undecoded(name: str, rows: Any, folder: Path | None) -> RowFile:
-    """The rows with undecoded images, so that a broken image affects only its own row."""
+    """Wraps rows with undecoded images, so that a broken image affects only its own row."""
     from datasets import Image as Images
 
     for column, feature in rows.features.items():
@@ -188,7 +197,10 @@ def _parsed(line: str) -> DatasetRow | None:
 
 
 def _hub(location: DatasetLocation) -> RowFile:
-    """The split, fetched, or with HF_HUB_OFFLINE from the local cache."""
+    """Fetches the split from the Hugging Face hub; with HF_HUB_OFFLINE, from the local cache.
+
+    Raises UserError if that fails.
+    """
     from datasets import load_dataset
 
     try:
@@ -207,7 +219,10 @@ def _hub(location: DatasetLocation) -> RowFile:
 
 
 def _image(value: object, folder: Path | None) -> Image.Image:
-    """The image in parquet's {bytes, path}, or of the file that a line names. Raises UserError."""
+    """Opens an image: a parquet value {bytes, path}, or the name of a file within `folder`.
+
+    Raises UserError if it is neither, or cannot be read.
+    """
     if isinstance(value, Mapping) and value.get("bytes"):
         return load_image_bytes(value["bytes"], "the image")
     name = value.get("path") if isinstance(value, Mapping) else value
@@ -226,7 +241,7 @@ def _shown(value: object) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Type and first line of the error at the root of the chain."""
+    """Returns type and first line of the error that caused this one, at most 160 characters."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[

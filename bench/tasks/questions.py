@@ -1,4 +1,4 @@
-"""Questions of a task with their right answers, and which of them are asked: a sample, a shard."""
+"""Questions of a task with their right answers, and the choice of a sample or shard of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ QUESTIONS_PER_IMAGE = 4
 
 @dataclass(frozen=True)
 class LazyImage:
-    """An image that is opened when it is needed; equal images have equal keys.
+    """An image that `open` reads when it is needed; equal images have equal keys.
 
     `open` raises UserError for an image that cannot be read.
     """
@@ -26,7 +26,7 @@ class LazyImage:
 
 @dataclass(frozen=True)
 class Turn:
-    """One wording of a question, complete as the model reads it, with its right answers."""
+    """One complete text of a question, as it is put to the model, with the right answers to it."""
 
     text: str
     gold: Gold
@@ -34,10 +34,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class TaskQuestion:
-    """An item of a task; it is right if every turn is, for example every rotation of its options.
+    """One question of a task, about one or more images.
 
-    `part` is a subset that reports also show. A model with the task `model_task` (for example
-    Moondream's detect) is asked for `subject` by that task instead of the text.
+    It has several `turns` if it is asked several times, for example with the options rotated; then
+    it counts as right only if every turn is. `part` names the subset that it belongs to. A model
+    with a built-in task `model_task` (such as Moondream's `detect`) gets `subject`, the object to
+    find, instead of the text.
     """
 
     id: str
@@ -49,7 +51,7 @@ class TaskQuestion:
 
 
 class UnusableQuestion(Exception):
-    """An item that cannot be asked or scored; the message has the location and the reason."""
+    """A question that cannot be asked or scored; the message says where it is and why."""
 
     def __init__(self, id_: str, reason: str) -> None:
         super().__init__(reason)
@@ -58,9 +60,11 @@ class UnusableQuestion(Exception):
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """All items of a task. `pictures` has the key of each item's first image.
+    """All questions of a task, read one by one.
 
-    `question(index)` raises UnusableQuestion for a bad item.
+    `source` is name and version of the data. `pictures` has the key of each question's first image,
+    so its length is the number of questions. `question(index)` reads one; it raises
+    UnusableQuestion if that cannot be used.
     """
 
     source: str
@@ -72,7 +76,11 @@ class QuestionSet:
 def chosen(
     pictures: Sequence[str], limit: int | None, seed: int, shard: str | None = None
 ) -> list[int]:
-    """Sorted indices of the items that are asked."""
+    """Returns the sorted indices of the questions to ask: a random sample, or a shard of it.
+
+    `pictures` has the image key of each question; `limit` is the size of the sample (None: all).
+    `shard`, such as `1/4`, takes the first of four parts, keeping questions of one image together.
+    """
     indices = sample(pictures, limit, seed)
     if shard is None:
         return indices
@@ -82,8 +90,9 @@ def chosen(
 
 
 def sample(pictures: Sequence[str], limit: int | None, seed: int) -> list[int]:
-    """`limit` sorted indices, spread over images, equal for equal seeds; all if it is None.
+    """Returns `limit` sorted indices of questions, spread over images; all if `limit` is None.
 
+    `pictures` has the image key of each question. Equal seeds give equal samples.
     Images are drawn without replacement, with up to QUESTIONS_PER_IMAGE questions each; more only
     after every image was drawn.
     """
@@ -102,7 +111,7 @@ def sample(pictures: Sequence[str], limit: int | None, seed: int) -> list[int]:
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """The number of a shard, from 1, and of all shards. Raises ValueError."""
+    """Parses a shard: `1/4` gives (1, 4). Raises ValueError for anything else."""
     number, _, of = text.partition("/")
     if not 1 <= int(number) <= int(of):
         raise ValueError(text)

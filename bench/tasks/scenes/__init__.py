@@ -1,4 +1,4 @@
-"""The table of generators of images with questions, reproducible from a seed.
+"""Generates images with questions and answers, the same for the same seed: GENERATORS.
 
 Training of the bundled models (models/train) uses the same generators.
 """
@@ -28,7 +28,10 @@ GENERATORS: Mapping[str, Generator] = {
 
 
 def scenes(name: str, split: Split, count: int, seed: int = 0, first: int = 0) -> Iterator[Scene]:
-    """`count` scenes of a split from `first`; each depends only on the seed and its number."""
+    """Yields `count` generated images with questions, from number `first` on.
+
+    `name` is a key of GENERATORS. A scene depends only on name, split, seed and its number.
+    """
     generator = GENERATORS[name]
     for number in range(first, first + count):
         key = (crc32(name.encode()), split == "test", seed, number)

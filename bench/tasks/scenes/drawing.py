@@ -1,4 +1,4 @@
-"""Draws shapes and text, antialiased by drawing at a larger scale."""
+"""Draws shapes and text, antialiased: they are drawn at four times the size and then reduced."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -37,13 +37,13 @@ def pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
 
 
 def background(rng: np.random.Generator) -> Rgb:
-    """A light colour."""
+    """Returns a random light colour."""
     red, green, blue = rng.integers(205, 256, 3)
     return int(red), int(green), int(blue)
 
 
 class Canvas:
-    """A square image of `size` pixels a side; coordinates are in those pixels."""
+    """A square image to draw on, `size` pixels a side; arguments are in pixels."""
 
     def __init__(self, size: int, colour: Rgb) -> None:
         self.size = size
@@ -51,7 +51,10 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._large)
 
     def shape(self, name: str, colour: str, box: Sequence[float]) -> Region:
-        """Draw a shape of SHAPES that fills a box; returns the box in normalized coordinates."""
+        """Draws a shape of SHAPES that fills `box` (left, top, right, bottom), in pixels.
+
+        Returns the box in normalized coordinates.
+        """
         left, top, right, bottom = (SCALE * edge for edge in box)
         right, bottom, fill = right - 1, bottom - 1, COLOURS[colour]  # Pillow's ends are inclusive
         if name == "circle":
@@ -63,7 +66,10 @@ class Canvas:
         return tuple(edge / self.size for edge in box)
 
     def text(self, text: str, colour: str, font: Font, corner: Sequence[float]) -> Region:
-        """Draw text with its ink from a corner; returns the ink's box in normalized coordinates."""
+        """Draws a text so that the top left of its ink is at `corner` (x, y), in pixels.
+
+        Returns the ink's bounding box in normalized coordinates.
+        """
         left, top, right, bottom = self._draw.textbbox((0, 0), text, font)
         x, y = (SCALE * edge for edge in corner)
         self._draw.text((x - left, y - top), text, COLOURS[colour], font)
@@ -75,13 +81,13 @@ class Canvas:
 
 
 def extent(text: str, font: Font) -> tuple[float, float]:
-    """Width and height of a text's ink, in pixels of a canvas."""
+    """Returns the width and height of a text's ink in pixels of a Canvas."""
     left, top, right, bottom = font.getbbox(text)
     return (right - left) / SCALE, (bottom - top) / SCALE
 
 
 def latin_font(pixels: float) -> Font:
-    """Pillow's default font."""
+    """Returns Pillow's default font at a size in pixels of a Canvas."""
     return ImageFont.load_default(pixels * SCALE)
 
 
@@ -92,7 +98,7 @@ def hangul_font(pixels: float) -> Font:
 
 
 def hangul_file() -> Path | None:
-    """The file of a font with Hangul, or None if its package is not installed."""
+    """Returns the path of a font with Hangul; None if the package with it is not installed."""
     spec = find_spec(HANGUL_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None

@@ -1,4 +1,4 @@
-"""A generated image: its pixels, the objects in it, and questions about them."""
+"""Data classes of a generated image: its pixels, the objects in it, and questions about them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Thing:
-    """An object in an image; `box` is (x_min, y_min, x_max, y_max) in normalized coordinates."""
+    """An object in a generated image, such as a `red circle`.
+
+    `box` is (x_min, y_min, x_max, y_max) in normalized coordinates.
+    """
 
     name: str
     box: Region
@@ -22,7 +25,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question with its answer; `subject` and `regions` if it asks for a region."""
+    """A question about a generated image, with its right answer; `kind` is the type of question.
+
+    If it asks for a place, `subject` names the object and `regions` are the accepted boxes.
+    """
 
     question: str
     answer: str
@@ -33,7 +39,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image with its objects and questions."""
+    """A generated image with the objects in it and the questions asked about it."""
 
     image: Image.Image
     things: tuple[Thing, ...]
@@ -42,15 +48,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class Generator:
-    """Draws scene after scene.
+    """A generator of one kind of images with questions.
 
-    `draw(rng, split, number)` takes all randomness from `rng`. A generator with a finite number of
-    images uses `number` instead; then `most` is its number of test scenes.
+    `draw(rng, split, number)` makes one scene, with all randomness from `rng`. A generator with a
+    finite number of images uses `number` instead; then `most` is its number of test scenes (None:
+    unlimited). `asked` is the number of questions per scene; None: it varies. `version` increases
+    with every change after which equal seeds give other images or questions.
     """
 
     draw: Callable[[np.random.Generator, Split, int], Scene]
     version: int
-    """Increases with every change after which equal seeds give other images or questions."""
     asked: int | None = 1
-    """Number of questions per scene; None if it varies."""
     most: int | None = None

@@ -1,4 +1,4 @@
-"""Scenes of coloured shapes: their number, their cell in a grid, their exact region."""
+"""Generates images of coloured shapes, with questions about number, cell in a grid, or region."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,10 @@ PERCENT = 100
 
 
 def counting(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """One to six shapes in at most two colours that do not touch; questions ask for numbers."""
+    """Draws one to six shapes in at most two colours, which do not touch.
+
+    Three questions ask how many there are: of all, of one shape, of one colour.
+    """
     canvas, cell = Canvas(SIZE, background(rng)), SIZE // COUNTING_CELLS
     palette = [pick(rng, tuple(COLOURS)) for _ in range(2)]
     cells = rng.permutation(COUNTING_CELLS**2)[: rng.integers(1, MOST_COUNTED + 1)]
@@ -37,7 +40,7 @@ def counting(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def grid(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """One small shape in a cell of an 8 × 8 grid; rows and columns count from 1."""
+    """Draws a small shape in a cell of an 8 × 8 grid; the answer is its row and column, from 1."""
     canvas, cell = Canvas(SIZE, background(rng)), SIZE // GRID
     row, column = (int(n) for n in rng.integers(0, GRID, 2))
     shape, colour = pick(rng, SHAPES), pick(rng, tuple(COLOURS))
@@ -48,17 +51,20 @@ def grid(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def boxes(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """Questions ask for the box of a named shape."""
+    """Draws one to three shapes; a question for each asks for its box in percent."""
     return _located(rng, "box")
 
 
 def points(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """Questions ask for a point within a named shape."""
+    """Draws one to three shapes; a question for each asks for a point in it, in percent."""
     return _located(rng, "point")
 
 
 def _located(rng: np.random.Generator, kind: str) -> Scene:
-    """One to three shapes with different names, each in its own quarter."""
+    """Draws one to three differently named shapes, each in a quarter of the image of its own.
+
+    A question for each asks for its `kind`: `box` or `point`.
+    """
     canvas, half = Canvas(SIZE, background(rng)), SIZE // 2
     quarters = rng.permutation(4)[: rng.integers(1, 4)]
     things: dict[str, Thing] = {}

@@ -1,6 +1,6 @@
-"""Scenes of text: large digits, handwritten digits, short made-up words, pages of real words.
+"""Generates images of text: large digits, handwritten digits, made-up words, pages of real words.
 
-The test split has words and numbers that are never drawn for training, not only other images.
+Made-up words and numbers of several digits in the test split are never drawn for training.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,11 @@ INITIALS, MEDIALS, FINALS = (0, 2, 3, 5, 6, 7, 9, 12, 18), (0, 4, 8, 13, 18, 20)
 
 
 def digits(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """A number of one to three large digits; only longer numbers than one digit are held out."""
+    """Draws a number of one to three large digits; the question asks for it.
+
+    Numbers of two or three digits are in either the training or the test split, single digits in
+    both.
+    """
 
     def drawn() -> str:
         length = int(rng.integers(1, 4))
@@ -47,9 +51,10 @@ def digits(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def handwritten(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """One of scikit-learn's handwritten digits (UCI's, 8 by 8 pixels), enlarged.
+    """Shows one of scikit-learn's handwritten digits (UCI's, 8 by 8 pixels), enlarged.
 
-    The test split is a fixed 360 of the 1,797; `number` selects one of them.
+    The test split is a fixed 360 of the 1,797, of which `number` selects one; for training, one of
+    the others is drawn at random.
     """
     images, labels = _handwritten(split)
     index = number % len(images) if split == "test" else int(rng.integers(len(images)))
@@ -62,7 +67,7 @@ def handwritten(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def latin(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """A made-up word of three to five letters, which cannot be guessed."""
+    """Draws a made-up Latin word of three to five letters, which cannot be guessed."""
 
     def drawn() -> str:
         kinds = (CONSONANTS, VOWELS)
@@ -72,7 +77,7 @@ def latin(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def hangul(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """One or two Hangul syllables of frequent letters."""
+    """Draws one or two Hangul syllables made of frequent letters; the question asks for them."""
 
     def drawn() -> str:
         return "".join(_syllable(rng) for _ in range(rng.integers(1, 3)))
@@ -81,13 +86,13 @@ def hangul(rng: np.random.Generator, split: Split, number: int) -> Scene:
 
 
 def english_page(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """Lines of English words in the size of a printed page."""
+    """Draws a page of six lines of two English words; a question asks for one line."""
     question = "What is written on line {line}? Answer with its words only."
     return _page(rng, words.ENGLISH, latin_font, question)
 
 
 def korean_page(rng: np.random.Generator, split: Split, number: int) -> Scene:
-    """Lines of Korean words."""
+    """Draws a page of six lines of two Korean words; a question in Korean asks for one line."""
     question = "{line}번째 줄에 무엇이라고 쓰여 있습니까? 그 줄의 단어만 답하십시오."
     return _page(rng, words.KOREAN, hangul_font, question)
 
@@ -104,7 +109,7 @@ def _of_split(
 def _large(
     rng: np.random.Generator, text: str, font_of: Callable[[float], Font], question: str, kind: str
 ) -> Scene:
-    """Text that fills most of the width or the height, at a random position."""
+    """Draws a text that fills most of the width or height, at a random position."""
     width, height = extent(text, font_of(SIZE))
     share = rng.uniform(0.75, 0.92)
     font = font_of(SIZE * share * min(SIZE / width, SIZE / height))
