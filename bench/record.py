@@ -184,8 +184,8 @@ class Outcome:
     agreement: Agreement | None = None
     cold_load_s: float | None = None
     """Latency task: seconds of the first loading, with files that are not in the system's page
-    cache; None if the system kept them there. `load_s` is then a second loading, with cached files
-    and initialized libraries. In other tasks `load_s` is the only loading."""
+    cache; None if the system kept them there. `load_s` is the second loading, with cached files and
+    initialized libraries. In other tasks `load_s` is the only loading."""
     work: Work | None = None
     cpus: tuple[int, ...] | None = None
     """Numbers of the logical CPUs that the process was pinned to; None: not known."""
