@@ -111,7 +111,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         "them no export, the checkpoint itself is measured)"
     )
     _names(add, "target", TARGETS, target)
-    recipe = "export each MODEL with this recipe for the bits of its weights (default: int4)"
+    recipe = "export each MODEL with this recipe, which sets the bits per weight (default: int4)"
     _names(add, "recipe", KNOWN, recipe)
     kinds = get_args(WeightsKind)
     add("--weights", choices=kinds, help=f"weights to use for each MODEL; {WEIGHTS}")
@@ -168,9 +168,9 @@ def _latency(add: Add) -> None:
     default, prompts = Options(), get_args(get_type_hints(Options)["prompt"])
     kind = "what a timed request asks about: an image, or only text (default image)"
     add("--prompt", choices=prompts, default=default.prompt, help=kind)
-    prompt = f"tokens in the prompt of --prompt text (default {default.prefill_tokens})"
+    prompt = f"number of tokens in the prompt of --prompt text (default {default.prefill_tokens})"
     _count(add, "prefill-tokens", default.prefill_tokens, prompt)
-    answer = f"tokens in the answer to every timed request (default {default.decode_tokens})"
+    answer = f"number of tokens in the answer to every request (default {default.decode_tokens})"
     _count(add, "decode-tokens", default.decode_tokens, answer)
     requests = f"time N requests in each process, after one warm-up (default {default.repeats})"
     _count(add, "repeats", default.repeats, requests)
@@ -336,7 +336,7 @@ def _ask(command: argparse.ArgumentParser) -> None:
 
 
 def _peaks(command: argparse.ArgumentParser) -> None:
-    what = "file of records of `bench run --task latency`, which contain measured peaks"
+    what = "file of records of `bench run --task latency`, to compare the predictions with"
     _runs(command.add_argument, "+", what)
 
 
@@ -355,8 +355,8 @@ def _overhead(command: argparse.ArgumentParser) -> None:
     )
     _count(add, "openings", 5, openings)
     _count(add, "threads", None, THREADS)
-    _count(add, "prefill-tokens", 512, "tokens in the prompt of each request (default 512)")
-    _count(add, "decode-tokens", 64, "tokens in the answer to each request (default 64)")
+    _count(add, "prefill-tokens", 512, "number of tokens in each prompt (default 512)")
+    _count(add, "decode-tokens", 64, "number of tokens in each answer (default 64)")
 
 
 def _export_cost(command: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ class Ceilings:
     read_bytes_per_s: float | None = None
     """Bytes read from a buffer larger than the caches (numpy's maximum), all threads together."""
     fp32_flops_per_s: float | None = None
-    """Rate of a product of square matrices, in numpy's BLAS or ONNX Runtime, whichever is faster."""
+    """Rate of a product of square matrices, in numpy's BLAS or ONNX Runtime: the faster one."""
     int8_ops_per_s: float | None = None
     """Rate of MatMulInteger on square matrices in ONNX Runtime; a multiply-add counts as two."""
 
