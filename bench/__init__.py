@@ -1,11 +1,11 @@
-"""Measure artifacts: `bench run` writes records, everything else reads them.
+"""Measures exported models: `bench run` writes records to a file, reports are made from them.
 
     import bench
 
     records, damages = bench.read([Path("results/runs/tiny-smolvlm.jsonl")])
     print(bench.report(records))
 
-Importing it imports none of the runtimes' libraries.
+Importing this package imports no inference library (torch, ONNX Runtime, llama.cpp).
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""`python -m bench`."""
+"""Runs the command line of `bench` for `python -m bench`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Types of command-line values for argparse: names of tables, seeds, shards, percentages, devices.
+"""Functions for argparse's `type`: each converts or checks one word of `bench`'s command line.
 
-Each takes the word of the command line and returns its value, or raises what argparse or `bench`
-turns into an error of one line.
+For a wrong word they raise argparse.ArgumentTypeError, or UserError for an unknown name; either
+becomes an error of one line.
 """
 
 import argparse
@@ -14,7 +14,11 @@ from runtimes.devices import device_of
 
 
 def one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
-    """Like `choices`, but the error suggests similar names."""
+    """Return a function for argparse's `type` that accepts only the names in `table`.
+
+    That function returns an accepted name unchanged. For another word it raises UserError, which
+    suggests similar names and calls them by the noun `kind`, for example "runtime".
+    """
 
     def check(word: str) -> str:
         if word not in table:
@@ -25,14 +29,17 @@ def one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
 
 
 def seed(word: str) -> int:
-    """An integer from 0."""
+    """Convert a word to an integer of at least 0. Raises ArgumentTypeError for other words."""
     if not (word.isascii() and word.isdecimal()):
         raise argparse.ArgumentTypeError(f"{word!r} is not a whole number from 0 on")
     return int(word)
 
 
 def shard(word: str) -> str:
-    """`I/N`, the number of a shard and how many there are."""
+    """Return a word `I/N` (shard I of N, with 1 <= I <= N) unchanged.
+
+    Raises ArgumentTypeError for other words.
+    """
     try:
         shard_of(word)
     except ValueError:
@@ -43,7 +50,7 @@ def shard(word: str) -> str:
 
 
 def percentage(word: str) -> float:
-    """A number from 0 to below 100."""
+    """Convert a word to a number of at least 0 and below 100. Raises ArgumentTypeError."""
     try:
         value = float(word)
     except ValueError:
@@ -54,7 +61,10 @@ def percentage(word: str) -> float:
 
 
 def device(word: str) -> str:
-    """A name of PROFILES, or a GPU by its number."""
+    """Return the name of a device profile (a key of PROFILES), or `cuda:N`, unchanged.
+
+    Raises UserError or ArgumentTypeError for other words.
+    """
     if word in PROFILES or not word.startswith("cuda"):
         return one_of("device", PROFILES)(word)
     try:
@@ -65,7 +75,10 @@ def device(word: str) -> str:
 
 
 def region(word: str) -> tuple[float, ...]:
-    """A point, or two corners of a box."""
+    """Convert a point `X,Y`, or a box `X,Y,X,Y` (two corners), to a tuple of its numbers.
+
+    Raises ArgumentTypeError if one is not a number; does not check how many there are.
+    """
     try:
         return tuple(float(number) for number in word.split(","))
     except ValueError:

@@ -1,8 +1,8 @@
-"""The command line of `bench`: a table of commands, and the arguments of each.
+"""The command line of `bench`: the table COMMANDS, and functions that add each one's arguments.
 
-Exit codes: 0 success, 1 failed jobs or a regression, 2 a user's error, 130 interrupted. A command
-is a module with `run(arguments) -> exit code`, which is imported when the command is used. NOT
-aware of how anything is measured or shown.
+Exit codes: 0 success, 1 failed jobs or a regression, 2 a user's error, 130 interrupted by Ctrl-C.
+Each command is a module whose `run(arguments)` returns the exit code; it is imported only when the
+command is used. NOT aware of how anything is measured or shown.
 """
 
 import argparse
@@ -34,18 +34,25 @@ PEER_RECIPES = ("fp32", "int4")
 INTERRUPTED = 128 + signal.SIGINT
 
 # Help texts of options that several commands have.
-THREADS = "number of CPU threads (default: all usable CPUs)"
+THREADS = "compute with N CPU threads (default: one for each CPU that this process may use)"
 JSON = "print one JSON object instead of text"
-OFFLINE = "take models of the Hugging Face hub from its local cache only"
-TILES = "cut an image into at most N tiles, overview included (default: the model's recipe)"
-WEIGHTS = "hub: trained weights; synthetic: random weights of the real shapes, without accuracy"
+OFFLINE = "download nothing from the Hugging Face hub; use only its local cache"
+TILES = "cut an image into at most N tiles, the overview included (default: the model's own limit)"
+WEIGHTS = (
+    "hub: trained weights; synthetic: random weights of the real shapes, for speed and memory only "
+    "(default: trained weights)"
+)
 
 Add = Callable[..., Any]
 """`add_argument` of a parser or of a group of arguments."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a user's error becomes one line on stderr."""
+    """Run one command of `bench` and return its exit code.
+
+    `argv` are the words after `bench`; None takes them from sys.argv. A UserError or Ctrl-C becomes
+    one line on stderr, with exit code 2 or 130. A wrong command line raises SystemExit(2).
+    """
     try:
         arguments = _parsed(argv)
         run = importlib.import_module(COMMANDS[arguments.command].module).run
@@ -59,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands with their arguments; choices are the keys of the tables."""
+    """Build the argparse parser of `bench`, with a subparser for each row of COMMANDS."""
     top = Parser(prog="bench", description="Measure exported models and report the results.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -69,7 +76,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments. An optional question may follow options, which argparse itself refuses."""
+    """Parse the command line; raises SystemExit(2) if it is wrong.
+
+    The question of `bench ask` may also follow options, which argparse itself refuses.
+    """
     top = parser()
     arguments, left = top.parse_known_args(argv)
     if (
@@ -90,83 +100,126 @@ def _list(command: argparse.ArgumentParser) -> None:
 def _run(command: argparse.ArgumentParser) -> None:
     what = command.add_argument_group("what to measure")
     add = what.add_argument
-    known = "folder of an artifact, or name in models.yaml"
+    known = (
+        "what to measure: folder of an artifact (an exported model), name of a model in "
+        "models.yaml, or folder of a checkpoint"
+    )
     add("subjects", nargs="+", metavar="ARTIFACT|MODEL", help=known)
     target = (
-        "export each MODEL to this format, unless build/ has it (default: all the runtimes open)"
+        "export each MODEL to this format, unless build/ has that artifact, and measure it "
+        "(default: with --recipe or --runtime every format that the chosen runtimes open; without "
+        "them no export, the checkpoint itself is measured)"
     )
     _names(add, "target", TARGETS, target)
-    _names(add, "recipe", KNOWN, "export each MODEL with this recipe (default: int4)")
-    add("--weights", choices=get_args(WeightsKind), help=f"weights of each MODEL; {WEIGHTS}")
-    _names(add, "task", TASKS, f"do this task (default: {', '.join(DEFAULT_TASKS)})")
+    recipe = "export each MODEL with this recipe, which sets the bits per weight (default: int4)"
+    _names(add, "recipe", KNOWN, recipe)
+    kinds = get_args(WeightsKind)
+    add("--weights", choices=kinds, help=f"weights to use for each MODEL; {WEIGHTS}")
+    task = f"measure this task; `bench list` describes all (default: {', '.join(DEFAULT_TASKS)})"
+    _names(add, "task", TASKS, task)
     add("--offline", action="store_true", help=OFFLINE)
     where = command.add_argument_group("where to run it")
     add = where.add_argument
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
-    _names(add, "runtime", RUNTIMES, "use this runtime (default: all that fit)", visible)
-    held = "hold jobs to this device profile, or run them on GPU N (default: this machine as it is)"
-    devices = f"{held}; repeatable: {', '.join(PROFILES)}, cuda:N"
+    runtime = (
+        "run each artifact or checkpoint in this runtime (default: every runtime that can open it)"
+    )
+    _names(add, "runtime", RUNTIMES, runtime, visible)
+    held = (
+        "limit jobs to the CPU threads and memory of this device profile; cuda:N is the profile "
+        "cuda on the GPU number N, from 0 (default: this machine without limits)"
+    )
+    devices = f"{held}. May be given several times. Names: {', '.join(PROFILES)}, cuda:N"
     add("--device", action="append", type=device, metavar="NAME", help=devices)
     _count(add, "threads", None, THREADS)
-    ceilings = "do not measure the machine's bandwidth and FLOP/s"
+    ceilings = (
+        "skip measuring the most bytes and operations per second that this machine reaches, which "
+        "a report compares the model's speed with"
+    )
     add("--no-ceilings", dest="ceilings", action="store_false", help=ceilings)
     _amounts(command.add_argument_group("how much to measure").add_argument)
     _latency(command.add_argument_group("options of the latency task").add_argument)
     _questions(command.add_argument_group("options of tasks with questions").add_argument)
     _fidelity(command.add_argument_group("options of the fidelity task").add_argument)
     add = command.add_argument_group("records").add_argument
-    records = "append records to this file (default: results/runs/<time>.jsonl)"
+    records = (
+        "append one line of JSON, a record, for each job to this file (default: "
+        "results/runs/<time>.jsonl)"
+    )
     add("-o", "--output", metavar="RUN.jsonl", help=records)
-    add("--resume", action="store_true", help="skip jobs whose records the file of -o has already")
+    resume = "skip jobs that already have a record, even if they failed, in the file given with -o"
+    add("--resume", action="store_true", help=resume)
 
 
 def _amounts(add: Add) -> None:
     default = Options()
-    _count(add, "rounds", 3, "measure each latency job in N processes (default 3)")
-    _count(add, "limit", None, "ask at most N questions (default: all; fidelity: 100)")
-    seeded = "seed of question samples and generated images (default 0)"
+    rounds = "run each job of the latency task N times, each time in a new process (default 3)"
+    _count(add, "rounds", 3, rounds)
+    limit = "ask at most N questions of a task (default: all; 100 for the fidelity task)"
+    _count(add, "limit", None, limit)
+    seeded = "random seed for the choice of --limit questions and for generated images (default 0)"
     add("--seed", type=seed, default=default.seed, metavar="N", help=seeded)
     _count(add, "max-tiles", None, TILES)
-    stop = "stop a job after S seconds (default 3600)"
+    stop = "end a job that takes longer than S seconds; it counts as failed (default 3600)"
     add("--timeout", type=above_zero, default=3600, metavar="S", help=stop)
 
 
 def _latency(add: Add) -> None:
     default, prompts = Options(), get_args(get_type_hints(Options)["prompt"])
-    add("--prompt", choices=prompts, default=default.prompt, help="kind of prompt (default image)")
-    prompt = f"length of a text prompt (default {default.prefill_tokens})"
+    kind = "what a timed request asks about: an image, or only text (default image)"
+    add("--prompt", choices=prompts, default=default.prompt, help=kind)
+    prompt = f"number of tokens in the prompt of --prompt text (default {default.prefill_tokens})"
     _count(add, "prefill-tokens", default.prefill_tokens, prompt)
-    answer = f"length of the answer (default {default.decode_tokens})"
+    answer = f"number of tokens in the answer to every request (default {default.decode_tokens})"
     _count(add, "decode-tokens", default.decode_tokens, answer)
-    requests = f"requests per process, after one warm-up (default {default.repeats})"
+    requests = f"time N requests in each process, after one warm-up (default {default.repeats})"
     _count(add, "repeats", default.repeats, requests)
 
 
 def _questions(add: Add) -> None:
     default = Options()
-    local = "folder with a public data set's parquet or jsonl files (default: the hub)"
+    local = (
+        "read a public data set from the parquet or jsonl files in this folder (default: from the "
+        "Hugging Face hub)"
+    )
     add("--data", metavar="DIR", help=local)
-    part = "evaluate only shard I of N; `bench report` merges shards"
+    part = (
+        "ask only part I of N of the questions, with I from 1 to N, for example 1/4; `bench "
+        "report` merges the parts"
+    )
     add("--shard", type=shard, metavar="I/N", help=part)
-    again = "encode the image again for every question, to measure what reuse saves"
+    again = (
+        "encode the image anew for each of several questions about it, to measure what the reuse "
+        "of its features saves"
+    )
     add("--no-reuse", dest="reuse", action="store_false", help=again)
-    batch = "answer N questions in one batch, on runtimes that can (default: those of one image)"
+    batch = (
+        "answer N questions at once, in runtimes that can; others are skipped (default: where the "
+        "runtime can, the questions about one image at once)"
+    )
     _count(add, "batch", default.batch, batch)
 
 
 def _fidelity(add: Add) -> None:
-    checkpoint = "checkpoint to compare with (default: the artifact's own model)"
+    checkpoint = (
+        "compare artifacts with this checkpoint: name in models.yaml, or folder (default: the "
+        "model that each was exported from)"
+    )
     add("--reference", metavar="MODEL|DIR", help=checkpoint)
     askable = [name for name, task in TASKS.items() if isinstance(task, QuestionTask)]
     asked = one_of("task with questions", askable)
-    whose = "task whose questions the fidelity task uses (default: easy-vqa)"
+    whose = (
+        "take the prompts of the fidelity task from this task with questions (default: easy-vqa)"
+    )
     add("--prompts", type=asked, default=Options().prompts, metavar="TASK", help=whose)
 
 
 def _names(
     add: Add, kind: str, table: Iterable[str], what: str, shown: Iterable[str] | None = None
 ) -> None:
-    known = f"{what}; repeatable: {', '.join(table if shown is None else shown)}"
+    """Add an option that may be given several times; its help lists `shown`, or all of `table`."""
+    names = ", ".join(table if shown is None else shown)
+    known = f"{what}. May be given several times. Names: {names}"
     add(f"--{kind}", action="append", type=one_of(kind, table), metavar="NAME", help=known)
 
 
@@ -180,119 +233,182 @@ def _runs(add: Add, count: str, what: str) -> None:
 
 def _report(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    _runs(add, "+", "records of `bench run`")
-    file = "write the report to this file, with REPORT.html and figures (default: print it)"
+    _runs(add, "+", "file of records that `bench run` wrote")
+    file = (
+        "write the report to this markdown file, and the same as an HTML page and figures next to "
+        "it (default: print the markdown)"
+    )
     add("-o", "--output", metavar="REPORT.md", help=file)
     budget = command.add_mutually_exclusive_group()
-    limit = "recommend artifacts whose peak memory is at most N MB (10^6 bytes)"
+    limit = "recommend only artifacts whose measured peak memory is at most N MB (10^6 bytes)"
     budget.add_argument("--budget-mb", type=whole, metavar="N", help=limit)
-    profile = f"recommend artifacts that fit this device profile: {', '.join(PROFILES)}"
+    profile = (
+        "recommend only artifacts whose measured peak memory fits into this device profile: "
+        f"{', '.join(PROFILES)}"
+    )
     check = one_of("profile", PROFILES)
     budget.add_argument("--profile", type=check, metavar="NAME", help=profile)
-    readme = "write the summary between the markers of this file instead of a report"
+    readme = (
+        "write a summary between the two result markers of this markdown file; without -o no "
+        "report is printed"
+    )
     add("--readme", metavar="README.md", help=readme)
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("base", metavar="BASE.jsonl", help="records to compare with")
-    add("new", metavar="NEW.jsonl", help="records of the same machine that may be worse")
-    tolerance = "count a change of time, memory or size up to PERCENT as the same (default 5)"
+    add("base", metavar="BASE.jsonl", help="file of records of the older run")
+    newer = "file of records of the newer run on the same machine; exit code 1 if it is worse"
+    add("new", metavar="NEW.jsonl", help=newer)
+    tolerance = "ignore a change of time, memory or size by up to PERCENT (default 5)"
     add("--tolerance", type=percentage, default=5.0, metavar="PERCENT", help=tolerance)
-    points = "count a change of accuracy up to P points as the same (default 1)"
+    points = "ignore a change of accuracy by up to P percentage points (default 1)"
     add("--points", type=above_zero, default=1.0, metavar="P", help=points)
     add("--json", action="store_true", help=JSON)
 
 
 def _check(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    _runs(add, "*", "also compare the peak memory that these records measured with the accepted")
-    add("--update", action="store_true", help="accept the present predictions and peaks")
+    peaks = (
+        "file of records of `bench run`, whose measured peak memory is also compared with the "
+        "accepted peaks (default: compare only predictions)"
+    )
+    _runs(add, "*", peaks)
+    update = (
+        "compare nothing; write the present predictions, and the peaks measured in RUN.jsonl, to "
+        "the files of accepted ones"
+    )
+    add("--update", action="store_true", help=update)
     for flag, default, what in (
-        ("--baseline", BASELINE, "file of accepted predictions"),
-        ("--peaks", PEAKS, "file of accepted peaks"),
+        ("--baseline", BASELINE, "file of accepted predictions of size and memory"),
+        ("--peaks", PEAKS, "file of accepted measured peaks of memory"),
     ):
         add(flag, default=default, metavar="FILE", help=f"{what} (default: {default})")
 
 
 def _footprint(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    models = "name in models.yaml, or folder of a checkpoint (default: all of models.yaml)"
+    models = (
+        "model to predict: name in models.yaml, or folder of a checkpoint (default: all of "
+        "models.yaml)"
+    )
     add("models", nargs="*", metavar="MODEL|DIR", help=models)
-    _names(add, "target", TARGETS, "predict this target (default: all)")
-    _names(add, "recipe", RECIPES, "predict this recipe (default: all)")
-    _count(add, "context", None, "positions that a request fills (default: a session's context)")
-    add("--json", action="store_true", help="print a JSON list of objects")
+    _names(add, "target", TARGETS, "predict exports to this format (default: to all formats)")
+    _names(add, "recipe", RECIPES, "predict exports with this recipe (default: with all recipes)")
+    context = (
+        "predict the peak memory of a request of N tokens, prompt and answer together (default: "
+        "4096, or the model's limit if that is lower)"
+    )
+    _count(add, "context", None, context)
+    objects = "print a JSON list with an object for each export instead of a table"
+    add("--json", action="store_true", help=objects)
 
 
 def _ask(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("artifact", metavar="ARTIFACT", help="folder of an artifact, or a model as it is")
-    add("image", nargs="?", metavar="IMAGE", help="image file; omit it for a text-only model")
-    add("question", nargs="?", default="", help="question, or the object that --task looks for")
-    own = "a task of the model's own, for example Moondream's detect"
+    asked = (
+        "model to ask: folder of an artifact (an exported model), name in models.yaml, or folder "
+        "of a checkpoint"
+    )
+    add("artifact", metavar="ARTIFACT", help=asked)
+    image = "image file that the question is about; leave it out for a text-only model"
+    add("image", nargs="?", metavar="IMAGE", help=image)
+    question = "question to ask; with --task, for example, the name of the object to look for"
+    add("question", nargs="?", default="", help=question)
+    own = (
+        "do this special task of the model, for example Moondream's detect (default: answer the "
+        "question)"
+    )
     add("--task", default="", metavar="NAME", help=own)
-    fractions = "point or box to ask about, in fractions of width and height"
+    fractions = (
+        "point (X,Y) or box (X,Y,X,Y: two corners) that the --task is about, in fractions of the "
+        "image's width and height from 0 to 1"
+    )
     add("--place", type=region, default=(), metavar="X,Y[,X,Y]", help=fractions)
-    first = "runtime to use (default: the first available one that opens the artifact)"
+    first = "run the model in this runtime (default: the first usable one that can open it)"
     add("--runtime", type=one_of("runtime", RUNTIMES), metavar="NAME", help=first)
-    _count(add, "max-tokens", 64, "length of the answer at most (default 64)")
+    _count(add, "max-tokens", 64, "end the answer after at most N tokens (default 64)")
     _count(add, "max-tiles", None, TILES)
     _count(add, "threads", None, THREADS)
     add("--offline", action="store_true", help=OFFLINE)
-    add("--json", action="store_true", help="end with one line of JSON")
+    last = "print the answer, its timings and the peak memory as a last line of JSON"
+    add("--json", action="store_true", help=last)
 
 
 def _peaks(command: argparse.ArgumentParser) -> None:
-    _runs(command.add_argument, "+", "records of the latency task")
+    what = "file of records of `bench run --task latency`, to compare the predictions with"
+    _runs(command.add_argument, "+", what)
 
 
 def _overhead(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("artifacts", nargs="+", metavar="ARTIFACT", help="folder of an artifact")
-    _count(add, "pairs", 25, "compare at least N pairs of requests (default 25)")
-    _count(add, "openings", 5, "open both sessions N times (default 5)")
+    artifact = "folder of an artifact (an exported model) to measure"
+    add("artifacts", nargs="+", metavar="ARTIFACT", help=artifact)
+    pairs = (
+        "time at least N pairs of requests: in each pair, one answered by PocketVLM and one by a "
+        "bare loop (default 25)"
+    )
+    _count(add, "pairs", 25, pairs)
+    openings = (
+        "load the artifact N times on both sides and spread the --pairs evenly over these (default "
+        "5)"
+    )
+    _count(add, "openings", 5, openings)
     _count(add, "threads", None, THREADS)
-    _count(add, "prefill-tokens", 512, "length of the prompt (default 512)")
-    _count(add, "decode-tokens", 64, "length of the answer (default 64)")
+    _count(add, "prefill-tokens", 512, "number of tokens in each prompt (default 512)")
+    _count(add, "decode-tokens", 64, "number of tokens in each answer (default 64)")
 
 
 def _export_cost(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     file = (
-        f"append the line to this file (default: {EXPORT_COSTS}); EXPORTS.md is written next to it"
+        f"append the measured cost as a line of JSON to this file (default: {EXPORT_COSTS}), and "
+        "write the table of all its lines to EXPORTS.md next to it"
     )
     add("-o", "--output", type=Path, default=Path(EXPORT_COSTS), metavar="FILE.jsonl", help=file)
-    add("model", metavar="MODEL|DIR", help="name in models.yaml, or folder of a checkpoint")
-    options = "options of `python -m export`: --target NAME --recipe NAME …"
+    model = "model to export: name in models.yaml, or folder of a checkpoint"
+    add("model", metavar="MODEL|DIR", help=model)
+    options = "options passed on to `python -m export`: --target NAME --recipe NAME …"
     add("options", nargs=argparse.REMAINDER, metavar="OPTION…", help=options)
 
 
 def _peers(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("model", metavar="MODEL|DIR", help="name in models.yaml, or folder of a checkpoint")
-    add("--weights", choices=get_args(WeightsKind), help=WEIGHTS)
-    bits = "bits of the weights (default int4)"
+    model = "model to build: name in models.yaml, or folder of a checkpoint"
+    add("model", metavar="MODEL|DIR", help=model)
+    add("--weights", choices=get_args(WeightsKind), help=f"weights to build with; {WEIGHTS}")
+    bits = "number format of the weights that onnxruntime-genai stores (default int4)"
     add("--recipe", choices=PEER_RECIPES, default="int4", help=bits)
 
 
 def _gpu(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    models = f"name in models.yaml (default: {', '.join(gpu.MODELS)})"
+    models = f"name in models.yaml of a model to measure (default: {', '.join(gpu.MODELS)})"
     add("models", nargs="*", metavar="MODEL", help=models)
-    add("--target", choices=gpu.FORMATS, default="gguf", help="format (default gguf)")
-    add("--recipe", action="append", choices=gpu.RECIPES, help="repeatable (default: both)")
-    add("--device", default="cuda", type=device, metavar="NAME", help="cuda or cuda:N")
-    _count(add, "rounds", 1, "measure each job in N processes (default 1)")
-    build = "folder of the artifacts (default: build)"
+    target = "format that each model is exported to (default gguf)"
+    add("--target", choices=gpu.FORMATS, default="gguf", help=target)
+    recipe = "recipe that each model is exported with; may be given several times (default: both)"
+    add("--recipe", action="append", choices=gpu.RECIPES, help=recipe)
+    where = "GPU to measure on: cuda, or cuda:N for the GPU number N, from 0 (default cuda)"
+    add("--device", default="cuda", type=device, metavar="NAME", help=where)
+    rounds = "run each measurement N times, each time in a new process (default 1)"
+    _count(add, "rounds", 1, rounds)
+    build = "folder that artifacts are taken from, and exported to if missing (default: build)"
     add("--folder", type=Path, default=Path("build"), metavar="DIR", help=build)
-    records = "append records to this file (default: build/cuda/TARGET.jsonl)"
+    records = (
+        "append one line of JSON, a record, for each job to this file (default: "
+        "build/cuda/TARGET.jsonl)"
+    )
     add("-o", "--output", type=Path, metavar="RUN.jsonl", help=records)
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command: the module with its `run`, its line in `bench --help`, its arguments."""
+    """One command of `bench`, a row of COMMANDS.
+
+    `module` has its function `run`, `help` is its line in `bench --help`, and `arguments` adds its
+    arguments to its parser.
+    """
 
     module: str
     help: str
@@ -301,30 +417,38 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "list": Command(
-        "bench.commands.list_", "list models, runtimes and tasks, and why some are missing", _list
+        "bench.commands.list_",
+        "list models, recipes, formats, runtimes, tasks and device profiles, and why some cannot "
+        "be used",
+        _list,
     ),
     "run": Command(
-        "bench.commands.run", "measure artifacts or models and append a record for each job", _run
+        "bench.commands.run",
+        "measure artifacts or models, and append a record of each measurement to a file",
+        _run,
     ),
     "report": Command(
         "bench.commands.report", "turn records into a report with tables and figures", _report
     ),
     "compare": Command(
         "bench.commands.compare",
-        "compare two runs of one machine; exit 1 on a regression",
+        "compare two runs on one machine; the exit code is 1 if the newer is worse",
         _compare,
     ),
     "check": Command(
         "bench.commands.check",
-        "compare predicted footprints with the baseline; exit 1 if any grew",
+        "compare predicted sizes and memory with accepted ones; the exit code is 1 if any grew",
         _check,
     ),
     "footprint": Command(
-        "bench.commands.footprint", "predict size and memory without exporting", _footprint
+        "bench.commands.footprint",
+        "predict size and memory of exports from a model's configuration",
+        _footprint,
     ),
     "peaks": Command(
         "bench.commands.peaks",
-        "compare predicted with measured peak memory; exit 1 if over 5 percent off",
+        "compare predicted with measured peak memory and size on disk; the exit code is 1 if a "
+        "peak is off by over 5 percent or a size at all",
         _peaks,
     ),
     "ask": Command(
@@ -332,7 +456,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "overhead": Command(
         "bench.commands.overhead",
-        "compare our sessions with a bare loop on the same files",
+        "measure how much slower PocketVLM answers than a bare loop on the same files",
         _overhead,
     ),
     "export-cost": Command(
@@ -340,10 +464,12 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "peers": Command(
         "bench.commands.peers",
-        "build a model with onnxruntime-genai, to compare with ours",
+        "build a model with onnxruntime-genai, to measure it next to PocketVLM's exports",
         _peers,
     ),
     "gpu": Command(
-        "bench.commands.gpu", "measure real sizes with random weights on an NVIDIA GPU", _gpu
+        "bench.commands.gpu",
+        "measure the latency of full-size models with random weights on an NVIDIA GPU",
+        _gpu,
     ),
 }

@@ -1,7 +1,7 @@
-"""From events to seconds: the only clock of the measurements.
+"""Times the events that a session yields while it answers a request.
 
-Time that the consumer spends between two events does not count. NOT aware of runtimes, tasks or
-memory.
+Only the wait for each event counts, not what the consumer does between two events. NOT aware of
+runtimes, tasks or memory.
 """
 
 import time
@@ -17,10 +17,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Timing:
-    """Raw times of one answered request; None for a step that did not happen.
+    """Times in seconds of one answered request, and its numbers of tokens.
 
-    Times are of the step alone, except `first_token_s` and `total_s`, which start at the request.
-    `token_s` are the intervals between tokens, one fewer than `tokens`.
+    `prepare_s`, `image_s` and `prefill_s` are the times of these steps alone; None: the step did
+    not happen. `first_token_s` and `total_s` start at the request. `token_s` are the intervals
+    between the answer's `tokens` (ids), so one fewer. Positions are tokens: of the whole prompt, of
+    the image in it, and those that prefill computed because no cached prefix had them.
     """
 
     prepare_s: float | None
@@ -39,7 +41,7 @@ class Timing:
 
     @property
     def decode_tokens_per_s(self) -> float | None:
-        """Tokens after the first one, per second; None without a second token."""
+        """Decoded tokens per second, the first one not counted; None without a second token."""
         return len(self.token_s) / sum(self.token_s) if sum(self.token_s) else None
 
     @property
@@ -50,14 +52,14 @@ class Timing:
 
 
 class Stopwatch:
-    """Takes the time of each event of a stream."""
+    """Times the events of one request: `watch` passes them on, `timing` returns the times."""
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self._clock = clock
         self._steps: list[tuple[Event, float]] = []
 
     def watch(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Yield the events; only the wait for the next one is timed."""
+        """Yield the same events, and record how long each one had to be waited for."""
         start = self._clock()
         for event in events:
             self._steps.append((event, self._clock() - start))
@@ -65,7 +67,7 @@ class Stopwatch:
             start = self._clock()
 
     def timing(self) -> Timing:
-        """Times of the events so far."""
+        """Return the times of the events that `watch` has yielded so far."""
         steps = {event.kind: (event, seconds) for event, seconds in self._steps}
         seconds = {kind: seconds for kind, (_, seconds) in steps.items()}
         events = {kind: event for kind, (event, _) in steps.items()}
@@ -89,7 +91,7 @@ class Stopwatch:
 
 
 def measure(events: Iterable[Event], clock: Clock = time.perf_counter) -> Timing:
-    """Consume the events of one request; returns its times."""
+    """Consume all events of one request and return its times. `clock` returns seconds."""
     watch = Stopwatch(clock)
     for _ in watch.watch(events):
         pass
@@ -97,7 +99,7 @@ def measure(events: Iterable[Event], clock: Clock = time.perf_counter) -> Timing
 
 
 def timed(function: Callable[[], T]) -> tuple[T, float]:
-    """The result of a call, and its seconds."""
+    """Call the function; return its result and the seconds that the call took."""
     start = time.perf_counter()
     result = function()
     return result, time.perf_counter() - start

@@ -1,6 +1,6 @@
-"""Records: one measured, failed or skipped job each, as a line of JSON.
+"""Records: each describes one measured, failed or skipped job and is a line of a file of JSON.
 
-NOT aware of how anything is measured or shown.
+`bench run` appends them, reports read them. NOT aware of how anything is measured or shown.
 """
 
 import json
@@ -28,7 +28,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Subject:
-    """An artifact, or a checkpoint (then target, recipe, layout and sha256 are None)."""
+    """What was measured: an artifact, or a checkpoint that was not exported.
+
+    For a checkpoint, target, recipe, layout, sha256, quantization and proof are None. `synthetic`:
+    the weights are random. `origin`: where the weights come from, as in artifact.json.
+    """
 
     model: str
     synthetic: bool
@@ -36,24 +40,27 @@ class Subject:
     recipe: str | None
     layout: str | None
     sha256: str | None
-    """sha256 of artifact.json, which contains that of every other file."""
+    """sha256 of the artifact's artifact.json, which contains the sha256 of every other file."""
     disk_bytes: int | None
     origin: Mapping[str, Any]
     quantization: Quantization | None
     proof: Proof | None
     recipe_used: RecipeUsed | None = None
-    """Older records of recipes without options leave it out."""
+    """The recipe with its options; None also in older records of recipes without options."""
 
     @property
     def used(self) -> RecipeUsed | None:
-        """The recipe with its options; None for a checkpoint."""
+        """The recipe with its options, also for older records; None for a checkpoint."""
         plain = None if self.recipe is None else RecipeUsed(self.recipe)
         return self.recipe_used or plain
 
 
 @dataclass(frozen=True)
 class Case:
-    """One job: subject, runtime, device, task, options and round."""
+    """What one job measures: a subject in a runtime, on a device, doing a task with options.
+
+    `round` numbers the repetitions of a latency job, from 0; it is 0 for other tasks.
+    """
 
     subject: Subject
     runtime: str
@@ -63,12 +70,16 @@ class Case:
     options: Options
     round: int
     profile: str | None = None
-    """Device profile that limited it, a name of PROFILES."""
+    """Name in PROFILES of the device profile that limited the job; None: no limits."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One answered question; `score` between 0 and 1 if the scorer grades answers, else None."""
+    """One question that the model answered.
+
+    `score`, between 0 and 1, is None if the scorer only tells right from wrong (`correct`). `part`
+    is the subset of the data set that the question belongs to, `gold` its right answers.
+    """
 
     id: str
     answer: str
@@ -84,7 +95,7 @@ class Item:
 
 @dataclass(frozen=True)
 class BadItem:
-    """A question that could not be asked or scored; `reason` names file, row and column."""
+    """A question that could not be asked or scored; `reason` says why and where its data are."""
 
     id: str
     reason: str
@@ -92,7 +103,12 @@ class BadItem:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a task was asked and scored. `asked` items took `asked_s`; others were resumed."""
+    """How the questions of a task were asked and scored.
+
+    `prompt` is the template of the prompts, `source` the name and version of the data. The job
+    itself asked `asked` questions in `asked_s` seconds; answers of an interrupted run were reused.
+    `bad` are the questions that could not be asked or scored.
+    """
 
     prompt: str
     max_tokens: int
@@ -106,11 +122,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Comparison of the subject's next-token distributions with a reference's, token by token.
+    """Result of the fidelity task: how far an artifact's predictions are from a reference model's.
 
-    Perplexities are of the reference's answers. `vision` is the reference's decoder with the
-    subject's image features, `decoder` the subject's decoder with the reference's features, so each
-    shows the effect of one half.
+    Both predict each token of the reference's answers to `items` questions; in `equal_answers` of
+    them the artifact would choose every token of it. `token_kld` has the KL divergence in nats for
+    each token, `fidelity` their statistics. Perplexities are those of the reference's answers,
+    for the artifact (`perplexity`) and the reference. `vision` combines the artifact's image
+    features with the reference's decoder, `decoder` the reference's features with the artifact's
+    decoder: each shows the error of one half. `features` compares the image features themselves.
     """
 
     reference: str
@@ -121,22 +140,24 @@ class Agreement:
     perplexity: float | None = None
     reference_perplexity: float | None = None
     first_differences: tuple[int | None, ...] = ()
-    """For each answer the index of the first token that the subject would not choose, or None."""
+    """For each answer, the index of the first token that the artifact would not choose; None: it
+    would choose all."""
     features: Features | None = None
     vision: Fidelity | None = None
     decoder: Fidelity | None = None
     source: str = ""
-    """Source of the prompts."""
+    """Name and version of the data that the questions come from."""
     bad: tuple[BadItem, ...] = ()
     """Questions that could not be asked."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Operations and bytes that the network needs, for a roofline.
+    """Floating-point operations and bytes that a request needs, computed from the network's shapes.
 
-    Decoding is for one token in the middle of the answer: its operations, and the bytes it reads
-    (the decoder's weights as the artifact stores them, keys and values).
+    Reports compare it with the measured time (roofline). `decode_flops` and `decode_bytes` are for
+    one token in the middle of the answer; the bytes are the decoder's weights, as the artifact
+    stores them, and the cached keys and values that it reads.
     """
 
     image_flops: int | None
@@ -147,7 +168,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of a job. Empty tuples and None: not part of its task."""
+    """What one job measured. Fields that its task does not measure are empty tuples or None.
+
+    Latency task: `warmups`, `timings`, `cold_load_s` and `work`. Tasks with questions: `items` and
+    `evaluation`. Fidelity task: `agreement`. All: `load_s`, the seconds to load the model,
+    and `memory` of each phase.
+    """
 
     load_s: float | None = None
     warmups: tuple[Timing, ...] = ()
@@ -157,47 +183,54 @@ class Outcome:
     evaluation: Evaluation | None = None
     agreement: Agreement | None = None
     cold_load_s: float | None = None
-    """Seconds of the first loading, of files not in the page cache; None if the system kept them
-    there. `load_s` is of a second loading, with cached files and initialized libraries (for other
-    tasks than latency: of the first loading)."""
+    """Latency task: seconds of the first loading, with files that are not in the system's page
+    cache; None if the system kept them there. `load_s` is the second loading, with cached files and
+    initialized libraries. In other tasks `load_s` is the only loading."""
     work: Work | None = None
     cpus: tuple[int, ...] | None = None
-    """Logical CPUs the process was pinned to."""
+    """Numbers of the logical CPUs that the process was pinned to; None: not known."""
     budget_bytes: int | None = None
-    """Memory of the device profile; `fits`: whether every phase stayed within it."""
+    """Memory of the device profile; None: the job had no profile."""
     fits: bool | None = None
+    """Whether every phase stayed within `budget_bytes`; None: no budget, or not measured."""
     held_by: Literal["cgroup", "watchdog"] | None = None
-    """What limited its memory: the kernel, or the parent, which checks ten times per second. None
-    without a budget, and on a GPU, where peaks are compared with the budget afterwards."""
+    """What enforced the budget: the kernel ("cgroup"), or the parent process, which checks ten
+    times per second ("watchdog"). None: no budget, or a GPU, where the peaks are only compared with
+    the budget after the job."""
     gpu_before: GpuState | None = None
-    """State of the job's GPU before loading; `gpu_after`: just after the last answer."""
+    """Clocks, temperature and power of the job's GPU before loading; None: it ran on the CPU."""
     gpu_after: GpuState | None = None
+    """The same just after the last answer."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A line of a run. `reason`: why it failed or was skipped."""
+    """One line of a file that `bench run` writes: a job, how it ended, and what it measured.
+
+    `reason` says why the job failed or was skipped; None if it is "ok". `wall_s` is the whole
+    time of the job's process; None for a skipped job. `before` and `after` are the machine's load.
+    """
 
     schema: int
     case: Case
     status: Literal["ok", "failed", "skipped"]
     reason: str | None
     started_at: str
-    """UTC, ISO 8601."""
+    """Time in UTC as ISO 8601, to the second."""
     wall_s: float | None
     before: Load
     after: Load
     environment: Environment
     outcome: Outcome
     cpu_s: float | None = None
-    """User and system CPU time of the job's process."""
+    """Seconds of CPU time, user and system, of the job's process."""
     noise: tuple[str, ...] = ()
-    """Disturbances of the measurement, a sentence each (bench/analysis/noise.py)."""
+    """A sentence for each disturbance of the measurement, such as other busy processes."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A line that cannot be read as a record."""
+    """A line of a file of records that cannot be read; `line` counts from 1."""
 
     file: str
     line: int
@@ -208,10 +241,10 @@ class Damage:
 
 
 def append(path: Path, record: Record) -> None:
-    """Append one line and flush it to the disk. Raises UserError if that fails.
+    """Append the record to a file as a line of JSON, and wait until it is on the disk.
 
-    Existing records stay intact: a partly written line is removed, and a line that was cut off
-    earlier (by a power failure, say) is ended first.
+    Existing records stay intact: if writing fails, the partly written line is removed and UserError
+    raised. If the file's last line was cut off earlier, the record starts on a new line.
     """
     line = json.dumps(asdict(record), allow_nan=False) + "\n"
     try:
@@ -239,9 +272,9 @@ def _append(file: IO[bytes], line: bytes) -> None:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
-    """The records of some runs in order, and the damaged lines. Raises UserError.
+    """Read files of records; return the records in order, and the lines that are not records.
 
-    Equal lines are one record.
+    Of several equal lines only the first counts. Raises UserError for a file that cannot be read.
     """
     records: list[Record] = []
     seen: set[bytes] = set()
@@ -259,7 +292,7 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
 
 
 def parse(line: bytes) -> Record:
-    """The record of one line. Raises UserError or ValueError with the problem."""
+    """Decode one line of JSON as a record. Raises UserError or ValueError if it is not one."""
     value = parse_json(line, "the line")
     schema = value.get("schema")
     if type(schema) is int and schema > SCHEMA:
@@ -280,7 +313,7 @@ def _expect_recipe(subject: Subject) -> None:
 
 
 def _lines(path: Path) -> list[bytes]:
-    """Lines separated by line feeds only: an answer may contain other line separators."""
+    """Split a file at line feeds only: an answer may contain other line separators."""
     try:
         return path.read_bytes().split(b"\n")
     except OSError as error:

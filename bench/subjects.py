@@ -1,4 +1,4 @@
-"""Opens what a user names, a folder of an artifact or checkpoint or a model, as a subject."""
+"""Opens what a user names for a measurement: an artifact, a checkpoint, or a model by its name."""
 
 import hashlib
 import json
@@ -18,24 +18,28 @@ from runtimes.prepare.request import Preparer
 
 @dataclass(frozen=True)
 class Candidate:
-    """A subject that may be measured, and its location for opening it in another process."""
+    """An artifact or checkpoint that a run may measure.
+
+    `location`, a folder or a model's name, is what the job's own process opens. `problem` is the
+    reason why it cannot be measured; None: it can.
+    """
 
     subject: Subject
     location: str
     weights: WeightsKind | None = None
-    """Weights of a model: "synthetic" for random ones."""
+    """For a model: "synthetic" for random weights, "hub" or None for trained ones."""
     has_vision: bool = True
-    """False for a text-only model."""
+    """Whether its model takes images."""
     problem: str | None = None
-    """Why it cannot be measured, or None."""
 
 
 def load(
     location: str, offline: bool = False, weights: WeightsKind | None = None
 ) -> Artifact | Model:
-    """The artifact or model at a location. Raises UserError if it cannot be opened.
+    """Open the artifact in a folder, or a model by its name or its checkpoint's folder.
 
-    A model of the hub is fetched, or with `offline` taken from its local cache.
+    A model of the Hugging Face hub is downloaded, or with `offline` taken from the local cache.
+    Artifacts ignore `offline` and `weights`. Raises UserError if it cannot be opened.
     """
     if (Path(location) / MANIFEST).exists():
         return load_artifact(Path(location))
@@ -43,7 +47,10 @@ def load(
 
 
 def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model:
-    """The subject with images cut into at most `most` tiles; None changes nothing."""
+    """Return it with images cut into at most `most` tiles; unchanged if `most` is None.
+
+    Text-only models are returned unchanged too.
+    """
     recipe = loaded.manifest.image if isinstance(loaded, Artifact) else loaded.image
     if most is None or recipe is None:
         return loaded
@@ -56,7 +63,10 @@ def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model
 def candidate(
     location: str, offline: bool = False, weights: WeightsKind | None = None
 ) -> Candidate:
-    """The candidate at a location. Raises UserError if it cannot be opened."""
+    """Open what is at a location (as `load` does) and describe it as a candidate for a run.
+
+    Raises UserError if it cannot be opened.
+    """
     loaded = load(location, offline, weights)
     has_vision = vlm(loaded).vision is not None
     if isinstance(loaded, Artifact):
@@ -65,24 +75,30 @@ def candidate(
 
 
 def weight_files(loaded: Artifact | Model) -> list[Path]:
-    """Files that opening a session reads; [] for synthetic weights."""
+    """Return the files that a runtime reads to load it.
+
+    All files of an artifact, or the safetensors files of a checkpoint; [] for random weights.
+    """
     if isinstance(loaded, Artifact):
         return [loaded.path / name for name in loaded.manifest.files]
     return sorted(loaded.folder.glob("*.safetensors")) if loaded.folder else []
 
 
 def vlm(loaded: Artifact | Model) -> Vlm:
-    """The description of an opened subject's network."""
+    """Return the description of the network: its layers and their sizes."""
     return loaded.manifest.vlm if isinstance(loaded, Artifact) else loaded.vlm
 
 
 def prompt_of(loaded: Artifact | Model) -> PromptRecipe:
-    """The prompt recipe of an opened subject."""
+    """Return how the model's prompts are built from a question and images."""
     return loaded.manifest.prompt if isinstance(loaded, Artifact) else loaded.prompt
 
 
 def detokenizer(loaded: Artifact | Model) -> Callable[[Sequence[int]], str]:
-    """A function from token ids to text without special tokens."""
+    """Return a function that turns token ids into text, without special tokens.
+
+    Raises UserError if there is no tokenizer.json.
+    """
     of = loaded.manifest if isinstance(loaded, Artifact) else loaded
     return Preparer(of.image, of.prompt, _tokenizer(loaded), of.vlm.image_token_id).text
 
@@ -118,7 +134,10 @@ def _artifact(artifact: Artifact) -> Subject:
 
 
 def checkpoint(model: Model) -> Subject:
-    """The subject of a model as it is, for the reference runtime."""
+    """Describe a checkpoint that is measured without an export, in the reference runtime.
+
+    `disk_bytes` is the size of its safetensors files; None for random weights.
+    """
     files = weight_files(model)
     return Subject(
         model=model.name,

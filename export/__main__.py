@@ -84,44 +84,62 @@ def parser() -> argparse.ArgumentParser:
         description="Export a vision-language model to another format and prove the result.",
     )
     it.add_argument(
-        "model", metavar="MODEL|DIR", help="a name in models.yaml, or the folder of a checkpoint"
+        "model",
+        metavar="MODEL|DIR",
+        help="model to export: name in models.yaml, or folder of a checkpoint",
     )
     add_options(it)
     it.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the artifact (default: build/<model>/<target>-<recipe>[-<layout>])",
+        help="write the exported model to this folder "
+        "(default: build/<model>/<target>-<recipe>[-<layout>])",
     )
     return it
 
 
 def add_options(it: argparse.ArgumentParser) -> None:
     """Add every option except the model and the folder of the artifact."""
-    it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
-    it.add_argument("--recipe", required=True, choices=KNOWN, help="bits per weight, by name")
+    it.add_argument("--target", required=True, choices=TARGETS, help="file format to write")
+    it.add_argument(
+        "--recipe",
+        required=True,
+        choices=KNOWN,
+        help="how many bits the weights are stored in; fp: floats, int: integers with scales, "
+        "others: llama.cpp's mixes of that name, for gguf only",
+    )
     it.add_argument(
         "--weights",
         choices=("hub", "synthetic"),
-        help="hub: trained weights; synthetic: random weights of the real shapes",
+        help="weights to export. hub: trained weights, and MODEL may also be a repository of the "
+        "Hugging Face hub, owner/name; synthetic: random weights of the real shapes "
+        "(default: trained weights)",
     )
-    it.add_argument("--revision", help="commit, tag or branch on the hub")
+    it.add_argument(
+        "--revision",
+        help="commit, tag or branch of the model's repository on the Hugging Face hub "
+        "(default: the one in models.yaml, otherwise main)",
+    )
     it.add_argument(
         "--layout",
         choices=LAYOUTS,
-        help="arrangement of the files (default: the best for the model's family)",
+        help="which files are written and how they divide the network, for different clients "
+        "(default: the best for the model's family and the target)",
     )
     it.add_argument(
         "--max-tiles",
         type=whole,
         metavar="N",
-        help="cut an image into at most N tiles, including the overview (1: do not cut)",
+        help="let clients cut an image into at most N tiles, including the overview (1: do not "
+        "cut; default: the model's own limit)",
     )
     how = it.add_argument_group("rounding to 4 bits")
     how.add_argument(
         "--rounding",
         choices=METHODS,
-        help="search: try several scales for each block (default); nearest: compute one scale",
+        help="how the scale of each block of 4-bit weights is found. search: try several, keep "
+        "the best (default); nearest: compute one from the largest weight",
     )
     how.add_argument(
         "--calibrate",
@@ -129,18 +147,37 @@ def add_options(it: argparse.ArgumentParser) -> None:
         const=Path(),
         type=Path,
         metavar="QUESTIONS.jsonl",
-        help="calibrate with GPTQ on these questions (default: the proof's); needs torch",
+        help="round 4-bit weights with GPTQ, calibrated on the questions in this file (without a "
+        "file: PocketVLM's own questions); needs torch",
     )
     how.add_argument(
         "--budget-mb",
         type=above_zero,
         metavar="N",
-        help="give the most sensitive layers 8 bits, within N MB for the artifact; needs torch",
+        help="store the layers that 4 bits harm most in 8 bits, as many as an artifact of N MB "
+        "(10^6 bytes) has room for; needs torch",
     )
-    it.add_argument("--no-verify", action="store_true", help="do not prove the artifact")
-    it.add_argument("--allow-drift", action="store_true", help="keep an artifact that fails proof")
-    it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
-    it.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    it.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="skip the proof, which compares the exported model's results with the checkpoint's",
+    )
+    it.add_argument(
+        "--allow-drift",
+        action="store_true",
+        help="keep the exported model even if the proof finds too large differences from the "
+        "checkpoint",
+    )
+    it.add_argument(
+        "--offline",
+        action="store_true",
+        help="download nothing from the Hugging Face hub; use only its local cache",
+    )
+    it.add_argument(
+        "--json",
+        action="store_true",
+        help="print the summary of the export as one JSON object instead of text",
+    )
 
 
 def _options(args: argparse.Namespace) -> ExportOptions:

@@ -1,1 +1,1 @@
-"""The commands of `bench`: each module has `run(arguments) -> exit code`."""
+"""The commands of `bench`: each module has a `run(arguments)` that returns the exit code."""

@@ -1,4 +1,4 @@
-"""`bench ask`: asks one question, prints the answer while it is decoded, then the timings."""
+"""`bench ask`: asks a model one question, prints the answer while it is decoded, then timings."""
 
 import argparse
 import json
@@ -20,7 +20,10 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # stands for a character that the next
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask one question. With --json the last line is an object (see `answer_line`)."""
+    """Ask one question and print the answer on stdout; returns 0.
+
+    The timings follow on stderr, or with --json on stdout as a last line (`answer_line`).
+    """
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
     loaded = within_tiles(loaded, arguments.max_tiles)
     request = _request(arguments, sees=vlm(loaded).vision is not None)
@@ -48,9 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace, sees: bool) -> Request:
-    """The request. A text-only model takes its question as the only word.
+    """Build the request from the command line; `sees`: the model takes images.
 
-    Raises UserError without a question, or for a missing or unreadable image.
+    For a text-only model the word in the place of IMAGE is the question. Raises UserError without a
+    question, or for a missing or unreadable image.
     """
     image, question = arguments.image, arguments.question
     if not sees and not question:
@@ -71,7 +75,11 @@ def _request(arguments: argparse.Namespace, sees: bool) -> Request:
 def answer_line(
     answer: str, timing: Timing, load_s: float, peak: int | None, regions: Sequence[Region] = ()
 ) -> str:
-    """The shape that other programs rely on; `places` is there where the answer has some."""
+    """Return the answer and its measurements as a line of JSON, whose keys other programs rely on.
+
+    `load_s` are the seconds to load the model, `peak` the process's peak memory in bytes. The key
+    `places` is present only if the answer has points or boxes (`regions`).
+    """
     return json.dumps(
         ({"places": regions} if regions else {})
         | {
@@ -88,12 +96,12 @@ def answer_line(
 
 
 def _numbers(region: Region) -> str:
-    """A point, or a box's corners, in normalized coordinates."""
+    """Write the coordinates of a point or of a box's two corners with four decimals each."""
     return " ".join(f"{number:.4f}" for number in region)
 
 
 class _Printer:
-    """Prints the text that each token adds."""
+    """Prints an answer while it is decoded: for each token, the text that it adds."""
 
     def __init__(self, text: Callable[[Sequence[int]], str]) -> None:
         self._text = text

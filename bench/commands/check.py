@@ -1,4 +1,7 @@
-"""`bench check`: 1 if a footprint grew beyond its baseline; `--update` accepts it."""
+"""`bench check`: compares predicted footprints with accepted ones; exit code 1 if one grew.
+
+A footprint is the size on disk and the peak memory of an export. `--update` accepts the new ones.
+"""
 
 import argparse
 import gc
@@ -17,9 +20,10 @@ from export.errors import UserError
 
 
 def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -> int:
-    """Print what differs from the baselines; 1 if something grew or is new.
+    """Print what differs from the accepted values; returns 1 if something grew or is new, else 0.
 
-    Without a run only predictions are compared. `models` replaces those of models.yaml.
+    Predictions are always compared, measured peaks only if the command line names files of records.
+    `models` are predicted instead of those of models.yaml.
     """
     differences: list[Difference] = []
     if arguments.runs:
@@ -36,7 +40,10 @@ def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -
 
 
 def _predicted(path: Path, update: bool, models: Iterable[str]) -> list[Difference]:
-    """Differences of all exports of the models, predicted from their configurations."""
+    """Predict the footprints of all exports of the models; return how they differ from a file.
+
+    `path` is the file of accepted footprints. With `update` it is written instead, and [] returned.
+    """
     before = None if update else baselines.load(path)
     gc.disable()  # with hundreds of graphs and vocabularies it takes a third of the time
     try:
@@ -56,7 +63,10 @@ def _predicted(path: Path, update: bool, models: Iterable[str]) -> list[Differen
 
 
 def _measured(path: Path, update: bool, runs: Sequence[str]) -> list[Difference]:
-    """Differences of the peaks in the runs' records. Raises UserError if they have none."""
+    """Return how the peaks that files of records measured differ from the accepted ones in `path`.
+
+    With `update`, write them to `path` and return []. Raises UserError if there are no peaks.
+    """
     records, damages = record.read(Path(name) for name in runs)
     for damage in damages:
         sys.stderr.write(f"{damage}\n")

@@ -1,4 +1,4 @@
-"""`bench compare`: 1 if a quantity got worse; prints verdicts with their probabilities."""
+"""`bench compare`: prints what got better or worse between two runs; exit code 1 if worse."""
 
 import argparse
 import json
@@ -14,7 +14,10 @@ from export.errors import UserError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare two runs; damaged lines are reported on stderr."""
+    """Compare two files of records and print the result; returns 1 if something got worse, else 0.
+
+    Lines that are not records are reported on stderr. Raises UserError for a file without records.
+    """
     base, new = (_read(name) for name in (arguments.base, arguments.new))
     compared = compare(base, new, arguments.tolerance / 100, arguments.points / 100)
     text = json.dumps(facts(compared)) + "\n" if arguments.json else markdown(verdict(compared))
@@ -23,7 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def facts(compared: Compared) -> dict[str, object]:
-    """The comparison as one JSON object."""
+    """Return the comparison as the object that --json prints.
+
+    `numbers` has an object for each quantity, `lost` one for each job that newly fails.
+    """
     numbers = []
     for comparison in compared.comparisons:
         subject = comparison.subject

@@ -1,7 +1,8 @@
-"""`bench export-cost`: what one export takes, in time and peak memory, also seen from outside.
+"""`bench export-cost`: measures the time and the peak memory of one export.
 
-The export is a process of its own, and its artifact is thrown away. The command appends a line to
-exports.jsonl and writes the table of all lines to EXPORTS.md next to it.
+The export runs in a process of its own; its own figures are recorded as well as the system's. Its
+artifact is deleted. The command appends a line to exports.jsonl and writes the table of all lines
+to EXPORTS.md next to it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from bench.machine.environment import environment, load
 from bench.reporting.fmt import megabytes, significant, table
 
 PACKAGES = ("numpy", "onnx-ir", "onnxruntime", "torch", "gguf")
-# The facts that an export prints (export/summary.py) and a line keeps.
+# Keys of the JSON object that an export prints (export/summary.py) which a line of the file has.
 KEPT = (
     *("model", "synthetic", "target", "recipe", "layout", "total_bytes", "bits_per_weight"),
     *("writing_peak_bytes", "peak_bytes", "seconds", "proof"),
@@ -36,12 +37,13 @@ ExportCost = Mapping[str, Any]
 
 
 def export(arguments: Sequence[str]) -> tuple[int, ExportCost]:
-    """Run one export; returns its exit code and its cost: its own facts and those of the system.
+    """Run `python -m export` with the arguments; return its exit code and its cost.
 
-    `outside` has wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included),
-    disk_read_bytes (0 if the checkpoint was in the system's page cache) and others_cpu_s, CPU time
-    of all other processes meanwhile (None if it is not known). Call it from a small process:
-    Linux starts the child's largest resident set at the caller's current one.
+    The cost has figures that the export prints (KEPT), `environment`, and `outside`, what the
+    system measured: wall_s, cpu_s, peak_bytes (the largest resident set, mapped files included),
+    disk_read_bytes (0 if the checkpoint was in the page cache) and others_cpu_s, the CPU time of
+    all other processes meanwhile (None: not known). It is {} if the export fails. Call it from a
+    small process: Linux starts the child's largest resident set at the caller's current one.
     """
     with tempfile.TemporaryDirectory() as scratch:
         out, printed = Path(scratch) / "artifact", Path(scratch) / "facts.json"
@@ -70,7 +72,7 @@ def export(arguments: Sequence[str]) -> tuple[int, ExportCost]:
 
 
 def document(rows: Sequence[ExportCost]) -> str:
-    """The table of all rows, in their order, as markdown."""
+    """Write the content of EXPORTS.md: a markdown table with a row for each measured export."""
     cells = [_cells(row) for row in rows]
     machines = {
         f"{row['environment']['cpu']}, {row['environment']['usable_cpus']} CPUs" for row in rows
@@ -106,7 +108,10 @@ def _cells(row: ExportCost) -> tuple[str, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export once and keep the line. Returns the export's exit code."""
+    """Measure one export, append its cost to the file and rewrite EXPORTS.md.
+
+    Returns the export's exit code; if that is not 0, nothing is written.
+    """
     lines: Path = arguments.output
     code, row = export([arguments.model, *arguments.options])
     if code == 0:

@@ -1,4 +1,4 @@
-"""`bench footprint`: predicts size and memory of exports from config.json."""
+"""`bench footprint`: predicts size and peak memory of exports from the models' config.json."""
 
 import argparse
 import json
@@ -13,11 +13,14 @@ from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
 
 KEYS = ("model", "target", "recipe", "disk_bytes", "kv_bytes_per_token", "peak_bytes", "fits")
-"""Keys of an object in --json, which other programs rely on."""
+"""Keys of each object that --json prints; other programs rely on them."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a table, or a JSON list of objects; exports without a prediction go to stderr."""
+    """Print the predictions as a table or as a JSON list; returns 0.
+
+    Exports that cannot be predicted are named on stderr; UserError if that is all of them.
+    """
     rows, refusals = predict(
         arguments.models or list_models(),
         {name: TARGETS[name] for name in arguments.target or TARGETS},

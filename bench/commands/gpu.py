@@ -1,9 +1,9 @@
-"""`bench gpu`: latency of models of real size on one NVIDIA GPU, with random weights.
+"""`bench gpu`: measures the latency of full-size models with random weights on an NVIDIA GPU.
 
-Exports what is missing, several at once, measures a text prompt (also in llama.cpp's bare loop and,
-at 4 bits, without CUDA graphs) and an image prompt, and writes the records and their report to
-build/cuda/. A folder in memory (--folder /dev/shm/…) spares the disk. results/cuda/ has the figures
-of an H200.
+It exports the models that are not exported yet, several at once. Then it measures a text prompt and
+an image prompt, the text prompt also in llama.cpp's bare loop and, at 4 bits, without CUDA graphs.
+Records and their report are written to build/cuda/. A folder in memory (--folder /dev/shm/…) spares
+the disk. results/cuda/ has the figures of an H200.
 """
 
 import argparse
@@ -25,13 +25,17 @@ TEXT = ("--prompt", "text", "--prefill-tokens", "512")
 
 @dataclass(frozen=True)
 class GpuFormat:
-    """What is exported for a GPU, and the runtimes that measure it."""
+    """How `bench gpu` measures one export format: the layout, and the names of runtimes.
+
+    `with_images` are the runtimes for the image prompt, `text_only` those for the text prompt.
+    """
 
     layout: str
     with_images: tuple[str, ...]
     text_only: tuple[str, ...]
     without_graphs: str
-    """Without CUDA graphs; at 4 bits, where a step is short and they matter most."""
+    """The runtime without CUDA graphs. It measures only 4 bits, where steps are short and graphs
+    matter most."""
 
 
 FORMATS: Mapping[str, GpuFormat] = {
@@ -43,7 +47,10 @@ FORMATS: Mapping[str, GpuFormat] = {
 
 
 def exported(models: Sequence[str], recipes: Sequence[str], target: str, build: Path) -> list[Path]:
-    """Folders of the artifacts. Exports missing ones, all at once; leaves out what failed."""
+    """Return a folder in `build` for each model and recipe; export the missing ones, all at once.
+
+    Failed exports are reported on stderr and left out.
+    """
     layout, folders = FORMATS[target].layout, list[Path]()
     running: dict[Path, subprocess.Popen[bytes]] = {}
     for model, recipe in product(models, recipes):
@@ -62,14 +69,20 @@ def exported(models: Sequence[str], recipes: Sequence[str], target: str, build: 
 
 
 def _one_tile(model: str, target: str) -> list[str]:
-    """The option for models whose crops llama.cpp's own tower, alone on a GPU, cannot take."""
+    """Return the export option --max-tiles 1 for a model that cuts images into crops; else [].
+
+    It is needed for GGUF: on a GPU llama.cpp encodes images itself, and cannot encode crops.
+    """
     vision = open_model(model, weights="synthetic").vlm.vision
     crops = vision is not None and vision.crops is not None
     return ["--max-tiles", "1"] if crops and FORMATS[target].layout == "native" else []
 
 
 def measured(folders: Sequence[Path], target: str, device: str, rounds: int, run: Path) -> int:
-    """Measure both prompts of every artifact. Returns the highest exit code of `bench run`."""
+    """Measure the text prompt and the image prompt of every artifact with `bench run`.
+
+    Appends the records to the file `run`. Returns the highest exit code of `bench run`.
+    """
     kind = FORMATS[target]
     common = ["--task", "latency", "--device", device, "-o", str(run)]
     common += ["--rounds", str(rounds), "--decode-tokens", "64", "--repeats", "4"]
@@ -88,7 +101,10 @@ def measured(folders: Sequence[Path], target: str, device: str, rounds: int, run
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, measure, report; 1 where a job failed, 2 where nothing could be exported."""
+    """Export, measure and write the report.
+
+    Returns 0, 1 if a job failed, or 2 if nothing could be exported or a command was refused.
+    """
     models, recipes = arguments.models or MODELS, arguments.recipe or RECIPES
     target: str = arguments.target
     output: Path = arguments.output or Path("build/cuda") / f"{target}.jsonl"

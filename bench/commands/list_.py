@@ -1,6 +1,7 @@
-"""`bench list`: models, recipes, targets, runtimes, tasks and profiles, and why some are missing.
+"""`bench list`: lists models, recipes, targets, runtimes, tasks and device profiles.
 
-It imports none of the libraries that runtimes and tasks need.
+For runtimes, tasks and profiles that cannot be used here it prints the reason, without importing
+their libraries.
 """
 
 import argparse
@@ -24,7 +25,7 @@ Listing = Mapping[str, Mapping[str, Mapping[str, object]]]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables, as text or as JSON."""
+    """Print all tables as text, or with --json as one JSON object; returns 0."""
     tables = listing()
     if arguments.json:
         sys.stdout.write(json.dumps(tables) + "\n")
@@ -43,7 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def listing() -> Listing:
-    """kind -> name -> facts; `unavailable` is None or the reason."""
+    """Return what `bench list` prints: kind ("models", "recipes", …) -> name -> its facts.
+
+    `unavailable` among the facts is the reason why it cannot be used here; None: it can.
+    """
     return {
         "models": {
             name: {"from": entry.hub or entry.path or entry.config}

@@ -1,7 +1,8 @@
-"""`bench overhead`: what measuring costs: our session and stopwatch against a bare loop.
+"""`bench overhead`: measures the time that PocketVLM's session adds to the inference library.
 
-Both answer the same request on the same files, a prompt and then decode steps, alternately in one
-process (ours, bare, bare, ours, …), so that both meet the same state of the machine.
+Our session with its stopwatch is compared with a bare loop over the same library and files. Both
+answer the same request, a prompt and then decode steps, alternately in one process (ours, bare,
+bare, ours, …), so that both meet the same state of the machine.
 """
 
 import argparse
@@ -32,11 +33,15 @@ from runtimes.session.positions import text_positions
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A bare loop over the same steps: a module with `open_backend(artifact, threads)`."""
+    """The bare loop that one of our runtimes is compared with.
+
+    `module` is the name of a module with a function `open_backend(artifact, threads)`.
+    """
 
     module: str
     chooses: bool
-    """Whether it chooses tokens from logits; llama-bench has none, so both sides are forced."""
+    """Whether it chooses tokens from logits. llama-bench has none, so both sides decode a given
+    answer."""
 
 
 # our runtime -> its yardstick
@@ -52,10 +57,11 @@ Groups = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Turns:
-    """Seconds of the same work by both sides: for each opening of sessions, one per request.
+    """Seconds that our session and the bare loop took for the same work, such as a decode step.
 
-    The position of a session's memory changes its steps by several per cent, so openings, not the
-    pairs within one, are the independent samples.
+    Each has an inner tuple for each time the artifact was loaded (an opening), with one figure for
+    each request. Where a session's memory lies changes its steps by several per cent, so openings,
+    not requests within one, are the independent samples.
     """
 
     ours_s: Groups
@@ -63,7 +69,7 @@ class Turns:
 
     @property
     def ratio(self) -> Estimate:
-        """Ours divided by bare: the median of all pairs."""
+        """Our time divided by the bare loop's: the median over all pairs of requests."""
         found = grouped_median(
             [
                 [ours / bare for ours, bare in zip(*opening, strict=True)]
@@ -75,14 +81,17 @@ class Turns:
 
     @property
     def medians_s(self) -> tuple[float, float]:
-        """The medians of ours and of bare."""
+        """Median seconds over all requests, of our session and of the bare loop."""
         ours_s, bare_s = (median(chain.from_iterable(side)) for side in (self.ours_s, self.bare_s))
         return ours_s, bare_s
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """Both sides' times of a whole prompt and of a decode step."""
+    """The times of our session and of the bare loop on one artifact, measured by `overhead`.
+
+    `prefill` is the time of a whole prompt, `step` that of one decode step.
+    """
 
     runtime: str
     prefill: Turns
@@ -92,13 +101,16 @@ class Overhead:
 
     @property
     def timer_share(self) -> float:
-        """The stopwatch's share of one of our decode steps."""
+        """The stopwatch's time as a share of our median decode step."""
         return self.timer_s / self.step.medians_s[0]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One answered request: seconds of its prompt, mean seconds of a step, and its tokens."""
+    """Measurement of one answered request.
+
+    Seconds of its prompt, mean seconds of its decode steps, and the ids of the answer's tokens.
+    """
 
     prefill_s: float
     step_s: float
@@ -106,11 +118,14 @@ class Answered:
 
 
 Sides = tuple[list[Answered], list[Answered]]
-"""Answers by ours and by the bare loop, of one opening."""
+"""Measurements of our session and of the bare loop, for one loading of the artifact."""
 
 
 def timer_s(events: int = EVENTS, tries: int = 5) -> float:
-    """Seconds that the stopwatch adds to an event: with it minus without it."""
+    """Measure the seconds that the stopwatch adds to each event, with a loop of `events` events.
+
+    The best of `tries` loops with the stopwatch, minus the best of as many without it.
+    """
 
     def steps() -> Iterator[Event]:
         event = Event("token", token=1)
@@ -133,7 +148,11 @@ def timer_s(events: int = EVENTS, tries: int = 5) -> float:
 def overhead(
     artifact: Artifact, threads: int, pairs: int, openings: int, options: LatencyOptions
 ) -> Overhead:
-    """Measure at least `pairs` pairs, equally many in each opening. Raises UserError."""
+    """Compare our session with the bare loop on one artifact.
+
+    Loads the artifact `openings` times on both sides, and measures at least `pairs` pairs of
+    requests, equally many after each loading. Raises UserError if the two answer differently.
+    """
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(artifact.manifest.target))
     each = -(-pairs // openings)
     sides = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
@@ -154,7 +173,10 @@ def _turns(openings: Sequence[Sides], seconds: Callable[[Answered], float]) -> T
 def _opening(
     artifact: Artifact, name: str, threads: int, pairs: int, options: LatencyOptions, number: int
 ) -> Sides:
-    """Answers of both sides in alternating order, after one warm-up each."""
+    """Load the artifact on both sides, and measure `pairs` requests on each after one warm-up.
+
+    The side that goes first alternates. Raises UserError if the two sides choose other tokens.
+    """
     vlm, yardstick = artifact.manifest.vlm, YARDSTICKS[name]
     module = importlib.import_module(yardstick.module)
     opens = (
@@ -181,7 +203,7 @@ def _opening(
 
 
 def _order(turn: int) -> tuple[int, int]:
-    """Alternates which side goes first."""
+    """The order of the sides in turn number `turn`: 0 is our session, 1 the bare loop."""
     return (0, 1) if turn % 2 else (1, 0)
 
 
@@ -195,7 +217,7 @@ def _ours(session: Session, request: Request) -> Answered:
 
 
 def _bare(backend: Backend, request: Request, stop: tuple[int, ...]) -> Answered:
-    """The same request in a bare loop over the backend."""
+    """Answer the request in a loop that calls only the backend, until a token of `stop`."""
     ids, forced = np.array(request.ids, np.int64), request.answer
     limit = request.max_tokens if forced is None else len(forced)
     prompt, positions = Extend.sequential(ids), text_positions(len(ids), limit)
@@ -218,7 +240,7 @@ def _token(logits: Logits, forced: tuple[int, ...] | None, index: int) -> int:
 
 
 def line(cost: Overhead) -> str:
-    """A line of text with both ratios and the stopwatch's share."""
+    """Describe a comparison in one line of text, with times and ratios of prompt and step."""
     step = cost.step
     return (
         f"{cost.runtime}: {_compared('prompt', cost.prefill)}; {_compared('decode step', step)} "
@@ -236,7 +258,7 @@ def _compared(what: str, turns: Turns) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each artifact."""
+    """Measure each artifact and print a line about it; returns 0."""
     options = LatencyOptions(
         prompt="text",
         prefill_tokens=arguments.prefill_tokens,

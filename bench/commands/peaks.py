@@ -1,4 +1,7 @@
-"""`bench peaks`: 1 if a predicted peak of memory or size on disk is not the measured one."""
+"""`bench peaks`: compares predicted with measured peak memory and size on disk.
+
+The exit code is 1 if a peak is off by more than 5 %, or a size at all.
+"""
 
 import argparse
 import sys
@@ -11,7 +14,10 @@ from export.errors import UserError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a row for each latency record of an artifact; damaged lines go to stderr."""
+    """Print a row for each latency record of an artifact; returns 1 if a prediction is wrong.
+
+    Lines that are not records are reported on stderr. Raises UserError if nothing can be compared.
+    """
     records, damages = record.read(Path(name) for name in arguments.runs)
     for damage in damages:
         sys.stderr.write(f"{damage}\n")

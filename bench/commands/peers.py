@@ -1,8 +1,8 @@
-"""`bench peers`: builds a model with another library, so that `bench run` measures both.
+"""`bench peers`: builds a model with onnxruntime-genai, so that `bench run` can measure it too.
 
-It writes build/MODEL/genai-int4: the text decoder built by onnxruntime-genai's model builder, which
+It writes build/MODEL/genai-RECIPE: only the text decoder, because onnxruntime-genai's model builder
 makes no vision tower for these families. llama.cpp needs no such build: the hidden runtime
-`llama_bench` runs our GGUF files in a bare loop.
+`llama_bench` runs PocketVLM's GGUF files in a bare loop.
 """
 
 import argparse
@@ -26,7 +26,10 @@ from export.target import Target, Written
 
 
 def write_genai(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """The decoder through onnxruntime_genai.models.builder, at its defaults for a CPU."""
+    """Build the model's text decoder with onnxruntime_genai.models.builder into a folder.
+
+    Uses the builder's defaults for a CPU; `layout` is ignored. Raises UserError if it fails.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Path(scratch) / "checkpoint"
         _write_decoder_checkpoint(model, checkpoint)
@@ -48,7 +51,7 @@ GENAI = Target(layouts=("native",), write=write_genai)
 
 
 def _decoder_names(model: Model) -> dict[str, str]:
-    """Canonical names of text tensors -> names in a LlamaForCausalLM checkpoint."""
+    """Map our name of each text tensor to its name in a checkpoint of LlamaForCausalLM."""
     sources = FAMILIES[model.vlm.family].sources(model.vlm)
     return {
         name: source.name.replace("model.text_model.", "model.")
@@ -58,7 +61,7 @@ def _decoder_names(model: Model) -> dict[str, str]:
 
 
 def _expect_llama(text: Decoder) -> None:
-    """Raises UserError for a decoder that is not Llama's: one whose optional fields are set."""
+    """Raise UserError unless the decoder is a Llama: no optional field differs from its default."""
     for field in fields(text):
         if field.default is not MISSING and getattr(text, field.name) != field.default:
             raise UserError(
@@ -67,7 +70,7 @@ def _expect_llama(text: Decoder) -> None:
 
 
 def _write_decoder_checkpoint(model: Model, folder: Path) -> None:
-    """The text decoder alone, as transformers would save it."""
+    """Write the text decoder alone to a folder, as transformers would save it."""
     from safetensors.numpy import save_file
     from transformers import LlamaConfig
 
@@ -98,7 +101,7 @@ def _write_decoder_checkpoint(model: Model, folder: Path) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build the peer of one model and print its folder."""
+    """Build one model with onnxruntime-genai and print its folder; returns 0."""
     model = open_model(arguments.model, weights=arguments.weights)
     out = Path("build") / model.name / f"genai-{arguments.recipe}"
     spec = ExportSpec("genai", RECIPES[arguments.recipe], "native")

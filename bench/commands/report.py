@@ -1,4 +1,4 @@
-"""`bench report`: writes markdown, an HTML page and figures from records, or a README's block."""
+"""`bench report`: makes markdown, HTML and figures from records, or a README's summary."""
 
 import argparse
 import sys
@@ -16,7 +16,10 @@ from export.errors import UserError
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the runs and write the report; damaged lines are reported on stderr."""
+    """Read files of records and print or write the report; returns 0.
+
+    Lines that are not records are reported on stderr. Raises UserError if there are no records.
+    """
     records, damages = record.read(Path(name) for name in arguments.runs)
     for damage in damages:
         sys.stderr.write(f"{damage}\n")
@@ -45,7 +48,7 @@ def _budget(arguments: argparse.Namespace) -> Budget | None:
 def _write(
     output: Path, records: list[Record], budget: Budget | None, damages: list[Damage]
 ) -> None:
-    """Write the markdown, its figures, and the page with everything embedded."""
+    """Write the markdown file, its figures, and an HTML page that has the figures embedded."""
     from bench.reporting.plots import draw, inline
 
     html, stem = output.with_suffix(".html"), output.stem.lower()

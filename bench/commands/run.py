@@ -41,7 +41,10 @@ CEILINGS_TIMEOUT_S = 60.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure the plan's jobs; 1 if a job or an export failed, 130 if the run was interrupted."""
+    """Plan the jobs, measure them, and append a record of each to the output file.
+
+    Returns 0, 1 if a job or an export failed, or 130 if the run was interrupted by Ctrl-C.
+    """
     console = Console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
@@ -66,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def choices(arguments: argparse.Namespace) -> Choices:
-    """The choices of the command line."""
+    """Turn the arguments into the runtimes, tasks, devices and options that `plan` combines."""
     options = Options(
         prompt=arguments.prompt,
         prefill_tokens=arguments.prefill_tokens,
@@ -97,10 +100,12 @@ def choices(arguments: argparse.Namespace) -> Choices:
 
 
 def export_request(arguments: argparse.Namespace) -> ExportRequest:
-    """What to measure of a named model: its checkpoint, unless artifacts are requested.
+    """Decide which exports of each named model to measure, and whether also its checkpoint.
 
-    --target, --recipe or a runtime that opens artifacts requests them; by default in every target
-    that the runtimes open, with the recipe int4.
+    Without --target, --recipe and --runtime only the checkpoint is measured. With one of them,
+    exports are measured instead: to each --target (default: all that a chosen runtime opens), with
+    each --recipe (default: int4). The checkpoint is then measured too if a runtime named by
+    --runtime opens checkpoints.
     """
     rows = [RUNTIMES[name] for name in arguments.runtime or ()]
     opened = [name for name in TARGETS if not rows or any(row.opens(name) for row in rows)]
@@ -147,7 +152,11 @@ def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, out
 
 
 def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
-    """The job with its journal's file, next to the run's; it is new unless the run is resumed."""
+    """Return the job with the path of its journal, and that path (next to the file of records).
+
+    A journal keeps the answers of tasks with questions, in case the run is interrupted. An old one
+    is deleted unless the run is `resumed`. Other jobs are returned unchanged.
+    """
     name = hashlib.sha256(key(job.case).encode()).hexdigest()[:12]
     path = output.with_name(f"{output.name}.{name}.items")
     if not resumed:
@@ -159,7 +168,11 @@ def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
 def _machines(
     planned: Plan, here: Environment, wanted: bool
 ) -> Mapping[tuple[int, str], Environment]:
-    """The environment for each (threads, device); with ceilings if it has a latency job."""
+    """Map each (threads, device) of the plan to the environment that its records get.
+
+    It has the machine's ceilings (most bytes and operations per second) if `wanted` and if a
+    latency job of the plan needs them: they are measured here.
+    """
     pairs = {(job.case.threads, job.case.device) for job in planned.jobs}
     timed = {
         (job.case.threads, job.case.device)
@@ -180,7 +193,7 @@ def _machines(
 
 
 def _ceilings(threads: int) -> Ceilings | None:
-    """The CPU's ceilings; None if measuring them fails."""
+    """Measure the CPU's ceilings with that many threads; None if that fails."""
     answer = _output_of("bench.machine.ceilings", threads, str(threads))
     return None if answer is None else decode(Ceilings, json.loads(answer))
 
@@ -193,7 +206,10 @@ def _gpu_ceilings(device: str) -> GpuCeilings:
 
 
 def _output_of(module: str, threads: int, argument: str) -> bytes | None:
-    """The last line of a module run in its own process, pinned like a job; None if it fails."""
+    """Run a module in its own process, pinned to CPUs like a job; return its last line.
+
+    None if it fails or takes longer than CEILINGS_TIMEOUT_S.
+    """
     limits = Limits(os.getpid(), choose_cpus(threads), None)
     stop = StopConditions(CEILINGS_TIMEOUT_S)
     words = command(limits, module, argument)

@@ -1,1 +1,1 @@
-"""Jobs: which to run, and each one in its own process, from start to record."""
+"""Plans the jobs of `bench run`, and runs each in its own process until it has a record."""

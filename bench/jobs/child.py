@@ -1,7 +1,7 @@
-"""Runs one child process: sends it a line, reads its lines, and reports how it ended.
+"""Runs one child process: sends it a line, reads the lines it prints, and returns how it ended.
 
-The parent sleeps until the child writes a line or ends; it wakes in between only to watch a memory
-budget.
+The parent sleeps until the child prints a line, ends or times out; it wakes in between only if it
+has to watch the child's memory.
 """
 
 import os
@@ -24,25 +24,34 @@ CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class StopConditions:
-    """When the parent ends the child; None means never."""
+    """When the parent ends the child process.
+
+    `timeout_s`: after so many seconds; None: never. `watched_bytes`: as soon as its resident set is
+    seen to be larger; None: its memory is not watched.
+    """
 
     timeout_s: float | None = None
     watched_bytes: int | None = None
     grace_s: float = 0.0
-    """Time between SIGTERM and SIGKILL, for the child to clean up."""
+    """Seconds between SIGTERM and SIGKILL, for the child to clean up; 0: SIGKILL at once."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How the child ended: its exit code (negative: the signal), or why it was stopped."""
+    """How a child process ended, and what it printed last.
+
+    `code` is its exit code, or the negative number of the signal that killed it. `stopped` is the
+    reason why the parent ended it; None: it ended by itself.
+    """
 
     code: int
     answer: bytes
-    """Its last line."""
+    """The last line of its stdout; b"" if it printed none."""
     last_output: str
-    """The last lines of its stderr."""
+    """The last lines of its stderr, as a phrase for an error message."""
     stopped: str | None = None
     peak_bytes: int | None = None
+    """Its peak memory if it was stopped because of its memory; otherwise None."""
 
 
 class _Stop(Exception):
@@ -58,9 +67,11 @@ def run_child(
     stop: StopConditions,
     on_line: Callable[[bytes], bool],
 ) -> Ending:
-    """Run the command to its end. `on_line` gets each line; if it returns True, a reply is sent.
+    """Run a command in a child process until it ends or a stop condition is met.
 
-    Whatever happens (Ctrl-C included), the child and its children are gone afterwards.
+    The child gets `question` and a line feed on stdin, and `variables` as its whole environment.
+    `on_line` is called with each line of its stdout; if it returns True, the child is sent an empty
+    line. Whatever happens (Ctrl-C included), the child and its children are gone afterwards.
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
@@ -87,7 +98,7 @@ def run_child(
 
 
 def _lines(process: subprocess.Popen[bytes], stop: StopConditions) -> Iterator[bytes]:
-    """Lines of its stdout until it ends. Raises _Stop when a stop condition is met."""
+    """Yield the lines of the child's stdout until it ends. Raises _Stop at a stop condition."""
     assert process.stdout is not None
     start, rest = time.monotonic(), b""
     with selectors.DefaultSelector() as selector:
@@ -107,7 +118,10 @@ def _lines(process: subprocess.Popen[bytes], stop: StopConditions) -> Iterator[b
 def _sleep_s(
     process: subprocess.Popen[bytes], stop: StopConditions, passed_s: float
 ) -> float | None:
-    """Seconds until the next check; None: wait for a line. Raises _Stop at a stop condition."""
+    """Return how long to wait for a line before checking again; None: without limit.
+
+    `passed_s` are the seconds since the start. Raises _Stop if a stop condition is met.
+    """
     if stop.timeout_s is not None and passed_s >= stop.timeout_s:
         raise _Stop(f"stopped after {stop.timeout_s:g} s (--timeout)")
     left_s = None if stop.timeout_s is None else stop.timeout_s - passed_s
@@ -128,7 +142,7 @@ def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """End the process and its children, and close our ends of the pipes."""
+    """End the child and its own children, and close our ends of its pipes."""
     if grace_s and process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
-"""Artifacts of the models of a run: taken from build/, or exported there first.
+"""Finds the artifacts that a run measures: in build/, or by exporting them there first.
 
-Each export is its own process, `python -m export`, which isolates its memory and its crashes; an
-export that fails becomes a candidate with a problem.
+Each export runs in a process of its own, `python -m export`, so that its memory use and crashes do
+not affect the run. A failed export becomes a candidate that cannot be measured, with the reason.
 """
 
 import os
@@ -27,12 +27,15 @@ GRACE_S = 5.0  # to remove a half-written artifact
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to measure of each named model."""
+    """Which exports of each named model to measure: every target with every recipe.
+
+    `weights` and `offline` are the options of the same names of `bench run`.
+    """
 
     targets: Sequence[str]
     recipes: Sequence[str]
     itself: bool
-    """Whether to measure the checkpoint as it is, too."""
+    """Whether to measure the model's checkpoint too, without an export."""
     weights: WeightsKind | None = None
     offline: bool = False
 
@@ -43,10 +46,11 @@ def candidates(
     notify: Callable[[str], None],
     build: Path = Path("build"),
 ) -> list[Candidate]:
-    """Named artifacts, and the requested artifacts of named models.
+    """Open each name: an artifact's folder, or a model, of which the requested exports are taken.
 
-    Raises UserError for other names, and for an artifact with a file that has changed since its
-    export: the sha256 in its records would be wrong.
+    Exports that are missing in the folder `build` are made first; `notify` gets a sentence about
+    each. Raises UserError for other names, and for an artifact with a file that has changed since
+    its export: the sha256 in its records would be wrong.
     """
     made: list[Candidate] = []
     for name in names:
@@ -86,7 +90,7 @@ def _artifact(
 
 
 def _is_of(folder: Path, model: Model) -> bool:
-    """Whether the folder has an undamaged artifact of these weights."""
+    """Whether the folder has an undamaged artifact that was exported from the model's weights."""
     if not (folder / MANIFEST).exists():
         return False
     try:
@@ -100,10 +104,10 @@ def _is_of(folder: Path, model: Model) -> bool:
 
 
 def export(name: str, target: str, recipe: str, folder: Path, request: ExportRequest) -> str | None:
-    """Export one artifact; returns the reason if that failed, else None.
+    """Export a model to a folder in a child process; return None, or why that failed.
 
-    Random weights are not proven: their answers are meaningless, and the proof of a large model
-    takes longer than measuring it.
+    `name` is the model's name or folder. With random weights the export skips its proof: their
+    answers are meaningless, and the proof of a large model takes longer than measuring it.
     """
     words = [name, "--target", target, "--recipe", recipe, "--out", str(folder)]
     words += ["--weights", request.weights] if request.weights else []

@@ -1,4 +1,4 @@
-"""The least work of a request: operations of each phase, and bytes read for a decoded token."""
+"""Computes the operations and bytes that a request needs at least, from the network's shapes."""
 
 import math
 
@@ -17,10 +17,10 @@ def work_of(
     cache_value_bytes: int,
     weight_bytes: int = FLOAT_BYTES,
 ) -> Work:
-    """The work of one measured request; None for a phase that it did not have.
+    """Compute the operations and bytes of one measured request; None for a phase it did not have.
 
-    `cache_value_bytes` and `weight_bytes` are bytes per value; the latter is that of a checkpoint
-    on the reference runtime.
+    `cache_value_bytes` are the bytes of one cached key or value, `weight_bytes` those of one weight
+    of a checkpoint (the weights of an artifact have the size that it states).
     """
     numbers = vlm(loaded)
     prompt, answered = timing.prompt_positions, len(timing.tokens)
@@ -37,10 +37,11 @@ def work_of(
 
 
 def decoder_bytes(loaded: Artifact | Model, value_bytes: int = FLOAT_BYTES) -> int | None:
-    """Bytes of the weights that every token reads: layers and output head; None if not known.
+    """Return the bytes of the weights that each decoded token reads: layers and output head.
 
-    A head tied to the embedding is counted once, wherever the artifact lists it. A checkpoint has
-    `value_bytes` for each value: the reference runtime uses float32 on the CPU.
+    A head that shares its weights with the embedding is counted once. Each weight of a checkpoint
+    takes `value_bytes`: the reference runtime uses float32 on the CPU. None: the artifact does not
+    state the size of its decoder.
     """
     text = vlm(loaded).text
     values = sum(math.prod(s) for n, s in shapes(vlm(loaded)).items() if component(n) == "decoder")

@@ -1,9 +1,9 @@
-"""Applies limits to its own process, then runs a module in it.
+"""Runs a module in this process after limiting the process to some CPUs and some memory.
 
-`python -m bench.jobs.launch LIMITS MODULE ARGUMENT…` runs `python -m MODULE ARGUMENT…` under
-LIMITS, a JSON object. Heavy libraries are imported after that, so that their thread pools and
-memory are within the limits. prctl(PR_SET_PDEATHSIG) ends the process with its parent on Linux,
-even if the parent is killed by SIGKILL.
+`python -m bench.jobs.launch LIMITS MODULE ARGUMENT…` does what `python -m MODULE ARGUMENT…` does,
+with LIMITS, a JSON object of `Limits`. Heavy libraries are imported after the limits are set, so
+that their thread pools and memory are within them. On Linux prctl(PR_SET_PDEATHSIG) ends the
+process with its parent, even if the parent is killed by SIGKILL.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def enter(limits: Limits) -> None:
-    """Apply the limits to this process. Exits if its parent has already ended."""
+    """Apply the limits to this process. Raises SystemExit(1) if its parent has already ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != limits.parent:
@@ -34,7 +34,7 @@ def enter(limits: Limits) -> None:
 
 
 def command(limits: Limits, module: str, *arguments: str) -> list[str]:
-    """The command line that runs a module under limits."""
+    """Return the command line that runs `python -m module arguments…` within the limits."""
     words = [sys.executable, "-P", "-m", "bench.jobs.launch", json.dumps(asdict(limits)), module]
     return [*words, *arguments]
 

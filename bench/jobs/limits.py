@@ -1,10 +1,10 @@
-"""Limits of a job's process: its CPUs, its memory, and the lifetime of its parent.
+"""Chooses the CPUs of a job's process, and limits its memory to that of a device profile.
 
 Memory is limited by a cgroup (version 1 or 2) if the system allows one: the kernel enforces it to
-the byte; pages of files count, but are dropped first. Otherwise the parent is a watchdog: it reads
-the job's resident set (mapped files included) ten times a second and ends the job above the budget,
-so that a short burst can exceed it. RLIMIT_AS and RLIMIT_DATA are not used, because they count
-reserved memory, not used memory. Without a device profile memory is neither limited nor read.
+the byte; pages of files count, but are dropped first. Otherwise the parent process reads the job's
+resident set (mapped files included) ten times a second and ends the job above the budget, so a
+short burst can exceed it. RLIMIT_AS and RLIMIT_DATA are not used, because they count reserved
+memory, not used memory. Without a device profile memory is neither limited nor watched.
 """
 
 import os
@@ -23,7 +23,11 @@ WATCH_S = 0.1
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits that bench.jobs.launch applies to its process."""
+    """Limits that bench.jobs.launch applies to the process of a job.
+
+    `cpus` are the logical CPUs it may run on (empty: all), `cgroup` is the folder of the cgroup
+    that limits its memory (None: no limit by the kernel).
+    """
 
     parent: int
     """Process id of the parent; when it ends, the kernel kills the job."""
@@ -32,7 +36,11 @@ class Limits:
 
 
 def choose_cpus(threads: int, cpus: Path = CPUS) -> tuple[int, ...]:
-    """That many of the usable logical CPUs: one of each core first, then their siblings."""
+    """Choose logical CPUs for a job with that many threads; () where they cannot be chosen.
+
+    Of the CPUs that this process may use, takes one of each core first, then the second ones.
+    `cpus` is the folder in /sys that describes the cores.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return ()
     usable = sorted(os.sched_getaffinity(0))
@@ -47,20 +55,24 @@ def choose_cpus(threads: int, cpus: Path = CPUS) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Group:
-    """A cgroup created for one job; `events` and `peak` are names of files in it."""
+    """A cgroup that limits the memory of one job.
+
+    `path` is its folder; `events` and `peak` are the files in it that tell whether memory ran out,
+    and the peak memory.
+    """
 
     path: Path
     events: str
     peak: str
 
     def exceeded(self) -> bool:
-        """Whether the kernel killed a process in it because memory ran out."""
+        """Whether the kernel killed a process of the group because its memory ran out."""
         words = (_text(self.path / self.events) or "").split()
         counts = dict(zip(words[::2], words[1::2], strict=False))
         return int(counts.get("oom_kill", "0")) > 0
 
     def peak_bytes(self) -> int | None:
-        """Its peak memory, pages of files included; None before Linux 5.19 (version 2)."""
+        """Peak memory of the group, pages of files included; None before Linux 5.19 (version 2)."""
         text = _text(self.path / self.peak)
         return int(text) if text else None
 
@@ -69,7 +81,11 @@ class Group:
 def memory_group(
     budget_bytes: int | None, root: Path = CGROUPS, ours: Path = OUR_CGROUP
 ) -> Iterator[Group | None]:
-    """A cgroup with that limit for one job; None without a budget, or if none can be created."""
+    """Create a cgroup that limits one job to `budget_bytes`, and remove it at the end.
+
+    Yields None if the budget is None, or if the system allows no cgroup. `root` is the folder of
+    all cgroups; `ours` is the file that names those of this process.
+    """
     group = None
     if budget_bytes is not None:
         group = _version_2(budget_bytes, root, ours) or _version_1(budget_bytes, root, ours)
@@ -82,7 +98,7 @@ def memory_group(
 
 
 def _version_2(budget_bytes: int, root: Path, ours: Path) -> Group | None:
-    """Created under one of our ancestors, which a process started here may enter."""
+    """Create a cgroup of version 2 under one of this process's own; None if that is not allowed."""
     inside = _inside(root, ours, "")
     if inside is None or not (root / "cgroup.controllers").exists():
         return None
@@ -98,7 +114,10 @@ def _version_2(budget_bytes: int, root: Path, ours: Path) -> Group | None:
 
 
 def _version_1(budget_bytes: int, root: Path, ours: Path) -> Group | None:
-    """Created in our own cgroup, whose limits also apply. The second limit includes swap."""
+    """Create a cgroup of version 1 in this process's own; None if that is not allowed.
+
+    Of the two limits that are set, the second includes swap.
+    """
     inside = _inside(root / MEMORY_CGROUPS, ours, "memory")
     if inside is None:
         return None
@@ -110,7 +129,11 @@ def _version_1(budget_bytes: int, root: Path, ours: Path) -> Group | None:
 
 
 def _inside(root: Path, ours: Path, controller: str) -> Path | None:
-    """Our own cgroup in a controller's hierarchy; version 2's hierarchy has an empty name."""
+    """Return the folder of this process's cgroup for a controller such as "memory".
+
+    The controller "" stands for version 2, which has one hierarchy for all. None: there is no such
+    cgroup.
+    """
     for line in (_text(ours) or "").splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
@@ -119,7 +142,10 @@ def _inside(root: Path, ours: Path, controller: str) -> Path | None:
 
 
 def _made(parent: Path, settings: Mapping[str, str]) -> Path | None:
-    """A new cgroup with these settings, written in their order; None if that is not allowed."""
+    """Create a cgroup in `parent` and write its settings (file -> value) in their order.
+
+    Returns its folder; None if that is not allowed.
+    """
     path = parent / f"pocketvlm-{os.getpid()}"
     with suppress(OSError):
         path.rmdir()  # a killed run with the same process id may have left it
@@ -135,12 +161,15 @@ def _made(parent: Path, settings: Mapping[str, str]) -> Path | None:
 
 
 def resident_bytes(process: int) -> int | None:
-    """The resident set of a process; None if it has ended."""
+    """Return the resident set in bytes of the process with this id; None if it has ended."""
     return fields(f"/proc/{process}/status").get("VmRSS")
 
 
 def highest_bytes(process: int) -> int | None:
-    """The peak of its resident set since the last reset; None if it has ended."""
+    """Return the peak resident set in bytes of a process since its start or its last reset.
+
+    `process` is its id. None if it has ended.
+    """
     return fields(f"/proc/{process}/status").get("VmHWM")
 
 

@@ -20,9 +20,10 @@ def warm(files: Sequence[Path]) -> None:
 
 
 def drop(files: Sequence[Path]) -> bool:
-    """Ask the system to drop the files' pages; returns whether it did.
+    """Ask the system to drop the files from its page cache; returns whether (almost) all are gone.
 
-    It keeps pages that another process maps, and those of file systems in memory.
+    The system keeps pages that another process maps, and those of file systems in memory. False if
+    there are no files.
     """
     if not files or not hasattr(os, "posix_fadvise"):
         return False
@@ -38,7 +39,7 @@ def drop(files: Sequence[Path]) -> bool:
 
 
 def resident(path: Path) -> tuple[int, int]:
-    """Pages of a file in memory, and all its pages (man 2 mincore)."""
+    """Return how many pages of a file are in memory, and how many it has (man 2 mincore)."""
     size = path.stat().st_size
     pages = -(-size // mmap.PAGESIZE)
     if not pages:

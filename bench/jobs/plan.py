@@ -1,4 +1,4 @@
-"""Plans a run: the product of subjects, runtimes and tasks, with a reason for each skipped job."""
+"""Plans a run: combines subjects, runtimes, devices and tasks into jobs, or skips with a reason."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,21 +23,25 @@ from runtimes import RUNTIMES, Runtime
 
 @dataclass(frozen=True)
 class Job:
-    """The work of one process."""
+    """One measurement of `bench run`, which gets a process of its own.
+
+    `case` says what is measured; `location` is the artifact's or checkpoint's folder, or the
+    model's name. `offline` and `weights` say how the model is opened.
+    """
 
     case: Case
     location: str
     reference: str | None
-    """Location of the checkpoint that fidelity compares with."""
+    """Fidelity task: name or folder of the checkpoint to compare with; None for other tasks."""
     offline: bool = False
     weights: WeightsKind | None = None
     journal: str | None = None
-    """File that answered items are written to, for tasks with questions."""
+    """Tasks with questions: file that each answer is appended to, so that a run can be resumed."""
 
 
 @dataclass(frozen=True)
 class Skip:
-    """A job that is not run."""
+    """A combination that is not measured, and the reason why, as `bench run` prints it."""
 
     case: Case
     reason: str
@@ -45,7 +49,10 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs in order of execution, latency first in interleaved rounds (A B C A B C), and skips."""
+    """All jobs of a run in the order in which they are run, and those that are skipped.
+
+    Latency jobs come first, in interleaved rounds (A B C A B C).
+    """
 
     jobs: tuple[Job, ...]
     skips: tuple[Skip, ...]
@@ -53,9 +60,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Choices:
-    """The chosen runtimes, tasks, devices and options.
+    """What the user chose for a run, apart from the artifacts and models.
 
-    `asked_runtimes`: runtimes were chosen by name, so a mismatch is reported as a skip.
+    `runtimes` and `tasks` are rows of RUNTIMES and TASKS by name. `asked_runtimes`: the user named
+    the runtimes, so an artifact that one cannot open becomes a skip; otherwise it is left out.
+    `rounds` counts processes per latency job. `known_models` are the names in models.yaml.
     """
 
     runtimes: Mapping[str, Runtime]
@@ -65,16 +74,20 @@ class Choices:
     rounds: int
     threads: int
     reference: str | None
-    """Location of the reference for all subjects; None takes each subject's own model."""
+    """Name or folder of the checkpoint that the fidelity task compares all artifacts with; None:
+    each is compared with the model it was exported from."""
     known_models: Sequence[str]
     profiles: Mapping[str | None, Profile | None] = field(default_factory=lambda: {None: None})
-    """Device profiles by name; None is this machine as it is."""
+    """Device profiles to limit jobs to, by name; None: this machine without limits."""
     device: str = "cpu"
     offline: bool = False
 
 
 def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
-    """Every combination is a job (one for each round) or a skip."""
+    """Combine each candidate with each runtime, device and task into a job or a skip.
+
+    A latency job is repeated for each round.
+    """
     jobs: list[Job] = []
     skips: list[Skip] = []
     for case, candidate in _cases(candidates, choices):
@@ -97,9 +110,10 @@ def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
 
 
 def _cases(candidates: Sequence[Candidate], choices: Choices) -> Iterator[tuple[Case, Candidate]]:
-    """The product; runtimes that were not chosen by name only where they open the candidate.
+    """Yield each combination of candidate, runtime, device and task, with its candidate.
 
-    An artifact that is named twice, by its folder and by its model, is one subject.
+    If the user did not name the runtimes, those that cannot open the candidate are left out. An
+    artifact that is named twice, by its folder and by its model, counts once.
     """
     subjects = [candidate.subject for candidate in candidates]
     once = [
@@ -127,7 +141,10 @@ def _mismatch(case: Case, runtime: Runtime) -> str | None:
 
 
 def _outside(case: Case, task: TaskKind, runtime: Runtime) -> str | None:
-    """What a device profile rules out. Profiles do not list hidden runtimes."""
+    """Why a case cannot be measured within its device profile; None: it can, or has no profile.
+
+    Hidden runtimes are always allowed, because profiles do not list them.
+    """
     if case.profile is None:
         return None
     profile = PROFILES[case.profile]
@@ -141,7 +158,7 @@ def _outside(case: Case, task: TaskKind, runtime: Runtime) -> str | None:
 def _unfit(
     case: Case, candidate: Candidate, task: TaskKind, runtime: Runtime, reference: str | None
 ) -> str | None:
-    """Why this kind of task cannot be done with this model, runtime or options."""
+    """Why this kind of task cannot be done with this model, runtime or options; None: it can."""
     match task:
         case LatencyTask():
             blind = not candidate.has_vision and case.options.prompt != "text"

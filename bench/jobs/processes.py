@@ -1,7 +1,7 @@
 """Runs one job in its own process and makes its record, however the job ended.
 
-A crash, a hang, an out-of-memory kill, a full disk or a user's error becomes a failed record, and
-the other jobs go on.
+A crash, a timeout, a kill for lack of memory, a full disk or a user's error becomes a record with
+status "failed", so that the run goes on with its other jobs.
 """
 
 import json
@@ -43,9 +43,10 @@ def run_job(
     environment: Environment,
     on_phase: OnPhase = lambda phase: None,
 ) -> Record:
-    """Run one job in a fresh process; returns its record, whatever happened.
+    """Run one job in a new process and return its record, with status "ok" or "failed".
 
-    `on_phase` is called at the start of each phase, and the job waits for it.
+    `environment` is stored in the record. `on_phase` is called with the name of each phase as it
+    starts, and the job waits until it returns. `timeout_s` None: no limit.
     """
     before, started, cpu_s = load(), _now(), _children_s()
     (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s, on_phase))
@@ -66,7 +67,7 @@ def run_job(
 
 
 def skipped(skip: Skip, environment: Environment) -> Record:
-    """The record of a job that was not run."""
+    """Make the record of a job that is skipped, with its reason."""
     now = load()
     return Record(
         SCHEMA, skip.case, "skipped", skip.reason, _now(), None, now, now, environment, Outcome()
@@ -74,10 +75,11 @@ def skipped(skip: Skip, environment: Environment) -> Record:
 
 
 def variables(threads: int, offline: bool = False) -> dict[str, str]:
-    """Environment variables of a job's process: threads of numpy and torch, and our import path.
+    """Return the environment variables for a job's process.
 
-    `offline` also applies to libraries that use the hub: `datasets` has no argument for it.
-    Variables that a runtime's row sets (Runtime.variables) are removed: only its own jobs get them.
+    They are this process's, with the number of threads of numpy and torch, and PocketVLM's folder
+    on the import path. `offline` keeps the Hugging Face libraries off the network. Variables that
+    some runtime sets (Runtime.variables) are removed: only the jobs of that runtime get them.
     """
     path = [str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")]
     stop = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -111,7 +113,10 @@ def _run(job: Job, timeout_s: float | None, on_phase: OnPhase) -> tuple[Outcome,
 
 
 def budget_bytes(job: Job) -> int | None:
-    """Memory of its device profile, GPU memory for a job on a GPU; None without a profile."""
+    """Memory in bytes that the job's device profile allows; None without a profile.
+
+    On a GPU it is GPU memory.
+    """
     return None if job.case.profile is None else PROFILES[job.case.profile].memory_bytes
 
 
@@ -150,7 +155,11 @@ def _result(ending: Ending) -> tuple[Outcome, str | None]:
 def _within(
     outcome: Outcome, reason: str | None, budget: int, ending: Ending, group: Group | None
 ) -> tuple[Outcome, str | None]:
-    """The outcome and reason with the verdict on the budget, also if the job was stopped at it."""
+    """Add to the outcome whether the job stayed within `budget` bytes.
+
+    `reason` is why the job failed; None: it did not. For a job that was ended because it exceeded
+    the budget, returns that as the reason, and its peak memory.
+    """
     killed = ending.peak_bytes is not None or (group is not None and group.exceeded())
     if killed:
         peak = ending.peak_bytes or (group.peak_bytes() if group else None)
@@ -163,7 +172,10 @@ def _within(
 
 
 def _within_gpu(outcome: Outcome, budget: int) -> Outcome:
-    """The outcome with the verdict on the budget; GPU memory is not limited while the job runs."""
+    """Add to the outcome whether the job's peak GPU memory was within `budget` bytes.
+
+    GPU memory is only compared afterwards, not limited while the job runs.
+    """
     phases = [
         memory for memory in outcome.memory if memory.phase != "start"
     ]  # before the GPU is used
@@ -172,13 +184,13 @@ def _within_gpu(outcome: Outcome, budget: int) -> Outcome:
 
 
 def _all_within(sizes: Sequence[int | None], budget: int) -> bool | None:
-    """Whether the largest is within the budget; None if one is not known."""
+    """Whether all sizes are within the budget; None if one of them is None or there are none."""
     known = [size for size in sizes if size is not None]
     return max(known) <= budget if known and len(known) == len(sizes) else None
 
 
 def _children_s() -> float:
-    """CPU time of all children that have ended."""
+    """Seconds of CPU time, user and system, of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

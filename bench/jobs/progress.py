@@ -1,6 +1,7 @@
 """Shows the progress of a run: jobs done, the present phase, and an estimate of the time left.
 
-It is drawn when a job starts a phase (the job waits) and between jobs, never during a measurement.
+The terminal is written to only between jobs and when a job starts a phase and waits, never during a
+measurement.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ Ended = Sequence[tuple[Case, float]]
 
 
 class Showing:
-    """A bar on a terminal; elsewhere a line for each job."""
+    """Prints the progress of a run: a bar on a terminal, elsewhere a line for each finished job."""
 
     def __init__(
         self, console: Console, bar: Progress, task: TaskID, planned: Sequence[Case]
@@ -36,12 +37,15 @@ class Showing:
         self._ended: list[tuple[Case, float]] = []
 
     def phase(self, case: Case, phase: str) -> None:
-        """A job starts a phase."""
+        """Show that the job of `case` starts a phase, such as "loading"."""
         text = f"{title(case)}, {phase}{self._left()}"
         self._bar.update(self._task, description=escape(text), refresh=True)
 
     def end(self, record: Record) -> None:
-        """A job has ended."""
+        """Count a job as done, and print if it failed or did not fit its device profile.
+
+        Without a terminal, print a line about every job.
+        """
         self._ended.append((record.case, record.wall_s or 0.0))
         self._bar.update(self._task, advance=1, refresh=True)
         name = escape(title(record.case))
@@ -67,7 +71,7 @@ class Showing:
 
 @contextmanager
 def showing(console: Console, planned: Sequence[Case]) -> Iterator[Showing]:
-    """Progress over jobs that run in this order."""
+    """Show the progress of a run while the `with` block runs its jobs in the planned order."""
     columns = (MofNCompleteColumn(), BarColumn(24), TextColumn("{task.description}"))
     quiet = not console.is_terminal
     with Progress(*columns, console=console, auto_refresh=False, disable=quiet) as bar:
@@ -75,14 +79,17 @@ def showing(console: Console, planned: Sequence[Case]) -> Iterator[Showing]:
 
 
 def left(ended: Ended, rest: Sequence[Case]) -> tuple[float, list[str]]:
-    """Estimated seconds of the rest, and its tasks without an ended job to estimate from."""
+    """Estimate the seconds that the jobs in `rest` will take, from the jobs that have `ended`.
+
+    Also returns the names of tasks that no ended job had; their jobs are not in the estimate.
+    """
     expected = [(case, _expected_s(ended, case)) for case in rest]
     unknown = list(dict.fromkeys(case.task for case, seconds in expected if seconds is None))
     return sum(seconds or 0.0 for _, seconds in expected), unknown
 
 
 def _unknown(tasks: Sequence[str]) -> list[str]:
-    """A phrase for the tasks whose time cannot be estimated."""
+    """Return a phrase that names the tasks whose time cannot be estimated; [] if there are none."""
     if not tasks:
         return []
     first, *others = tasks
@@ -91,7 +98,7 @@ def _unknown(tasks: Sequence[str]) -> list[str]:
 
 
 def _expected_s(ended: Ended, case: Case) -> float | None:
-    """Median time of the most similar ended jobs; None if its task has none."""
+    """Median seconds of the ended jobs that are most like this one; None: none had its task."""
     for trait in ALIKE:
         walls_s = [wall_s for other, wall_s in ended if trait(other) == trait(case)]
         if walls_s:
@@ -100,12 +107,12 @@ def _expected_s(ended: Ended, case: Case) -> float | None:
 
 
 def _subject(case: Case) -> object:
-    """A key that distinguishes subjects."""
+    """Return a key that is equal for cases of the same artifact or checkpoint."""
     return case.subject.model, case.subject.sha256, subject_name(case.subject)
 
 
 def title(case: Case) -> str:
-    """A job in a few words."""
+    """Name a job in a few words: model, export, runtime, device profile, task and round."""
     name = f"{case.subject.model} {subject_name(case.subject)}"
     where = f"{case.runtime} ({case.profile})" if case.profile else case.runtime
     repeated = f", round {case.round + 1}" if is_latency(case.task) else ""

@@ -1,7 +1,7 @@
-"""Which jobs of a plan already have a record.
+"""Removes the jobs that already have a record from a plan, to continue an interrupted run.
 
-A job that failed counts as done. The job that was running when a run was interrupted has no record,
-so it is repeated.
+A job that failed has a record too, so it is not repeated. The job that was running when the run was
+interrupted has none, so it is.
 """
 
 import json
@@ -14,7 +14,7 @@ from bench.tasks import with_own_options
 
 
 def remaining(planned: Plan, records: Iterable[Record]) -> Plan:
-    """The plan without recorded jobs."""
+    """Return the plan without the jobs and skips that are among the records."""
     done = {key(record.case) for record in records}
     return replace(
         planned,
@@ -24,6 +24,9 @@ def remaining(planned: Plan, records: Iterable[Record]) -> Plan:
 
 
 def key(case: Case) -> str:
-    """Equal for equal jobs on the same bytes; the artifact's sha256 counts, not its proof."""
+    """Return a text that is equal for cases that measure the same thing on the same bytes.
+
+    It contains the artifact's sha256, but not its proof, nor options that the task does not read.
+    """
     subject = replace(case.subject, proof=None, quantization=None, recipe_used=None)
     return json.dumps(asdict(replace(with_own_options(case), subject=subject)), sort_keys=True)

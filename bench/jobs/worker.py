@@ -1,7 +1,8 @@
-"""The process of one job: reads the job as a JSON line on stdin, writes its outcome to stdout.
+"""The program of a job's process: reads a Job as JSON from stdin, does it, writes the Outcome.
 
-Before each phase it writes the phase's name and waits for a reply, so that its parent sleeps
-during a measurement. bench.jobs.launch starts it. NOT aware of plans, rounds or reports.
+Both are a line of JSON. Before each phase it writes the phase's name and waits for a reply, so that
+the parent process sleeps during a measurement. bench.jobs.launch starts it. NOT aware of plans,
+rounds or reports.
 """
 
 import json
@@ -36,7 +37,11 @@ Notify = Callable[[str], None]
 
 
 def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
-    """Open the subject, do the task, close it. The latency task loads it cold, then again warm."""
+    """Load the job's artifact or checkpoint, do its task, and return what was measured.
+
+    `notify` is called with the name of each phase before it starts. For the latency task, the files
+    are dropped from the page cache before loading, and loaded again, cached, at the end.
+    """
     case, runtime = job.case, RUNTIMES[job.case.runtime]
     notify("starting")
     phases, before = Phases(case.device), _gpu(case.device)
@@ -70,7 +75,10 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
 
 
 def main() -> int:
-    """Answer with one last line: {"outcome": …} or {"error": …}."""
+    """Do the job that stdin describes, and write its result as the last line of stdout; returns 0.
+
+    The line is {"outcome": …}, or {"error": message} for a UserError.
+    """
     # Native libraries print to file descriptor 1, so it becomes stderr's. `answer` stays open until
     # the process ends, which is how the parent notices the end.
     answer = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115
@@ -101,7 +109,7 @@ def _load(job: Job) -> Artifact | Model:
 
 
 def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
-    """The subject, a session on it, and the seconds to open both."""
+    """Open the artifact or checkpoint and a session on it; return both and the seconds it took."""
     loaded, reading_s = timed(lambda: _load(job))
     runtime, case = RUNTIMES[job.case.runtime], job.case
     session, opening_s = timed(
@@ -111,7 +119,7 @@ def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
 
 
 def _load_again_s(job: Job) -> float:
-    """Seconds of loading with initialized libraries and with the files in the page cache."""
+    """Load once more, with initialized libraries and cached files; return the seconds it took."""
     page_cache.warm(weight_files(_load(job)))
     _, session, seconds = _open(job)
     session.close()
@@ -119,7 +127,10 @@ def _load_again_s(job: Job) -> float:
 
 
 def _work(loaded: Artifact | Model, timing: Timing, runtime: Runtime, device: str) -> Work:
-    """The work of one request; on a GPU the reference's weights have the type of its cache."""
+    """Compute the operations and bytes of one request.
+
+    On a GPU the weights of a checkpoint have as many bytes as cached keys and values.
+    """
     values = runtime.value_bytes(device)
     on_cpu = device_of(device).kind == "cpu"
     return work_of(loaded, timing, values, FLOAT_BYTES if on_cpu else values)

@@ -1,1 +1,1 @@
-"""The machine of a measurement: its environment, its limits, and the memory of a process."""
+"""Describes the machine of a measurement: hardware, software, ceilings, and a process's memory."""

@@ -1,8 +1,9 @@
-"""Measures the machine's limits: bytes read, float32 and int8 operations per second.
+"""Measures the CPU's ceilings: the most bytes read and operations done per second.
 
-They are measured with a job's number of threads, for its roofline (Williams, Waterman and Patterson
-2009). `python -m bench.machine.ceilings THREADS` runs in its own process, because BLAS takes its
-number of threads from the environment at its start.
+A report compares a job's speed with them (roofline: Williams, Waterman and Patterson 2009), so they
+are measured with the job's number of threads. `python -m bench.machine.ceilings THREADS` prints
+them as JSON; it is a process of its own, because BLAS takes its number of threads from the
+environment at its start.
 """
 
 import json
@@ -20,7 +21,7 @@ BUFFER_BYTES = 1 << 29  # divided among the threads; larger than the caches of a
 SIDE = 1024
 OPERATIONS = 2 * SIDE**3  # of one product; a multiply-add counts as two
 BUDGET_S = 0.7  # for repeating each measurement, after one untimed try
-# ONNX operator -> types of activations, weights and result
+# ONNX operator -> types of its two inputs and its result
 PRODUCTS: Mapping[str, tuple[type[np.generic], type[np.generic], type[np.generic]]] = {
     "MatMul": (np.float32, np.float32, np.float32),
     "MatMulInteger": (np.uint8, np.int8, np.int32),
@@ -29,23 +30,32 @@ PRODUCTS: Mapping[str, tuple[type[np.generic], type[np.generic], type[np.generic
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The best of several tries each; None if it cannot be measured here."""
+    """The CPU's highest measured rates, each the best of several tries.
+
+    A rate is None if it cannot be measured here, for example without ONNX Runtime.
+    """
 
     read_bytes_per_s: float | None = None
-    """Reading a buffer larger than the caches (numpy's maximum), all threads together."""
+    """Bytes read from a buffer larger than the caches (numpy's maximum), all threads together."""
     fp32_flops_per_s: float | None = None
-    """A square product, in numpy's BLAS or in ONNX Runtime, whichever is faster."""
+    """Rate of a product of square matrices, in numpy's BLAS or ONNX Runtime: the faster one."""
     int8_ops_per_s: float | None = None
-    """A square MatMulInteger in ONNX Runtime with int32 sums; a multiply-add counts as two."""
+    """Rate of MatMulInteger on square matrices in ONNX Runtime; a multiply-add counts as two."""
 
 
 def measure_ceilings(threads: int) -> Ceilings:
-    """The limits of the CPU, in about four seconds. BLAS must have been started with `threads`."""
+    """Measure the CPU's ceilings with that many threads, which takes about four seconds.
+
+    The process's BLAS must have been started with the same number (OMP_NUM_THREADS).
+    """
     return Ceilings(_read(threads), _fp32(threads), _onnxruntime("MatMulInteger", threads))
 
 
 def best_s(attempt: Callable[[], object], budget_s: float = BUDGET_S) -> float:
-    """Seconds of the fastest try within the budget of time; noise only makes a try slower."""
+    """Call `attempt` repeatedly for `budget_s` seconds; return the seconds of the fastest call.
+
+    A first call is not timed. The fastest counts because noise only makes a call slower.
+    """
     attempt()
     best, end = float("inf"), time.perf_counter() + budget_s
     while time.perf_counter() < end:
@@ -70,7 +80,10 @@ def _fp32(threads: int) -> float:
 
 
 def _onnxruntime(operator: str, threads: int) -> float | None:
-    """Operations per second of a product with constant weights; None without the libraries."""
+    """Measure operations per second of an ONNX matrix product with a constant second input.
+
+    `operator` is a key of PRODUCTS. None if onnxruntime or onnx is not installed.
+    """
     if find_spec("onnxruntime") is None or find_spec("onnx") is None:
         return None
     import onnxruntime as ort
@@ -84,7 +97,7 @@ def _onnxruntime(operator: str, threads: int) -> float | None:
 
 
 def _product(operator: str) -> bytes:
-    """An ONNX model of that operator alone."""
+    """Make an ONNX model, as bytes, that has only that operator (a key of PRODUCTS)."""
     from onnx import helper, numpy_helper
 
     shape = (SIDE, SIDE)

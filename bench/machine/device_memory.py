@@ -1,4 +1,4 @@
-"""The GPU memory of this process, as far as the driver reports it."""
+"""Reads how much GPU memory this process uses, as far as the driver reports it."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -9,11 +9,12 @@ MemorySource = Literal["process", "card"]
 
 
 class DeviceMemory:
-    """Reads one card's memory, relative to its state before the process used it.
+    """Reads how many bytes of one GPU this process uses. Create it before the process uses the GPU.
 
-    The source is "process" if the driver lists this process. If it does not, or under another id as
-    in a container, the growth of an otherwise idle card since the start is taken ("card"). With
-    other processes on the card the figure is not known.
+    `read` returns the GPU's memory at the moment. If the driver lists this process, its figure is
+    taken (source "process"). If not, or under another id as in a container, it is the growth of the
+    GPU's used memory since this object was created (source "card"). If other processes use the GPU,
+    that is not known.
     """
 
     def __init__(self, read: Callable[[], GpuMemory | None]) -> None:
@@ -21,7 +22,7 @@ class DeviceMemory:
         self._before = read()
 
     def now(self) -> tuple[int | None, MemorySource | None]:
-        """Bytes and their source; None, None if not known."""
+        """Return the bytes used now, and their source; (None, None) if not known."""
         found, before = self._read(), self._before
         if found is None:
             return None, None

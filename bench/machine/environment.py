@@ -1,4 +1,4 @@
-"""The machine and the software of a measurement, without host names or paths.
+"""Describes the machine, its software and its load for a record, without host names or paths.
 
 What cannot be read is None.
 """
@@ -29,13 +29,19 @@ NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--forma
 
 @dataclass(frozen=True)
 class Environment:
-    """The machine and its software; constant during a run."""
+    """The hardware and software that a run is measured on, as each of its records has it.
+
+    `cpu_flags` are those of FLAGS that the CPU has, `governor` is Linux's CPU frequency policy,
+    `max_hz` the CPU's highest clock, `memory_bytes` the whole main memory, `packages` the versions
+    of installed libraries by name. None: not known.
+    """
 
     cpu: str | None
     cpu_flags: tuple[str, ...]
     cores: int | None
-    """Physical cores; `usable_cpus` are the logical ones this process may run on."""
+    """Number of physical cores."""
     usable_cpus: int | None
+    """Number of logical CPUs that this process may run on."""
     governor: str | None
     max_hz: int | None
     memory_bytes: int | None
@@ -46,36 +52,41 @@ class Environment:
     revision: str | None
     """Git revision of PocketVLM, with `-dirty` if files were changed."""
     gpus: tuple[str, ...] = ()
-    """Name and memory of each, from NVIDIA's driver."""
+    """Name and memory of each GPU, from NVIDIA's driver."""
     gpu_driver: str | None = None
     ceilings: Ceilings | None = None
-    """Limits of the CPU, measured once per run with the job's number of threads."""
+    """The CPU's highest rates, measured once per run with the job's number of threads; None: not
+    measured, as in all runs without a latency job on the CPU."""
     gpu_ceilings: GpuCeilings | None = None
-    """Limits of the job's GPU, measured once per run."""
+    """The same of the job's GPU; None for a job on the CPU."""
 
     def unmeasured(self) -> "Environment":
-        """Without the measured limits, which vary between runs of one machine."""
+        """Return a copy without the measured ceilings, which vary between runs on one machine."""
         return replace(self, ceilings=None, gpu_ceilings=None)
 
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the machine was at one moment."""
+    """How busy the machine was at one moment; a record has it from before and after the job.
+
+    `load_1m` is Linux's load average over a minute, `available_bytes` the memory still available.
+    None: not known.
+    """
 
     load_1m: float | None
     steal_s: float | None
-    """Seconds since boot, over all CPUs, that the hypervisor gave to other machines."""
+    """CPU seconds since boot, over all CPUs, that the hypervisor gave to other machines."""
     busy_s: float | None = None
-    """Seconds since boot, over all CPUs, that were not idle."""
+    """CPU seconds since boot, over all CPUs, in which they were not idle."""
     hz: float | None = None
-    """Clock of the fastest CPU at that moment."""
+    """Clock of the fastest CPU at that moment, in hertz."""
     throttled: int | None = None
     """How often since boot a core was throttled because of heat."""
     available_bytes: int | None = None
 
 
 def environment(packages: Iterable[str]) -> Environment:
-    """This machine, with the versions of those `packages` that are installed."""
+    """Describe this machine, with the versions of those `packages` (PyPI names) that it has."""
     import psutil
 
     cpuinfo = _lines("/proc/cpuinfo")
@@ -102,7 +113,10 @@ def environment(packages: Iterable[str]) -> Environment:
 
 
 def gpus_of(listing: str) -> tuple[tuple[str, ...], str | None]:
-    """Names with memory, and the driver's version, from lines like `A, 8192 MiB, 550.54`."""
+    """Parse nvidia-smi's lines, such as `A, 8192 MiB, 550.54`.
+
+    Returns `A, 8192 MiB` for each GPU, and the version of the driver; () and None without lines.
+    """
     rows = [[word.strip() for word in line.split(",")] for line in listing.splitlines()]
     whole = [row for row in rows if len(row) == 3]
     drivers = [driver for *_, driver in whole]
@@ -110,7 +124,7 @@ def gpus_of(listing: str) -> tuple[tuple[str, ...], str | None]:
 
 
 def load() -> Load:
-    """The present load of the machine."""
+    """Read how busy the machine is now."""
     words = _lines("/proc/stat", separator=" ").get("cpu", "").split()
     ticks = [int(word) / os.sysconf("SC_CLK_TCK") for word in words]
     available = _lines("/proc/meminfo").get("MemAvailable", "").split()
@@ -126,7 +140,10 @@ def load() -> Load:
 
 
 def _hz() -> float | None:
-    """Clock of the fastest CPU: from cpufreq, else the kernel's measurement (x86)."""
+    """Read the clock of the fastest CPU in hertz; None if not known.
+
+    It comes from cpufreq, or without that from /proc/cpuinfo (x86).
+    """
     scaled = [_text(path) for path in CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
     if clocks := [float(text) * 1e3 for text in scaled if text]:
         return max(clocks)
@@ -136,14 +153,17 @@ def _hz() -> float | None:
 
 
 def _throttled() -> int | None:
-    """Sum of Intel's counters of thermal events; None on other CPUs."""
+    """Count how often cores were throttled for heat since boot (Intel); None on other CPUs."""
     texts = [_text(path) for path in CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     counts = [int(text) for text in texts if text]
     return sum(counts) if counts else None
 
 
 def _lines(path: str, separator: str = ":") -> Mapping[str, str]:
-    """First value of each `key<separator>value` line; empty if there is no such file."""
+    """Read a file of `key<separator>value` lines; return the first value of each key.
+
+    Empty if there is no such file.
+    """
     values: dict[str, str] = {}
     for line in (_text(Path(path)) or "").splitlines():
         key, _, value = line.partition(separator)
@@ -173,7 +193,7 @@ def _revision(checkout: Path) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """The output of a program; None if it is missing or failed."""
+    """Run a program and return what it prints; None if it is missing, fails or prints nothing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -1,6 +1,6 @@
-"""Measures a GPU's limits: bytes copied and 16-bit operations per second, with torch.
+"""Measures a GPU's ceilings with torch: the most bytes copied and 16-bit operations per second.
 
-`python -m bench.machine.gpu_ceilings cuda:0` runs in its own process.
+`python -m bench.machine.gpu_ceilings cuda:0` prints them as JSON.
 """
 
 import json
@@ -18,18 +18,24 @@ AT_ONCE = 4  # launches per synchronization, so that launching does not count
 
 @dataclass(frozen=True)
 class GpuCeilings:
-    """The best of several tries each; `problem` is why there are none."""
+    """A GPU's highest measured rates, each the best of several tries.
+
+    `problem` says why nothing could be measured, and then all rates are None; None: no problem.
+    """
 
     copy_bytes_per_s: float | None = None
-    """Bytes read plus bytes written, of a copy within the card's memory."""
+    """Bytes read plus bytes written per second, of a copy within the GPU's memory."""
     fp16_flops_per_s: float | None = None
-    """A square product with float32 sums; a multiply-add counts as two."""
+    """Rate of a product of square matrices; a multiply-add counts as two operations."""
     bf16_flops_per_s: float | None = None
     problem: str | None = None
 
 
 def measure_gpu_ceilings(device: str) -> GpuCeilings:
-    """The limits of one GPU, in about three seconds; only `problem` without torch or the GPU."""
+    """Measure the ceilings of a GPU such as "cuda:0", which takes about three seconds.
+
+    Without torch or the GPU, the result has only `problem`.
+    """
     reason = RUNTIMES["reference"].unavailable(device=device)
     if reason is not None:
         return GpuCeilings(problem=f"they are measured with torch, and {reason}")

@@ -1,7 +1,7 @@
-"""Memory of this process by phase, from /proc; None where the system does not report it.
+"""Reads the memory of this process from /proc at the end of each phase of a job.
 
-Writing 5 to /proc/self/clear_refs resets the peak (VmHWM), so that each phase has its own (man 5
-proc_pid_clear_refs).
+Writing 5 to /proc/self/clear_refs resets the peak (VmHWM), so that each phase has a peak of its own
+(man 5 proc_pid_clear_refs). What the system does not report is None.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,18 @@ from runtimes.nvidia import memory
 
 STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
 PHASES = ("start", "loaded", "image", "prefill", "decode")
-"""Phases of the first answer. A last phase, `answers`, covers everything after it."""
+"""Phases up to the end of the first answer. A last one, `answers`, covers everything after it."""
 
 
 @dataclass(frozen=True)
 class PhaseMemory:
-    """Bytes of the whole process: the peak within a phase, the others at its end.
+    """Memory of a job's whole process in one phase, in bytes; None: the system does not report it.
 
-    `start` is the interpreter with the runtime's libraries, before anything is loaded.
-    `private_bytes` would be freed if the process ended; `file_bytes` (of PSS) are pages of files,
-    such as mapped weights, that the system may drop and read again.
+    `peak_bytes` is the highest resident set within the phase; all others are from its end. The
+    phase `start` is the interpreter with the runtime's libraries, before a model is loaded.
+    `rss_bytes` and `pss_bytes` are Linux's RSS and PSS. `private_bytes` would be freed if the
+    process ended. `file_bytes`, a part of PSS, are pages of files, such as mapped weights, that the
+    system may drop and read again.
     """
 
     phase: str
@@ -36,11 +38,12 @@ class PhaseMemory:
     device_bytes: int | None = None
     """GPU memory of this process at the phase's end; None without a GPU."""
     device_source: MemorySource | None = None
-    """The driver's figure for the process, or the growth of the card's used memory."""
+    """Where `device_bytes` comes from: "process", the driver's figure for this process, or "card",
+    the growth of the GPU's used memory. None without a figure."""
 
 
 def reset_peak() -> bool:
-    """Reset the peak; returns False if the system does not allow it."""
+    """Reset this process's peak memory; returns False if the system does not allow that."""
     try:
         Path(CLEAR).write_text("5")
     except OSError:
@@ -49,12 +52,16 @@ def reset_peak() -> bool:
 
 
 def peak_bytes() -> int | None:
-    """The highest resident set since the start or the last reset."""
+    """Return this process's highest resident set in bytes since its start or the last reset."""
     return fields(STATUS).get("VmHWM")
 
 
 class Phases:
-    """Reads the memory at the end of each phase; peaks are None if they cannot be reset."""
+    """Records this process's memory at the end of each phase, in `done`.
+
+    `device` is the device of the job; on a GPU its memory is recorded too. Peaks are None if the
+    system does not allow to reset them.
+    """
 
     def __init__(self, device: str = "cpu") -> None:
         self._resets = reset_peak()
@@ -63,7 +70,7 @@ class Phases:
         self.done: list[PhaseMemory] = []
 
     def end(self, phase: str) -> None:
-        """Close `phase` and start the next one."""
+        """Record the memory of the phase that ends now under this name; the next phase starts."""
         peak = peak_bytes() if self._resets else None
         now, rollup = fields(STATUS), fields(ROLLUP)
         held, source = (None, None) if self._gpu is None else self._gpu.now()
@@ -84,7 +91,7 @@ class Phases:
 
 
 def fields(path: str) -> Mapping[str, int]:
-    """Bytes of a file's `Name:   123 kB` lines; empty if there is no such file."""
+    """Parse a file's `Name:   123 kB` lines to name -> bytes; empty if there is no such file."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:

@@ -1,4 +1,7 @@
-"""Device profiles: what a class of devices gives to one process. Budgets, not measurements."""
+"""Device profiles: how many threads and how much memory a process gets on a class of devices.
+
+They are assumptions, with their sources, not measurements.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,19 +14,25 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Profile:
-    """A class of devices."""
+    """A class of devices, such as phones with 4 GB: the limits of a job that is measured for it.
+
+    `machine` decides which runtimes exist there; `device` is where they compute: cpu, cuda, cuda:N.
+    """
 
     threads: int
-    """Cores that help: the fast ones where a chip has two kinds."""
+    """Number of CPU threads: as many as there are cores, only fast ones if there are two kinds."""
     memory_bytes: int
-    """What one process can use before the system kills it or begins to swap; on `device` cuda the
-    memory of the GPU."""
+    """Memory that a process can use before the system kills it or begins to swap; with `device`
+    cuda, GPU memory."""
     machine: MachineKind
     device: str = "cpu"
 
     @property
     def runtimes(self) -> tuple[str, ...]:
-        """Names of the runtimes that exist there; those that open artifacts come first."""
+        """Names of the runtimes that exist there, without hidden ones.
+
+        Those that open artifacts come before those that open checkpoints.
+        """
         rows = [(name, row) for name, row in RUNTIMES.items() if self.machine in row.machines]
         rows.sort(key=lambda item: item[1].takes)
         return tuple(name for name, row in rows if not row.hidden)
@@ -50,10 +59,10 @@ PROFILES: Mapping[str, Profile] = {
 
 
 def profile_of(name: str) -> Profile:
-    """A row of PROFILES; cuda:N is cuda on the GPU number N."""
+    """Return a profile of PROFILES by its name; for cuda:N it is "cuda" with `device` cuda:N."""
     return replace(PROFILES[row_of(name)], device=name) if ":" in name else PROFILES[name]
 
 
 def row_of(name: str) -> str:
-    """The row of PROFILES that a device's name stands for."""
+    """Return the key of PROFILES for a name that may end with a GPU's number: cuda:1 -> cuda."""
     return name.partition(":")[0]
