@@ -1,16 +1,31 @@
-"""Functions for argparse's `type`: each converts or checks one word of `bench`'s command line.
+"""What arguments of several commands of `bench` share: types, help texts, functions that add them.
 
-For a wrong word they raise argparse.ArgumentTypeError, or UserError for an unknown name; either
-becomes an error of one line.
+A type converts or checks one word of the command line. For a wrong word it raises
+argparse.ArgumentTypeError, or UserError for an unknown name; either becomes an error of one line.
 """
 
 import argparse
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from bench.machine.profiles import PROFILES
 from bench.tasks.questions import shard_of
+from export.arguments import whole
 from export.errors import UserError, unknown
 from runtimes.devices import device_of
+
+# Help texts of options that several commands have.
+THREADS = "compute with N CPU threads (default: one for each CPU that this process may use)"
+JSON = "print one JSON object instead of text"
+OFFLINE = "download nothing from the Hugging Face hub; use only its local cache"
+TILES = "cut an image into at most N tiles, the overview included (default: the model's own limit)"
+WEIGHTS = (
+    "hub: trained weights; synthetic: random weights of the real shapes, for speed and memory only "
+    "(default: trained weights)"
+)
+
+Add = Callable[..., Any]
+"""`add_argument` of a parser or of a group of arguments."""
 
 
 def one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
@@ -83,3 +98,20 @@ def region(word: str) -> tuple[float, ...]:
         return tuple(float(number) for number in word.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{word!r} is not a list of numbers; give X,Y") from None
+
+
+def add_names(
+    add: Add, kind: str, table: Iterable[str], what: str, shown: Iterable[str] | None = None
+) -> None:
+    """Add an option that may be given several times; its help lists `shown`, or all of `table`."""
+    names = ", ".join(table if shown is None else shown)
+    known = f"{what}. May be given several times. Names: {names}"
+    add(f"--{kind}", action="append", type=one_of(kind, table), metavar="NAME", help=known)
+
+
+def add_count(add: Add, flag: str, default: int | None, what: str) -> None:
+    add(f"--{flag}", type=whole, default=default, metavar="N", help=what)
+
+
+def add_runs(add: Add, count: str, what: str) -> None:
+    add("runs", nargs=count, metavar="RUN.jsonl", help=what)
