@@ -176,7 +176,7 @@ INTERNVL = Family(
     ),
     gguf=Gguf(
         arch="qwen2",
-        # llama.cpp puts the class token last and keeps its position first.
+        # llama.cpp adds positions one patch late: findings/llama-cpp-internvl-positions.sh.
         projector_type=None,
         tokenizer="gpt2",
         tokenizer_pre="qwen2",
