@@ -1,4 +1,4 @@
-"""`python -m export`: makes one artifact of a model, and reports what was made."""
+"""The command `python -m export`: exports one model to one format and prints a summary."""
 
 import argparse
 import json
@@ -27,12 +27,18 @@ STOPPED = 128 + signal.SIGTERM
 
 
 def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGETS) -> int:
-    """The command. Returns 0, 1 (the proof failed), 2 (an error of the user) or 130 (stopped)."""
+    """Runs the command line `argv` (None: sys.argv) and returns its exit code.
+
+    0: success; 1: the proof failed; 2: a UserError; 130: Ctrl-C. A wrong option exits at once.
+    """
     return execute(parser().parse_args(argv), targets=targets)
 
 
 def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS) -> int:
-    """`run`, with the user's errors on stderr; the exit code."""
+    """Exports as the parsed `args` say and returns the exit code (see `main`).
+
+    A UserError becomes one line on stderr and exit code 2.
+    """
     try:
         with _stoppable():
             return run(args, targets=targets)
@@ -50,9 +56,9 @@ def run(
     targets: Mapping[str, Target] = TARGETS,
     prove: Prove = prove,
 ) -> int:
-    """Export as `args` say; the exit code. Tests pass their own `targets` and `prove`.
+    """Exports as the parsed `args` say, prints a summary; returns 0, or 1 if the proof failed.
 
-    Raises UserError.
+    `targets` (format name -> Target) and `prove` are replaced only in tests. Raises UserError.
     """
     started, stages = time.perf_counter(), Stages()
     model = open_model(
@@ -78,7 +84,7 @@ def run(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Builds the argument parser of `python -m export`."""
     it = Parser(
         prog="python -m export",
         description="Export a vision-language model to another format and prove the result.",
@@ -97,19 +103,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_options(it: argparse.ArgumentParser) -> None:
-    """Add every option except the model and the folder of the artifact."""
+    """Adds every option of an export to the parser, except the model and the output folder."""
     it.add_argument("--target", required=True, choices=TARGETS, help="format to write")
-    it.add_argument("--recipe", required=True, choices=KNOWN, help="bits per weight, by name")
+    it.add_argument("--recipe", required=True, choices=KNOWN, help="precision of the weights")
     it.add_argument(
         "--weights",
         choices=("hub", "synthetic"),
         help="hub: trained weights; synthetic: random weights of the real shapes",
     )
-    it.add_argument("--revision", help="commit, tag or branch on the hub")
+    it.add_argument("--revision", help="commit, tag or branch of the model's hub repo")
     it.add_argument(
         "--layout",
         choices=LAYOUTS,
-        help="arrangement of the files (default: the best for the model's family)",
+        help="how the files are arranged, by client (default: the best for the model's family)",
     )
     it.add_argument(
         "--max-tiles",
@@ -129,16 +135,18 @@ def add_options(it: argparse.ArgumentParser) -> None:
         const=Path(),
         type=Path,
         metavar="QUESTIONS.jsonl",
-        help="calibrate with GPTQ on these questions (default: the proof's); needs torch",
+        help="round with GPTQ, calibrated on the questions of this file (without a file: on those "
+        "of the proof); needs torch",
     )
     how.add_argument(
         "--budget-mb",
         type=above_zero,
         metavar="N",
-        help="give the most sensitive layers 8 bits, within N MB for the artifact; needs torch",
+        help="give the most sensitive layers 8 bits, while the artifact stays within N MB; needs "
+        "torch",
     )
-    it.add_argument("--no-verify", action="store_true", help="do not prove the artifact")
-    it.add_argument("--allow-drift", action="store_true", help="keep an artifact that fails proof")
+    it.add_argument("--no-verify", action="store_true", help="skip the proof")
+    it.add_argument("--allow-drift", action="store_true", help="keep it if its proof fails")
     it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
     it.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
@@ -159,7 +167,10 @@ def _options(args: argparse.Namespace) -> ExportOptions:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Make SIGTERM unwind the stack as Ctrl-C does, so that nothing half-written remains."""
+    """Makes SIGTERM raise SystemExit during the block, so that nothing half-written remains.
+
+    Does nothing outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -175,7 +186,10 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _one_line(text: str, longest: int = 1000) -> str:
-    """Without control characters and not longer than `longest`: names come from others' files."""
+    """Returns `text` with unprintable characters as spaces, cut after `longest` characters.
+
+    Error messages quote names from untrusted files.
+    """
     line = "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= longest else f"{line[:longest]}…"
 

@@ -14,13 +14,16 @@ from export.__main__ import add_options, execute
 
 
 class PocketVlmExport(BaseOptimumCLICommand):  # type: ignore[misc] # Optimum has no annotations
-    """The subcommand; its `args` are the parsed arguments."""
+    """The subcommand `optimum-cli export pocketvlm`; `self.args` has its parsed arguments."""
 
     COMMAND = CommandInfo("pocketvlm", "Export a vision-language model with PocketVLM.")
 
     @staticmethod
     def parse_args(parser: argparse.ArgumentParser) -> None:
-        """Adds the options of `python -m export`; model and output are as in Optimum's commands."""
+        """Adds to `parser` the options of `python -m export`.
+
+        The model is given as -m and the output folder last, as in Optimum's other commands.
+        """
         parser.description = (
             "Export a vision-language model to the folder OUT and prove the result."
         )
@@ -30,7 +33,7 @@ class PocketVlmExport(BaseOptimumCLICommand):  # type: ignore[misc] # Optimum ha
         add_options(parser)
 
     def run(self) -> None:
-        """Exports; exits with the code of `python -m export` unless it is 0."""
+        """Runs the export; on failure, exits the process with the code of `python -m export`."""
         if code := execute(self.args):
             sys.exit(code)
 
