@@ -113,7 +113,7 @@ class Details:
     gguf: GgufDetails | None = None
 
     def beside(self, other: "Details") -> "Details":
-        """Merges two: the limits of both; `onnx` and `gguf` of `other`, or its own for None."""
+        """Merges two: limits of both; `onnx` and `gguf` of `other`, where None those of self."""
         return replace(
             self,
             limits=self.limits + other.limits,
