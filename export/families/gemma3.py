@@ -43,11 +43,14 @@ PLAIN: Json = {
 }
 LAYER_KINDS = ("full_attention", "sliding_attention")
 POOLED = 4
-"""Patches along an edge of what llama.cpp averages where a GGUF file has no scale_factor."""
+"""Edge, in patches, of the squares that llama.cpp averages if a GGUF file has no scale_factor."""
 
 
 def read(config: Section) -> Vlm:
-    """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
+    """Reads a model's hyperparameters from config.json, as on the hub or from transformers 5.
+
+    Raises UserError for what is missing or not supported.
+    """
     # Defaults from here on are Gemma3Config's and Gemma3TextConfig's.
     has_vision = config.string("model_type") != TEXT_ONLY
     text = config.section("text_config") if has_vision else config
@@ -63,7 +66,10 @@ def read(config: Section) -> Vlm:
 
 
 def _with_vision(vlm: Vlm, config: Section) -> Vlm:
-    """The same with the tower of `config`; the positions of one image see each other."""
+    """Adds the vision part that `config` describes to a text model.
+
+    The positions of one image then attend to each other.
+    """
     tower = siglip.tower(config.section("vision_config", {}), TOWER)
     tokens = config.integer("mm_tokens_per_image", 256)
     side = isqrt(max(tokens, 0))
@@ -109,7 +115,7 @@ def _decoder(text: Section, tied: bool) -> Decoder:
 
 
 def _ropes(text: Section) -> tuple[float, float, float]:
-    """rope_theta and factor of the global layers, rope_theta of the local ones."""
+    """Returns rope_theta and factor of the global layers, then rope_theta of the local ones."""
     saved = text.section("rope_parameters", {})
     full = saved.section("full_attention", None)
     local = saved.section("sliding_attention", None)
@@ -124,7 +130,10 @@ def _ropes(text: Section) -> tuple[float, float, float]:
 
 
 def _local_layers(text: Section, layers: int) -> tuple[int, ...]:
-    """Five of six layers are local, unless the configuration names each layer's kind."""
+    """Returns the indices of the layers with a sliding window.
+
+    They are five of six (or as the pattern says), unless config.json lists each layer's kind.
+    """
     pattern = text.count("sliding_window_pattern", None) or 6
     kinds = text.strings("layer_types", None) or tuple(
         LAYER_KINDS[bool((i + 1) % pattern)] for i in range(min(layers, 1 << 10))
@@ -138,7 +147,7 @@ def _local_layers(text: Section, layers: int) -> tuple[int, ...]:
 
 
 def image(vlm: Vlm, preprocessor: Section) -> Stretch:
-    """Image recipe of a preprocessor_config.json (Gemma3ImageProcessor without pan and scan).
+    """Makes the image recipe from preprocessor_config.json (without pan and scan).
 
     Raises UserError for settings that the recipe cannot express.
     """
@@ -159,7 +168,10 @@ def image(vlm: Vlm, preprocessor: Section) -> Stretch:
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:
-    """One user turn of the chat template, images written out as processing_gemma3.py does."""
+    """Makes the prompt template: one user turn of the chat template.
+
+    Images are written as in transformers' processing_gemma3.py.
+    """
     before, after = "<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
     text = Prompt(text_only=before + "{question}" + after, strip=True)
     if vlm.vision is None:
@@ -197,13 +209,16 @@ BLOCK: Mapping[str, str] = {
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; Gemma's RMS norms multiply by 1 + weight."""
+    """Maps each canonical tensor name to its tensor in the checkpoint.
+
+    Norm weights get 1 added, because Gemma's RMS norms multiply by 1 + weight.
+    """
     decoder = "model" if vlm.vision is None else "language_model.model"
     return {name: _source(name, decoder) for name in shapes(vlm)}
 
 
 def _source(canonical: str, decoder: str) -> Source:
-    """`decoder` is where the checkpoint has the text model."""
+    """Returns the source of one tensor; `decoder` is the checkpoint's prefix of the text model."""
     if canonical.startswith("v."):
         return Source(f"vision_tower.vision_model.{siglip.hub_name(canonical)}")
     if canonical == "mm.input_projection.weight":

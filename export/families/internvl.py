@@ -43,7 +43,10 @@ PLAIN_VISION: Json = {
 
 
 def read(config: Section) -> Vlm:
-    """Numbers of a config.json; defaults are InternVLConfig's, InternVLVisionConfig's, Qwen2's."""
+    """Reads a model's hyperparameters from config.json, with the defaults of InternVLConfig.
+
+    Raises UserError for what is missing or not supported.
+    """
     config.expect(PLAIN)
     text = config.section("text_config")
     text.expect({"model_type": "qwen2", "use_sliding_window": False})
@@ -86,7 +89,7 @@ def _tower(vision: Section) -> Vit:
 
 
 def image(vlm: Vlm, preprocessor: Section) -> AspectTiles:
-    """Image recipe of a preprocessor_config.json (GotOcr2ImageProcessor under InternVLProcessor).
+    """Makes the image recipe from preprocessor_config.json, as GotOcr2ImageProcessor does.
 
     Raises UserError for settings that the recipe cannot express.
     """
@@ -109,7 +112,10 @@ def image(vlm: Vlm, preprocessor: Section) -> AspectTiles:
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:
-    """One user turn of the chat template, images written out as processing_internvl.py does."""
+    """Makes the prompt template: one user turn of the chat template.
+
+    Images are written as in transformers' processing_internvl.py.
+    """
     before, after = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
     return Prompt(
         with_images=before + "{images}{question}" + after,
@@ -143,7 +149,10 @@ LAYER_SCALE: Mapping[str, str] = {"attn_out": "lambda_1", "ffn_down": "lambda_2"
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; LayerScale folds into the map before it."""
+    """Maps each canonical tensor name to its tensor in the checkpoint.
+
+    LayerScale factors are multiplied into the linear map before them.
+    """
     return {name: _source(name, vlm) for name in shapes(vlm)}
 
 

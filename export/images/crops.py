@@ -20,8 +20,8 @@ class Crops:
 
     Crops are `tile` x `tile` pixels and share 2 * `margin` pixels. If there is more than one, the
     whole image follows them, shrunk to one tile. max_tiles: most tiles of an image with the whole
-    one; None: no such limit. mean, std, rescale: normalization of pixels. transparency: whether
-    transparent pixels become white or just lose their transparency.
+    one; None: no such limit. mean, std, rescale: normalization of pixels. transparency: whether it
+    is blended onto white or dropped.
     """
 
     tile: int
