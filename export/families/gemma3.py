@@ -1,7 +1,7 @@
-"""Gemma 3 (transformers: Gemma3ForConditionalGeneration): SigLIP, average pool, Gemma.
+"""Describes the family Gemma 3 (transformers: Gemma3ForConditionalGeneration).
 
-Gemma Team 2025, "Gemma 3 Technical Report". The text-only sizes (1B and 270M, transformers:
-Gemma3ForCausalLM) are the same decoder without tower and projector.
+It consists of SigLIP, average pooling and Gemma's decoder (Gemma Team 2025, "Gemma 3 Technical
+Report"). The text-only sizes (1B and 270M, transformers: Gemma3ForCausalLM) are the decoder alone.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ STEPS: Json = {
     "do_resize": True,
     "resample": 2,
 }
-# What other checkpoints of these classes could ask for: key of text_config -> what is expected.
+# Key of text_config -> the only value that is supported.
 PLAIN: Json = {
     "attention_bias": False,
     "attn_logit_softcapping": None,

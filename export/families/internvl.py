@@ -1,7 +1,8 @@
-"""InternVL3 (transformers: InternVLForConditionalGeneration): InternViT, pixel shuffle, Qwen2.5.
+"""Describes the family InternVL3 (transformers: InternVLForConditionalGeneration).
 
-OpenGVLab 2025, "InternVL3". Checkpoints of the repositories whose names end with -hf, whose text
-model is Qwen2 and whose tower has layer norms (1B, 2B, 8B, 14B). Videos are not supported.
+It consists of InternViT, pixel shuffle and Qwen2.5's decoder (OpenGVLab 2025, "InternVL3").
+Supported are the hub repositories whose names end with -hf, whose text model is Qwen2 and whose
+vision encoder has layer norms (1B, 2B, 8B, 14B). Videos are not supported.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ STEPS: Json = {
     "do_resize": True,
     "resample": 3,
 }
-# What other checkpoints of these classes could ask for.
+# Key of config.json, and of its vision_config -> the only value that is supported.
 PLAIN: Json = {"vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
 PLAIN_VISION: Json = {
     "norm_type": "layer_norm",

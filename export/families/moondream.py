@@ -1,7 +1,8 @@
-"""Moondream 2 and 0.5B (the author's own code): ViT over crops, parallel-block decoder, regions.
+"""Describes the family Moondream (2 and 0.5B), as in the author's own code.
 
+It consists of a ViT over crops, a decoder with parallel blocks, and heads for points and boxes.
 Class defaults and token ids are those of vikhyat/moondream, moondream/torch/config.py, at the
-release of 2025-04-14 and, where config.json names that tokenizer, of 2025-06-21.
+release of 2025-04-14 and, if config.json names that tokenizer, of 2025-06-21.
 """
 
 from collections.abc import Mapping

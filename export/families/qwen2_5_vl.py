@@ -1,6 +1,7 @@
-"""Qwen2.5-VL (transformers: Qwen2_5_VLForConditionalGeneration): a tower for any size, Qwen2.5.
+"""Describes the family Qwen2.5-VL (transformers: Qwen2_5_VLForConditionalGeneration).
 
-Qwen Team 2025, "Qwen2.5-VL Technical Report". Videos are not supported.
+It consists of a vision encoder for images of any size and Qwen2.5's decoder (Qwen Team 2025,
+"Qwen2.5-VL Technical Report"). Videos are not supported.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ def read(config: Section) -> Vlm:
     Transformers 5 saves the nested one. Raises UserError for what is missing or not supported.
     """
     text = config.section("text_config", None) or config
-    # What other checkpoints of these classes could ask for.
+    # The only value that is supported.
     text.expect({"use_sliding_window": False})
     rope = text.section("rope_parameters", None) or text.section("rope_scaling", {})
     tied = bool(config.boolean("tie_word_embeddings", None))

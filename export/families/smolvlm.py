@@ -1,4 +1,7 @@
-"""SmolVLM and SmolVLM2 (transformers: Idefics3 and SmolVLM): SigLIP, pixel shuffle, Llama."""
+"""Describes the family SmolVLM and SmolVLM2 (transformers: Idefics3 and SmolVLM).
+
+It consists of SigLIP, pixel shuffle and Llama's decoder.
+"""
 
 from export.errors import UserError
 from export.families import llama, siglip
