@@ -35,9 +35,9 @@ def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGE
 
 
 def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS) -> int:
-    """Exports as the parsed `args` say and returns the exit code (see `main`).
+    """Exports as the parsed `args` say and returns the exit code.
 
-    A UserError becomes one line on stderr and exit code 2.
+    0: success; 1: the proof failed; 2: a UserError, printed as one line on stderr; 130: Ctrl-C.
     """
     try:
         with _stoppable():

@@ -1,6 +1,6 @@
-"""`optimum-cli export pocketvlm`: `python -m export` as a command of Optimum.
+"""Makes `python -m export` available as `optimum-cli export pocketvlm` (Hugging Face Optimum).
 
-Optimum loads it whenever its command line starts, so it imports nothing heavy.
+Optimum imports this module whenever its command line starts, so it imports nothing heavy.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Shows the progress of an export on a terminal, and measures the memory that writing takes."""
+"""Shows the progress of an export on a terminal, and records the peak memory of its stages."""
 
 import math
 import resource

@@ -19,9 +19,10 @@ from export.quantize.recipe import Recipe
 
 @dataclass(frozen=True)
 class Written:
-    """The result of writing an artifact: the files of each component, how the weights are stored.
+    """The result of writing a model's weights in one format.
 
-    details: facts that depend on the format.
+    components: component (vision, embedding, …) -> its files. quantization: how the weights are
+    stored. details: facts that depend on the format.
     """
 
     components: Mapping[str, tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""Reads the weights of a Hugging Face checkpoint folder under canonical names."""
+"""Reads the weights of a Hugging Face checkpoint folder by canonical (GGUF) tensor names."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property

@@ -1,7 +1,7 @@
 """Reads tensors from safetensors files, rows at a time, as float32.
 
-The safetensors library maps files into memory, and mapped pages would count against the promise
-that an export needs the memory of a few tensors; so this is a reader of our own.
+The safetensors library maps files into memory. Mapped pages count as memory of the process, but an
+export is to need the memory of a few tensors only; so this is a reader of our own.
 Format: https://github.com/huggingface/safetensors#format.
 """
 

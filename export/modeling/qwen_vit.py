@@ -1,4 +1,4 @@
-"""Qwen2.5-VL's vision transformer: images of any size, rotary positions, windows (2025 report)."""
+"""Qwen2.5-VL's vision encoder: images of any size, rotary positions, windows (2025 report)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class QwenVit:
 
     @property
     def side(self) -> int:
-        """Patches along one edge of the square example image of `image_size` pixels."""
+        """How many patches lie along one edge of the example image of `image_size` pixels."""
         return self.image_size // self.patch_size
 
     @property
     def patches(self) -> int:
-        """Patches of the square example image of `image_size` pixels."""
+        """How many patches the square example image of `image_size` pixels has."""
         return self.side**2
 
     @property

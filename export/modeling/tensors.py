@@ -1,4 +1,4 @@
-"""Names and shapes of tensors, in torch's order: rows (outputs) first."""
+"""Lists names and shapes of weight tensors; shapes are in torch's order, outputs (rows) first."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
-"""The vision part of a model: a vision encoder (tower), whose output a projector maps to the text.
+"""The vision part of a model: a vision encoder, called tower, and a projector.
 
-A projector turns the encoder's patches into embeddings that the text decoder takes.
+The projector maps the encoder's patches to embeddings that the text decoder takes.
 """
 
 from collections.abc import Iterator

@@ -35,12 +35,12 @@ class Vit:
 
     @property
     def side(self) -> int:
-        """Patches along one edge of a tile."""
+        """How many patches lie along one edge of a tile."""
         return self.image_size // self.patch_size
 
     @property
     def patches(self) -> int:
-        """Patches of one tile."""
+        """How many patches one tile has."""
         return self.side**2
 
     @property

@@ -242,7 +242,7 @@ def _merge(x: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates the first `dims` values of heads [B, heads, S, d] by tables [S, dims]."""
+    """Rotates the first `dims` values of each head of x [B, heads, S, d] by tables [S, dims]."""
     dims = cos.shape[-1]
     rotating = x[..., :dims]
     rotated = torch.addcmul(rotating * cos, rotating.roll(dims // 2, -1), sin)
