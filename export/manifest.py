@@ -113,7 +113,10 @@ class Details:
     gguf: GgufDetails | None = None
 
     def beside(self, other: "Details") -> "Details":
-        """Merges two: limits of both; `onnx` and `gguf` of `other`, where None those of self."""
+        """Merges two: keeps the limits of both, and `onnx` and `gguf` of `other`.
+
+        If one of these is None in `other`, it keeps that of self.
+        """
         return replace(
             self,
             limits=self.limits + other.limits,

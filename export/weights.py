@@ -8,7 +8,7 @@ from export.modeling.tensors import Shape
 
 
 class Weights(Protocol):
-    """Reads the tensors of one model by canonical name, one at a time; keeps none in memory."""
+    """Reads the tensors of one model by GGUF's names, one at a time; keeps none in memory."""
 
     @property
     def synthetic(self) -> bool:
@@ -16,10 +16,10 @@ class Weights(Protocol):
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """Identifies the values: hub id and revision, files' digests, or seed (JSON, no paths)."""
+        """Identifies the values by JSON: hub id and revision, the files' SHA-256, or a seed."""
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Returns canonical name -> shape of every tensor of the model, in the order of use."""
+        """Returns name -> shape of every weight tensor, in the order of use; names are GGUF's."""
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
         """Returns rows [start, stop) of a tensor as C-contiguous float32; stop None: to the end."""
@@ -47,5 +47,5 @@ class Wrapper:
         return self.weights.origin
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Returns canonical name -> shape of every tensor."""
+        """Returns name -> shape of every weight tensor; the names are GGUF's."""
         return self.weights.shapes()

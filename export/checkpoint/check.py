@@ -76,7 +76,10 @@ def renamed(
 
 
 def stored_shape(source: Source, shape: Shape) -> Shape:
-    """Returns the shape that a model tensor of this `shape` has in the checkpoint (`source`)."""
+    """Returns the shape that the tensor `source` must have in the checkpoint.
+
+    `shape` is that of the model's tensor, which is read from it.
+    """
     if source.stored is not None:
         return source.stored
     rows, *rest = shape[::-1] if source.transform == "transpose" else shape
@@ -92,8 +95,8 @@ def tensors(
 ) -> None:
     """Raises a UserError if a tensor of a checkpoint is missing, misshaped or unknown.
 
-    `expected` maps canonical names to shapes, `found` the checkpoint's names. `sources` says which
-    canonical name is read from which checkpoint tensor. Unknown tensors whose names match a pattern
+    `expected` maps GGUF's names to shapes, `found` the checkpoint's names. `sources` says which
+    of these names is read from which checkpoint tensor. Unknown tensors whose names match a pattern
     of `ignored` are allowed.
     """
     wanted = {

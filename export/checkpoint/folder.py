@@ -60,7 +60,7 @@ def _transformed(source: Source, values: FloatArray) -> FloatArray:
 
 
 class Checkpoint:
-    """The weights of a model in a checkpoint folder, read by canonical name.
+    """The weights of a model in a checkpoint folder, read by GGUF's tensor names.
 
     `origin` identifies them if it is known (hub id and revision); otherwise the property computes
     the SHA-256 of the weight files, about a second per gigabyte.
@@ -97,7 +97,7 @@ class Checkpoint:
         }
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Returns canonical name -> shape of every tensor."""
+        """Returns name -> shape of every weight tensor; the names are GGUF's."""
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:

@@ -47,7 +47,7 @@ class Synthetic:
         return {"synthetic": {"seed": self._seed, "generator": "philox-int16-1"}}
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Returns canonical name -> shape of every tensor."""
+        """Returns name -> shape of every weight tensor; the names are GGUF's."""
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:

@@ -19,7 +19,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 def rope_of(text: Section, *allowed: str) -> Section:
     """Returns the section that has rope_theta: rope_parameters (transformers 5), or `text` itself.
 
-    Raises UserError if the rope_type is not one of those allowed, for example "default".
+    Raises UserError if its rope_type is not in `allowed`.
     """
     saved = text.section("rope_parameters", None)
     scaling = text.section("rope_scaling", None)
@@ -28,7 +28,7 @@ def rope_of(text: Section, *allowed: str) -> Section:
 
 
 def expect_rope(rope: Section | None, *allowed: str) -> None:
-    """Raises UserError if the rope_type of `rope` is not one of those allowed; None passes."""
+    """Raises UserError if the rope_type of `rope` is not in `allowed`; None passes."""
     if rope is None:
         return
     kind = rope.string("rope_type", None) or rope.string("type", None) or "default"

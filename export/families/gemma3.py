@@ -209,7 +209,7 @@ BLOCK: Mapping[str, str] = {
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Maps each canonical tensor name to its tensor in the checkpoint.
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint.
 
     Norm weights get 1 added, because Gemma's RMS norms multiply by 1 + weight.
     """
@@ -218,7 +218,7 @@ def sources(vlm: Vlm) -> dict[str, Source]:
 
 
 def _source(canonical: str, decoder: str) -> Source:
-    """Returns the source of one tensor; `decoder` is the checkpoint's prefix of the text model."""
+    """Returns the checkpoint tensor for one of the model; `decoder` is the text model's prefix."""
     if canonical.startswith("v."):
         return Source(f"vision_tower.vision_model.{siglip.hub_name(canonical)}")
     if canonical == "mm.input_projection.weight":

@@ -150,7 +150,7 @@ LAYER_SCALE: Mapping[str, str] = {"attn_out": "lambda_1", "ffn_down": "lambda_2"
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Maps each canonical tensor name to its tensor in the checkpoint.
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint.
 
     LayerScale factors are multiplied into the linear map before them.
     """

@@ -57,7 +57,7 @@ def decoder(text: Section, rope: Section, tied: bool, defaults: Defaults) -> Dec
 
 
 def hub_name(canonical: str, model: str, head: str = "lm_head") -> str:
-    """Returns the checkpoint's name of a decoder tensor, from its canonical name.
+    """Returns the checkpoint's name of a decoder tensor, from its name in GGUF (`canonical`).
 
     `model` is the checkpoint's prefix of the text model, `head` the name of its output head.
     """

@@ -145,7 +145,7 @@ VISION_BLOCK: Mapping[str, str] = {
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Maps each canonical tensor name to its tensor in the checkpoint.
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint.
 
     The vision encoder's query, key and value are parts of one tensor there.
     """

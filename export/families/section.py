@@ -57,38 +57,44 @@ class Section:
     def integer(
         self, key: str, default: D | _Required = REQUIRED, *, least: int | None = None
     ) -> int | D:
-        """Reads an integer. Raises UserError for another type and for one below `least`."""
+        """Reads the integer under `key` (absent: `default`). Raises UserError if below `least`."""
         expected = "an integer" if least is None else f"an integer of at least {least}"
         return self._read(key, default, expected, lambda value: _integer(value, least))
 
     def count(self, key: str, default: D | _Required = REQUIRED) -> int | D:
-        """Reads an integer of at least 1, such as a number of layers. Raises UserError."""
+        """Reads the integer under `key` (absent: `default`). Raises UserError if below 1."""
         return self.integer(key, default, least=1)
 
     def edge(self, key: str, default: int | _Required = REQUIRED) -> int:
-        """Reads the edge of a square: one integer, or a list of equal height and width."""
+        """Reads a square's edge under `key`: an integer, or a list of equal height and width."""
         expected = "an integer of at least 1, or two equal ones"
         return self._read(key, default, expected, _edge)
 
     def number(
         self, key: str, default: D | _Required = REQUIRED, *, above: float | None = None
     ) -> float | D:
-        """Reads a finite number as a float. Raises UserError unless it is larger than `above`."""
+        """Reads the number under `key` (absent: `default`) as a float.
+
+        Raises UserError unless it is finite and larger than `above`.
+        """
         expected = "a number" if above is None else f"a number above {above:g}"
         return self._read(key, default, expected, lambda value: _number(value, above))
 
     def boolean(self, key: str, default: D | _Required = REQUIRED) -> bool | D:
-        """Reads true or false. Raises UserError for another type."""
+        """Reads true or false under `key` (absent: `default`). Raises UserError for other types."""
         return self._read(key, default, "true or false", lambda value: _typed(bool, value))
 
     def string(self, key: str, default: D | _Required = REQUIRED) -> str | D:
-        """Reads a string. Raises UserError for another type."""
+        """Reads the string under `key` (absent: `default`). Raises UserError for other types."""
         return self._read(key, default, "a string", lambda value: _typed(str, value))
 
     def choice(
         self, key: str, choices: Mapping[str, T], default: D | _Required = REQUIRED
     ) -> T | D:
-        """Reads a string and returns its value in `choices`. Raises UserError if it has none."""
+        """Reads the string under `key` and returns its value in `choices` (absent: `default`).
+
+        Raises UserError for a string that is not in `choices`.
+        """
         expected = f"one of {', '.join(choices)}"
         return self._read(
             key, default, expected, lambda value: choices.get(value) if type(value) is str else None
@@ -97,23 +103,32 @@ class Section:
     def integers(
         self, key: str, default: D | _Required = REQUIRED, *, length: int | None = None
     ) -> tuple[int, ...] | D:
-        """Reads a list of integers; with `length`, it must have that many. Raises UserError."""
+        """Reads the list of integers under `key` (absent: `default`), of `length` ones if given.
+
+        Raises UserError for other types and lengths.
+        """
         return self._list(key, default, "integers", _integer, length)
 
     def numbers(
         self, key: str, default: D | _Required = REQUIRED, *, length: int | None = None
     ) -> tuple[float, ...] | D:
-        """Reads a list of finite numbers as floats; with `length`, it must have that many."""
+        """Reads the list of numbers under `key` (absent: `default`), of `length` ones if given.
+
+        Raises UserError for other types and lengths.
+        """
         return self._list(key, default, "numbers", _number, length)
 
     def strings(
         self, key: str, default: D | _Required = REQUIRED, *, length: int | None = None
     ) -> tuple[str, ...] | D:
-        """Reads a list of strings; with `length`, it must have that many. Raises UserError."""
+        """Reads the list of strings under `key` (absent: `default`), of `length` ones if given.
+
+        Raises UserError for other types and lengths.
+        """
         return self._list(key, default, "strings", lambda value: _typed(str, value), length)
 
     def token_ids(self, key: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Reads one id or a list of ids, as eos_token_id is written; null gives an empty tuple."""
+        """Reads one token id or a list of them under `key` (absent: `default`; null: none)."""
         if key in self and self._content[key] is None:
             return ()
         return self._read(key, default, "an id or a list of ids", _ids)
@@ -123,7 +138,7 @@ class Section:
     @overload
     def section(self, key: str, default: None) -> "Section | None": ...
     def section(self, key: str, default: Json | _Required | None = REQUIRED) -> "Section | None":
-        """Reads an object as a Section; a default is given as a dict, or as None."""
+        """Reads the JSON object under `key` as a Section (absent: of `default`, or None)."""
         found = self._read(key, default, "an object", lambda value: _typed(dict, value))
         return None if found is None else Section(found, self.file, self.dotted(key))
 

@@ -45,7 +45,7 @@ def tower(config: Section, defaults: Vit) -> Vit:
 
 
 def hub_name(canonical: str) -> str:
-    """Returns the name in transformers' SiglipVisionTransformer of a canonical tensor `v.…`."""
+    """Returns the name in SiglipVisionTransformer of the tensor `canonical` (GGUF's name)."""
     stem, _, kind = canonical.rpartition(".")
     if stem in TOP:
         return f"{TOP[stem]}.{kind}"

@@ -51,7 +51,7 @@ def read(config: Section) -> Vlm:
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Maps each canonical tensor name to its tensor in the checkpoint, without conversions."""
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint."""
     return {name: Source(_hub_name(name)) for name in shapes(vlm)}
 
 

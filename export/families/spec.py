@@ -80,11 +80,11 @@ class Gguf:
     space_prefix: whether to write the key "add_space_prefix".
     add_bos: whether llama.cpp puts the begin-of-text token before a prompt; None: as the
     tokenizer's files say.
-    arranged: pattern of canonical tensor names -> how llama.cpp arranges their values.
+    arranged: pattern of GGUF tensor names -> how llama.cpp arranges their values.
     interleaved_heads: rows i and i + head_dim / 2 of each head become neighbours; transposed: rows
     become columns; by_frame: one tensor for each frame of a patch; folded: the two halves of the
     columns are added, for inputs whose halves are equal (an image of one crop).
-    floats: pattern of canonical tensor names -> bits of the float type that llama.cpp needs there,
+    floats: pattern of GGUF tensor names -> bits of the float type that llama.cpp needs there,
     whatever the recipe says.
     """
 
@@ -126,7 +126,7 @@ class Family:
     """A family of models, such as Gemma 3: how its checkpoints are read, prepared and exported.
 
     model_types: values of model_type in config.json. read: config.json -> hyperparameters. sources:
-    maps canonical tensor names to checkpoint tensors. image: preprocessor_config.json -> image
+    maps tensor names (GGUF's) to checkpoint tensors. image: preprocessor_config.json -> image
     recipe. prompt: config.json -> prompt template. special_tokens: tokens of prompts that must be
     one id each; image_tokens: those of them that text-only models have no id for. gguf None: GGUF
     is not supported. stop_tokens: tokens that always end an answer. ignored: patterns of checkpoint

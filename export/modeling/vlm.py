@@ -74,7 +74,7 @@ def shapes(vlm: Vlm) -> dict[str, Shape]:
 
 
 def component(name: str) -> str:
-    """Returns the component to which a tensor belongs, by its canonical name.
+    """Returns the component to which the tensor of this (GGUF) name belongs.
 
     It is one of "vision", "embedding", "decoder" and "region".
     """

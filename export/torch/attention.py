@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 
 class DecoderState(Protocol):
-    """The new positions of one decoder pass, and the key-value cache of earlier ones."""
+    """What attention needs in one decoder pass: rotation and mask of new positions, and the cache.
+
+    The cache has the keys and values of earlier positions.
+    """
 
     def rotation(self, heads: Heads, new: int) -> Rotation:
         """Returns the rotary factors of the `new` positions for a layer with these heads."""

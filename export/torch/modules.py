@@ -28,7 +28,7 @@ class TensorBuffers(nn.Module):
                 self.register_buffer(_buffer_name(name), values)
 
     def parameter(self, name: str) -> Tensor:
-        """Returns the tensor with this canonical name."""
+        """Returns the weight tensor with this (GGUF) name."""
         return self.get_buffer(_buffer_name(name))
 
 

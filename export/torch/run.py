@@ -49,7 +49,7 @@ def streaming(weights: Weights) -> Parameter:
 class Run:
     """Carries out the operations of a network (Ops) on torch tensors, for one pass.
 
-    `parameter` returns a weight by canonical name. `state` has the cache and the new positions of a
+    `parameter` returns a weight by its GGUF name. `state` has the cache and the new positions of a
     decoder pass. `patch_grid` is the image's rows and columns of patches, for encoders of any size.
     Everything is on `device`; floats are of `dtype`, but RMS norms are computed in float32.
     `observe` is called with the input of each linear map.
