@@ -76,7 +76,7 @@ def matrices(vlm: Vlm, recipe: Recipe) -> Iterator[tuple[str, Shape, str, Storag
 
 
 def pixels_bytes(vlm: Vlm, request: RequestSize) -> int:
-    """Returns the bytes of a request's image as float32 tiles, which stay until its answer ends."""
+    """Returns the bytes of a request's image as float32 tiles, held until its answer ends."""
     if not request.tiles:
         return 0
     v = vlm.require_vision().tower

@@ -85,7 +85,7 @@ class RegionCheck:
     """Result of comparing the first point or box of the answers to `n` tasks with the reference's.
 
     differences: task -> largest difference of a coordinate, as a fraction of the image's edge; 1.0
-    where only one of the two answers.
+    if only one of the two models answers with one.
     """
 
     n: int

@@ -143,7 +143,10 @@ class Section:
         return None if found is None else Section(found, self.file, self.dotted(key))
 
     def expect(self, values: Json) -> None:
-        """Raises UserError if a key of `values` has another value; absent and null are allowed."""
+        """Raises UserError if a key of `values` is in the file with another value than there.
+
+        Absent keys and null are allowed.
+        """
         for key, expected in values.items():
             found = self._content.get(key)
             if found is not None and not _same(found, expected):

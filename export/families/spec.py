@@ -37,7 +37,7 @@ class Source:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all checkpoint tensors that are read for it."""
+        """Names of all checkpoint tensors that are read for this tensor of the model."""
         return (self.name,) if self.row_scale is None else (self.name, self.row_scale)
 
 

@@ -79,8 +79,8 @@ class Tiles:
     def grid(self, size: Size) -> Grid:
         """Decides how an image of this (width, height) is cut.
 
-        With `max_tiles`, the longest edge is lowered to the largest multiple of `tile` that keeps
-        to it, unless `longest_edge` does. Raises UserError if not even one tile fits.
+        If that gives more than `max_tiles`, the longest edge is lowered to the largest multiple of
+        `tile` that does not. Raises UserError if max_tiles is below 1.
         """
         if self.max_tiles is None:
             return self._grid(size)
