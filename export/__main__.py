@@ -115,7 +115,7 @@ def add_options(it: argparse.ArgumentParser) -> None:
     it.add_argument(
         "--layout",
         choices=LAYOUTS,
-        help="how the files are arranged, by client (default: the best for the model's family)",
+        help="the program for which files are arranged (default: the best for the model's family)",
     )
     it.add_argument(
         "--max-tiles",
@@ -145,8 +145,12 @@ def add_options(it: argparse.ArgumentParser) -> None:
         help="give the most sensitive layers 8 bits, while the artifact stays within N MB; needs "
         "torch",
     )
-    it.add_argument("--no-verify", action="store_true", help="skip the proof")
-    it.add_argument("--allow-drift", action="store_true", help="keep it if its proof fails")
+    it.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="skip the proof: do not compare results with the checkpoint",
+    )
+    it.add_argument("--allow-drift", action="store_true", help="keep an artifact whose proof fails")
     it.add_argument("--offline", action="store_true", help="use no network, only the hub's cache")
     it.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
