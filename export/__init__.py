@@ -1,4 +1,4 @@
-"""Export small vision-language models to ONNX and GGUF, with a proof of every artifact.
+"""Exports small vision-language models to ONNX and GGUF, and compares each with its checkpoint.
 
     import export
 

@@ -1,4 +1,4 @@
-"""`python -m export`: makes one artifact of a model, and reports what was made."""
+"""The command `python -m export`: exports one model to one format and prints a summary."""
 
 import argparse
 import json
@@ -27,12 +27,18 @@ STOPPED = 128 + signal.SIGTERM
 
 
 def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGETS) -> int:
-    """The command. Returns 0, 1 (the proof failed), 2 (an error of the user) or 130 (stopped)."""
+    """Runs the command line `argv` (None: sys.argv) and returns its exit code.
+
+    0: success; 1: the proof failed; 2: a UserError; 130: Ctrl-C. A wrong option exits at once.
+    """
     return execute(parser().parse_args(argv), targets=targets)
 
 
 def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS) -> int:
-    """`run`, with the user's errors on stderr; the exit code."""
+    """Exports as the parsed `args` say and returns the exit code.
+
+    0: success; 1: the proof failed; 2: a UserError, printed as one line on stderr; 130: Ctrl-C.
+    """
     try:
         with _stoppable():
             return run(args, targets=targets)
@@ -50,9 +56,9 @@ def run(
     targets: Mapping[str, Target] = TARGETS,
     prove: Prove = prove,
 ) -> int:
-    """Export as `args` say; the exit code. Tests pass their own `targets` and `prove`.
+    """Exports as the parsed `args` say, prints a summary; returns 0, or 1 if the proof failed.
 
-    Raises UserError.
+    `targets` (format name -> Target) and `prove` are replaced only in tests. Raises UserError.
     """
     started, stages = time.perf_counter(), Stages()
     model = open_model(
@@ -78,7 +84,7 @@ def run(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Builds the argument parser of `python -m export`."""
     it = Parser(
         prog="python -m export",
         description="Export a vision-language model to another format and prove the result.",
@@ -196,7 +202,10 @@ def _options(args: argparse.Namespace) -> ExportOptions:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Make SIGTERM unwind the stack as Ctrl-C does, so that nothing half-written remains."""
+    """Makes SIGTERM raise SystemExit during the block, so that nothing half-written remains.
+
+    Does nothing outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -212,7 +221,10 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _one_line(text: str, longest: int = 1000) -> str:
-    """Without control characters and not longer than `longest`: names come from others' files."""
+    """Returns `text` with unprintable characters as spaces, cut after `longest` characters.
+
+    Error messages quote names from untrusted files.
+    """
     line = "".join(c if c.isprintable() else " " for c in text)
     return line if len(line) <= longest else f"{line[:longest]}…"
 

@@ -12,7 +12,10 @@ WORKERS = 2
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> Iterator[R]:
-    """`map` in threads, in order; at most `workers` results are computed in advance."""
+    """Yields `function(item)` for each item, in order, computed in `workers` threads.
+
+    At most `workers` results are computed in advance.
+    """
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         for item in items:

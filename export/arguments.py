@@ -1,4 +1,4 @@
-"""What the command lines share: errors of one line, and types of numeric options."""
+"""Argument parsing that all commands share: errors of one line, and types of numeric options."""
 
 import argparse
 import re
@@ -9,19 +9,22 @@ class Parser(argparse.ArgumentParser):
     """Reports a wrong command line in one line on stderr, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        """End the program."""
+        """Prints `message` as one line on stderr and exits with code 2."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def whole(text: str) -> int:
-    """A positive integer, for argparse's `type`."""
+    """Parses a positive integer (argparse's `type`). Raises ArgumentTypeError for other texts."""
     if not (text.isascii() and text.isdecimal()) or not int(text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a positive integer")
     return int(text)
 
 
 def above_zero(text: str) -> float:
-    """A number above 0, for argparse's `type`: digits and a point, as some become folder names."""
+    """Parses a number above 0 (argparse's `type`). Raises ArgumentTypeError for other texts.
+
+    Only digits and one point are allowed, because some of these numbers become folder names.
+    """
     if not re.fullmatch(r"[0-9]+([.][0-9]+)?", text) or not float(text):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
     return float(text)

@@ -26,7 +26,7 @@ MANIFEST = "artifact.json"
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact whose manifest was read, and whose files exist in the sizes it states."""
+    """An exported model on disk: its folder, and its artifact.json as an object (`manifest`)."""
 
     path: Path
     manifest: Manifest
@@ -38,11 +38,12 @@ PARTIAL, REPLACED = "partial", "replaced"
 
 @contextmanager
 def new_folder(out: Path, needs_bytes: int) -> Iterator[Path]:
-    """A folder to fill; renamed to `out` when the block ends, removed when it raises.
+    """Yields a temporary folder to fill; renames it to `out` when the block ends.
 
-    An artifact that already exists at `out` is replaced by the renaming; anything else there is an
-    error before the block begins. `needs_bytes`, about what will be written, appears in the error
-    for a full disk. Raises UserError. Signals that stop the process must arrive as exceptions.
+    If the block raises, the folder is removed and `out` stays as it was. An artifact at `out` is
+    replaced; any other file or filled folder there is an error before the block begins.
+    `needs_bytes`, the estimated size, is only quoted when the disk is full. Raises UserError.
+    Signals that stop the process must arrive as exceptions.
     """
     out = Path(os.path.realpath(out))
     _expect_replaceable(out)
@@ -67,7 +68,7 @@ def new_folder(out: Path, needs_bytes: int) -> Iterator[Path]:
 
 
 def digests(folder: Path) -> dict[str, FileFacts]:
-    """Bytes and SHA-256 of every file under `folder` except artifact.json, by relative path."""
+    """Returns size and SHA-256 of every file under `folder` except artifact.json, by its path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): FileFacts(path.stat().st_size, sha256_of(path))
@@ -77,13 +78,16 @@ def digests(folder: Path) -> dict[str, FileFacts]:
 
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write artifact.json, the last file of an artifact."""
+    """Writes `manifest` as artifact.json into `folder`; it is the last file to be written."""
     text = json.dumps(encode(manifest), indent=1, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def load_artifact(path: Path) -> Artifact:
-    """The artifact in a folder. Raises UserError unless its files exist in the sizes it states."""
+    """Reads the artifact in the folder `path`.
+
+    Raises UserError unless artifact.json is valid and each file it lists has the stated size.
+    """
     where = str(path / MANIFEST)
     if not path.is_dir() or not (path / MANIFEST).exists():
         raise UserError(
@@ -102,7 +106,7 @@ def load_artifact(path: Path) -> Artifact:
 
 
 def verify_digests(artifact: Artifact) -> None:
-    """Raises UserError if a file has changed since the export. Reads every byte."""
+    """Raises UserError if the SHA-256 of any file differs from artifact.json. Reads every byte."""
     changed = [
         name
         for name, facts in artifact.manifest.files.items()
@@ -145,7 +149,10 @@ def _expect_file(folder: Path, name: str, facts: FileFacts) -> None:
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """A new folder with a lock that ends with this process: an unlocked one is a leftover."""
+    """Makes `folder` and locks it during the block. Raises UserError if it cannot be made.
+
+    The lock also ends with the process, so an unlocked folder was left by a killed export.
+    """
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -168,12 +175,15 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _lock(handle: int) -> None:
-    """Raises OSError while another process has the lock, which ends with its process."""
+    """Locks an open folder for this process. Raises OSError if another process has locked it."""
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _clear_leftovers(out: Path) -> None:
-    """Remove what killed exports to `out` left; put back an artifact that one had set aside."""
+    """Removes temporary folders that killed exports to `out` left.
+
+    An earlier artifact that such an export had renamed is renamed back to `out`.
+    """
     for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
         kind, _, number = left.name.removeprefix(f".{out.name}.").partition("-")
         if kind not in (PARTIAL, REPLACED) or not number.isdecimal():
@@ -199,7 +209,10 @@ def _expect_replaceable(out: Path) -> None:
 
 
 def _replace(folder: Path, out: Path) -> None:
-    """Rename `folder` to `out`. What was there is set aside first, and put back if that fails."""
+    """Renames `folder` to `out`.
+
+    An artifact at `out` is renamed first; it is put back if this fails, otherwise removed.
+    """
     aside = out.with_name(f".{out.name}.{REPLACED}-{os.getpid()}")
     with suppress(FileNotFoundError):
         out.rename(aside)
@@ -213,7 +226,7 @@ def _replace(folder: Path, out: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Flush the files to the disk before the folder gets its name."""
+    """Flushes all files under `folder` to the disk."""
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Makes an artifact of an opened model: writes it, describes it, and has it proven if asked to."""
+"""Makes an artifact of an opened model: writes its files and artifact.json, and runs the proof."""
 
 import math
 import sys
@@ -24,11 +24,14 @@ TOOLS: Mapping[str, str] = {
     "torch": "torch",
     "transformers": "transformers",
 }
-"""Module -> its distribution on PyPI, of what may take part in every export (Target.tools)."""
+"""Module -> its distribution on PyPI; artifact.json records the versions of those in use."""
 
 
 class ProofFailed(Exception):
-    """The artifact does not compute what its checkpoint does; nothing of it was kept."""
+    """Raised where an artifact's results differ too much from its checkpoint's.
+
+    The artifact was deleted; `proof` has the figures.
+    """
 
     def __init__(self, proof: Proof) -> None:
         super().__init__("; ".join(proof.failures))
@@ -37,14 +40,16 @@ class ProofFailed(Exception):
 
 @dataclass(frozen=True)
 class ExportSpec:
-    """What to make of a model."""
+    """What `build` is to write: the format, the precision of the weights, the files' arrangement.
+
+    target: a name in the table TARGETS. layout: one of that target's layouts. allow_drift: whether
+    to keep an artifact whose proof fails.
+    """
 
     target: str
-    """A name in the table of targets."""
     recipe: Recipe
     layout: str
     allow_drift: bool = False
-    """Whether to keep an artifact whose proof fails."""
 
 
 def build(
@@ -56,10 +61,11 @@ def build(
     prove: Prove | None = None,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Artifact:
-    """Make the artifact at `out`, without a proof if `prove` is None.
+    """Exports `model` as `spec` says into the folder `out` and returns the artifact.
 
-    `stage` is called with "write" and "prove" as they begin. Raises UserError, and ProofFailed
-    unless the spec allows drift; `out` is then as it was before.
+    `prove` compares the new artifact with the model; None: no proof. `stage` is called with
+    "write", then "prove", as each begins. Raises UserError, and ProofFailed for a failed proof
+    unless `spec.allow_drift`; after either, `out` is as it was before.
     """
     target, recipe = targets[spec.target], spec.recipe
     if spec.layout not in target.layouts:
@@ -91,7 +97,10 @@ def build(
 
 
 def estimated_bytes(model: Model, recipe: Recipe) -> int:
-    """About the bytes of the weights: the recipe's bits and a half-precision scale a block."""
+    """Estimates an artifact's size in bytes, from the bits per weight and the tokenizer files.
+
+    Each block of quantized weights counts with a scale of 16 bits.
+    """
     bits = 0.0
     for name, shape in model.weights.shapes().items():
         storage = recipe.storage(name, shape)
@@ -125,7 +134,10 @@ def _manifest(
 
 
 def _versions(tools: Mapping[str, str]) -> dict[str, str]:
-    """Versions of Python and of the tools that this process has loaded."""
+    """Returns the versions of Python and of those `tools` that this process has imported.
+
+    `tools` maps modules to distributions, the result distributions to versions.
+    """
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for module, distribution in sorted(tools.items()):
         if module in sys.modules:

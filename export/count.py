@@ -1,7 +1,7 @@
-"""The counting interpreter: floating-point operations and cache bytes, from shapes alone.
+"""Counts floating-point operations and cache bytes of a network, from tensor shapes alone.
 
-NOT aware of weights, formats or time. A tensor is its shape. A multiply-add counts as two
-operations; norms, activations and additions are left out (under 1 % of the products).
+NOT aware of weights, formats or time. A multiply-add counts as two operations; norms, activations
+and additions are not counted (under 1 % of the total).
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,21 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Counts:
-    """What one call of a network costs; `activations` is the widest tensor it makes, in values."""
+    """The cost of one forward pass: its floating-point operations (`flops`).
+
+    `activations` is the number of values of the largest intermediate tensor.
+    """
 
     flops: int
     activations: int
 
 
 class Count:
-    """Ops over shapes; `past` cached positions, logits of the last `keep` new ones."""
+    """Runs a network on tensor shapes and sums up its cost in `flops` and `widest`.
+
+    `widest` is the number of values of the largest tensor. A decoder has `past` cached positions
+    and computes logits for the last `keep` new ones.
+    """
 
     def __init__(self, vlm: Vlm, past: int = 0, keep: int = 1) -> None:
         self._shapes = shapes(vlm)
@@ -96,7 +103,7 @@ class Count:
         return self._attended(q, seen, order.heads)
 
     def _attended(self, q: Shape, seen: int, heads: int) -> Shape:
-        """Attention of each patch over `seen` ones."""
+        """Counts attention of each patch of `q` over `seen` patches; returns the shape of `q`."""
         tiles, patches, hidden = q
         self.flops += 4 * tiles * patches * seen * hidden
         self._made((tiles, heads, patches, seen))
@@ -125,8 +132,11 @@ class Count:
 
 
 def vision_counts(vlm: Vlm, tiles: int) -> Counts:
-    """Encoding `tiles` tiles: where crops are joined, those of one image; where images have any
-    size, so many example images."""
+    """Counts what encoding `tiles` tiles with the vision encoder costs.
+
+    If the model joins the crops of an image, the tiles are those of one image. If it takes images
+    of any size, each tile is one image of the example size.
+    """
     vision, ops = vlm.require_vision(), Count(vlm)
     match vision:
         case ImageVision(tower=tower):
@@ -142,12 +152,18 @@ def vision_counts(vlm: Vlm, tiles: int) -> Counts:
 
 
 def decoder_counts(vlm: Vlm, new: int, past: int = 0) -> Counts:
-    """Computing `new` positions after `past` cached ones, with the last one's logits."""
+    """Counts what one decoder pass over `new` positions after `past` cached ones costs.
+
+    Logits are computed for the last position only.
+    """
     ops = Count(vlm, past)
     vlm.text.forward(ops, (1, new, vlm.text.hidden))
     return Counts(ops.flops, ops.widest)
 
 
 def cache_bytes_per_token(vlm: Vlm, value_bytes: int = FLOAT_BYTES) -> int:
-    """Bytes that one more position adds to what the layers keep."""
+    """Returns the bytes by which one more position enlarges the key-value cache of all layers.
+
+    `value_bytes` is the size of one cached number.
+    """
     return value_bytes * sum(state.values_per_token for state in vlm.text.states)

@@ -1,4 +1,4 @@
-"""Turns parsed JSON into frozen dataclasses, strictly: every field has its type, no key is unknown.
+"""Turns parsed JSON into dataclasses. A wrong type, a missing or an unknown key is an error.
 
 `encode` is the inverse.
 """
@@ -13,16 +13,19 @@ T = TypeVar("T")
 
 
 class Mismatch(ValueError):
-    """A value of another type than expected; the message begins with its dotted path."""
+    """Raised for JSON that does not fit the dataclass; the message begins with the dotted key."""
 
 
 def decode(kind: type[T], value: object, where: str = "") -> T:
-    """`value` as a `kind`. Raises Mismatch. Keys of fields with a default may be absent."""
+    """Converts parsed JSON to an object of the type `kind`, a dataclass. Raises Mismatch.
+
+    Keys of fields with a default may be absent. Error messages begin with `where`.
+    """
     return typing.cast(T, _decode(kind, value, where))
 
 
 def encode(value: object) -> Any:
-    """A dataclass as JSON values that `decode` takes: objects, lists, strings, numbers, null."""
+    """Converts a dataclass to values that `json.dumps` and `decode` take (dicts, lists, …)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -63,7 +66,11 @@ def _below(where: str, name: str) -> str:
 
 
 def _union(arguments: tuple[Any, ...], value: object, where: str) -> object:
-    """X | None, or dataclasses: by the default of their `kind`, else by the keys they require."""
+    """Decodes a union: `X | None`, or several dataclasses, of which the JSON selects one.
+
+    The key "kind" selects it if the dataclasses have a field `kind` (absent: the first one);
+    otherwise it is the first one whose required keys are all there.
+    """
     inner = [argument for argument in arguments if argument is not types.NoneType]
     if value is None and len(inner) < len(arguments):
         return None
@@ -125,7 +132,7 @@ def _plain(kind: Any, value: object, where: str) -> object:
 
 
 def _expect_type(kind: type[T], value: object, where: str) -> T:
-    """The exact type: True is not a number."""
+    """Returns `value` if its type is exactly `kind`, so True is not an int; or raises Mismatch."""
     if type(value) is not kind:
         raise _mismatch(_WORDS.get(kind, kind.__name__), value, where)
     return value

@@ -1,15 +1,18 @@
-"""The one kind of error a user is meant to see: what was found, what was expected, what to do."""
+"""The error for mistakes of the user: it says what was found, what was expected, what to do."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend. Command lines print it as one line and exit with code 2."""
+    """Raised for what the user can fix. Commands print it as one line and exit with code 2."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """An error for a name that is not in a table, offering the nearest ones."""
+    """Returns the error for a `name` that is not among the `known` ones; suggests similar ones.
+
+    `kind` says what is named, for example "model".
+    """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"

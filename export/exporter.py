@@ -1,7 +1,7 @@
 """Exports a model: opens it, applies the options, writes the artifact and proves it.
 
-The only module of the package that reaches for runtimes, by name and only when they are needed: a
-proof runs the artifact, calibration runs the model.
+The only module of `export` that imports the package `runtimes`, and only when it is needed: a proof
+runs the artifact, calibration runs the model.
 """
 
 import importlib
@@ -23,7 +23,12 @@ from export.targets import TARGETS, folder_name
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What can be chosen about an export; `export_model` describes each field."""
+    """The options of one export; each field is the argument of `export_model` with its name.
+
+    layout: None is the family's best. max_tiles: most tiles of an image. calibrate: use GPTQ, on
+    the proof's questions (True) or those of a file. budget_mb: size of the artifact up to which
+    sensitive layers get 8 bits. allow_drift: keep an artifact whose proof fails.
+    """
 
     target: str
     recipe: str
@@ -58,8 +63,9 @@ def export_model(  # noqa: PLR0913 # one keyword for each flag of `python -m exp
     target: "onnx" or "gguf". recipe: "fp32", "fp16", "int8", "int4", or one of GGUF's own.
     out: the artifact's folder; default build/<model>/<target>-<recipe>[-<layout>]. An artifact
     there is replaced, and only when the new one is complete.
-    layout: arrangement of the files; default: the family's own choice.
-    weights, revision, offline: see `open_model`; they do nothing to an opened model.
+    layout: arrangement of the files; default: the best for the model's family.
+    weights: "hub" (trained) or "synthetic" (random). revision: commit, tag or branch on the hub.
+    offline: use only the hub's cache. These three do nothing to an opened model.
     max_tiles: cut an image into at most this many tiles, the overview included.
     rounding: "search" (default) or "nearest", for 4-bit weights. calibrate: GPTQ on the proof's
     questions (True) or on those of a JSONL file; needs torch. budget_mb: keep 8 bits in the layers
@@ -84,9 +90,10 @@ def export_model(  # noqa: PLR0913 # one keyword for each flag of `python -m exp
 def prepared(
     model: Model, options: ExportOptions, *, targets: Mapping[str, Target] = TARGETS
 ) -> tuple[Model, ExportSpec]:
-    """The model and the spec to `build` from the options; calibration runs here.
+    """Applies the options: returns the model to export and the spec to `build` it with.
 
-    Raises UserError for options that are unknown or contradict each other.
+    Calibration runs here; the returned model holds its result and the limit on tiles. Raises
+    UserError for options that are unknown or contradict each other.
     """
     if options.target not in targets:
         raise unknown("target", options.target, targets)
@@ -100,12 +107,12 @@ def prepared(
 
 
 def default_out(model: Model, spec: ExportSpec) -> Path:
-    """build/<model>/<target>-<recipe>[-<layout>]."""
+    """Returns the default output folder: build/<model>/<target>-<recipe>[-<layout>]."""
     return Path("build") / model.name / folder_name(spec.target, spec.recipe.name, spec.layout)
 
 
 def prove(model: Model, artifact: Artifact) -> Proof:
-    """The proof of an artifact against its checkpoint (runtimes.proof.ladder)."""
+    """Compares the artifact's results with the model's and returns verdict and figures."""
     function: Prove = importlib.import_module("runtimes.proof.ladder").prove
     return function(model, artifact)
 
@@ -113,7 +120,10 @@ def prove(model: Model, artifact: Artifact) -> Proof:
 def _rounded(
     model: Model, options: ExportOptions, layout: str, target: Target
 ) -> tuple[Model, Recipe]:
-    """The model and the recipe after the options for rounding."""
+    """Applies the options `rounding`, `budget_mb` and `calibrate`. Raises UserError.
+
+    Returns the model, with Hessians if it was calibrated, and the recipe.
+    """
     recipe = KNOWN[options.recipe]
     if (recipe.least_bits != 4 or recipe.targets) and (
         options.rounding or options.calibrate or options.budget_mb

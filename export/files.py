@@ -18,7 +18,10 @@ BLOCK_BYTES = 1 << 20
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of `name` in `folder`. Raises UserError if it leads out of the folder."""
+    """Returns the path of the file `name` in `folder`, which need not exist.
+
+    Raises UserError if the name or a link leads out of the folder.
+    """
     parts = PurePosixPath(name).parts
     if not parts or parts[0] == "/" or ".." in parts or not name.isprintable() or len(name) > 255:
         raise UserError(
@@ -33,7 +36,10 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_file(folder: Path, name: str, limit_bytes: int = FILE_LIMIT_BYTES) -> bytes:
-    """The bytes of a regular file inside `folder`, at most `limit_bytes` of them."""
+    """Reads a file inside `folder`.
+
+    Raises UserError if it is missing, unreadable, outside, or larger than `limit_bytes`.
+    """
     path = inside(folder, name)
     try:
         if not path.is_file():
@@ -46,13 +52,16 @@ def read_file(folder: Path, name: str, limit_bytes: int = FILE_LIMIT_BYTES) -> b
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file inside `folder`."""
+    """Reads a file inside `folder` that holds one JSON object. Raises UserError."""
     data = read_file(folder, name, JSON_LIMIT_BYTES)
     return parse_json(data, str(folder / name))
 
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
-    """A JSON object, strictly: UTF-8, no repeated keys, no NaN. Raises UserError."""
+    """Parses one JSON object; errors name `where`.
+
+    Raises UserError for anything else: also for repeated keys, NaN and text that is not UTF-8.
+    """
     try:
         value = json.loads(
             data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_repetition
@@ -69,7 +78,7 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, read block by block."""
+    """Returns the hexadecimal SHA-256 of a file, which is read block by block."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK_BYTES):
@@ -78,21 +87,24 @@ def sha256_of(path: Path) -> str:
 
 
 def short(text: str, length: int = 80) -> str:
-    """`text`, cut in the middle where it is longer than `length`."""
+    """Returns `text`; if it is longer than `length`, with "…" instead of its middle."""
     if len(text) <= length:
         return text
     return f"{text[: length // 2]}…{text[-length // 2 :]}"
 
 
 def few(names: Iterable[str], shown: int = 3) -> str:
-    """The first names of a list and their total number."""
+    """Joins the first `shown` names with commas; adds the total number if there are more."""
     listed = list(names)
     more = f", … ({len(listed)} in all)" if len(listed) > shown else ""
     return ", ".join(short(name) for name in listed[:shown]) + more
 
 
 def _root(folder: Path) -> Path:
-    """The folder that links may lead into: itself, or the whole model in the hub's cache."""
+    """Returns the folder that symbolic links inside `folder` may point into.
+
+    It is the folder itself; for a snapshot in the Hugging Face cache, the model's cache folder.
+    """
     real = Path(os.path.realpath(folder))
     if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
         return real.parent.parent

@@ -1,6 +1,6 @@
-"""Predicts an artifact before it is made: exact bytes on disk, and peak memory while it answers.
+"""Predicts an artifact before it is made: exact bytes on disk, and peak memory when it runs.
 
-From a model's numbers, its tokenizer files and a recipe; no weight is read.
+The prediction needs hyperparameters, tokenizer files and a recipe; no weight is read.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,15 @@ from export.target import Target
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of one model x recipe x target; None where the target cannot predict them."""
+    """Predicted sizes of one export in bytes; None where the target cannot predict them.
+
+    files: file name -> bytes, of all files except artifact.json. kv_bytes_per_token: growth of the
+    key-value cache with each position. peak_bytes: peak memory of the process that runs the model.
+    """
 
     files: Mapping[str, int] | None
-    """As artifact.json lists them: the target's files and the model's. Not artifact.json."""
     kv_bytes_per_token: int | None
     peak_bytes: int | None
-    """Of the whole process that answers."""
 
     @property
     def disk_bytes(self) -> int | None:
@@ -30,11 +32,10 @@ class Footprint:
 def footprint(
     model: Model, recipe: Recipe, target: Target, request: RequestSize, layout: str | None = None
 ) -> Footprint:
-    """Predict an export of `model`, and the memory of `request` on the target's runtime.
+    """Predicts the size of an export of `model` and the peak memory of running `request` on it.
 
-    `layout` is by default the one an export takes. Disk bytes are exact for the tokenizer and
-    configuration files that the model was opened with.
-    Raises UserError where the target cannot hold the model.
+    Sizes on disk are exact, memory is estimated. layout None: the one that an export would choose.
+    Raises UserError if the target cannot represent the model.
     """
     layout = layout or target.layout_for(model.vlm)
     memory = target.memory

@@ -1,4 +1,4 @@
-"""Names of a package root that are imported when they are first used (PEP 562)."""
+"""Lets a package import its public names when they are first used (PEP 562)."""
 
 import importlib
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def importing(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package root whose public `names` live in other modules.
+    """Returns a `__getattr__` for the package, which imports its public names on first use.
 
     `names` maps each public name to the module that defines it. A name is imported once and then
     is an attribute of the package. Other names raise AttributeError, as in any module.

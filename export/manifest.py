@@ -1,4 +1,4 @@
-"""What artifact.json holds. Its keys are the names of these fields."""
+"""The content of artifact.json as dataclasses; its keys are the names of their fields."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,16 +16,18 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One file of an artifact."""
+    """Size and hexadecimal SHA-256 of one file of an artifact."""
 
     bytes: int
     sha256: str
-    """Hexadecimal."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What became of one component's weights: sums over its tensors."""
+    """Sums over the tensors of one component (vision, embedding, decoder or region heads).
+
+    They count all its weights, those that were quantized, and the bytes of all in the file.
+    """
 
     parameters: int
     quantized_parameters: int
@@ -34,7 +36,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Fallback:
-    """A tensor that is not stored as its recipe says, and why."""
+    """A tensor stored in another type (`got`) than the recipe says (`asked`), and the reason."""
 
     tensor: str
     asked: str
@@ -44,12 +46,16 @@ class Fallback:
 
 @dataclass(frozen=True)
 class Quantization:
-    """What the recipe became: bits per weight, types, and every exception."""
+    """How the weights of an artifact are stored.
+
+    bits_per_weight: the average over all weights. components: component -> sums over its tensors.
+    types: type in the file (Q4_0, MatMulNBits 4, float32, …) -> number of weights stored in it.
+    fallbacks: the tensors that are not stored as the recipe says.
+    """
 
     bits_per_weight: float
     components: Mapping[str, Share]
     types: Mapping[str, int]
-    """Type in the file (Q4_0, MatMulNBits 4, float32, …) -> parameters stored in it."""
     fallbacks: tuple[Fallback, ...]
 
     @classmethod
@@ -59,13 +65,13 @@ class Quantization:
         types: Mapping[str, int],
         fallbacks: tuple[Fallback, ...],
     ) -> "Quantization":
-        """With the bits per weight that follow from the components."""
+        """Makes a Quantization whose `bits_per_weight` is computed from `components`."""
         shares = components.values()
         bits = 8 * sum(s.weight_bytes for s in shares) / sum(s.parameters for s in shares)
         return cls(bits, components, types, fallbacks)
 
     def beside(self, other: "Quantization") -> "Quantization":
-        """Of both; no component is in both."""
+        """Merges two descriptions of one artifact that have no component in common."""
         return Quantization.of(
             {**self.components, **other.components},
             dict(Counter(self.types) + Counter(other.types)),
@@ -75,32 +81,42 @@ class Quantization:
 
 @dataclass(frozen=True)
 class OnnxDetails:
-    """What a program must have to run the ONNX graphs of an artifact."""
+    """The operator sets that a program needs to run the ONNX graphs of an artifact.
+
+    opsets: operator domain ("ai.onnx" is the default one) -> version.
+    """
 
     opsets: Mapping[str, int]
-    """Operator domain ("ai.onnx" is the default one) -> version."""
 
 
 @dataclass(frozen=True)
 class GgufDetails:
-    """llama.cpp's names of what is in the GGUF files of an artifact."""
+    """llama.cpp's names of the architectures in an artifact's GGUF files.
+
+    arch: of the decoder. projector: of the vision file (mmproj); None: there is no such file.
+    """
 
     arch: str
     projector: str | None = None
-    """None: the artifact has no mmproj file."""
 
 
 @dataclass(frozen=True)
 class Details:
-    """What is particular to a target. None: the artifact has no files of that kind."""
+    """Facts about an artifact that depend on its format.
+
+    onnx, gguf: None if the artifact has no file of that format. limits: what programs that load it
+    cannot do, or compute differently from the model's own code, a line each.
+    """
 
     limits: tuple[str, ...] = ()
-    """What its clients cannot do, or compute differently from the model's own code; a line each."""
     onnx: OnnxDetails | None = None
     gguf: GgufDetails | None = None
 
     def beside(self, other: "Details") -> "Details":
-        """Of both; where both have files of a kind, the other's details."""
+        """Merges two: keeps the limits of both, and `onnx` and `gguf` of `other`.
+
+        If one of these is None in `other`, it keeps that of self.
+        """
         return replace(
             self,
             limits=self.limits + other.limits,
@@ -111,7 +127,11 @@ class Details:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of one artifact."""
+    """The content of one artifact.json: which model was exported, how, and the proof's result.
+
+    files are keyed by their path in the folder. components maps a component to its files. tools
+    maps a package that took part to its version. proof None: no proof was run.
+    """
 
     schema: int
     model: str
@@ -128,17 +148,14 @@ class Manifest:
     recipe_used: RecipeUsed
     layout: str
     files: Mapping[str, FileFacts]
-    """By path in the folder; artifact.json itself is not listed."""
+    """All but artifact.json itself."""
     components: Mapping[str, tuple[str, ...]]
-    """Component -> its files."""
     quantization: Quantization
     details: Details
     tools: Mapping[str, str]
-    """Package -> version, of those that took part."""
     proof: Proof | None
-    """None: the export was not verified."""
 
     @property
     def total_bytes(self) -> int:
-        """Of all files but artifact.json."""
+        """Bytes of all files of the artifact together, without artifact.json."""
         return sum(file.bytes for file in self.files.values())

@@ -1,7 +1,7 @@
-"""Peak memory of a process that answers requests: what every target's model of it is made of.
+"""Parts from which each target predicts the peak memory of a process that runs its artifacts.
 
-Such a model is a sum of stated parts. Parts come from shapes; constants were measured on x86-64
-with the runtimes of constraints.txt (docs/notes/2026-11-peak-memory.md).
+A prediction is a sum of parts. Parts come from shapes; constants were measured on x86-64 with the
+runtimes of constraints.txt (docs/notes/2026-11-peak-memory.md).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,35 +21,41 @@ Files = Mapping[str, int]
 
 @dataclass(frozen=True)
 class RequestSize:
-    """Requests, one after another, each with one image."""
+    """The size of the requests for which memory is predicted; they are answered one by one.
+
+    tiles: of the one image of a request; 0: no image. positions: how many positions of the
+    key-value cache prompt and answer fill. context: how many the cache is allocated for.
+    """
 
     tiles: int
-    """Of the image; 0: no image."""
     positions: int
-    """Of the cache, that the prompt and its answer take."""
     context: int
-    """Positions that the cache is made for."""
 
 
 @dataclass(frozen=True)
 class RuntimeMemory:
-    """How the runtime that opens a target's artifacts spends memory on a CPU."""
+    """Predicts how much memory a runtime takes on a CPU to run the artifacts of one target.
+
+    runtime: its name in the table RUNTIMES. cache_value_bytes: size of one number in the key-value
+    cache. peak_bytes: predicts the peak of the process from the model, the recipe, the target's
+    files (name -> bytes) and the request.
+    """
 
     runtime: str
-    """Its name in the table RUNTIMES."""
     cache_value_bytes: int
-    """Of a key's or a value's element."""
     peak_bytes: Callable[[Vlm, Recipe, Files, RequestSize], int]
-    """Peak of the process, from the sizes of the target's files."""
 
     def cache_bytes_per_token(self, vlm: Vlm) -> int:
-        """Bytes of the keys and values of one position."""
+        """Returns the bytes that one position takes in the key-value cache of all layers."""
         return cache_bytes_per_token(vlm, self.cache_value_bytes)
 
 
 def full_context(vlm: Vlm, image: ImageRecipe | None, context: int) -> RequestSize:
-    """The largest request of a context: an image of the most tiles that its recipe allows and the
-    context has room for, then text up to the end."""
+    """Returns the largest request for a context of `context` positions.
+
+    It has one image with as many tiles as its recipe allows and fit, then text up to the end. It
+    has text alone where `image` is None.
+    """
     tiles = image.most_tiles if image else 0
     while vlm.image_positions(tiles) > context:
         tiles -= 1
@@ -57,9 +63,9 @@ def full_context(vlm: Vlm, image: ImageRecipe | None, context: int) -> RequestSi
 
 
 def matrices(vlm: Vlm, recipe: Recipe) -> Iterator[tuple[str, Shape, str, Storage]]:
-    """Name, shape, component and storage of every weight with two axes or more.
+    """Yields name, shape, component and storage type of every weight with two or more axes.
 
-    A tied embedding comes twice: as itself and as the decoder's head.
+    A tied embedding is yielded twice: for the embedding and for the decoder's output head.
     """
     for name, shape in shapes(vlm).items():
         if len(shape) > 1:
@@ -70,7 +76,7 @@ def matrices(vlm: Vlm, recipe: Recipe) -> Iterator[tuple[str, Shape, str, Storag
 
 
 def pixels_bytes(vlm: Vlm, request: RequestSize) -> int:
-    """The image's tiles as floats, which a session holds until the answer is complete."""
+    """Returns the bytes of a request's image as float32 tiles, held until its answer ends."""
     if not request.tiles:
         return 0
     v = vlm.require_vision().tower
@@ -78,6 +84,9 @@ def pixels_bytes(vlm: Vlm, request: RequestSize) -> int:
 
 
 def tower_matrix_bytes(vlm: Vlm) -> int:
-    """The widest matrix of one tile's tower: [patches, intermediate] floats."""
+    """Returns the bytes of the largest matrix while the vision encoder encodes one tile.
+
+    It has [patches, intermediate] float32 values.
+    """
     tower = vlm.require_vision().tower
     return tower.patches * tower.intermediate * FLOAT_BYTES

@@ -1,4 +1,4 @@
-"""A model opened for reading: its numbers, recipes, tokenizer files and weights, from one place."""
+"""A model opened for reading: its hyperparameters, recipes, tokenizer files and weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,20 +13,19 @@ from export.weights import Weights
 
 @dataclass(frozen=True)
 class Model:
-    """What an exporter and the reference runtime start from.
+    """An opened model: the input of every exporter and of the reference runtime.
 
-    `files` are the tokenizer and configuration files a client needs, by name; they are on disk
-    (a checkpoint folder) or in memory (a synthetic tokenizer), so their bytes are given.
+    image: how images are prepared; None: the model takes only text. files: name -> content of the
+    tokenizer and configuration files that clients need. folder: the checkpoint; None: the weights
+    are random. hessians: what calibration measured, for rounding with GPTQ; None: not calibrated.
     """
 
     name: str
     vlm: Vlm
     image: ImageRecipe | None
-    """None: the model is for text alone."""
     prompt: PromptRecipe
     weights: Weights
     files: Mapping[str, bytes]
     folder: Path | None
-    """The checkpoint folder, where there is one (the proof loads the HF processor from it)."""
+    """The proof loads the HF processor from it."""
     hessians: Hessians | None = None
-    """Hessians from calibration, for rounding with GPTQ; None without calibration."""

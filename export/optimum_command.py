@@ -1,6 +1,6 @@
-"""`optimum-cli export pocketvlm`: `python -m export` as a command of Optimum.
+"""Makes `python -m export` available as `optimum-cli export pocketvlm` (Hugging Face Optimum).
 
-Optimum loads it whenever its command line starts, so it imports nothing heavy.
+Optimum imports this module whenever its command line starts, so it imports nothing heavy.
 """
 
 import argparse
@@ -14,13 +14,16 @@ from export.__main__ import add_options, execute
 
 
 class PocketVlmExport(BaseOptimumCLICommand):  # type: ignore[misc] # Optimum has no annotations
-    """The subcommand; its `args` are the parsed arguments."""
+    """The subcommand `optimum-cli export pocketvlm`; `self.args` has its parsed arguments."""
 
     COMMAND = CommandInfo("pocketvlm", "Export a vision-language model with PocketVLM.")
 
     @staticmethod
     def parse_args(parser: argparse.ArgumentParser) -> None:
-        """Adds the options of `python -m export`; model and output are as in Optimum's commands."""
+        """Adds to `parser` the options of `python -m export`.
+
+        The model is given as -m and the output folder last, as in Optimum's other commands.
+        """
         parser.description = (
             "Export a vision-language model to the folder OUT and prove the result."
         )
@@ -30,7 +33,7 @@ class PocketVlmExport(BaseOptimumCLICommand):  # type: ignore[misc] # Optimum ha
         add_options(parser)
 
     def run(self) -> None:
-        """Exports; exits with the code of `python -m export` unless it is 0."""
+        """Runs the export; on failure, exits the process with the code of `python -m export`."""
         if code := execute(self.args):
             sys.exit(code)
 

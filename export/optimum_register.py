@@ -1,4 +1,4 @@
-"""Registers the command: installed as optimum/commands/register/pocketvlm.py."""
+"""Registers the Optimum subcommand: installed as optimum/commands/register/pocketvlm.py."""
 
 from export.optimum_command import REGISTER_COMMANDS
 

@@ -1,4 +1,4 @@
-"""Shows the progress of an export on a terminal, and measures the memory that writing takes."""
+"""Shows the progress of an export on a terminal, and records the peak memory of its stages."""
 
 import math
 import resource
@@ -17,7 +17,7 @@ WORDS: Mapping[str, str] = {"write": "writing", "prove": "proving"}
 
 
 class Stages:
-    """Records this process's peak memory as each stage begins."""
+    """Records this process's peak memory whenever it is called with the name of a stage."""
 
     def __init__(self) -> None:
         self._peaks: dict[str, int] = {}
@@ -26,19 +26,19 @@ class Stages:
         self._peaks[name] = peak_bytes()
 
     def writing_peak_bytes(self) -> int:
-        """The peak up to the proof; without a proof, up to now."""
+        """Returns the peak memory in bytes up to the start of the proof; without one, up to now."""
         return self._peaks.get("prove", peak_bytes())
 
 
 class Watched(Wrapper):
-    """Weights that report how many values were read."""
+    """Weights that call `advance` with the number of values after each read."""
 
     def __init__(self, weights: Weights, advance: Callable[[int], None]) -> None:
         super().__init__(weights)
         self._advance = advance
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Rows [start, stop) of a tensor as float32."""
+        """Returns rows [start, stop) of a tensor as float32, and reports how many values."""
         values = self.weights.read(name, start, stop)
         self._advance(values.size)
         return values
@@ -46,9 +46,10 @@ class Watched(Wrapper):
 
 @contextmanager
 def showing(model: Model, stages: Stages) -> Iterator[tuple[Model, Callable[[str], None]]]:
-    """The model with weights that move a progress bar, and the callback for stages.
+    """Shows a progress bar on stderr during the block; shows nothing if that is no terminal.
 
-    Shows nothing where stderr is not a terminal.
+    Yields the model to export, whose reads move the bar, and the function to call with "write" and
+    "prove" as these stages begin; it calls `stages`, too.
     """
     if not sys.stderr.isatty():
         yield model, stages
@@ -70,7 +71,7 @@ def showing(model: Model, stages: Stages) -> Iterator[tuple[Model, Callable[[str
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process (VmHWM; getrusage where that is missing)."""
+    """Returns this process's peak resident memory in bytes (VmHWM, or else getrusage)."""
     if STATUS.exists():
         for line in STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

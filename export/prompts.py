@@ -1,6 +1,6 @@
-"""How a question and its images become prompt ids, as data.
+"""Prompt templates as data: how a question and its images become token ids.
 
-runtimes/prepare/ executes it.
+The code that fills them in is in runtimes/prepare/.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a question and its images become text; `{…}` fields are filled in, tokens by string.
+    """A text template that makes a prompt of a question and its images; `{…}` is filled in.
 
-    `with_images` has {images} and {question}; `text_only` has {question}. An image that was cut
-    becomes `start`, `tile` for each tile ({row}, {col} from 1, {tokens}), `row_end` after each row
-    and `overview`; an uncut one becomes `single`. {tokens} is `image_token` repeated
-    `tokens_per_tile` times; None: as often as the image's own size says. `strip`: the template
-    drops white space around the question. Text-only models have only `text_only`.
+    A request with images takes `with_images` ({images}, {question}), others take `text_only`
+    ({question}). An image that was cut into tiles becomes the text `start`, then `tile` for each
+    tile ({row} and {col} count from 1), `row_end` after each row, and `overview` at the end. An
+    image that was not cut becomes `single`. {tokens} is `image_token`, repeated `tokens_per_tile`
+    times (None: the image's size decides). strip: remove white space around the question.
     """
 
     text_only: str
@@ -33,17 +33,17 @@ class Prompt:
 
     @property
     def most_images(self) -> int | None:
-        """As many as the context holds (None), or no image at all."""
+        """Most images of one prompt. None: only the context limits it; 0: it takes no images."""
         return 0 if self.image_token is None else None
 
 
 @dataclass(frozen=True)
 class PromptTask:
-    """One thing that can be asked: ids `before`, the text of `opening`, the places that the request
-    names, the text of `closing` with its {question}, ids `after`.
+    """One task of a model, such as "caption" or "detect", and its part of the prompt.
 
-    Texts are encoded each by itself. answer: words, or up to `most` places in the image.
-    needs: what a request must have.
+    That part is: the ids `before`, the text `opening`, the points or boxes of the request, the text
+    `closing` ({question} is filled in), the ids `after`. Each text is tokenized separately.
+    answer: text, or up to `most` boxes or points. needs: what a request for this task must have.
     """
 
     before: tuple[int, ...]
@@ -57,11 +57,11 @@ class PromptTask:
 
 @dataclass(frozen=True)
 class Templates:
-    """A prompt put together from ids: `start`, an image's positions, then a task's.
+    """A template in token ids: a prompt is `start`, then the image, then one of the `tasks`.
 
-    The first of `tasks` is asked where a request names none. Positions that are no token (of an
-    image, of a coordinate) have the id `placeholder`, which no text encodes to. `never_later`: ids
-    that are not chosen behind the first token of an answer.
+    A request that names no task gets the first one. An image takes `image_positions` positions.
+    Positions of images and coordinates, which are no tokens, have the id `placeholder`; no text is
+    tokenized to it. never_later: ids that only the first token of an answer may have.
     """
 
     start: tuple[int, ...]
@@ -73,11 +73,11 @@ class Templates:
 
     @property
     def image_token(self) -> None:
-        """No text stands for an image."""
+        """Always None: in these prompts no text token stands for an image."""
 
     @property
     def most_images(self) -> int:
-        """The first positions of a prompt are made for one."""
+        """Most images of one prompt: always 1, as only the start of a prompt has room for one."""
         return 1
 
 

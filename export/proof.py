@@ -1,6 +1,6 @@
-"""What a proof found, as artifact.json keeps it: a verdict, and the figures of every check.
+"""The result of a proof, as stored in artifact.json: a verdict, and the figures of every check.
 
-The proof itself is run by runtimes/proof/ladder.py.
+A proof compares an artifact with its checkpoint; runtimes/proof/ladder.py runs it.
 """
 
 from collections.abc import Mapping
@@ -10,46 +10,56 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Skipped:
-    """A check that was not made, and why."""
+    """Stands for the result of a check that was not made; `skipped` says why."""
 
     skipped: str
 
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """The checkpoint's tensors: none was missing, and none was left over."""
+    """States that the checkpoint has exactly the tensors that the model needs.
+
+    explained: their number.
+    """
 
     explained: int
-    """How many the model has."""
 
 
 @dataclass(frozen=True)
 class PreprocessingCheck:
-    """Our pixels and token ids against those of the HF processor, over `n` probes."""
+    """Result of comparing our pixels and token ids with Hugging Face's on `n` test requests.
+
+    equal_ids: number of requests whose token ids are equal. equal: whether all ids are equal and
+    all pixels are within the tolerance.
+    """
 
     n: int
     max_pixel_difference: float
     equal_ids: int
-    """Probes whose token ids are equal."""
     equal: bool
-    """Whether all pixels are within the tolerance and all ids are equal."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Statistics of `n` rows of image features compared with the reference's."""
+    """Result of comparing `n` feature vectors of images with the reference's.
+
+    cosine, min_cosine: mean and smallest cosine similarity. max_error: largest absolute error in
+    any image, divided by that image's largest absolute value.
+    """
 
     n: int
     cosine: float
-    """Mean cosine similarity."""
     min_cosine: float
     max_error: float
-    """Largest absolute error of an image, relative to its largest absolute value."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Statistics of the divergence KL(reference || subject) in nats over `n` tokens."""
+    """Result of comparing next-token probabilities with the reference's, over `n` tokens.
+
+    kld: the divergence KL(reference || tested model) in nats: mean, 99th and 99.9th percentile,
+    maximum. top1: fraction of the tokens at which both have the same most probable token.
+    """
 
     n: int
     mean_kld: float
@@ -57,12 +67,14 @@ class Fidelity:
     kld_p999: float
     max_kld: float
     top1: float
-    """Fraction of tokens for which both distributions have the same most probable token."""
 
 
 @dataclass(frozen=True)
 class GreedyCheck:
-    """Tokens of greedy answers before the first that the reference would not choose."""
+    """Counts, over the greedy answers to all test requests, the tokens that equal the reference's.
+
+    equal: tokens up to each answer's first difference. of: all tokens of the answers.
+    """
 
     equal: int
     of: int
@@ -70,12 +82,14 @@ class GreedyCheck:
 
 @dataclass(frozen=True)
 class RegionCheck:
-    """The first point or box that each of `n` tasks answers with, against the reference's."""
+    """Result of comparing the first point or box of the answers to `n` tasks with the reference's.
+
+    differences: task -> largest difference of a coordinate, as a fraction of the image's edge; 1.0
+    if only one of the two models answers with one.
+    """
 
     n: int
     differences: Mapping[str, float]
-    """task -> largest difference, as a fraction of the image's edges; 1.0 where only one side
-    answers."""
 
 
 Check: TypeAlias = (
@@ -85,7 +99,10 @@ Check: TypeAlias = (
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks in the order in which they are made."""
+    """The results of the checks of one proof, in the order in which they are made.
+
+    places None: the model has no region heads, so it finds no points and boxes.
+    """
 
     tensors: TensorCheck
     preprocessing: PreprocessingCheck | Skipped
@@ -93,21 +110,22 @@ class Checks:
     logits: Fidelity | Skipped
     greedy: GreedyCheck | Skipped
     places: RegionCheck | Skipped | None = None
-    """None: the artifact has no region heads."""
 
     def by_name(self) -> Mapping[str, Check]:
-        """The checks that concern the artifact, in order."""
+        """Returns the results by name, in order, without those that are None."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: check for name, check in found.items() if check is not None}
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The verdict and what it rests on."""
+    """The result of comparing an artifact with its checkpoint.
+
+    passed: the verdict; None: there is none, for the reason in `unjudged`. failures: one line for
+    each figure that misses its bound. checks: all figures.
+    """
 
     passed: bool | None
-    """None: there is no verdict, for the reason in `unjudged`."""
     unjudged: str | None
     failures: tuple[str, ...]
-    """What missed its bounds, a line each."""
     checks: Checks

@@ -1,4 +1,4 @@
-"""Turns a manifest into what an export shows at its end: one JSON object, or lines. Pure."""
+"""Formats the summary that an export prints at its end: as a JSON object or as lines of text."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +16,18 @@ VERDICTS = {True: "passed", False: "FAILED, kept by --allow-drift", None: "no ve
 
 @dataclass(frozen=True)
 class Cost:
-    """What the export itself took."""
+    """Memory and time that the export process took.
+
+    writing_peak_bytes: its peak memory before the proof. peak_bytes: its peak up to the end.
+    """
 
     writing_peak_bytes: int
-    """Peak memory of the process up to the proof."""
     peak_bytes: int
-    """Peak memory of the process up to the end."""
     seconds: float
 
 
 def facts(artifact: Artifact, cost: Cost) -> dict[str, Any]:
-    """The JSON object: path, bytes by component, bits per weight, fallbacks, proof, cost."""
+    """Returns the summary for JSON: path, bytes by component, bits per weight, proof, cost, …"""
     manifest = artifact.manifest
     return {
         "path": str(artifact.path),
@@ -47,7 +48,7 @@ def facts(artifact: Artifact, cost: Cost) -> dict[str, Any]:
 
 
 def lines(artifact: Artifact, cost: Cost) -> Iterator[str]:
-    """The same for people."""
+    """Yields the summary as lines of text for people."""
     manifest = artifact.manifest
     random = " (random weights)" if manifest.synthetic else ""
     yield f"{artifact.path}{random}"

@@ -1,6 +1,6 @@
-"""What a target is: everything that the rest of PocketVLM needs of one format, in one row.
+"""Defines a target: everything that the rest of PocketVLM needs to know of one output format.
 
-The row of a format is in its own package (export/onnx/target.py), the table in export/targets.py.
+Each format has a Target in its package (export/onnx/target.py); the table is export/targets.py.
 """
 
 import importlib
@@ -19,14 +19,18 @@ from export.quantize.recipe import Recipe
 
 @dataclass(frozen=True)
 class Written:
-    """What a target wrote: the files of each component, and what it did to the weights."""
+    """The result of writing a model's weights in one format.
+
+    components: component (vision, embedding, …) -> its files. quantization: how the weights are
+    stored. details: facts that depend on the format.
+    """
 
     components: Mapping[str, tuple[str, ...]]
     quantization: Quantization
     details: Details = field(default_factory=Details)
 
     def beside(self, other: "Written") -> "Written":
-        """Both, of other components each, in one folder."""
+        """Merges the results for two sets of components that were written to one folder."""
         return Written(
             {**self.components, **other.components},
             self.quantization.beside(other.quantization),
@@ -40,9 +44,9 @@ ClientFiles: TypeAlias = Callable[[Model, Recipe, str], Mapping[str, bytes]]
 
 
 def late(place: str) -> Callable[..., Any]:
-    """The function at `place` ("module:function"), which is imported when it is called.
+    """Returns a function that imports `place` ("module:function") when called, then calls it.
 
-    So rows import no library of their format.
+    So a Target can name its functions without importing the library of its format.
     """
     module, _, name = place.partition(":")
 
@@ -53,29 +57,34 @@ def late(place: str) -> Callable[..., Any]:
 
 
 def own_files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
-    """The model's tokenizer and configuration files, as its checkpoint has them."""
+    """Returns the model's tokenizer and configuration files unchanged: name -> content."""
     return model.files
 
 
 @dataclass(frozen=True)
 class Target:
-    """One format. Its functions take a model, a recipe and the name of a layout."""
+    """One output format, such as ONNX: its layouts, and the functions that write and predict it.
+
+    Each function takes a model, a recipe and a layout, one of `layouts` (the first is the default).
+    write: fills an empty folder. sizes: predicts the exact bytes of each file; None: it cannot.
+    client_files: makes the other files that clients need. memory: predicts the memory of running
+    it; None: there is no prediction. tools: module -> PyPI distribution whose version is recorded.
+    """
 
     layouts: tuple[str, ...]
-    """How its files can be arranged; the first one where a family prefers none of them."""
     write: Write
-    """Writes its files into an empty folder, tensor by tensor. Raises UserError."""
+    """Works tensor by tensor. Raises UserError."""
     sizes: Sizes | None = None
-    """Exact bytes of each file that `write` would write, without reading a weight. None: only an
-    export tells. Raises UserError."""
+    """Reads no weight. Raises UserError."""
     client_files: ClientFiles = own_files
-    """What else its clients need: path in the artifact -> content."""
+    """Returns path in the artifact -> content."""
     memory: RuntimeMemory | None = None
-    """Memory of the runtime that opens it; None: there is no model of it."""
     tools: Mapping[str, str] = field(default_factory=dict)
-    """Module -> its distribution on PyPI, of what may take part in writing and proving it."""
 
     def layout_for(self, vlm: Vlm) -> str:
-        """The layout of an export that names none: the family's, if the target has it."""
+        """Selects the layout for an export that names none.
+
+        For a model with images, the family's best if the target has it; otherwise the first one.
+        """
         preferred = FAMILIES[vlm.family].layout if vlm.vision else ""
         return preferred if preferred in self.layouts else self.layouts[0]

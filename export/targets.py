@@ -1,6 +1,6 @@
 """The table of targets: the formats an artifact can have. Importing it imports no format's library.
 
-A new format is a package with a row (export/target.py) and a line here.
+A new format is a package with a Target (export/target.py) and a line here.
 """
 
 from collections.abc import Mapping
@@ -13,5 +13,8 @@ TARGETS: Mapping[str, Target] = {"onnx": ONNX, "gguf": GGUF}
 
 
 def folder_name(target: str, recipe: str, layout: str) -> str:
-    """The default name of an artifact's folder: <target>-<recipe>[-<layout>]."""
+    """Returns the default name of an artifact's folder: <target>-<recipe>[-<layout>].
+
+    The layout "native" is left out.
+    """
     return f"{target}-{recipe}" + ("" if layout == "native" else f"-{layout}")

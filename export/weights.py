@@ -1,4 +1,4 @@
-"""Where the values of a model come from, under canonical names."""
+"""The interface for reading a model's weights by canonical tensor name (the names are GGUF's)."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,25 +8,28 @@ from export.modeling.tensors import Shape
 
 
 class Weights(Protocol):
-    """Canonical tensors of one model, read one at a time: nothing is held between calls."""
+    """Reads the tensors of one model by GGUF's names, one at a time; keeps none in memory."""
 
     @property
     def synthetic(self) -> bool:
-        """True when the values are random: latency and size mean something, accuracy does not."""
+        """True if the values are random: then only latency and size mean something."""
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """What identifies the values: hub id, revision, files, seed (JSON values, no paths)."""
+        """Identifies the values by JSON: hub id and revision, the files' SHA-256, or a seed."""
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Every canonical tensor: `export.modeling.vlm.shapes(vlm)`, checked on opening."""
+        """Returns name -> shape of every weight tensor, in the order of use; names are GGUF's."""
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Rows [start, stop) of a tensor as float32, C-contiguous; transforms applied."""
+        """Returns rows [start, stop) of a tensor as C-contiguous float32; stop None: to the end."""
 
 
 class Wrapper:
-    """All of Weights but `read`, which says what is done to the weights behind."""
+    """Base class for Weights that change or watch other weights.
+
+    It passes everything on to the wrapped `weights`, except `read`, which subclasses define.
+    """
 
     weights: Weights
 
@@ -35,14 +38,14 @@ class Wrapper:
 
     @property
     def synthetic(self) -> bool:
-        """As of the weights behind it; so are the other members."""
+        """True if the wrapped weights are random."""
         return self.weights.synthetic
 
     @property
     def origin(self) -> Mapping[str, Any]:
-        """What identifies the values."""
+        """Identifies the values of the wrapped weights."""
         return self.weights.origin
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Every canonical tensor."""
+        """Returns name -> shape of every weight tensor; the names are GGUF's."""
         return self.weights.shapes()

@@ -1,1 +1,1 @@
-"""What is read: models by name, checkpoint folders and the hub, tokenizers, weights."""
+"""Opens models by name, from checkpoint folders or from the hub: configuration, weights, tokens."""

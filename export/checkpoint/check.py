@@ -1,4 +1,4 @@
-"""The closed world: numbers that fit each other, and every tensor explained, both ways.
+"""Checks a checkpoint: hyperparameters fit each other, no tensor is missing and none is left over.
 
 NOT aware of families, file formats or where tensors are kept.
 """
@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 
 def numbers(vlm: Vlm, where: str) -> Vlm:
-    """The same numbers, once their types, sizes and relations are right. Raises UserError."""
+    """Returns `vlm` if types, ranges and relations of its hyperparameters are right.
+
+    Raises a UserError that begins with `where` otherwise.
+    """
     try:
         checked = decode(Vlm, json.loads(json.dumps(asdict(vlm))))
     except Mismatch as error:
@@ -33,7 +36,10 @@ def numbers(vlm: Vlm, where: str) -> Vlm:
 
 
 def recipe(image: ImageRecipe | None, vlm: Vlm, where: str) -> ImageRecipe | None:
-    """The same recipe, once its types are right and it can be carried out. Raises UserError."""
+    """Returns `image` if its settings have the right types and fit the model; None for text alone.
+
+    Raises a UserError that begins with `where` otherwise.
+    """
     if image is None or vlm.vision is None:
         if (image is None) != (vlm.vision is None):
             raise UserError(f"{where}: has only one of an image recipe and a vision tower")
@@ -52,9 +58,10 @@ def recipe(image: ImageRecipe | None, vlm: Vlm, where: str) -> ImageRecipe | Non
 def renamed(
     found: Mapping[str, T], prefixes: tuple[tuple[str, str], ...], where: str
 ) -> dict[str, T]:
-    """The checkpoint's tensors under the names that `sources` has; prefixes apply in their order.
+    """Renames the keys of `found`, a checkpoint's tensor names, by pairs (old prefix, new prefix).
 
-    Raises UserError where two tensors get the same name.
+    Each pair is tried in turn on the result of the one before. Raises UserError if two tensors get
+    the same name.
     """
     tensors: dict[str, T] = {}
     for stored, value in found.items():
@@ -69,7 +76,10 @@ def renamed(
 
 
 def stored_shape(source: Source, shape: Shape) -> Shape:
-    """The shape that a canonical tensor's source has in the checkpoint."""
+    """Returns the shape that the tensor `source` must have in the checkpoint.
+
+    `shape` is that of the model's tensor, which is read from it.
+    """
     if source.stored is not None:
         return source.stored
     rows, *rest = shape[::-1] if source.transform == "transpose" else shape
@@ -83,9 +93,11 @@ def tensors(
     ignored: tuple[str, ...],
     where: str,
 ) -> None:
-    """Raises one UserError that lists every tensor that is missing, misshaped or unexplained.
+    """Raises a UserError if a tensor of a checkpoint is missing, misshaped or unknown.
 
-    `expected` has canonical names, `found` the checkpoint's; `sources` leads from one to the other.
+    `expected` maps GGUF's names to shapes, `found` the checkpoint's names. `sources` says which
+    of these names is read from which checkpoint tensor. Unknown tensors whose names match a pattern
+    of `ignored` are allowed.
     """
     wanted = {
         sources[name].name: stored_shape(sources[name], shape) for name, shape in expected.items()

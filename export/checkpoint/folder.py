@@ -1,4 +1,4 @@
-"""Reads the weights of a Hugging Face checkpoint folder under canonical names."""
+"""Reads the weights of a Hugging Face checkpoint folder by canonical (GGUF) tensor names."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -38,7 +38,10 @@ def values(
     start: int = 0,
     stop: int | None = None,
 ) -> FloatArray:
-    """Rows [start, stop) of a canonical tensor; `read` gives a range of a stored one's rows."""
+    """Returns rows [start, stop) of a model tensor of this `shape`, converted as `source` says.
+
+    `read(name, start, stop)` returns rows of a tensor of the checkpoint.
+    """
     if source.transform == "transpose" or source.stored is not None:  # other rows are stored
         whole = _transformed(source, read(source.name, 0, None))
         return whole.reshape(shape)[start:stop]
@@ -57,10 +60,10 @@ def _transformed(source: Source, values: FloatArray) -> FloatArray:
 
 
 class Checkpoint:
-    """The canonical tensors of a folder.
+    """The weights of a model in a checkpoint folder, read by GGUF's tensor names.
 
-    `origin` identifies the values where that is known (hub id and revision). Without it, the
-    property computes the SHA-256 of the weight files, about a second per gigabyte.
+    `origin` identifies them if it is known (hub id and revision); otherwise the property computes
+    the SHA-256 of the weight files, about a second per gigabyte.
     Raises UserError for a damaged file, and for a tensor that is missing, left over or of another
     shape than the configuration says.
     """
@@ -82,7 +85,7 @@ class Checkpoint:
 
     @cached_property
     def origin(self) -> Mapping[str, Any]:
-        """Hub id and revision, or {"files": {name: {"bytes", "sha256"}}}."""
+        """Identifies the weights: hub id and revision, or "files": name -> bytes and SHA-256."""
         if self._known_origin is not None:
             return self._known_origin
         paths = sorted({stored.path for stored in self._stored.values()})
@@ -94,11 +97,11 @@ class Checkpoint:
         }
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Every canonical tensor."""
+        """Returns name -> shape of every weight tensor; the names are GGUF's."""
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Rows [start, stop) of a canonical tensor as float32, read from the file now."""
+        """Reads rows [start, stop) of a tensor from its file, as float32; stop None: to the end."""
         return values(self._sources[name], self._shapes[name], self._rows, start, stop)
 
     def _rows(self, stored: str, start: int, stop: int | None) -> FloatArray:

@@ -37,9 +37,10 @@ REFUSALS: tuple[tuple[str, Refusal], ...] = (
 def fetch(
     repository: str, revision: str, *, offline: bool = False, download: Download | None = None
 ) -> tuple[Path, str]:
-    """The folder of a snapshot and its commit. With `offline`, only from the cache.
+    """Downloads a repository of the hub at a revision; returns its local folder and its commit.
 
-    `download` is huggingface_hub.snapshot_download or a fake of it. Raises UserError.
+    With `offline`, it is only looked up in the hub's cache. `download` replaces
+    huggingface_hub.snapshot_download in tests. Raises UserError.
     """
     hub = importlib.import_module("huggingface_hub")
     errors = importlib.import_module("huggingface_hub.errors")

@@ -46,7 +46,11 @@ FILES = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of models.yaml. Paths are relative to it."""
+    """One model of models.yaml, from its checkpoint folder (`path`) or from the hub (`hub`).
+
+    hub: owner/name; revision: its commit, tag or branch. config: a folder with configuration files
+    only, for random weights. Both folders are relative to models.yaml.
+    """
 
     path: str | None = None
     hub: str | None = None
@@ -56,7 +60,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class _ModelFolder:
-    """The folder that a model is opened from, and where its weights come from."""
+    """The folder that a model is opened from.
+
+    synthetic: its weights are to be random. origin: hub id and commit; None: it is not of the hub.
+    """
 
     name: str
     folder: Path
@@ -65,13 +72,16 @@ class _ModelFolder:
 
 
 def data_root() -> Path:
-    """The folder of models.yaml: export/_data in an installed wheel, else the checkout."""
+    """Returns the folder of models.yaml: export/_data in an installed wheel, or the checkout."""
     package = Path(__file__).parents[1]
     return package / "_data" if (package / "_data").is_dir() else package.parent
 
 
 def list_models(root: Path | None = None) -> dict[str, Entry]:
-    """The models of models.yaml by name, in order. Raises UserError for a broken file."""
+    """Reads models.yaml in the folder `root` (None: the one of PocketVLM): name -> entry, in order.
+
+    Raises UserError for a missing or broken file.
+    """
     import yaml
 
     path = (root or data_root()) / "models.yaml"
@@ -90,10 +100,11 @@ def open_model(
     offline: bool = False,
     seed: int = 0,
 ) -> Model:
-    """Open a model of models.yaml, a checkpoint folder or (only with weights="hub") a hub id.
+    """Opens a model by its name in models.yaml, its checkpoint folder or its id on the hub.
 
-    weights="synthetic" gives random values generated from `seed` and uses no network. Other models
-    on the hub are downloaded, or with `offline` taken from the cache. Raises UserError.
+    A hub id needs weights="hub". weights="synthetic" gives random values generated from `seed`, and
+    uses no network. Models on the hub are downloaded at `revision` (a commit, tag or branch), or
+    with `offline` taken from the cache. Raises UserError.
     """
     found = _locate(name_or_dir, weights, revision, offline)
     if revision is not None and not (found.origin and "hub" in found.origin):
@@ -171,7 +182,11 @@ def _open(found: _ModelFolder, seed: int) -> Model:
 
 
 def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:
-    """The image recipe, from processor_config.json first, as transformers 5 reads them."""
+    """Reads the image recipe of a checkpoint folder; None: the model takes only text.
+
+    processor_config.json comes before preprocessor_config.json, as in transformers 5. Raises
+    UserError if both lack it.
+    """
     if vlm.vision is None:
         return None
     if not family.preprocessor_file:
@@ -196,7 +211,11 @@ def _checked_image(family: Family, vlm: Vlm, content: Json, file: Path) -> Image
 
 
 def _stop_ids(folder: Path, vlm: Vlm, named: tuple[int, ...]) -> tuple[int, ...]:
-    """Ids that end an answer: of generation_config.json, of config.json, of the family's tokens."""
+    """Collects the ids that end an answer, each once. Raises UserError.
+
+    They come from generation_config.json, from config.json (`vlm`), and from the family's stop
+    tokens (`named`).
+    """
     found: Any = None
     if inside(folder, GENERATION).exists():
         found = read_json(folder, GENERATION).get("eos_token_id")

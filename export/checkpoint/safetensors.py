@@ -1,7 +1,7 @@
 """Reads tensors from safetensors files, rows at a time, as float32.
 
-The safetensors library maps files into memory, and mapped pages would count against the promise
-that an export needs the memory of a few tensors; so this is a reader of our own.
+The safetensors library maps files into memory. Mapped pages count as memory of the process, but an
+export is to need the memory of a few tensors only; so this is a reader of our own.
 Format: https://github.com/huggingface/safetensors#format.
 """
 
@@ -38,7 +38,10 @@ CHUNK_VALUES = 1 << 18
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file; `offset` is that of its first byte, from the start of the file."""
+    """Where a tensor is in a safetensors file, and its type and shape.
+
+    offset: position of its first byte from the start of the file. dtype: the format's name ("F32").
+    """
 
     path: Path
     dtype: str
@@ -47,12 +50,15 @@ class Stored:
 
     @property
     def row_values(self) -> int:
-        """Number of values per index of the first axis."""
+        """How many values one row has (one index of the first axis)."""
         return math.prod(self.shape[1:])
 
 
 def open_folder(folder: Path) -> dict[str, Stored]:
-    """Every tensor of a checkpoint folder by name. Raises UserError for damaged files."""
+    """Finds all tensors of a checkpoint folder: name -> place in a file. Reads no values.
+
+    Raises UserError for missing or damaged files.
+    """
     if inside(folder, WEIGHTS).is_file():
         return read_header(folder / WEIGHTS)
     if inside(folder, INDEX).is_file():
@@ -61,7 +67,7 @@ def open_folder(folder: Path) -> dict[str, Stored]:
 
 
 def expect_readable(name: str, stored: Stored) -> None:
-    """Raises UserError for a tensor of a type that cannot be read."""
+    """Raises UserError if a tensor is stored in a type other than F32, F16 and BF16."""
     if stored.dtype not in READABLE:
         raise UserError(
             f"{stored.path}: {short(name)} is stored as {stored.dtype}, but only "
@@ -70,7 +76,10 @@ def expect_readable(name: str, stored: Stored) -> None:
 
 
 def read_rows(name: str, stored: Stored, start: int = 0, stop: int | None = None) -> FloatArray:
-    """Rows [start, stop) of a readable tensor as float32. Raises UserError for NaN and infinity."""
+    """Reads rows [start, stop) of a tensor as float32; stop None: to the end.
+
+    `name` is for errors. Raises UserError for NaN, infinity and a file that cannot be read.
+    """
     first, last, _ = slice(start, stop).indices(stored.shape[0])
     out = np.empty((max(0, last - first), *stored.shape[1:]), np.float32)
     item = np.dtype(READABLE[stored.dtype]).itemsize
@@ -91,7 +100,10 @@ def read_rows(name: str, stored: Stored, start: int = 0, stop: int | None = None
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """Every tensor of one file by name. Raises UserError for a damaged file."""
+    """Finds all tensors of one safetensors file: name -> place in it. Reads no values.
+
+    Raises UserError for a damaged file.
+    """
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
@@ -131,7 +143,10 @@ def _entry(path: Path, name: str, entry: Any) -> _Span:
 
 
 def _expect_gapless(path: Path, spans: Mapping[str, _Span], data_bytes: int) -> None:
-    """Raises UserError where tensors overlap or leave a gap; the format allows neither."""
+    """Raises UserError if tensors overlap or leave a gap in the file's `data_bytes`.
+
+    `spans` has the type, shape, first byte and end of each tensor.
+    """
     position = 0
     for name, (_, _, begin, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if begin != position:
@@ -170,7 +185,7 @@ def _read_shards(folder: Path) -> dict[str, Stored]:
 
 
 def _fill(out: FloatArray, readinto: Any, dtype: str) -> None:
-    """Read `out.size` stored values into `out`, converting chunk by chunk."""
+    """Reads `out.size` values of the type `dtype` into `out`, converted chunk by chunk."""
     if dtype == "F32":
         _read_exactly(readinto, out.view(np.uint8).data)
         return

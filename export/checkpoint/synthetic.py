@@ -1,4 +1,4 @@
-"""Random weights of a real geometry: latency, memory and size without a checkpoint.
+"""Random weights in the shapes of a real model, to measure latency, memory and size without it.
 
 Values are generated when they are read, from (seed, tensor, chunk of rows) by a counter-based
 generator, so any rows can be read alone.
@@ -27,8 +27,9 @@ INT16_DEVIATION = 65535 / math.sqrt(12)
 
 
 class Synthetic:
-    """Seeded uniform values, rounded to bfloat16 as released checkpoints are.
+    """Weights of random values in a model's shapes, generated from `seed` when they are read.
 
+    They are uniform and rounded to bfloat16, the type of released checkpoints.
     Linear maps have the standard deviation 1/sqrt(fan in), so that activations stay near 1; norm
     weights are near 1; token embeddings have the deviation 1, as image features do.
     """
@@ -42,15 +43,18 @@ class Synthetic:
 
     @cached_property
     def origin(self) -> Mapping[str, Any]:
-        """{"synthetic": …}: the seed and the name of the generator."""
+        """Identifies the values: {"synthetic": seed and name of the generator}."""
         return {"synthetic": {"seed": self._seed, "generator": "philox-int16-1"}}
 
     def shapes(self) -> Mapping[str, Shape]:
-        """Every canonical tensor."""
+        """Returns name -> shape of every weight tensor; the names are GGUF's."""
         return self._shapes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Rows [start, stop) of a tensor as float32; a row has the same values in every range."""
+        """Generates rows [start, stop) of a tensor as float32; stop None: to the end.
+
+        A row has the same values in every range.
+        """
         shape = self._shapes[name]
         first, last, _ = slice(start, stop).indices(shape[0])
         out = np.empty((max(0, last - first), *shape[1:]), np.float32)
@@ -64,7 +68,7 @@ class Synthetic:
         return out
 
     def _values(self, name: str, chunk: int, count: int) -> FloatArray:
-        """The first `count` values of a chunk."""
+        """Generates the first `count` values of the chunk with this index of a tensor."""
         key = [self._seed & MASK_64, zlib.crc32(name.encode())]
         bits = np.random.Philox(key=key, counter=[0, 0, 0, chunk]).random_raw(-(-count // 4))
         values = bits.astype("<u8", copy=False).view("<i2")[:count].astype(np.float32)
@@ -75,7 +79,7 @@ class Synthetic:
 
 
 def _distribution(name: str, shape: Shape, embedding_scale: float) -> tuple[float, float]:
-    """Mean and standard deviation of a tensor's values."""
+    """Returns mean and standard deviation of the random values of a tensor."""
     if len(shape) == 1:
         return (0.0, BIAS_DEVIATION) if name.endswith(".bias") else (1.0, NORM_SPREAD)
     if name == "token_embd.weight":
@@ -86,7 +90,7 @@ def _distribution(name: str, shape: Shape, embedding_scale: float) -> tuple[floa
 
 
 def _to_bf16(values: FloatArray) -> FloatArray:
-    """Rounded in place to 8 significant bits (half away from zero), still as float32."""
+    """Rounds float32 values in place to the 8 significant bits of bfloat16, half away from zero."""
     bits = values.view(np.uint32)
     bits += np.uint32(0x8000)
     bits &= np.uint32(0xFFFF0000)

@@ -1,4 +1,4 @@
-"""Makes a tokenizer for random weights: special tokens have a real model's ids, words are few."""
+"""Makes a small tokenizer for random weights, whose special tokens have a real model's ids."""
 
 import json
 from collections.abc import Mapping
@@ -21,15 +21,14 @@ def synthetic_tokenizer(
     image_token: str | None = "<image>",
     vocabulary: Vocabulary = SMOLLM2,
 ) -> dict[str, bytes]:
-    """Contents of tokenizer.json, tokenizer_config.json and special_tokens_map.json of a BPE.
+    """Makes a BPE tokenizer for random weights; returns the contents of its files by name.
 
     The image token has the model's id. The special tokens listed before it have the ids directly
-    below, the last one has the highest id: so it is in the released SmolVLM models. Tokens that
-    would overlap the text model's own vocabulary remain plain text, as in SmolVLM-Instruct. No text
-    encodes to any other id.
+    below, the last one has the highest id, as in the released SmolVLM models. Tokens that would
+    overlap the text model's vocabulary remain plain text, as in SmolVLM-Instruct.
 
     Without an image token, the first special token has the BOS id and the last one the highest id;
-    BOS may also be one of `vocabulary.first`. Raises UserError where the vocabulary is too small.
+    BOS may also be one of `vocabulary.first`. Raises UserError if the vocabulary is too small.
     """
     fixed, fixed_id = _fixed(vlm, special_tokens, image_token, vocabulary)
     before, after = _around(fixed, fixed_id, vlm, special_tokens, vocabulary)
@@ -67,7 +66,11 @@ def synthetic_tokenizer(
 def _fixed(
     vlm: Vlm, tokens: tuple[str, ...], image_token: str | None, vocabulary: Vocabulary
 ) -> tuple[str, int]:
-    """The token whose id is known, and that id; the others have ids next to it."""
+    """Selects the special token whose id the model fixes; returns it and the id.
+
+    It is the image token; without one, the first token (BOS), or the last one if BOS is in
+    `vocabulary.first`. The other special tokens get the ids next to it.
+    """
     if image_token is not None and vlm.image_token_id is not None:
         return image_token, vlm.image_token_id
     if vlm.bos_token_id < len(vocabulary.first):
@@ -78,7 +81,10 @@ def _fixed(
 def _around(
     fixed: str, fixed_id: int, vlm: Vlm, tokens: tuple[str, ...], vocabulary: Vocabulary
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The special tokens with ids below and above `fixed_id`."""
+    """Returns the special tokens that get the ids directly below and above `fixed_id`.
+
+    Tokens below for which there is no room are left out. Raises UserError if there is none at all.
+    """
     index = tokens.index(fixed)
     before = tuple(token for token in tokens[:index] if token not in vocabulary.first)
     after = tokens[index + 1 :]
@@ -96,7 +102,7 @@ def _around(
 
 
 def _byte_level(size: int, known: Vocabulary) -> Tokenizer:
-    """A BPE over the bytes of words and single digits."""
+    """Makes a BPE tokenizer of `size` tokens over the bytes of words, with single digits."""
     vocab, merges = _vocabulary(size, known)
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -110,7 +116,7 @@ def _byte_level(size: int, known: Vocabulary) -> Tokenizer:
 
 
 def _sentencepiece(size: int, known: Vocabulary) -> Tokenizer:
-    """A BPE over characters, as Gemma's tokenizer.json is."""
+    """Makes a BPE tokenizer of `size` tokens over characters, like Gemma's tokenizer.json."""
     vocab, merges = _vocabulary(size, known)
     tokenizer = Tokenizer(
         models.BPE(vocab, merges, unk_token=known.named["unk_token"], byte_fallback=True)
@@ -123,7 +129,7 @@ def _sentencepiece(size: int, known: Vocabulary) -> Tokenizer:
 
 
 def _symbols(known: Vocabulary) -> list[str]:
-    """The smallest tokens, of which all words consist."""
+    """Returns the smallest tokens (bytes or characters), of which all words consist."""
     if known.byte_fallback:
         characters = (chr(code) for code in range(33, 127))
         return [*(f"<0x{byte:02X}>" for byte in range(256)), "\n", SPACE, *characters]
@@ -131,7 +137,10 @@ def _symbols(known: Vocabulary) -> list[str]:
 
 
 def _vocabulary(size: int, known: Vocabulary) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """`size` tokens (first ones, symbols, words, unused ones) and the merges of the words."""
+    """Returns a BPE vocabulary of `size` tokens (token -> id) and the merges of its words.
+
+    It has `known.first`, the smallest tokens, words with their beginnings, then unused tokens.
+    """
     space, newline = (SPACE, "\n") if known.byte_fallback else ("Ġ", "Ċ")  # ByteLevel's names
     vocab = [*known.first, *_symbols(known)]
     merges: list[tuple[str, str]] = []

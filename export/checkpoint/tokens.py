@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_tokenizer(data: bytes, where: str) -> "Tokenizer":
-    """The tokenizer of a tokenizer.json; `where` is its path in errors. Raises UserError."""
+    """Parses the content of a tokenizer.json; `where` is its path in errors. Raises UserError."""
     from tokenizers import Tokenizer
 
     try:
@@ -27,7 +27,10 @@ def read_tokenizer(data: bytes, where: str) -> "Tokenizer":
 
 
 class Tokens:
-    """The vocabulary of a tokenizer.json. Raises UserError where it is missing or broken."""
+    """The vocabulary of a tokenizer.json, to look up ids and to compare it with the model.
+
+    `data` is the content of the file. Raises UserError if it is None (missing) or broken.
+    """
 
     def __init__(self, data: bytes | None, path: Path) -> None:
         if data is None:
@@ -41,14 +44,14 @@ class Tokens:
         self._path = path
 
     def ids(self, tokens: tuple[str, ...]) -> tuple[int, ...]:
-        """The ids of those tokens that the vocabulary has."""
+        """Returns the ids of the given tokens; tokens that the vocabulary lacks are skipped."""
         return tuple(self._vocab[token] for token in tokens if token in self._vocab)
 
     def expect(self, image_token: str | None, vlm: Vlm, unused: tuple[str, ...] = ()) -> None:
-        """Raises UserError unless image token and vocabulary are those of the model.
+        """Raises UserError unless the image token and all ids of the tokenizer fit the model.
 
-        Without an image token, BOS is checked instead. The ids of `unused` tokens may exceed the
-        model's vocabulary.
+        If `image_token` is None, the id of BOS is checked instead. The ids of `unused` tokens may
+        exceed the model's vocabulary.
         """
         if image_token is None:
             self._expect_bos(vlm)

@@ -1,4 +1,4 @@
-"""The families PocketVLM knows: name -> description."""
+"""The table of the supported model families: name -> Family."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,10 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def family_of(config: Json, where: str) -> Family:
-    """The family that reads this config.json (`where` names the file in errors)."""
+    """Selects the family whose `model_types` has the model_type of a config.json.
+
+    Errors name the file as `where`. Raises UserError if there is no such family.
+    """
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise UserError(f"{where}: no model_type; is this a Hugging Face checkpoint's config.json?")

@@ -1,4 +1,4 @@
-"""Values that config.json has in the same way for every family."""
+"""Reads settings that config.json has in the same way for every family."""
 
 from collections.abc import Mapping
 
@@ -17,9 +17,9 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 
 def rope_of(text: Section, *allowed: str) -> Section:
-    """The section with `rope_theta`: of `rope_parameters` (transformers 5), else `text` itself.
+    """Returns the section that has rope_theta: rope_parameters (transformers 5), or `text` itself.
 
-    Raises UserError for another kind of rope than those allowed.
+    Raises UserError if its rope_type is not in `allowed`.
     """
     saved = text.section("rope_parameters", None)
     scaling = text.section("rope_scaling", None)
@@ -28,7 +28,7 @@ def rope_of(text: Section, *allowed: str) -> Section:
 
 
 def expect_rope(rope: Section | None, *allowed: str) -> None:
-    """Raises UserError for another kind of rope than those allowed."""
+    """Raises UserError if the rope_type of `rope` is not in `allowed`; None passes."""
     if rope is None:
         return
     kind = rope.string("rope_type", None) or rope.string("type", None) or "default"

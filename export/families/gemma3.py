@@ -1,7 +1,7 @@
-"""Gemma 3 (transformers: Gemma3ForConditionalGeneration): SigLIP, average pool, Gemma.
+"""Describes the family Gemma 3 (transformers: Gemma3ForConditionalGeneration).
 
-Gemma Team 2025, "Gemma 3 Technical Report". The text-only sizes (1B and 270M, transformers:
-Gemma3ForCausalLM) are the same decoder without tower and projector.
+It consists of SigLIP, average pooling and Gemma's decoder (Gemma Team 2025, "Gemma 3 Technical
+Report"). The text-only sizes (1B and 270M, transformers: Gemma3ForCausalLM) are the decoder alone.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ STEPS: Json = {
     "do_resize": True,
     "resample": 2,
 }
-# What other checkpoints of these classes could ask for: key of text_config -> what is expected.
+# Key of text_config -> the only value that is supported.
 PLAIN: Json = {
     "attention_bias": False,
     "attn_logit_softcapping": None,
@@ -43,11 +43,14 @@ PLAIN: Json = {
 }
 LAYER_KINDS = ("full_attention", "sliding_attention")
 POOLED = 4
-"""Patches along an edge of what llama.cpp averages where a GGUF file has no scale_factor."""
+"""Edge, in patches, of the squares that llama.cpp averages if a GGUF file has no scale_factor."""
 
 
 def read(config: Section) -> Vlm:
-    """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
+    """Reads a model's hyperparameters from config.json, as on the hub or from transformers 5.
+
+    Raises UserError for what is missing or not supported.
+    """
     # Defaults from here on are Gemma3Config's and Gemma3TextConfig's.
     has_vision = config.string("model_type") != TEXT_ONLY
     text = config.section("text_config") if has_vision else config
@@ -63,7 +66,10 @@ def read(config: Section) -> Vlm:
 
 
 def _with_vision(vlm: Vlm, config: Section) -> Vlm:
-    """The same with the tower of `config`; the positions of one image see each other."""
+    """Adds the vision part that `config` describes to a text model.
+
+    The positions of one image then attend to each other.
+    """
     tower = siglip.tower(config.section("vision_config", {}), TOWER)
     tokens = config.integer("mm_tokens_per_image", 256)
     side = isqrt(max(tokens, 0))
@@ -109,7 +115,7 @@ def _decoder(text: Section, tied: bool) -> Decoder:
 
 
 def _ropes(text: Section) -> tuple[float, float, float]:
-    """rope_theta and factor of the global layers, rope_theta of the local ones."""
+    """Returns rope_theta and factor of the global layers, then rope_theta of the local ones."""
     saved = text.section("rope_parameters", {})
     full = saved.section("full_attention", None)
     local = saved.section("sliding_attention", None)
@@ -124,7 +130,10 @@ def _ropes(text: Section) -> tuple[float, float, float]:
 
 
 def _local_layers(text: Section, layers: int) -> tuple[int, ...]:
-    """Five of six layers are local, unless the configuration names each layer's kind."""
+    """Returns the indices of the layers with a sliding window.
+
+    They are five of six (or as the pattern says), unless config.json lists each layer's kind.
+    """
     pattern = text.count("sliding_window_pattern", None) or 6
     kinds = text.strings("layer_types", None) or tuple(
         LAYER_KINDS[bool((i + 1) % pattern)] for i in range(min(layers, 1 << 10))
@@ -138,7 +147,7 @@ def _local_layers(text: Section, layers: int) -> tuple[int, ...]:
 
 
 def image(vlm: Vlm, preprocessor: Section) -> Stretch:
-    """Image recipe of a preprocessor_config.json (Gemma3ImageProcessor without pan and scan).
+    """Makes the image recipe from preprocessor_config.json (without pan and scan).
 
     Raises UserError for settings that the recipe cannot express.
     """
@@ -154,7 +163,10 @@ def image(vlm: Vlm, preprocessor: Section) -> Stretch:
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:
-    """One user turn of the chat template, images written out as processing_gemma3.py does."""
+    """Makes the prompt template: one user turn of the chat template.
+
+    Images are written as in transformers' processing_gemma3.py.
+    """
     before, after = "<bos><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n"
     text = Prompt(text_only=before + "{question}" + after, strip=True)
     if vlm.vision is None:
@@ -192,13 +204,16 @@ BLOCK: Mapping[str, str] = {
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; Gemma's RMS norms multiply by 1 + weight."""
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint.
+
+    Norm weights get 1 added, because Gemma's RMS norms multiply by 1 + weight.
+    """
     decoder = "model" if vlm.vision is None else "language_model.model"
     return {name: _source(name, decoder) for name in shapes(vlm)}
 
 
 def _source(canonical: str, decoder: str) -> Source:
-    """`decoder` is where the checkpoint has the text model."""
+    """Returns the checkpoint tensor for one of the model; `decoder` is the text model's prefix."""
     if canonical.startswith("v."):
         return Source(f"vision_tower.vision_model.{siglip.hub_name(canonical)}")
     if canonical == "mm.input_projection.weight":

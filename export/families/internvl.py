@@ -1,7 +1,8 @@
-"""InternVL3 (transformers: InternVLForConditionalGeneration): InternViT, pixel shuffle, Qwen2.5.
+"""Describes the family InternVL3 (transformers: InternVLForConditionalGeneration).
 
-OpenGVLab 2025, "InternVL3". Checkpoints of the repositories whose names end with -hf, whose text
-model is Qwen2 and whose tower has layer norms (1B, 2B, 8B, 14B). Videos are not supported.
+It consists of InternViT, pixel shuffle and Qwen2.5's decoder (OpenGVLab 2025, "InternVL3").
+Supported are the hub repositories whose names end with -hf, whose text model is Qwen2 and whose
+vision encoder has layer norms (1B, 2B, 8B, 14B). Videos are not supported.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ STEPS: Json = {
     "do_resize": True,
     "resample": 3,
 }
-# What other checkpoints of these classes could ask for.
+# Key of config.json, and of its vision_config -> the only value that is supported.
 PLAIN: Json = {"vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
 PLAIN_VISION: Json = {
     "norm_type": "layer_norm",
@@ -42,7 +43,10 @@ PLAIN_VISION: Json = {
 
 
 def read(config: Section) -> Vlm:
-    """Numbers of a config.json; defaults are InternVLConfig's, InternVLVisionConfig's, Qwen2's."""
+    """Reads a model's hyperparameters from config.json, with the defaults of InternVLConfig.
+
+    Raises UserError for what is missing or not supported.
+    """
     config.expect(PLAIN)
     text = config.section("text_config")
     text.expect({"model_type": "qwen2", "use_sliding_window": False})
@@ -85,7 +89,7 @@ def _tower(vision: Section) -> Vit:
 
 
 def image(vlm: Vlm, preprocessor: Section) -> AspectTiles:
-    """Image recipe of a preprocessor_config.json (GotOcr2ImageProcessor under InternVLProcessor).
+    """Makes the image recipe from preprocessor_config.json, as GotOcr2ImageProcessor does.
 
     Raises UserError for settings that the recipe cannot express.
     """
@@ -103,7 +107,10 @@ def image(vlm: Vlm, preprocessor: Section) -> AspectTiles:
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:
-    """One user turn of the chat template, images written out as processing_internvl.py does."""
+    """Makes the prompt template: one user turn of the chat template.
+
+    Images are written as in transformers' processing_internvl.py.
+    """
     before, after = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
     return Prompt(
         with_images=before + "{images}{question}" + after,
@@ -137,7 +144,10 @@ LAYER_SCALE: Mapping[str, str] = {"attn_out": "lambda_1", "ffn_down": "lambda_2"
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; LayerScale folds into the map before it."""
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint.
+
+    LayerScale factors are multiplied into the linear map before them.
+    """
     return {name: _source(name, vlm) for name in shapes(vlm)}
 
 

@@ -1,4 +1,4 @@
-"""Llama's and Qwen2's decoders as families have them: numbers and names of tensors."""
+"""Reads Llama's and Qwen2's decoders for several families: hyperparameters and tensor names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ BLOCK: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a configuration class takes where config.json has no such key."""
+    """Values for a decoder's keys that config.json leaves out; they differ by family."""
 
     context: int
     rope_theta: float
@@ -31,7 +31,10 @@ class Defaults:
 
 
 def decoder(text: Section, rope: Section, tied: bool, defaults: Defaults) -> Decoder:
-    """The numbers of a text_config; `rope` is the section that has rope_theta."""
+    """Reads a decoder's hyperparameters from text_config; `rope` is the section with rope_theta.
+
+    tied: whether the output head is the token embedding. Raises UserError.
+    """
     hidden, heads = text.count("hidden_size"), text.count("num_attention_heads")
     kv_heads, head_dim = text.count("num_key_value_heads", None), text.count("head_dim", None)
     theta = rope.number("rope_theta", None)
@@ -54,7 +57,10 @@ def decoder(text: Section, rope: Section, tied: bool, defaults: Defaults) -> Dec
 
 
 def hub_name(canonical: str, model: str, head: str = "lm_head") -> str:
-    """Name of a decoder's tensor; `model` is where the checkpoint has the text model."""
+    """Returns the checkpoint's name of a decoder tensor, from its name in GGUF (`canonical`).
+
+    `model` is the checkpoint's prefix of the text model, `head` the name of its output head.
+    """
     stem, _, kind = canonical.rpartition(".")
     if stem == "output":
         return f"{head}.{kind}"

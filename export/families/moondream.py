@@ -1,7 +1,8 @@
-"""Moondream 2 and 0.5B (the author's own code): ViT over crops, parallel-block decoder, regions.
+"""Describes the family Moondream (2 and 0.5B), as in the author's own code.
 
+It consists of a ViT over crops, a decoder with parallel blocks, and heads for points and boxes.
 Class defaults and token ids are those of vikhyat/moondream, moondream/torch/config.py, at the
-release of 2025-04-14 and, where config.json names that tokenizer, of 2025-06-21.
+release of 2025-04-14 and, if config.json names that tokenizer, of 2025-06-21.
 """
 
 from collections.abc import Mapping
@@ -29,13 +30,17 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Generation:
-    """What depends on which of the two tokenizers a checkpoint has."""
+    """Token ids and prompt templates for one of the two tokenizers that checkpoints have.
+
+    bos: id that begins and ends a text. templates: task -> ids before and after its question.
+    before_question: text between those ids and the question. answer: ids that begin an answer and
+    are not chosen after its first token.
+    """
 
     bos: int
     templates: Json
     before_question: str = ""
     answer: Ids = ()
-    """Ids that begin an answer; none of them is chosen after its first token."""
 
 
 # GPT-2's tokenizer, until 2025-04-14. 2025-01-09 has no space before a question.
@@ -71,7 +76,11 @@ STARMIE = Generation(
 
 
 def read(config: Section) -> Vlm:
-    """Numbers of a config.json whose `config` overrides the code's defaults (on the hub: none)."""
+    """Reads a model's hyperparameters from config.json.
+
+    Its object `config` overrides the defaults of the author's code; on the hub it is empty. Raises
+    UserError for what is not supported.
+    """
     parts = config.section("config", {})
     text, vision = parts.section("text", {}), parts.section("vision", {})
     region, tokenizer = parts.section("region", {}), parts.section("tokenizer", {})
@@ -161,7 +170,10 @@ def _generation(tokenizer: Section) -> Generation:
 
 
 def image(vlm: Vlm, preprocessor: Section) -> Crops:
-    """Image recipe; the author's code has it in image_crops.py, and no file for it."""
+    """Makes the image recipe from the hyperparameters alone.
+
+    `preprocessor` is not used: Moondream has these settings in its code, not in a file.
+    """
     vision = vlm.require_vision()
     assert vision.crops is not None
     return Crops(
@@ -175,7 +187,10 @@ def image(vlm: Vlm, preprocessor: Section) -> Crops:
 
 
 def prompt(vlm: Vlm, config: Section) -> Templates:
-    """The templates of moondream.py; those of config.json replace them by task."""
+    """Makes the prompt templates of all tasks, from the author's code.
+
+    A task that config.json has takes its template from there.
+    """
     tokenizer = config.section("config", {}).section("tokenizer", {})
     generation, vision = _generation(tokenizer), vlm.require_vision()
     saved = tokenizer.section("templates", {})
@@ -257,7 +272,10 @@ QKV = ("attn_q", "attn_k", "attn_v")
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; the tower's query, key and value are one there."""
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint.
+
+    The vision encoder's query, key and value are parts of one tensor there.
+    """
     return {name: _source(name, vlm) for name in shapes(vlm)}
 
 

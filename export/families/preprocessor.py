@@ -1,4 +1,4 @@
-"""Reads preprocessor_config.json: settings that a recipe can express, or a one-line error."""
+"""Reads settings that preprocessor_config.json has in the same way for every family."""
 
 from export.errors import UserError
 from export.families.section import Section
@@ -12,13 +12,13 @@ CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
 
 
 def channels(preprocessor: Section, key: str, default: Triple = HALF) -> Triple:
-    """A number for red, green and blue."""
+    """Reads the three numbers under `key`, for red, green and blue. Raises UserError."""
     red, green, blue = preprocessor.numbers(key, default, length=3)
     return red, green, blue
 
 
 def rescale(preprocessor: Section) -> float:
-    """The factor of a pixel's value, 1/255 by default."""
+    """Reads rescale_factor, by which each pixel's value is multiplied; 1/255 if it is absent."""
     return preprocessor.number("rescale_factor", 1 / 255)
 
 

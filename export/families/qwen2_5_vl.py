@@ -1,6 +1,7 @@
-"""Qwen2.5-VL (transformers: Qwen2_5_VLForConditionalGeneration): a tower for any size, Qwen2.5.
+"""Describes the family Qwen2.5-VL (transformers: Qwen2_5_VLForConditionalGeneration).
 
-Qwen Team 2025, "Qwen2.5-VL Technical Report". Videos are not supported.
+It consists of a vision encoder for images of any size and Qwen2.5's decoder (Qwen Team 2025,
+"Qwen2.5-VL Technical Report"). Videos are not supported.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from export.modeling.vlm import Vlm, shapes
 from export.prompts import Prompt
 
 EXAMPLE_EDGE = 560
-"""Pixels of the example image: what llama.cpp's converter writes as this tower's image size."""
+"""Edge in pixels of the example image; llama.cpp's converter writes it as the image size."""
 TEXT = llama.Defaults(context=32768, rope_theta=1e6, norm_eps=1e-5)
 # Steps that the recipe always takes (3 is PIL's number of BICUBIC).
 STEPS: Json = {
@@ -33,9 +34,12 @@ STEPS: Json = {
 
 
 def read(config: Section) -> Vlm:
-    """Numbers of a config.json, flat as on the hub or nested as transformers 5 saves it."""
+    """Reads a model's hyperparameters from config.json: flat as on the hub, or nested.
+
+    Transformers 5 saves the nested one. Raises UserError for what is missing or not supported.
+    """
     text = config.section("text_config", None) or config
-    # What other checkpoints of these classes could ask for.
+    # The only value that is supported.
     text.expect({"use_sliding_window": False})
     rope = text.section("rope_parameters", None) or text.section("rope_scaling", {})
     tied = bool(config.boolean("tie_word_embeddings", None))
@@ -56,7 +60,7 @@ def read(config: Section) -> Vlm:
 
 
 def _tower(vision: Section) -> QwenVit:
-    """Defaults are Qwen2_5_VLVisionConfig's."""
+    """Reads the vision encoder's hyperparameters, with the defaults of Qwen2_5_VLVisionConfig."""
     patch, merge = vision.count("patch_size", 14), vision.count("spatial_merge_size", 2)
     window = vision.count("window_size", 112)
     if window % (patch * merge):
@@ -87,7 +91,7 @@ def _sections(rope: Section) -> tuple[int, int, int]:
 
 
 def image(vlm: Vlm, preprocessor: Section) -> Patches:
-    """Image recipe of a preprocessor_config.json (Qwen2VLImageProcessor).
+    """Makes the image recipe from preprocessor_config.json, as Qwen2VLImageProcessor does.
 
     Raises UserError for settings that the recipe cannot express.
     """
@@ -107,12 +111,12 @@ def image(vlm: Vlm, preprocessor: Section) -> Patches:
 
 
 def _pixels(preprocessor: Section, key: str, size: Section, edge: str, default: int) -> int:
-    """A bound of the area; `size` has it under the name of an edge in some versions."""
+    """Reads a limit on an image's pixels: `key`, or in other versions `edge` of `size`."""
     return preprocessor.count(key, None) or size.count(edge, None) or default
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:
-    """One user turn of the chat template, with the system turn that it adds."""
+    """Makes the prompt template: the system turn and one user turn of the chat template."""
     before = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
     after = "<|im_end|>\n<|im_start|>assistant\n"
     return Prompt(
@@ -140,7 +144,10 @@ VISION_BLOCK: Mapping[str, str] = {
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; a tower's query, key and value are one there."""
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint.
+
+    The vision encoder's query, key and value are parts of one tensor there.
+    """
     return {name: _source(name) for name in shapes(vlm)}
 
 
@@ -158,7 +165,7 @@ def _source(canonical: str) -> Source:
 
 
 def _vision_keys(vision: Vision, image: ImageRecipe) -> dict[str, int]:
-    """Every n_wa_pattern-th layer attends to the whole image."""
+    """Returns the GGUF key that says at which interval layers attend to the whole image."""
     assert isinstance(vision, ImageVision)
     tower = vision.tower
     return {"clip.vision.n_wa_pattern": (*tower.full_attention_layers, tower.layers)[0] + 1}

@@ -1,4 +1,4 @@
-"""Typed reading of a checkpoint's JSON files: a value has the type asked for, or the user is told.
+"""Reads values of a checkpoint's JSON files by type; a value of another type is a UserError.
 
 The error is raised where the value is read. It names the file and the dotted key, says what was
 found and what was expected, and how to mend it. Any other exception of a family's code is a bug of
@@ -20,7 +20,7 @@ Json = Mapping[str, Any]
 
 
 class _Required(Enum):
-    """The default of a key without a default."""
+    """Marks that a getter was given no default, so that its key must be there."""
 
     REQUIRED = "required"
 
@@ -29,13 +29,13 @@ REQUIRED = _Required.REQUIRED
 
 
 class Section:
-    """An object in a JSON file, read by typed getters.
+    """One object in a JSON file, whose values are read by getters of one type each.
 
-    Every getter takes a key and a default:
+    Every getter takes a key and a default, and raises UserError for a value of another type:
     * without a default, the key must be there;
-    * with a default, an absent key gives the default, and null is an error as any wrong type is;
+    * with a default, an absent key gives the default; null is a wrong type;
     * with the default None, both an absent key and null give None.
-    True and False are not numbers. Raises UserError.
+    True and False are not numbers.
     """
 
     def __init__(self, content: Json, file: str, path: str = "") -> None:
@@ -57,38 +57,44 @@ class Section:
     def integer(
         self, key: str, default: D | _Required = REQUIRED, *, least: int | None = None
     ) -> int | D:
-        """An integer; with `least`, not a smaller one."""
+        """Reads the integer under `key` (absent: `default`). Raises UserError if below `least`."""
         expected = "an integer" if least is None else f"an integer of at least {least}"
         return self._read(key, default, expected, lambda value: _integer(value, least))
 
     def count(self, key: str, default: D | _Required = REQUIRED) -> int | D:
-        """An integer of at least 1: a number of layers, a size."""
+        """Reads the integer under `key` (absent: `default`). Raises UserError if below 1."""
         return self.integer(key, default, least=1)
 
     def edge(self, key: str, default: int | _Required = REQUIRED) -> int:
-        """The edge of a square, written as one number or as equal height and width."""
+        """Reads a square's edge under `key`: an integer, or a list of equal height and width."""
         expected = "an integer of at least 1, or two equal ones"
         return self._read(key, default, expected, _edge)
 
     def number(
         self, key: str, default: D | _Required = REQUIRED, *, above: float | None = None
     ) -> float | D:
-        """A finite number as a float; with `above`, a larger one than that."""
+        """Reads the number under `key` (absent: `default`) as a float.
+
+        Raises UserError unless it is finite and larger than `above`.
+        """
         expected = "a number" if above is None else f"a number above {above:g}"
         return self._read(key, default, expected, lambda value: _number(value, above))
 
     def boolean(self, key: str, default: D | _Required = REQUIRED) -> bool | D:
-        """True or False."""
+        """Reads true or false under `key` (absent: `default`). Raises UserError for other types."""
         return self._read(key, default, "true or false", lambda value: _typed(bool, value))
 
     def string(self, key: str, default: D | _Required = REQUIRED) -> str | D:
-        """A string."""
+        """Reads the string under `key` (absent: `default`). Raises UserError for other types."""
         return self._read(key, default, "a string", lambda value: _typed(str, value))
 
     def choice(
         self, key: str, choices: Mapping[str, T], default: D | _Required = REQUIRED
     ) -> T | D:
-        """The value of `choices` that the file names by its key there."""
+        """Reads the string under `key` and returns its value in `choices` (absent: `default`).
+
+        Raises UserError for a string that is not in `choices`.
+        """
         expected = f"one of {', '.join(choices)}"
         return self._read(
             key, default, expected, lambda value: choices.get(value) if type(value) is str else None
@@ -97,23 +103,32 @@ class Section:
     def integers(
         self, key: str, default: D | _Required = REQUIRED, *, length: int | None = None
     ) -> tuple[int, ...] | D:
-        """A list of integers; with `length`, of so many."""
+        """Reads the list of integers under `key` (absent: `default`), of `length` ones if given.
+
+        Raises UserError for other types and lengths.
+        """
         return self._list(key, default, "integers", _integer, length)
 
     def numbers(
         self, key: str, default: D | _Required = REQUIRED, *, length: int | None = None
     ) -> tuple[float, ...] | D:
-        """A list of finite numbers as floats; with `length`, of so many."""
+        """Reads the list of numbers under `key` (absent: `default`), of `length` ones if given.
+
+        Raises UserError for other types and lengths.
+        """
         return self._list(key, default, "numbers", _number, length)
 
     def strings(
         self, key: str, default: D | _Required = REQUIRED, *, length: int | None = None
     ) -> tuple[str, ...] | D:
-        """A list of strings; with `length`, of so many."""
+        """Reads the list of strings under `key` (absent: `default`), of `length` ones if given.
+
+        Raises UserError for other types and lengths.
+        """
         return self._list(key, default, "strings", lambda value: _typed(str, value), length)
 
     def token_ids(self, key: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """An id or a list of ids, as eos_token_id is written; null stands for an empty list."""
+        """Reads one token id or a list of them under `key` (absent: `default`; null: none)."""
         if key in self and self._content[key] is None:
             return ()
         return self._read(key, default, "an id or a list of ids", _ids)
@@ -123,12 +138,15 @@ class Section:
     @overload
     def section(self, key: str, default: None) -> "Section | None": ...
     def section(self, key: str, default: Json | _Required | None = REQUIRED) -> "Section | None":
-        """The object under a key; a default is given as its content."""
+        """Reads the JSON object under `key` as a Section (absent: of `default`, or None)."""
         found = self._read(key, default, "an object", lambda value: _typed(dict, value))
         return None if found is None else Section(found, self.file, self.dotted(key))
 
     def expect(self, values: Json) -> None:
-        """Raises UserError where a key of `values` is set (neither absent nor null) to another."""
+        """Raises UserError if a key of `values` is in the file with another value than there.
+
+        Absent keys and null are allowed.
+        """
         for key, expected in values.items():
             found = self._content.get(key)
             if found is not None and not _same(found, expected):
@@ -138,11 +156,11 @@ class Section:
                 )
 
     def dotted(self, key: str) -> str:
-        """The key with those of the objects around it, as errors name it."""
+        """Returns the key with the keys of the objects around it: "vision_config.hidden_size"."""
         return f"{self.path}.{key}" if self.path else key
 
     def wrong(self, key: str, expected: str) -> UserError:
-        """The error for a value that is not what a family can use, to be raised by the caller."""
+        """Returns (does not raise) the error that the value under `key` is not as `expected`."""
         found = short(str(self._content.get(key)))
         return UserError(
             f"{self.file}: {self.dotted(key)} is {found}, expected {expected}; {self._remedy()}"
@@ -215,5 +233,5 @@ def _ids(value: Any) -> tuple[int, ...] | None:
 
 
 def _same(found: object, expected: object) -> bool:
-    """Equal as JSON: true is not 1."""
+    """Whether two JSON values are equal; true does not equal 1."""
     return found == expected and (type(found) is bool) == (type(expected) is bool)

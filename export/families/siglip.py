@@ -1,7 +1,4 @@
-"""SigLIP's tower as families have it: its keys in config.json and its tensors' names.
-
-Each family brings the defaults of its own class.
-"""
+"""Reads the vision encoder SigLIP for several families: hyperparameters and tensor names."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +25,10 @@ BLOCK: Mapping[str, str] = {
 
 
 def tower(config: Section, defaults: Vit) -> Vit:
-    """The numbers of a vision_config; hub configs leave out what is their class's default."""
+    """Reads the vision encoder's hyperparameters from vision_config; absent keys: `defaults`.
+
+    Raises UserError.
+    """
     activation = config.choice("hidden_act", ACTIVATIONS, None)
     return replace(
         defaults,
@@ -45,7 +45,7 @@ def tower(config: Section, defaults: Vit) -> Vit:
 
 
 def hub_name(canonical: str) -> str:
-    """Name of a tower's tensor (`v.…`) inside SiglipVisionTransformer."""
+    """Returns the name in SiglipVisionTransformer of the tensor `canonical` (GGUF's name)."""
     stem, _, kind = canonical.rpartition(".")
     if stem in TOP:
         return f"{TOP[stem]}.{kind}"

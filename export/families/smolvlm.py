@@ -1,4 +1,7 @@
-"""SmolVLM and SmolVLM2 (transformers: Idefics3 and SmolVLM): SigLIP, pixel shuffle, Llama."""
+"""Describes the family SmolVLM and SmolVLM2 (transformers: Idefics3 and SmolVLM).
+
+It consists of SigLIP, pixel shuffle and Llama's decoder.
+"""
 
 from export.errors import UserError
 from export.families import llama, siglip
@@ -27,7 +30,10 @@ STEPS: Json = {
 
 
 def read(config: Section) -> Vlm:
-    """Numbers of a config.json, hub style or as transformers 5 saves it (`rope_parameters`)."""
+    """Reads a model's hyperparameters from config.json, as on the hub or from transformers 5.
+
+    Raises UserError for what is missing or not supported.
+    """
     vision, text = config.section("vision_config", {}), config.section("text_config")
     tied = bool(config.boolean("tie_word_embeddings", None))
     return Vlm(
@@ -45,7 +51,7 @@ def read(config: Section) -> Vlm:
 
 
 def sources(vlm: Vlm) -> dict[str, Source]:
-    """Checkpoint names of the canonical tensors; all values are taken as they are."""
+    """Maps each tensor name of the model (GGUF's names) to its tensor in the checkpoint."""
     return {name: Source(_hub_name(name)) for name in shapes(vlm)}
 
 
@@ -58,7 +64,7 @@ def _hub_name(canonical: str) -> str:
 
 
 def image(vlm: Vlm, preprocessor: Section) -> Tiles:
-    """Image recipe of a preprocessor_config.json (Idefics3's and SmolVLM's image processor).
+    """Makes the image recipe from preprocessor_config.json, as Idefics3ImageProcessor does.
 
     Raises UserError for settings that the recipe cannot express.
     """
@@ -95,7 +101,10 @@ def _vision_keys(vision: Vision, image: ImageRecipe) -> dict[str, int]:
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:
-    """One user turn of the chat template (processing_idefics3.py, processing_smolvlm.py)."""
+    """Makes the prompt template: one user turn of the chat template.
+
+    Images are written as in transformers' processing_idefics3.py.
+    """
     around, tokens = "<fake_token_around_image>", "{tokens}"
     return Prompt(
         with_images="<|im_start|>User:{images}{question}<end_of_utterance>\nAssistant:",

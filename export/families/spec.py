@@ -1,4 +1,4 @@
-"""What a family of vision-language models is: one value that picks parts and maps names.
+"""Defines Family, the description of a family of vision-language models.
 
 NOT aware of torch, ONNX, GGUF or of where weights come from.
 """
@@ -20,13 +20,13 @@ Arrangement = Literal["interleaved_heads", "transposed", "by_frame", "folded"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a canonical tensor comes from: its name in the checkpoint and what is done to it.
+    """The checkpoint tensor (`name`) that a tensor of the model is read from, and its conversion.
 
-    transform: "transpose" where the checkpoint has [inputs, outputs], "add_one" where it keeps a
-    norm's weight minus 1. stored: its shape there, where only that differs. part (n, of): the
-    checkpoint's tensor is `of` such tensors, one after the other along the rows; this is the n-th
-    from 0. row_scale: a checkpoint tensor [rows] whose values the rows are multiplied by
-    (LayerScale, Touvron et al. 2021, which follows a linear map and so folds into it).
+    transform: "transpose" if it is stored as [inputs, outputs], "add_one" if a norm's weight is
+    stored minus 1. stored: its shape in the checkpoint if it must be reshaped. part (n, of): it
+    holds `of` tensors, concatenated along the rows, of which this is number n, from 0. row_scale:
+    another checkpoint tensor [rows], by which the rows are multiplied (LayerScale, Touvron et al.
+    2021).
     """
 
     name: str
@@ -37,25 +37,26 @@ class Source:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The checkpoint tensors that it reads."""
+        """Names of all checkpoint tensors that are read for this tensor of the model."""
         return (self.name,) if self.row_scale is None else (self.name, self.row_scale)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a synthetic tokenizer takes from the real one, so that prompts have as many ids."""
+    """Facts of a family's tokenizer, to make a synthetic one whose prompts have as many tokens.
+
+    A synthetic tokenizer goes with random weights. first: special tokens with the ids 0, 1, ….
+    named: bos_token, pad_token, … of tokenizer_config.json. words: words that are one token each;
+    so are their beginnings. text_vocab: size of the text model's vocabulary, which ids of added
+    tokens follow. byte_fallback: True for SentencePiece, False for byte-level BPE.
+    """
 
     first: tuple[str, ...]
-    """Special tokens with the ids 0, 1, …"""
     named: Mapping[str, str]
-    """tokenizer_config.json's bos_token, pad_token, unk_token and eos_token."""
     words: tuple[str, ...]
-    """Words that are one token each; so are their beginnings."""
     text_vocab: int
-    """Size of the text model's vocabulary; ids of added tokens follow it."""
     byte_fallback: bool = False
-    """True: SentencePiece, which does not cut text into words and writes unknown characters as
-    bytes. False: a byte-level BPE over words of GPT-2's pattern."""
+    """SentencePiece does not cut text into words, and writes unknown characters as bytes."""
 
 
 SMOLLM2 = Vocabulary(
@@ -68,22 +69,23 @@ SMOLLM2 = Vocabulary(
 
 @dataclass(frozen=True)
 class Gguf:
-    """What llama.cpp calls this family and how it expects it: facts of its converter.
+    """How llama.cpp expects a family in GGUF files: names, metadata keys, order of values.
 
-    arch, projector_type: names of the decoder and of the tower with its projector; None: only the
-    decoder can be written, and images need --layout onnx-vision.
-    tokenizer: "gpt2" is a byte-level BPE with the pre-tokenizer `tokenizer_pre`, "llama" a
-    SentencePiece vocabulary.
-    vision_keys: metadata of the tower that only this family has.
-    stated: keys of the decoder that only some architectures have (export/gguf/metadata.py);
-    space_prefix: whether "add_space_prefix" is one of them.
+    arch, projector_type: llama.cpp's names of the decoder and of the vision part. projector_type
+    None: only the decoder can be written as GGUF, and images need --layout onnx-vision.
+    tokenizer: "gpt2" for byte-level BPE with the pre-tokenizer `tokenizer_pre`, "llama" for
+    SentencePiece.
+    vision_keys: makes the metadata of the vision part that only this family has.
+    stated: metadata keys of the decoder that only some architectures write (gguf/metadata.py).
+    space_prefix: whether to write the key "add_space_prefix".
     add_bos: whether llama.cpp puts the begin-of-text token before a prompt; None: as the
     tokenizer's files say.
-    arranged: patterns of canonical names -> how llama.cpp arranges a tensor's values.
-    interleaved_heads: rows i and i + head_dim / 2 of each head become neighbours; by_frame: one
-    tensor for each frame of a patch; folded: both halves of the columns added, for inputs whose
-    halves are equal (an image of one crop).
-    floats: patterns -> bits that llama.cpp's graph needs there, whatever the recipe says.
+    arranged: pattern of GGUF tensor names -> how llama.cpp arranges their values.
+    interleaved_heads: rows i and i + head_dim / 2 of each head become neighbours; transposed: rows
+    become columns; by_frame: one tensor for each frame of a patch; folded: the two halves of the
+    columns are added, for inputs whose halves are equal (an image of one crop).
+    floats: pattern of GGUF tensor names -> bits of the float type that llama.cpp needs there,
+    whatever the recipe says.
     """
 
     arch: str
@@ -100,13 +102,13 @@ class Gguf:
 
 @dataclass(frozen=True)
 class Client:
-    """What a client's code assumes of this family: facts of that code.
+    """What another program (a client, such as transformers.js) assumes of a family.
 
-    model_type: the family's name there, where that is not config.json's; text_model_type: that of
-    its text model. processor, image_processor: its classes; tokens_key: the key of
-    processor_config.json for the tokens of a tile. padded_tiles: tiles come as [samples, tiles, …]
-    with a mask. image_tokens: tokens that its processor writes for every image, whatever the model.
-    limits: how its results differ from those of the model's own code, a line each.
+    model_type: its name for the family; "": that of config.json. text_model_type: its name for the
+    text model. processor, image_processor: its classes. tokens_key: its key in
+    processor_config.json for the tokens of a tile. padded_tiles: it passes tiles as [samples,
+    tiles, …] with a mask. image_tokens: how many tokens it writes for any image; None: it depends
+    on the model. limits: how its results differ from the model's own code, a line each.
     """
 
     model_type: str = ""
@@ -121,40 +123,40 @@ class Client:
 
 @dataclass(frozen=True)
 class Family:
-    """One family, described once; every interpreter reads only this."""
+    """A family of models, such as Gemma 3: how its checkpoints are read, prepared and exported.
+
+    model_types: values of model_type in config.json. read: config.json -> hyperparameters. sources:
+    maps tensor names (GGUF's) to checkpoint tensors. image: preprocessor_config.json -> image
+    recipe. prompt: config.json -> prompt template. special_tokens: tokens of prompts that must be
+    one id each; image_tokens: those of them that text-only models have no id for. gguf None: GGUF
+    is not supported. stop_tokens: tokens that always end an answer. ignored: patterns of checkpoint
+    tensors that are not weights. prefixes: (prefix in some checkpoints, the one `sources` uses).
+    vocabulary: for a synthetic tokenizer. layout: the best one for models with images. clients:
+    ONNX layout -> the program that runs it. preprocessor_file False: checkpoints have none.
+    """
 
     name: str
     model_types: tuple[str, ...]
     read: Callable[[Section], Vlm]
-    """config.json -> numbers. The only place where HF key names and class defaults occur."""
+    """The only place where HF key names and class defaults occur."""
     sources: Callable[[Vlm], Mapping[str, Source]]
-    """canonical tensor name -> checkpoint tensor."""
     image: Callable[[Vlm, Section], ImageRecipe]
-    """preprocessor_config.json -> image recipe."""
     prompt: Callable[[Vlm, Section], PromptRecipe]
-    """config.json -> how a request becomes ids."""
     special_tokens: tuple[str, ...]
-    """Tokens that the prompt needs as one id each; a synthetic tokenizer has them."""
     gguf: Gguf | None
-    """None: GGUF is not supported for this family."""
     stop_tokens: tuple[str, ...] = ()
-    """Tokens that end an answer whatever the checkpoint's configuration says."""
     ignored: tuple[str, ...] = ()
-    """Patterns of checkpoint tensors that are not weights (buffers that some versions save)."""
+    """Some versions save buffers, which are not weights."""
     prefixes: tuple[tuple[str, str], ...] = ()
-    """Prefixes of tensor names that some versions save -> those that `sources` has."""
+    """Each is tried in turn on the result of the one before."""
     vocabulary: Vocabulary = SMOLLM2
-    """Of a synthetic tokenizer."""
     layout: str = "native"
-    """The best layout for this family's models with images, where a target has it."""
+    """Taken by an export that names none, if the target has it."""
     clients: Mapping[str, Client] = field(default_factory=dict)
-    """Layout of the ONNX target -> the client that runs this family in it."""
     image_tokens: tuple[str, ...] = ()
-    """Those of the special tokens whose ids lie beyond the vocabulary of text-only sizes."""
     preprocessor_file: bool = True
-    """False: how images are prepared is in the family's code, not in a file of the checkpoint."""
 
     def tokens(self, vlm: Vlm) -> tuple[str, ...]:
-        """The special tokens that a model has ids for."""
+        """Returns the special tokens that this model has ids for."""
         lacking = self.image_tokens if vlm.vision is None else ()
         return tuple(token for token in self.special_tokens if token not in lacking)

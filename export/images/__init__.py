@@ -1,7 +1,7 @@
-"""Image recipes, one file each: from an RGB image to the pixel values that a tower takes.
+"""Image recipes, one file each: they turn an RGB image into the input of a vision encoder.
 
-Equal to the image processors of transformers on Pillow, to the bit: each step works on uint8, and a
-normalized value is one of 256 a channel.
+Their results equal those of the image processors of transformers on Pillow, to the bit: each step
+works on uint8, and a normalized value is one of 256 for each channel.
 """
 
 from export.images.aspect_tiles import AspectTiles

@@ -1,4 +1,4 @@
-"""Images as a grid of square tiles of the nearest aspect ratio, with a thumbnail (InternVL)."""
+"""Cuts images into the grid of square tiles with the nearest aspect ratio (InternVL)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,9 +14,12 @@ from export.modeling.vision import Vision
 
 @dataclass(frozen=True)
 class AspectTiles:
-    """An image is stretched to a grid of min_crops to max_crops tiles and cut row by row.
+    """A recipe that stretches an image to a grid of min_crops to max_crops tiles and cuts it.
 
-    An image of more than one tile is followed by the whole of it, stretched to one tile.
+    Tiles are `tile` x `tile` pixels. If there is more than one, the whole image follows them as a
+    thumbnail of one tile. max_tiles: most tiles of an image with the thumbnail; None: no such
+    limit. mean, std, rescale: normalization of pixels. transparency: whether it is
+    blended onto white or dropped.
     """
 
     tile: int
@@ -32,33 +35,33 @@ class AspectTiles:
 
     @property
     def most_crops(self) -> int:
-        """What `max_crops` and a budget of `max_tiles`, the thumbnail included, allow."""
+        """Most tiles of one image, without the thumbnail, by `max_crops` and `max_tiles`."""
         within = self.max_crops if self.max_tiles is None else self.max_tiles - 1
         return max(1, min(self.max_crops, within))
 
     @property
     def most_tiles(self) -> int:
-        """The most crops and the thumbnail."""
+        """Most tiles of one image, with the thumbnail."""
         return self.most_crops + 1 if self.most_crops > 1 else 1
 
     @property
     def used_edge(self) -> int:
-        """Pixels of an image's longest edge that the recipe makes use of."""
+        """Longest edge in pixels beyond which an image shows the model no more detail."""
         return self.most_crops * self.tile
 
     def within(self, max_tiles: int | None) -> "AspectTiles":
-        """The same recipe with at most so many tiles an image; None: the recipe's own bound."""
+        """Returns a copy that makes at most `max_tiles` tiles of an image; None: no such limit."""
         return replace(self, max_tiles=max_tiles)
 
     def one_tile(self) -> "AspectTiles":
-        """The same recipe with one tile an image."""
+        """Returns a copy that makes one tile of every image."""
         return self.within(1)
 
     def grid(self, size: Size) -> tuple[int, int]:
-        """Rows and columns of the grid whose aspect ratio is nearest to that of an image.
+        """Selects rows and columns of the grid whose aspect ratio is nearest to that of an image.
 
-        Of grids with equal ratios, a larger one is taken while its tiles have less than twice the
-        image's area (get_optimal_tiled_canvas of transformers' GotOcr2ImageProcessor).
+        Of grids with equal ratios, a larger one is taken while its area is less than twice the
+        image's (get_optimal_tiled_canvas of transformers' GotOcr2ImageProcessor).
         """
         most = range(1, self.most_crops + 1)
         least = min(self.min_crops, self.most_crops)
@@ -73,7 +76,7 @@ class AspectTiles:
         return best
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """The tiles of an RGB image and, where it was cut, the thumbnail."""
+        """Prepares an RGB image: its tiles row by row and, if there are several, the thumbnail."""
         (rows, cols), tile, resample = self.grid(image.size), self.tile, RESAMPLE[self.resample]
         stretched = resize(image, (cols * tile, rows * tile), resample)
         whole = np.asarray(stretched)  # [height, width, 3]
@@ -85,7 +88,7 @@ class AspectTiles:
         return Pixels(normalization.tiles(tiles, tile), rows, cols, stretched)
 
     def preprocessor(self) -> Mapping[str, Any]:
-        """Its own keys of preprocessor_config.json."""
+        """Returns this recipe's keys for preprocessor_config.json, without those that all share."""
         return {
             "size": {"height": self.tile, "width": self.tile},
             "crop_to_patches": True,
@@ -94,7 +97,7 @@ class AspectTiles:
         }
 
     def problems(self, vision: Vision) -> Iterator[str]:
-        """What is wrong with the numbers for this tower."""
+        """Yields a message for each setting that does not fit the model's vision encoder."""
         expected = vision.tower.image_size
         fits = 1 <= self.min_crops <= self.max_crops <= 1 << 10
         if self.tile != expected or not fits:

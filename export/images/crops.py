@@ -1,4 +1,4 @@
-"""Images as overlapping crops beside the whole (Moondream 2)."""
+"""Cuts images into overlapping crops and adds the whole image (Moondream 2)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,12 @@ from export.modeling.vision import Vision
 
 @dataclass(frozen=True)
 class Crops:
-    """An image is stretched to a grid of crops whose neighbours share 2 `margin` pixels.
+    """A recipe that stretches an image to a grid of crops whose neighbours overlap.
 
-    An image that takes more than one crop is followed by the whole of it in one tile; an image that
-    takes one crop is that crop.
+    Crops are `tile` x `tile` pixels and share 2 * `margin` pixels. If there is more than one, the
+    whole image follows them, shrunk to one tile. max_tiles: most tiles of an image with the whole
+    one; None: no such limit. mean, std, rescale: normalization of pixels. transparency: whether it
+    is blended onto white or dropped.
     """
 
     tile: int
@@ -35,33 +37,33 @@ class Crops:
 
     @property
     def most_crops(self) -> int:
-        """What `max_crops` and a budget of `max_tiles`, the whole image's included, allow."""
+        """Most crops of one image, by `max_crops` and `max_tiles` (which counts the whole, too)."""
         within = self.max_crops if self.max_tiles is None else self.max_tiles - 1
         return max(1, min(self.max_crops, within))
 
     @property
     def most_tiles(self) -> int:
-        """The most crops and the whole image."""
+        """Most tiles of one image: its crops and the whole image."""
         return self.most_crops + 1 if self.most_crops > 1 else 1
 
     @property
     def used_edge(self) -> int:
-        """Pixels of an image's longest edge that the recipe makes use of."""
+        """Longest edge in pixels beyond which an image shows the model no more detail."""
         return math.isqrt(self.most_crops) * (self.tile - 2 * self.margin) + 2 * self.margin
 
     def within(self, max_tiles: int | None) -> "Crops":
-        """The same recipe with at most so many tiles an image; None: the recipe's own bound."""
+        """Returns a copy that makes at most `max_tiles` tiles of an image; None: no such limit."""
         return replace(self, max_tiles=max_tiles)
 
     def one_tile(self) -> "Crops":
-        """The same recipe with one tile an image."""
+        """Returns a copy that makes one tile of every image."""
         return self.within(1)
 
     def tiling(self, size: Size) -> tuple[int, int]:
-        """Rows and columns of crops for an image of this size.
+        """Selects how many rows and columns of crops an image of this size gets.
 
-        `select_tiling` of moondream/torch/image_crops.py, which gives images over about twelve
-        times as long as wide more than `max_crops`; here that stays the bound.
+        As `select_tiling` of moondream/torch/image_crops.py, but never more than `max_crops`, which
+        that function exceeds for images more than about twelve times as long as wide.
         """
         most, margins = self.most_crops, 2 * self.margin
         window = self.tile - margins  # what a crop adds to the one before it
@@ -83,14 +85,14 @@ class Crops:
         return max(1, rows), max(1, cols)
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """The crops of an RGB image, row by row, then the whole of it."""
+        """Prepares an RGB image: its crops row by row, then the whole image."""
         rows, cols = self.tiling(image.size)
         tiles = self._cut(image, rows, cols)
         normalization = Normalization(self.mean, self.std, self.rescale)
         return Pixels(normalization.tiles(tiles, self.tile), rows, cols, image)
 
     def _cut(self, image: Image.Image, rows: int, cols: int) -> list[NDArray[np.uint8]]:
-        """Tiles [tile, tile, 3]. With one crop, that crop and the whole image are the same."""
+        """Returns the crops and the whole image, [tile, tile, 3] each; only the latter if 1 x 1."""
         tile, resample = self.tile, RESAMPLE[self.resample]
         window = tile - 2 * self.margin
         whole = np.asarray(resize(image, (tile, tile), resample))
@@ -102,11 +104,11 @@ class Crops:
         return [*(grid[y : y + tile, x : x + tile] for y, x in corners), whole]
 
     def preprocessor(self) -> Mapping[str, Any]:
-        """No key: the author's code has these numbers, and no file."""
+        """Returns no keys: Moondream has these settings in its code, not in a file."""
         return {}
 
     def problems(self, vision: Vision) -> Iterator[str]:
-        """What is wrong with the numbers for this tower."""
+        """Yields a message for each setting that does not fit the model's vision encoder."""
         tower, crops = vision.tower, vision.crops
         shared = crops.margin * tower.patch_size if crops else None
         fits = self.tile == tower.image_size and self.margin == shared

@@ -1,4 +1,4 @@
-"""Images of any size in whole squares of patches (Qwen2-VL's smart_resize)."""
+"""Cuts images of any size into patches, after resizing to whole squares (Qwen2-VL)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,11 +19,12 @@ MAX_ASPECT_RATIO = 200
 
 @dataclass(frozen=True)
 class Patches:
-    """Both edges become multiples of patch_size * merge_size, with min_pixels to max_pixels in all.
+    """A recipe that resizes an image to multiples of patch_size * merge_size and cuts patches.
 
-    A patch is a row of channels x frames x patch x patch values; the patches of a square of
-    merge_size x merge_size are neighbours. A budget of tiles is one of areas of `tile` x `tile`
-    pixels.
+    The resized image has min_pixels to max_pixels in all. A patch is a row of channels x frames x
+    patch x patch values; the patches of a square of merge_size x merge_size follow each other.
+    max_tiles limits the area to that of so many tiles of `tile` x `tile` pixels; None: no such
+    limit. mean, std, rescale: normalization of pixels.
     """
 
     patch_size: int
@@ -42,32 +43,36 @@ class Patches:
 
     @property
     def most_tiles(self) -> int:
-        """An image counts as one tile; memory and time are predicted for one of `tile` x `tile`."""
+        """Always 1: an image of any size counts as one tile (of `tile` pixels in predictions)."""
         return 1
 
     @property
     def used_edge(self) -> int:
-        """Pixels of an image's longest edge that the example uses."""
+        """Edge in pixels of the example image for which memory and time are predicted."""
         return self.tile
 
     @property
     def most_pixels(self) -> int:
-        """`max_pixels`, or less by a budget of tiles; never less than `min_pixels`."""
+        """Most pixels of a resized image: max_pixels, or fewer if `max_tiles` is set.
+
+        Never fewer than min_pixels.
+        """
         budget = (self.max_tiles or self.max_pixels) * self.tile**2
         return max(self.min_pixels, min(self.max_pixels, budget))
 
     def within(self, max_tiles: int | None) -> "Patches":
-        """The same recipe with at most the area of so many tiles; None: the recipe's own bound."""
+        """Returns a copy that limits an image to the area of `max_tiles` tiles; None: no limit."""
         return replace(self, max_tiles=max_tiles)
 
     def one_tile(self) -> "Patches":
-        """The same recipe with at most the area of one tile."""
+        """Returns a copy that limits an image to the area of one tile."""
         return self.within(1)
 
     def nearest_size(self, size: Size) -> Size:
-        """The size in whole squares that an image is stretched to.
+        """Returns the size, in pixels, to which an image of this size is resized.
 
-        Raises UserError for an image that is more than 200 times as long as wide.
+        Both edges are multiples of patch_size * merge_size. Raises UserError for an image that is
+        more than 200 times as long as wide.
         """
         width, height = size
         unit = self.patch_size * self.merge_size
@@ -89,7 +94,7 @@ class Patches:
         return rounded
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """The patches of an RGB image [patches, channels * frames * patch * patch]."""
+        """Prepares an RGB image: its patches, [patches, channels * frames * patch * patch]."""
         width, height = self.nearest_size(image.size)
         image = resize(image, (width, height), RESAMPLE[self.resample])
         values = np.empty((1, 3, height, width), np.float32)
@@ -102,7 +107,7 @@ class Patches:
         return Pixels(flat, 1, 1, image, (rows, cols))
 
     def preprocessor(self) -> Mapping[str, Any]:
-        """Its own keys of preprocessor_config.json."""
+        """Returns this recipe's keys for preprocessor_config.json, without those that all share."""
         return {
             "patch_size": self.patch_size,
             "merge_size": self.merge_size,
@@ -112,7 +117,7 @@ class Patches:
         }
 
     def problems(self, vision: Vision) -> Iterator[str]:
-        """What is wrong with the numbers for this tower."""
+        """Yields a message for each setting that does not fit the model's vision encoder."""
         assert isinstance(vision, ImageVision), "patches are for towers that take any size"
         tower = vision.tower
         found = (self.patch_size, self.merge_size, self.temporal_patch_size)

@@ -1,7 +1,7 @@
-"""Pillow's resize on three CPUs, one a channel: the same pixels, sooner.
+"""Resizes the three channels of an image in three threads: Pillow's pixels, but sooner.
 
-Pillow resizes with one thread and lets others run meanwhile. Channels do not see each other; each
-alone takes less than half the time of all three.
+Pillow resizes in one thread and lets others run meanwhile. Channels do not depend on each other;
+each alone takes less than half the time of all three.
 """
 
 import os
@@ -13,11 +13,11 @@ Size = tuple[int, int]
 """Width and height in pixels, as in Pillow."""
 CHANNELS = 3
 SMALL = 1 << 19
-"""Pixels, read and written, up to which threads do not pay."""
+"""Pixels read and written up to which threads take longer than they save."""
 
 
 def resize(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.Image:
-    """`image.resize(size, resample)` to the bit, of an RGB image."""
+    """Resizes an RGB image to (width, height); every pixel equals that of `image.resize`."""
     small = image.width * image.height + size[0] * size[1] <= SMALL
     if small or _cpus() < CHANNELS:
         return image.resize(size, resample)
@@ -27,7 +27,7 @@ def resize(image: Image.Image, size: Size, resample: Image.Resampling) -> Image.
 
 
 def _cpus() -> int:
-    """That this process may use: a job is held to as many as its threads."""
+    """Returns how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Images stretched to one square (Gemma 3 without pan and scan)."""
+"""Stretches images to one square (Gemma 3 without pan and scan)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,11 @@ from export.modeling.vision import Vision
 
 @dataclass(frozen=True)
 class Stretch:
-    """Both edges become `size` pixels, whatever the image's shape."""
+    """A recipe that stretches every image to one tile of `size` x `size` pixels.
+
+    mean, std, rescale: normalization of pixels. transparency: whether it is blended
+    onto white or dropped.
+    """
 
     size: int
     mean: Triple
@@ -26,33 +30,33 @@ class Stretch:
 
     @property
     def most_tiles(self) -> int:
-        """The stretched image is the one tile."""
+        """Always 1: the stretched image is one tile."""
         return 1
 
     @property
     def used_edge(self) -> int:
-        """Pixels of an image's longest edge that the recipe makes use of."""
+        """Longest edge in pixels beyond which an image shows the model no more detail."""
         return self.size
 
     def within(self, max_tiles: int | None) -> "Stretch":
-        """Itself: one tile keeps to every bound."""
+        """Returns itself: an image is one tile, whatever the limit `max_tiles`."""
         return self
 
     def one_tile(self) -> "Stretch":
-        """Itself."""
+        """Returns itself: every image is one tile already."""
         return self
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """The one tile of an RGB image."""
+        """Prepares an RGB image: its one tile."""
         whole = resize(image, (self.size, self.size), RESAMPLE[self.resample])
         normalization = Normalization(self.mean, self.std, self.rescale)
         return Pixels(normalization.tiles([np.asarray(whole)], self.size), 1, 1, whole)
 
     def preprocessor(self) -> Mapping[str, Any]:
-        """Its own keys of preprocessor_config.json."""
+        """Returns this recipe's keys for preprocessor_config.json, without those that all share."""
         return {"size": {"height": self.size, "width": self.size}}
 
     def problems(self, vision: Vision) -> Iterator[str]:
-        """What is wrong with the numbers for this tower."""
+        """Yields a message for each setting that does not fit the model's vision encoder."""
         if self.size != vision.tower.image_size:
             yield f"images of {self.size} pixels, expected {vision.tower.image_size}"

@@ -1,4 +1,4 @@
-"""Images as a grid of square tiles with an overview (Idefics3)."""
+"""Cuts images into a grid of square tiles and adds an overview (Idefics3)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,10 @@ from export.modeling.vision import Vision
 
 @dataclass(frozen=True)
 class Grid:
-    """How an image is cut: resized to `scaled`, then to `resized`, into `rows` x `cols` tiles."""
+    """How an image is cut: it is resized to `scaled`, then to `resized`, then cut into the tiles.
+
+    Sizes are (width, height) in pixels. There are `rows` x `cols` tiles, 1 x 1 without a cut.
+    """
 
     scaled: Size
     resized: Size
@@ -25,18 +28,20 @@ class Grid:
 
     @property
     def tiles(self) -> int:
-        """Tiles that the tower sees: the grid and, where the image was cut, the overview."""
+        """How many tiles the encoder gets: the grid's and, if the image was cut, the overview."""
         cut = self.rows * self.cols
         return cut + 1 if cut > 1 else 1
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """The longest edge becomes `longest_edge`, then both become multiples of `tile` pixels.
+    """A recipe that resizes an image and cuts it into tiles of `tile` x `tile` pixels.
 
-    An image larger than one tile is cut row by row and followed by the whole image as an overview;
-    `max_tiles` (tiles and overview together) lowers the longest edge until they fit. `max_edge`
-    bounds a longest edge that a configuration sets higher (MAX_IMAGE_SIZE of Idefics3).
+    The longest edge becomes `longest_edge` pixels (at most `max_edge`, Idefics3's MAX_IMAGE_SIZE),
+    then both edges are rounded up to multiples of `tile`. An image of several tiles is followed by
+    the whole image as an overview. split False: never cut. max_tiles: most tiles with the overview,
+    for which the longest edge is lowered; None: no such limit. mean, std, rescale: normalization of
+    pixels. transparency: whether it is blended onto white or dropped.
     """
 
     tile: int
@@ -53,29 +58,29 @@ class Tiles:
 
     @property
     def most_tiles(self) -> int:
-        """Most tiles of one image: (longest_edge / tile)^2 and an overview."""
+        """Most tiles of one image, with the overview."""
         side = min(self.longest_edge, self.max_edge) // self.tile
         tiles = side**2 + 1 if self.split and side > 1 else 1
         return min(tiles, self.max_tiles or tiles)
 
     @property
     def used_edge(self) -> int:
-        """Pixels of an image's longest edge that the recipe makes use of."""
+        """Longest edge in pixels beyond which an image shows the model no more detail."""
         return self.longest_edge
 
     def within(self, max_tiles: int | None) -> "Tiles":
-        """The same recipe with at most so many tiles an image; None: the recipe's own bound."""
+        """Returns a copy that makes at most `max_tiles` tiles of an image; None: no such limit."""
         return replace(self, max_tiles=max_tiles)
 
     def one_tile(self) -> "Tiles":
-        """The same recipe with one tile an image."""
+        """Returns a copy that makes one tile of every image."""
         return replace(self, longest_edge=self.tile)
 
     def grid(self, size: Size) -> Grid:
-        """How an image of this size is cut.
+        """Decides how an image of this (width, height) is cut.
 
-        With `max_tiles`, the largest longest edge that keeps to it: the recipe's, else the next
-        lower multiple of the tile. Raises UserError where not even one tile's edge does.
+        If that gives more than `max_tiles`, the longest edge is lowered to the largest multiple of
+        `tile` that does not. Raises UserError if max_tiles is below 1.
         """
         if self.max_tiles is None:
             return self._grid(size)
@@ -103,7 +108,7 @@ class Tiles:
         return Grid((width, height), full, full[1] // tile, full[0] // tile)
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """The tiles of an RGB image."""
+        """Prepares an RGB image: its tiles row by row and, if it was cut, the overview."""
         cut, resample, tile = self.grid(image.size), RESAMPLE[self.resample], self.tile
         image = resize(image, cut.scaled, resample)
         if cut.resized != cut.scaled:
@@ -117,7 +122,7 @@ class Tiles:
         return Pixels(normalization.tiles(tiles, tile), cut.rows, cut.cols, image)
 
     def preprocessor(self) -> Mapping[str, Any]:
-        """Its own keys of preprocessor_config.json."""
+        """Returns this recipe's keys for preprocessor_config.json, without those that all share."""
         return {
             "size": {"longest_edge": min(self.longest_edge, self.max_edge)},
             "max_image_size": {"longest_edge": self.tile},
@@ -125,7 +130,7 @@ class Tiles:
         }
 
     def problems(self, vision: Vision) -> Iterator[str]:
-        """What is wrong with the numbers for this tower."""
+        """Yields a message for each setting that does not fit the model's vision encoder."""
         expected = vision.tower.image_size
         if self.tile != expected or not self.tile <= self.longest_edge <= 1 << 15:
             yield (
@@ -135,9 +140,10 @@ class Tiles:
 
 
 def _scaled(size: Size, edge: int, even: bool) -> Size:
-    """The longest edge becomes `edge`; the other one follows, truncated, at least one pixel.
+    """Scales a size so that its longest edge is `edge` pixels; the other one is truncated.
 
-    Floating point in transformers' order: another order truncates to another pixel now and then.
+    With `even`, the other one becomes even; it is at least 1. Computed in the order of
+    transformers, because another order sometimes truncates to another pixel.
     """
     width, height = size
     aspect = width / height

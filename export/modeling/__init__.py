@@ -1,1 +1,1 @@
-"""The parts of a model, one file each: numbers, tensors, arithmetic and rules for the numbers."""
+"""The parts of a network, one file each: hyperparameters, tensors, forward pass and checks."""

@@ -1,4 +1,7 @@
-"""Average pooling, an RMS norm and one linear map (Gemma 3 report, 2025)."""
+"""A projector of average pooling, an RMS norm and one linear map (Gemma 3 report, 2025).
+
+A projector maps the output of the vision encoder to embeddings of the text decoder.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,29 +16,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AveragePool:
-    """The mean of scale x scale neighbouring patches, an RMS norm, a linear map without bias."""
+    """Maps patches of the vision encoder to decoder embeddings, as Gemma 3 does.
+
+    It averages scale x scale neighbouring patches, applies an RMS norm and a linear map.
+    """
 
     scale: int
     norm_eps: float
     kind: Literal["average_pool"] = "average_pool"
 
     def tokens(self, tower: Vit) -> int:
-        """Decoder positions of one tile."""
+        """Returns how many decoder positions (tokens) one tile of an image takes."""
         return tower.patches // self.scale**2
 
     def tensors(self, tower: Vit, hidden: int) -> Tensors:
-        """Names and shapes; `hidden` is the decoder's width."""
+        """Yields name and shape of every weight tensor; `hidden` is the decoder's width."""
         yield from norm("mm.soft_emb_norm", tower.hidden, bias=False)
         yield from linear("mm.input_projection", hidden, tower.hidden, bias=False)
 
     def forward(self, ops: Ops[T], tower: Vit, x: T) -> T:
-        """Patches [T, N, H] -> [T, N / scale^2, hidden]."""
+        """Maps N patches of each of T tiles [T, N, H] to embeddings [T, N / scale^2, hidden]."""
         pooled = ops.average_pool(x, tower.grid, self.scale)
         normed = ops.norm(pooled, "mm.soft_emb_norm", "rms", self.norm_eps)
         return ops.linear(normed, "mm.input_projection")
 
     def problems(self, tower: Vit) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         if tower.side % self.scale:
             yield (
                 f"the {tower.side} patches along image_size {tower.image_size} cannot be averaged "

@@ -1,4 +1,4 @@
-"""Crops of an image beside the whole of it, through a feed-forward (Moondream 2)."""
+"""A projector that joins a whole image and its crops by a feed-forward network (Moondream 2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CropMlp:
-    """An image is the whole of it, in one tile, and up to `crops` overlapping crops.
+    """Maps an image, seen as a whole and as up to `crops` overlapping crops, to embeddings.
 
-    Neighbouring crops share 2 `margin` patches; each keeps those nearer to its own middle. The
-    crops' patches are stitched and averaged down to one tile's (runtimes/prepare/crops.py), laid
-    beside those of the whole image and mapped by a feed-forward that is `inner` wide.
+    Neighbouring crops share 2 * `margin` patches; each crop gives those nearer to its middle. The
+    crops' patches are stitched and averaged down to as many as one tile has, concatenated with
+    those of the whole image and mapped by a feed-forward network with `inner` hidden values.
     """
 
     margin: int
@@ -26,25 +26,28 @@ class CropMlp:
     kind: Literal["crop_mlp"] = "crop_mlp"
 
     def tokens(self, tower: Vit) -> int:
-        """Decoder positions of an image, whatever its crops."""
+        """Returns how many decoder positions (tokens) an image takes, however many crops it has."""
         return tower.patches
 
     def tensors(self, tower: Vit, hidden: int) -> Tensors:
-        """Names and shapes; `hidden` is the decoder's width."""
+        """Yields name and shape of every weight tensor; `hidden` is the decoder's width."""
         yield from linear("mm.0", self.inner, 2 * tower.hidden)
         yield from linear("mm.1", hidden, self.inner)
 
     def forward(self, ops: Ops[T], tower: Vit, x: T) -> T:
-        """Patches [T, N, H] as they are: `join` takes them once all crops are stitched."""
+        """Returns the patches `x` [T, N, H] unchanged; `join` maps them after all are stitched."""
         return x
 
     def join(self, ops: Ops[T], x: T) -> T:
-        """Patches of the whole image beside those of its crops [1, N, 2 H] -> [1, N, hidden]."""
+        """Maps N patches [1, N, 2 H] of one image to decoder embeddings [1, N, hidden].
+
+        Each has H values of the whole image, then H values of the stitched crops.
+        """
         inner = ops.activation(ops.linear(x, "mm.0", bias=True), "gelu_tanh")
         return ops.linear(inner, "mm.1", bias=True)
 
     def problems(self, tower: Vit) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         if not 0 <= 2 * self.margin < tower.side:
             yield (
                 f"overlap_margin {self.margin} does not fit crops of {tower.side} patches along an "

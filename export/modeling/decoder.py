@@ -14,7 +14,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """Layers that see the last `window` positions, their own included, with a rope of their own."""
+    """Settings of the layers (by index) in which a position attends only to the last `window` ones.
+
+    The window includes the position itself. rope_theta: the rotary base of these layers.
+    """
 
     layers: tuple[int, ...]
     window: int
@@ -23,20 +26,22 @@ class SlidingWindow:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A pre-norm decoder. Fields with a default are what Llama's decoder does.
+    """Hyperparameters of a pre-norm text decoder; the defaults describe Llama's.
 
-    norm: of blocks and output; "layer" norms have biases. parallel: attention and feed-forward both
-    read the block's one norm. fused_qkv: query, key and value are one tensor. biases: all linear
-    maps have one; qkv_bias: query, key and value do. gated: the feed-forward is
-    down(act(gate(x)) * up(x)), else down(act(up(x))). head_norms: an RMS norm of each head's query
-    and key. post_norms: an RMS norm of what attention and feed-forward add to the residual.
+    norm: kind of the norms of blocks and output; "layer" norms have biases. parallel: attention and
+    feed-forward both read the block's one norm. fused_qkv: query, key and value are one tensor.
+    biases: all linear maps have a bias; qkv_bias: query, key and value have one. gated: the
+    feed-forward is down(act(gate(x)) * up(x)), otherwise down(act(up(x))). head_norms: each head's
+    query and key get an RMS norm. post_norms: what attention and feed-forward add to the residual
+    gets an RMS norm. tied: the output head is the token embedding.
 
-    attention_scale: None is head_dim^-0.5. rope_dims: how many of a head's first values rotate;
-    None: all. rope_sections: pairs of a head that rotate by a position's time, its row and its
-    column in an image (Qwen2-VL report, 2024); None: all rotate by the index in the prompt.
+    attention_scale: factor of the scores; None: head_dim^-0.5. rope_dims: how many of a head's
+    first values rotate; None: all. rope_sections: how many pairs of a head rotate by a position's
+    time, its row and its column in an image (Qwen2-VL report, 2024); None: all rotate by the index
+    in the prompt.
 
-    bidirectional_images: positions of one image see each other. prefix: so do the first `prefix`
-    positions of a prompt that begins with an image.
+    bidirectional_images: all positions of one image attend to each other. prefix: so do the first
+    `prefix` positions of a prompt that begins with an image.
     """
 
     layers: int
@@ -74,22 +79,22 @@ class Decoder:
         return self.bidirectional_images or self.prefix > 0
 
     def window(self, layer: int) -> int | None:
-        """Positions that a layer sees; None: all."""
+        """Returns how many of the last positions a layer attends to; None: all."""
         return self.sliding.window if self.sliding and layer in self.sliding.layers else None
 
     @property
     def rotated(self) -> int:
-        """Values of a head that rotate."""
+        """How many values of each head are rotated by their position."""
         return self.rope_dims or self.head_dim
 
     def rope(self, layer: int) -> Rope:
-        """The rotation of a layer's queries and keys."""
+        """Returns the rotary position settings of the layer with this index."""
         if self.sliding and layer in self.sliding.layers:
             return Rope(self.sliding.rope_theta, self.rotated)
         return Rope(self.rope_theta, self.rotated, self.rope_factor)
 
     def attention(self, layer: int) -> Heads:
-        """The attention of a layer."""
+        """Returns the attention settings of the layer with this index."""
         return Heads(
             self.heads,
             self.kv_heads,
@@ -103,16 +108,16 @@ class Decoder:
         )
 
     def state(self, layer: int) -> LayerState:
-        """What a layer keeps of the positions it has seen."""
+        """Describes what the layer with this index caches of earlier positions."""
         return KeyValues(self.kv_heads, self.head_dim)
 
     @property
     def states(self) -> tuple[LayerState, ...]:
-        """What each layer keeps."""
+        """Describes what each layer caches of earlier positions, in the order of the layers."""
         return tuple(self.state(layer) for layer in range(self.layers))
 
     def tensors(self) -> Tensors:
-        """Names and shapes, in the order of use."""
+        """Yields name and shape of every weight tensor, in the order of use."""
         yield "token_embd.weight", (self.vocab, self.hidden)
         for i in range(self.layers):
             yield from self._block(f"blk.{i}")
@@ -151,13 +156,14 @@ class Decoder:
             yield f"{block}.post_ffw_norm.weight", (self.hidden,)
 
     def embed(self, ops: Ops[T], ids: T) -> T:
-        """Token ids [B, S] -> embeddings [B, S, hidden]."""
+        """Maps token ids [batch B, positions S] to embeddings [B, S, hidden]."""
         return ops.embed(ids, "token_embd", self.embedding_scale)
 
     def forward(self, ops: Ops[T], x: T) -> tuple[T, T]:
-        """New positions [B, S, hidden] -> logits [B, kept, vocab], and the state [B, S, hidden].
+        """Runs embeddings `x` [B, S, hidden] of new positions through all layers.
 
-        The state is the residual stream after the last block, which region heads read.
+        Returns logits [B, n, vocab] of the n positions that `ops.last_tokens` selects, and the
+        residual stream [B, S, hidden] after the last block, which region heads read.
         """
         kind, eps = self.norm, self.norm_eps
         normed = ops.norm(x, "blk.0.attn_norm", kind, eps)
@@ -175,7 +181,7 @@ class Decoder:
         return ops.linear(ops.last_tokens(normed), head, bias=bias), x
 
     def _attended(self, ops: Ops[T], layer: int, normed: T) -> T:
-        """What attention adds to the residual: [B, S, hidden]."""
+        """Computes what a layer's attention adds to the residual stream: [B, S, hidden]."""
         block = f"blk.{layer}"
         parts = ("qkv",) if self.fused_qkv else ("q", "k", "v")
         names = (f"{block}.attn_{part}" for part in parts)
@@ -189,7 +195,7 @@ class Decoder:
         return attended
 
     def _feed_forward(self, ops: Ops[T], layer: int, normed: T) -> T:
-        """What the feed-forward adds to the residual: [B, S, hidden]."""
+        """Computes what a layer's feed-forward adds to the residual stream: [B, S, hidden]."""
         block, bias = f"blk.{layer}", self.biases
         if self.gated:
             both = ops.linear(normed, f"{block}.ffn_gate", f"{block}.ffn_up", bias=bias)
@@ -203,7 +209,7 @@ class Decoder:
         return inner
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         yield from self._head_problems()
         yield from self._rope_problems()
         if not 0 < self.norm_eps < 1:

@@ -1,4 +1,4 @@
-"""Ranges of the numbers that a configuration may ask for, far beyond those of any small model."""
+"""Allowed ranges of hyperparameters, far beyond the values of any small model."""
 
 from collections.abc import Iterator, Mapping
 
@@ -23,7 +23,10 @@ SIZES: Mapping[str, tuple[int, int]] = {
 
 
 def size_problems(part: object, called: str) -> Iterator[str]:
-    """One line for each field of `part` that is out of its range."""
+    """Yields a message for each field of `part` that is out of its range in SIZES.
+
+    The message calls the part `called`, for example "vision".
+    """
     for name, value in vars(part).items():
         if name in SIZES:
             low, high = SIZES[name]

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL's vision transformer: images of any size, rotary positions, windows (2025 report)."""
+"""Qwen2.5-VL's vision encoder: images of any size, rotary positions, windows (2025 report)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class QwenVit:
-    """One image at a time, in whole patches; queries and keys rotate by a patch's row and column.
+    """Hyperparameters of a vision encoder that takes one image of any size, cut into patches.
 
-    Patches come in squares of spatial_merge_size x spatial_merge_size. Layers attend within windows
-    of `window` x `window` patches; without a window, and in `full_attention_layers`, over the whole
-    image. A patch has `temporal_patch_size` frames (a still image is repeated). `image_size`, in
-    pixels, is that of the example for which memory and time are predicted.
+    Queries and keys rotate by a patch's row and column. Patches come in squares of
+    spatial_merge_size x spatial_merge_size. Layers attend within windows of `window` x `window`
+    patches; `full_attention_layers`, and all layers if window is None, over the whole image. A
+    patch has `temporal_patch_size` frames (a still image is repeated). `image_size` is the edge, in
+    pixels, of the square example image for which memory and time are predicted.
     """
 
     layers: int
@@ -37,31 +38,31 @@ class QwenVit:
 
     @property
     def side(self) -> int:
-        """Patches along one edge of the example image."""
+        """How many patches lie along one edge of the example image of `image_size` pixels."""
         return self.image_size // self.patch_size
 
     @property
     def patches(self) -> int:
-        """Patches of the example image."""
+        """How many patches the square example image of `image_size` pixels has."""
         return self.side**2
 
     @property
     def patch_values(self) -> int:
-        """Values of one patch."""
+        """How many pixel values one patch has, over channels, frames, rows and columns."""
         return self.channels * self.temporal_patch_size * self.patch_size**2
 
     @property
     def order(self) -> PatchOrder:
-        """How patches follow each other and attend."""
+        """Describes the order of an image's patches and their attention."""
         return PatchOrder(self.spatial_merge_size, self.window, self.hidden, self.heads)
 
     def patch_grid(self, tokens: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of patches of an image with these rows and columns of tokens."""
+        """Converts an image's (rows, columns) of decoder tokens to (rows, columns) of patches."""
         rows, columns = tokens
         return rows * self.spatial_merge_size, columns * self.spatial_merge_size
 
     def tensors(self) -> Tensors:
-        """Names and shapes, in the order of use."""
+        """Yields name and shape of every weight tensor, in the order of use."""
         patch = (self.patch_size, self.patch_size)
         frames = (self.temporal_patch_size,) if self.temporal_patch_size > 1 else ()
         yield "v.patch_embd.weight", (self.hidden, self.channels, *frames, *patch)
@@ -79,7 +80,7 @@ class QwenVit:
         yield from linear(f"{block}.ffn_down", self.hidden, self.intermediate)
 
     def forward(self, ops: Ops[T], pixels: T) -> T:
-        """Patches of one image [N, patch_values] -> [1, N, hidden]."""
+        """Encodes the N patches of one image: [N, patch_values] -> [1, N, hidden]."""
         eps, order = self.norm_eps, self.order
         x = ops.linear(ops.unsqueeze(pixels), "v.patch_embd")
         normed = ops.norm(x, "v.blk.0.ln1", "rms", eps)
@@ -98,7 +99,7 @@ class QwenVit:
         return normed
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         if self.hidden % self.heads:
             yield (
                 f"the vision tower's hidden_size {self.hidden} is not a multiple of its "

@@ -1,4 +1,4 @@
-"""Heads that read and write regions of an image: points and boxes (Moondream 2)."""
+"""Heads by which a decoder reads and answers points and boxes in an image (Moondream 2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +14,12 @@ Head = Literal["coord", "size"]
 
 @dataclass(frozen=True)
 class RegionHeads:
-    """Fourier features and bins of one coordinate ("coord") and of a width and a height ("size").
+    """Hyperparameters of two heads: "coord" for one coordinate, "size" for a width and a height.
 
-    A number x enters as cos | sin of 2 pi x W through a linear map (random Fourier features, Tancik
-    et al. 2020); it leaves as logits over bins, from a feed-forward that is `inner` wide. Bins of
-    "size" are counted for one of its two numbers.
+    A number x enters the decoder as cos and sin of 2 pi x W (random Fourier features, Tancik et al.
+    2020), mapped linearly to an embedding; *_features is their number of frequencies. The decoder
+    answers a number as logits over *_bins intervals (size_bins for each of width and height), from
+    a feed-forward network with `inner` hidden values.
     """
 
     inner: int
@@ -28,7 +29,7 @@ class RegionHeads:
     size_bins: int
 
     def tensors(self, hidden: int) -> Tensors:
-        """Names and shapes; `hidden` is the decoder's width."""
+        """Yields name and shape of every weight tensor; `hidden` is the decoder's width."""
         for head, numbers, features, bins in (
             ("coord", 1, self.coord_features, self.coord_bins),
             ("size", 2, self.size_features, self.size_bins),
@@ -39,18 +40,21 @@ class RegionHeads:
             yield from linear(f"region.{head}_decoder.1", numbers * bins, self.inner)
 
     def embed(self, ops: Ops[T], head: Head, numbers: T) -> T:
-        """Coordinates [n, 1], or widths and heights [n, 2], as embeddings [n, hidden]."""
+        """Maps coordinates [n, 1], or widths and heights [n, 2], to embeddings [n, hidden]."""
         features = ops.fourier(ops.linear(numbers, f"region.{head}_features"))
         return ops.linear(features, f"region.{head}_encoder", bias=True)
 
     def logits(self, ops: Ops[T], head: Head, state: T) -> T:
-        """Decoder states [n, hidden] -> logits [n, bins]; of "size" width's, then height's."""
+        """Maps decoder states [n, hidden] to logits over bins [n, coord_bins] of a coordinate.
+
+        The head "size" gives [n, 2 * size_bins]: logits of the width, then of the height.
+        """
         inner = ops.linear(state, f"region.{head}_decoder.0", bias=True)
         inner = ops.activation(inner, "gelu_tanh")
         return ops.linear(inner, f"region.{head}_decoder.1", bias=True)
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         for name, value in vars(self).items():
             if not 1 <= value <= 1 << 20:
                 yield f"region {name} is {value}, expected 1 to {1 << 20}"

@@ -1,4 +1,4 @@
-"""Rotary position tables in float32: the same numbers for every interpreter."""
+"""Computes rotary position tables in float32, the same for torch and for ONNX."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,10 @@ STORED_POSITIONS = 1 << 15
 
 @dataclass(frozen=True)
 class Rope:
-    """Pair i of a head's first `dims` values rotates by position / factor * theta^(-2 i / dims)."""
+    """Settings of rotary position embeddings: only a head's first `dims` values are rotated.
+
+    Pair i of them rotates by the angle position / factor * theta^(-2 i / dims).
+    """
 
     theta: float
     dims: int
@@ -20,14 +23,18 @@ class Rope:
 
 
 def patch_rope(head_dim: int) -> Rope:
-    """Rotation of a tower's patches (Qwen2-VL report, 2024): half a head by row, half by column."""
+    """Returns the rotary settings of image patches for one axis, row or column.
+
+    Half of a head's values rotate by the row, half by the column (Qwen2-VL report, 2024).
+    """
     return Rope(1e4, head_dim // 2)
 
 
 def by_axes(table: FloatArray, positions: IntArray, sections: tuple[int, ...]) -> FloatArray:
-    """Rows of a table [positions, pairs]; each section of the pairs takes its own axis' position.
+    """Looks up a rotary table [positions, pairs] for n positions with several axes: [n, pairs].
 
-    `positions` [axes, n] and `sections`, pairs of each axis, give [n, pairs] (Qwen2-VL's M-RoPE).
+    The pairs are split by `sections`, one number of pairs for each axis; each section is looked up
+    at that axis' positions in `positions` [axes, n] (M-RoPE of Qwen2-VL).
     """
     ends = np.cumsum(sections)
     parts = [
@@ -38,24 +45,25 @@ def by_axes(table: FloatArray, positions: IntArray, sections: tuple[int, ...]) -
 
 
 def rotary_tables(rope: Rope, positions: int) -> tuple[FloatArray, FloatArray]:
-    """Cosines and sines [positions, dims / 2] of position / factor / theta^(2 i / dims).
+    """Returns cosines and sines [positions, dims / 2] of the rotation angles of all positions.
 
-    RoFormer (Su et al. 2021), eq. 15; computed in float32 and in the order of transformers.
+    The angle is position / factor / theta^(2 i / dims) (RoFormer, Su et al. 2021, eq. 15), computed
+    in float32 and in the order of transformers.
     """
     angle = np.arange(positions, dtype=np.float32)[:, None] * frequencies(rope)
     return np.cos(angle), np.sin(angle)
 
 
 def full_tables(cos: FloatArray, sin: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Tables [n, dims / 2] -> factors [n, dims] of a head's values and of their partners.
+    """Extends tables [n, dims / 2] to all values of a head: [n, dims].
 
-    A value's partner lies dims / 2 further on; rotated = x * cos + partner * sin, so the sines of
-    the first half are negative.
+    A value's partner lies dims / 2 further on (modulo dims); rotated = x * cos + partner * sin, so
+    the sines of the first half are negated.
     """
     return np.concatenate([cos, cos], axis=-1), np.concatenate([-sin, sin], axis=-1)
 
 
 def frequencies(rope: Rope) -> FloatArray:
-    """Angle by which each pair rotates from one position to the next: [dims / 2]."""
+    """Returns the angle in radians by which each pair rotates per position: [dims / 2]."""
     exponent = np.arange(0, rope.dims, 2, dtype=np.float32) / np.float32(rope.dims)
     return np.float32(1) / np.float32(rope.theta) ** exponent / np.float32(rope.factor)

@@ -1,4 +1,4 @@
-"""Pixel shuffle, a layer norm and a feed-forward (InternVL report, Chen et al. 2023)."""
+"""A projector of pixel shuffle, layer norm and feed-forward (InternVL report, Chen et al. 2023)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ShuffleMlp:
-    """scale x scale neighbouring patches side by side, a layer norm, two linear maps."""
+    """Maps patches of the vision encoder to decoder embeddings, as InternVL does.
+
+    It concatenates scale x scale neighbouring patches, applies a layer norm and two linear maps
+    with an activation between.
+    """
 
     scale: int
     norm_eps: float
@@ -21,25 +25,25 @@ class ShuffleMlp:
     kind: Literal["shuffle_mlp"] = "shuffle_mlp"
 
     def tokens(self, tower: Vit) -> int:
-        """Decoder positions of one tile."""
+        """Returns how many decoder positions (tokens) one tile of an image takes."""
         return tower.patches // self.scale**2
 
     def tensors(self, tower: Vit, hidden: int) -> Tensors:
-        """Names and shapes; `hidden` is the decoder's width."""
+        """Yields name and shape of every weight tensor; `hidden` is the decoder's width."""
         width = tower.hidden * self.scale**2
         yield from norm("mm.model.mlp.0", width, bias=True)
         yield from linear("mm.model.mlp.1", hidden, width)
         yield from linear("mm.model.mlp.3", hidden, hidden)
 
     def forward(self, ops: Ops[T], tower: Vit, x: T) -> T:
-        """Patches [T, N, H] -> [T, N / scale^2, hidden]."""
+        """Maps N patches of each of T tiles [T, N, H] to embeddings [T, N / scale^2, hidden]."""
         x = ops.pixel_shuffle(x, tower.grid, self.scale)
         x = ops.norm(x, "mm.model.mlp.0", "layer", self.norm_eps)
         inner = ops.activation(ops.linear(x, "mm.model.mlp.1", bias=True), self.activation)
         return ops.linear(inner, "mm.model.mlp.3", bias=True)
 
     def problems(self, tower: Vit) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         if tower.side % self.scale:
             yield (
                 f"the {tower.side} patches along image_size {tower.image_size} are not a multiple "

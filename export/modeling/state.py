@@ -1,4 +1,4 @@
-"""What a decoder layer keeps of the positions it has seen."""
+"""Describes what a decoder layer caches of the positions it has processed."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,9 +6,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class KeyValues:
-    """A key and a value for every cached position: [B, heads, positions, head_dim] each.
+    """The cache of one attention layer: keys and values [B, heads, positions, head_dim].
 
-    Can be cut back to any number of positions, so a common prefix of two prompts can be reused.
+    It can be cut back to any number of positions, so two prompts can share that of a common prefix.
     """
 
     heads: int
@@ -16,24 +16,24 @@ class KeyValues:
     kind: Literal["key_values"] = "key_values"
 
     def shape(self, positions: int) -> tuple[int, int, int, int]:
-        """Shape of the keys, and of the values, of one sequence."""
+        """Returns the shape of the keys of one sequence, which is also that of the values."""
         return 1, self.heads, positions, self.head_dim
 
     @property
     def values_per_token(self) -> int:
-        """Values that one more position adds."""
+        """How many numbers one more position adds to the cache."""
         return 2 * self.heads * self.head_dim
 
     @property
     def values_per_sequence(self) -> int:
-        """Values that a sequence keeps whatever its length."""
+        """How many numbers the cache of a sequence has at any length: none."""
         return 0
 
     @property
     def cuts_anywhere(self) -> bool:
-        """Whether the state of a prefix can be had from that of a longer sequence."""
+        """Whether the cache of a longer sequence can be cut back to that of any prefix."""
         return True
 
 
 LayerState = KeyValues
-"""The kinds of state that a layer may keep."""
+"""The kinds of cache that a layer may have."""

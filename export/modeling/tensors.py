@@ -1,4 +1,4 @@
-"""Names and shapes of tensors, in torch's order: rows (outputs) first."""
+"""Lists names and shapes of weight tensors; shapes are in torch's order, outputs (rows) first."""
 
 from collections.abc import Iterator
 
@@ -8,14 +8,17 @@ Tensors = Iterator[tuple[str, Shape]]
 
 
 def linear(name: str, rows: int, columns: int, bias: bool = True) -> Tensors:
-    """Tensors of a linear map from `columns` inputs to `rows` outputs."""
+    """Yields name and shape of a linear map's tensors, from `columns` inputs to `rows` outputs."""
     yield f"{name}.weight", (rows, columns)
     if bias:
         yield f"{name}.bias", (rows,)
 
 
 def norm(name: str, width: int, bias: bool) -> Tensors:
-    """Tensors of a norm over `width` values; layer norms have a bias, RMS norms have none."""
+    """Yields name and shape of the tensors of a norm over `width` values.
+
+    Layer norms have a bias, RMS norms have none.
+    """
     yield f"{name}.weight", (width,)
     if bias:
         yield f"{name}.bias", (width,)

@@ -1,4 +1,7 @@
-"""How a model sees: a tower with the projector behind it."""
+"""The vision part of a model: a vision encoder, called tower, and a projector.
+
+The projector maps the encoder's patches to embeddings that the text decoder takes.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +24,11 @@ TileProjector = PixelShuffle | AveragePool | CropMlp | ShuffleMlp
 
 @dataclass(frozen=True)
 class TileVision:
-    """Images as square tiles of one size. The id stands for an image's positions in a prompt."""
+    """The vision part of a model that takes images as square tiles of one size.
+
+    The projector maps the patches of the encoder (`tower`) to decoder embeddings. In a prompt, the
+    positions of an image have the id `image_token_id`.
+    """
 
     tower: Vit
     projector: TileProjector
@@ -30,44 +37,51 @@ class TileVision:
 
     @property
     def crops(self) -> CropMlp | None:
-        """The projector, where it joins the crops of an image."""
+        """The projector if it joins the crops of an image, otherwise None."""
         return self.projector if isinstance(self.projector, CropMlp) else None
 
     @property
     def tokens_per_tile(self) -> int:
-        """Decoder positions of one tile; joined crops share those of their image."""
+        """How many decoder positions one tile takes; joined crops share those of one tile."""
         return self.projector.tokens(self.tower)
 
     def image_positions(self, tiles: int) -> int:
-        """Decoder positions of one image of so many tiles."""
+        """Returns how many decoder positions an image that was cut into `tiles` tiles takes."""
         return self.tokens_per_tile * (min(tiles, 1) if self.crops else tiles)
 
     def tensors(self, hidden: int) -> Tensors:
-        """Names and shapes; `hidden` is the decoder's width."""
+        """Yields name and shape of every weight tensor; `hidden` is the decoder's width."""
         yield from self.tower.tensors()
         yield from self.projector.tensors(self.tower, hidden)
 
     def forward(self, ops: Ops[T], pixels: T) -> T:
-        """Tiles [T, C, h, w] -> decoder embeddings [T, tokens_per_tile, text hidden].
+        """Maps T tiles [T, C, h, w] to decoder embeddings [T, tokens_per_tile, text hidden].
 
-        Crops stay patches [T, N, tower hidden], which `crops.join` takes.
+        A model that joins crops gets patches [T, N, tower hidden], which `crops.join` maps.
         """
         return self.projector.forward(ops, self.tower, self.tower.forward(ops, pixels))
 
     def sizes(self) -> Iterator[str]:
-        """Numbers that are out of their range."""
+        """Yields a message for each hyperparameter that is out of its range."""
         yield from size_problems(self.tower, "vision")
         yield from size_problems(self.projector, "projector")
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the numbers, once `sizes` has none."""
+        """Yields a message for each pair of hyperparameters that do not fit each other.
+
+        It may be called only if `sizes` yields nothing.
+        """
         yield from self.tower.problems()
         yield from self.projector.problems(self.tower)
 
 
 @dataclass(frozen=True)
 class ImageVision:
-    """Images of any size, one at a time. The id stands for an image's positions in a prompt."""
+    """The vision part of a model that takes one image of any size at a time.
+
+    The projector maps the patches of the encoder (`tower`) to decoder embeddings. In a prompt, the
+    positions of an image have the id `image_token_id`.
+    """
 
     tower: QwenVit
     projector: PatchMerger
@@ -76,33 +90,39 @@ class ImageVision:
 
     @property
     def crops(self) -> None:
-        """An image is not cut."""
+        """Always None: images are not cut into crops."""
         return None
 
     @property
     def tokens_per_tile(self) -> int:
-        """Decoder positions of the example image, which counts as one tile."""
+        """How many decoder positions the example image of `tower.image_size` takes.
+
+        It counts as one tile.
+        """
         return self.projector.tokens(self.tower)
 
     def image_positions(self, tiles: int) -> int:
-        """Decoder positions of images as large as so many example images."""
+        """Returns how many decoder positions an image as large as `tiles` example images takes."""
         return self.tokens_per_tile * tiles
 
     def tensors(self, hidden: int) -> Tensors:
-        """Names and shapes; `hidden` is the decoder's width."""
+        """Yields name and shape of every weight tensor; `hidden` is the decoder's width."""
         yield from self.tower.tensors()
         yield from self.projector.tensors(self.tower, hidden)
 
     def forward(self, ops: Ops[T], pixels: T) -> T:
-        """Patches of one image [N, patch_values] -> decoder embeddings [1, tokens, text hidden]."""
+        """Maps an image's patches [N, patch_values] to embeddings [1, tokens, text hidden]."""
         return self.projector.forward(ops, self.tower, self.tower.forward(ops, pixels))
 
     def sizes(self) -> Iterator[str]:
-        """Numbers that are out of their range."""
+        """Yields a message for each hyperparameter that is out of its range."""
         yield from size_problems(self.tower, "vision")
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the numbers, once `sizes` has none."""
+        """Yields a message for each pair of hyperparameters that do not fit each other.
+
+        It may be called only if `sizes` yields nothing.
+        """
         yield from self.tower.problems()
         yield from self.projector.problems(self.tower)
 

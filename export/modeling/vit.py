@@ -12,11 +12,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Vit:
-    """Tiles of image_size x image_size pixels; a learned vector is added at each patch's position.
+    """Hyperparameters of a vision transformer (ViT) over tiles of image_size x image_size pixels.
 
-    Sizes are in pixels, patches or channels. Pixels that fill no whole patch are left out.
-    class_token: a learned vector stands in front of a tile's patches while they attend (ViT,
-    Dosovitskiy et al. 2021); `forward` drops it at the end. post_norm: a layer norm of the result.
+    A learned vector is added at each patch's position. image_size and patch_size are in pixels;
+    pixels that fill no whole patch are left out. class_token: a learned vector precedes a tile's
+    patches (Dosovitskiy et al. 2021); `forward` drops it at the end. post_norm: the result gets a
+    layer norm.
     """
 
     layers: int
@@ -34,21 +35,21 @@ class Vit:
 
     @property
     def side(self) -> int:
-        """Patches along one edge of a tile."""
+        """How many patches lie along one edge of a tile."""
         return self.image_size // self.patch_size
 
     @property
     def patches(self) -> int:
-        """Patches of one tile."""
+        """How many patches one tile has."""
         return self.side**2
 
     @property
     def grid(self) -> TileGrid:
-        """The patches that `forward` returns."""
+        """Describes the patches that `forward` returns for one tile."""
         return TileGrid(self.side, self.hidden)
 
     def tensors(self) -> Tensors:
-        """Names and shapes, in the order of use."""
+        """Yields name and shape of every weight tensor, in the order of use."""
         yield (
             "v.patch_embd.weight",
             (self.hidden, self.channels, self.patch_size, self.patch_size),
@@ -71,7 +72,7 @@ class Vit:
         yield from linear(f"{block}.ffn_down", self.hidden, self.intermediate)
 
     def forward(self, ops: Ops[T], pixels: T) -> T:
-        """Tiles [T, C, h, w] -> patches [T, N, hidden]."""
+        """Encodes T tiles [T, C, h, w] into N patches each: [T, N, hidden]."""
         eps = self.norm_eps
         x = ops.patches(pixels, self.channels, self.image_size, self.patch_size)
         x = ops.linear(x, "v.patch_embd", bias=True)
@@ -97,7 +98,7 @@ class Vit:
         return ops.drop_first(normed) if self.class_token else normed
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         if self.hidden % self.heads:
             yield (
                 f"the vision tower's hidden_size {self.hidden} is not a multiple of its "

@@ -1,4 +1,4 @@
-"""The numbers of one model: its parts, their tensors, and what all of them must meet together."""
+"""The hyperparameters of a whole model: its parts, their tensors, and checks across parts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,11 @@ COMPONENTS = ("vision", "embedding", "decoder", "region")
 
 @dataclass(frozen=True)
 class Vlm:
-    """Everything that decides names, shapes and arithmetic. Text-only models have no vision."""
+    """Hyperparameters of a vision-language model: all that its tensors and arithmetic depend on.
+
+    vision None: the model takes only text. stop_token_ids: ids that end an answer. region: heads
+    for points and boxes; None: the model has none.
+    """
 
     family: str
     vision: Vision | None
@@ -25,20 +29,20 @@ class Vlm:
 
     @property
     def image_token_id(self) -> int | None:
-        """The id that stands for an image's positions in a prompt."""
+        """The id of an image's positions in a prompt; None: the model takes only text."""
         return None if self.vision is None else self.vision.image_token_id
 
     def require_vision(self) -> Vision:
-        """The vision part, for code that is only reached with images."""
+        """Returns the vision part; fails an assertion if the model takes only text."""
         assert self.vision is not None, "a text-only model"
         return self.vision
 
     def image_positions(self, tiles: int) -> int:
-        """Decoder positions of one image of so many tiles."""
+        """Returns how many decoder positions an image of `tiles` tiles takes."""
         return 0 if self.vision is None else self.vision.image_positions(tiles)
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the numbers, in the words of config.json."""
+        """Yields a message for each invalid hyperparameter, with its name in config.json."""
         sizes = [*(self.vision.sizes() if self.vision else ()), *size_problems(self.text, "text")]
         yield from sizes or self._relations()
 
@@ -59,10 +63,10 @@ class Vlm:
 
 
 def shapes(vlm: Vlm) -> dict[str, Shape]:
-    """Canonical tensors of a model: name -> shape, in the order of use.
+    """Returns name -> shape of every tensor of a model, in the order of use.
 
-    Names are GGUF's. The one source for the checkpoint check, synthetic weights, writers, footprint
-    and tests.
+    The names are GGUF's, called canonical. Checks, random weights, writers and predictions all take
+    them from here.
     """
     found = {} if vlm.vision is None else dict(vlm.vision.tensors(vlm.text.hidden))
     found |= dict(vlm.text.tensors())
@@ -70,7 +74,10 @@ def shapes(vlm: Vlm) -> dict[str, Shape]:
 
 
 def component(name: str) -> str:
-    """The part of the model (one of COMPONENTS) that a canonical tensor belongs to."""
+    """Returns the component to which the tensor of this (GGUF) name belongs.
+
+    It is one of "vision", "embedding", "decoder" and "region".
+    """
     if name.startswith(("v.", "mm.")):
         return "vision"
     if name.startswith("region."):

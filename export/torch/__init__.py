@@ -1,1 +1,1 @@
-"""The reference interpreter of the networks, in eager torch."""
+"""The reference implementation of the networks, in eager torch."""

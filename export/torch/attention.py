@@ -1,7 +1,7 @@
-"""What a pass of the reference over a decoder shares: cached state, rotations and masks.
+"""Key-value caches, rotary tables and attention masks for decoder passes in torch.
 
-`GrowingCache` appends and takes batches: the runtime's. `StaticCache` has a fixed size and tensor
-positions, so that torch.export can trace a pass.
+`GrowingCache` appends and takes batches; the reference runtime uses it. `StaticCache` has a fixed
+size and takes positions as tensors, so that torch.export can trace a pass.
 """
 
 from collections.abc import Callable, Hashable
@@ -19,36 +19,48 @@ from export.modeling.ops import Heads
 from export.modeling.rotary import Rope, by_axes, full_tables, rotary_tables
 
 Rotation = tuple[Tensor, Tensor]
-"""Factors of a head's values and of their partners (rotary.full_tables): [new, dims], or of a batch
+"""Cosines and signed sines for a head's values (rotary.full_tables): [new, dims], for a batch
 [B, 1, new, dims]."""
 T = TypeVar("T")
 
 
 class DecoderState(Protocol):
-    """The new positions of one pass, and what the layers keep of earlier ones."""
+    """What attention needs in one decoder pass: rotation and mask of new positions, and the cache.
+
+    The cache has the keys and values of earlier positions.
+    """
 
     def rotation(self, heads: Heads, new: int) -> Rotation:
-        """The rotation of the `new` positions in such a layer."""
+        """Returns the rotary factors of the `new` positions for a layer with these heads."""
 
     def mask(self, heads: Heads, new: int) -> Tensor | None:
-        """True where a new position sees a cached or new one: [new, positions], or of a batch
-        [B, 1, new, positions]. None: all are seen."""
+        """Returns which positions each new one attends to: bool [new, positions], True if it does.
+
+        For a batch it is [B, 1, new, positions]. None: each attends to all. `positions` counts
+        cached and new ones.
+        """
 
     def extended(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer's keys and values [B, kv_heads, positions, head_dim] with the new ones."""
+        """Adds the new keys and values of a layer to its cache, and returns all of them.
+
+        The results are [B, kv_heads, positions, head_dim].
+        """
 
     def last_tokens(self, x: Tensor) -> Tensor:
-        """The positions of x [B, S, H] whose logits are asked for."""
+        """Selects the last positions of x [B, S, H], those whose logits are needed."""
 
 
 class GrowingCache:
-    """Keys and values [B, kv_heads, positions, head_dim] of each layer, as many as there are."""
+    """A key-value cache that grows: [B, kv_heads, positions, head_dim] for each layer."""
 
     def __init__(self) -> None:
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def extended(self, layer: int, past: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The first `past` cached positions and the new ones, which become the cached ones."""
+        """Cuts a layer's cache to its first `past` positions, appends new keys and values.
+
+        Returns the whole keys and values, which are then the cached ones.
+        """
         if past:
             old_key, old_value = self._layers[layer]
             key = torch.cat([old_key[:, :, :past], key], dim=2)
@@ -57,32 +69,32 @@ class GrowingCache:
         return key, value
 
     def select(self, sequences: list[int]) -> None:
-        """Keep these sequences of the batch alone."""
+        """Removes all sequences of the batch except those with these indices."""
         self._layers = {
             n: (key[sequences], value[sequences]) for n, (key, value) in self._layers.items()
         }
 
     def expand(self, sequences: int) -> None:
-        """Go on with as many sequences, which all begin with the cached one."""
+        """Repeats the cache of one sequence for `sequences` sequences that all begin with it."""
         self._layers = {
             n: (key.expand(sequences, -1, -1, -1), value.expand(sequences, -1, -1, -1))
             for n, (key, value) in self._layers.items()
         }
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Empties the cache."""
         self._layers.clear()
 
 
 @dataclass(frozen=True, eq=False)
 class GrowingState:
-    """DecoderState over a GrowingCache: new positions after the first `past` cached ones.
+    """The state of a decoder pass whose new positions follow the first `past` ones of `cache`.
 
-    `image_ids` [past + new] numbers the positions of images from 1, text is 0; only bidirectional
-    attention reads it. `positions` [3, new] are the time, row and column of the new positions, for
-    decoders with rope_sections. In a batch, `image_ids` and `positions` have a row for each
-    sequence, [B, …], and `pads` [B] counts the padding positions of each, which follow the `common`
-    first ones. `keep`: how many of the last positions' logits are asked for (0: all).
+    `image_ids` [past + new] is the number of the image at each position, from 1, and 0 for text;
+    only bidirectional attention reads it. `positions` [3, new] are the time, row and column of the
+    new positions, for decoders with rope_sections. In a batch, both have a row for each sequence,
+    [B, …], and `pads` [B] counts the padding positions of each, which follow the first `common`
+    positions. `keep`: logits are computed for so many of the last positions (0: for all).
     """
 
     cache: GrowingCache = field(default_factory=GrowingCache)
@@ -97,31 +109,37 @@ class GrowingState:
     _made: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
 
     def next_token(self, past: int, positions: Tensor) -> "GrowingState":
-        """The state for one more token of text in each sequence."""
+        """Returns the state for a pass over one more text token of each sequence.
+
+        `past` positions are cached by then; `positions` are those of the token.
+        """
         ids = None if self.image_ids is None else functional.pad(self.image_ids, (0, 1))
         return replace(self, past=past, image_ids=ids, positions=positions)
 
     def select(self, sequences: list[int]) -> "GrowingState":
-        """With these sequences of the batch alone, whose cache is selected too."""
+        """Returns the state with only these sequences of the batch; changes the cache in place."""
         self.cache.select(sequences)
         pads, ids = (None if x is None else x[sequences] for x in (self.pads, self.image_ids))
         return replace(self, pads=pads, image_ids=ids)
 
     def extended(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """See DecoderState."""
+        """Adds new keys and values to the layer's cache and returns all of them."""
         return self.cache.extended(layer, self.past, key, value)
 
     def last_tokens(self, x: Tensor) -> Tensor:
-        """See DecoderState."""
+        """Selects the last `keep` positions of x [B, S, H] (0: all), whose logits are needed."""
         return x[:, -self.keep :]
 
     def rotation(self, heads: Heads, new: int) -> Rotation:
-        """See DecoderState. Made once for each kind of layer."""
+        """Returns the rotary factors of the new positions, computed once per kind of layer."""
         key = (heads.rope, new)
         return self._once(key, lambda: self._rotation(heads.rope, heads.sections, new))
 
     def mask(self, heads: Heads, new: int) -> Tensor | None:
-        """See DecoderState. Made once for each kind of layer."""
+        """Returns which positions each new one attends to (bool), or None if it is all of them.
+
+        The mask is computed once per kind of layer.
+        """
         window, bidirectional = heads.window, heads.bidirectional
         key = (window, bidirectional, new)
         return self._once(key, lambda: self._mask(window, bidirectional, new))
@@ -181,7 +199,10 @@ class GrowingState:
 
 
 class StaticCache(nn.Module):
-    """Buffers for keys and values of `length` positions of one sequence, and rotation tables."""
+    """A key-value cache of fixed size: buffers for `length` positions of one sequence.
+
+    It also holds the rotary tables of these positions.
+    """
 
     def __init__(self, text: Decoder, length: int) -> None:
         super().__init__()
@@ -196,14 +217,17 @@ class StaticCache(nn.Module):
                 self.register_buffer(f"{name}_{n}", torch.from_numpy(table), persistent=False)
 
     def tables(self, rope: Rope) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [length, pairs] of a rope."""
+        """Returns the cosines and sines [length, pairs] for the rotary settings of a layer."""
         n = self._ropes.index(rope)
         return self.get_buffer(f"cos_{n}"), self.get_buffer(f"sin_{n}")
 
     def extended(
         self, layer: int, indices: Tensor, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write new positions at `indices` [new]; returns the whole buffers."""
+        """Writes new keys and values into a layer's buffers at the positions `indices` [new].
+
+        Returns the whole buffers.
+        """
         buffers = self.get_buffer(f"key_{layer}"), self.get_buffer(f"value_{layer}")
         for buffer, new in zip(buffers, (key, value), strict=True):
             buffer.index_copy_(2, indices, new)
@@ -212,11 +236,11 @@ class StaticCache(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class StaticState:
-    """DecoderState over a StaticCache; nothing depends on values of tensors.
+    """The state of a decoder pass that torch.export can trace, over a cache of fixed size.
 
-    `indices` int64 [new] are the new positions' places in the cache. `positions` int64 [3, new] are
-    their time, row and column, for decoders with rope_sections. `image_ids` int64 [length] numbers
-    the positions of images from 1, text is 0, for bidirectional attention.
+    `indices` int64 [new] says where in the cache the new positions go. `positions` int64 [3, new]
+    are their time, row and column, for decoders with rope_sections. `image_ids` int64 [length] is
+    the number of the image at each position, from 1, and 0 for text, for bidirectional attention.
     """
 
     cache: StaticCache
@@ -225,15 +249,15 @@ class StaticState:
     image_ids: Tensor | None = None
 
     def extended(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """See DecoderState."""
+        """Writes new keys and values into the layer's cache and returns its whole buffers."""
         return self.cache.extended(layer, self.indices, key, value)
 
     def last_tokens(self, x: Tensor) -> Tensor:
-        """The last position alone."""
+        """Selects the last position of x [1, S, H]: only its logits are needed."""
         return x[:, -1:]
 
     def rotation(self, heads: Heads, new: int) -> Rotation:
-        """See DecoderState."""
+        """Returns the rotary factors of the new positions for a layer with these heads."""
         cos, sin = (self._rows(table, heads.sections) for table in self.cache.tables(heads.rope))
         return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
@@ -246,7 +270,7 @@ class StaticState:
         return torch.cat(rows, dim=-1)
 
     def mask(self, heads: Heads, new: int) -> Tensor | None:
-        """See DecoderState."""
+        """Returns which of all cache positions each new one attends to: bool [new, length]."""
         keys = torch.arange(self.cache.length, device=self.indices.device)
         queries = self.indices[:, None]
         seen = keys <= queries

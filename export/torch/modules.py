@@ -1,6 +1,7 @@
-"""The reference as torch modules that torch.export takes: weights and caches are buffers.
+"""The networks as torch modules that torch.export can trace: weights and caches are buffers.
 
-For targets that trace (ExecuTorch). One sequence at a time; nothing depends on values of tensors.
+They are for formats that need a trace (ExecuTorch). They take one sequence at a time; shapes and
+control flow do not depend on values of tensors.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from export.weights import Weights
 
 
 class TensorBuffers(nn.Module):
-    """Tensors of a model as buffers, found by canonical name."""
+    """Holds the weights of some components of a model as buffers of a torch module."""
 
     def __init__(self, weights: Weights, components: Iterable[str]) -> None:
         super().__init__()
@@ -27,12 +28,12 @@ class TensorBuffers(nn.Module):
                 self.register_buffer(_buffer_name(name), values)
 
     def parameter(self, name: str) -> Tensor:
-        """The tensor of a canonical name."""
+        """Returns the weight tensor with this (GGUF) name."""
         return self.get_buffer(_buffer_name(name))
 
 
 class EmbeddingModule(nn.Module):
-    """Token ids int64 [1, S] -> embeddings [1, S, hidden]."""
+    """The token embedding as a torch module: token ids int64 [1, S] -> [1, S, hidden]."""
 
     def __init__(self, vlm: Vlm, weights: Weights) -> None:
         super().__init__()
@@ -44,7 +45,10 @@ class EmbeddingModule(nn.Module):
 
 
 class TileModule(nn.Module):
-    """Tiles [T, C, h, w] -> features [T, tokens, hidden], or patches where crops are joined."""
+    """The vision part as a torch module: T tiles [T, C, h, w] -> features [T, tokens, hidden].
+
+    For a model that joins the crops of an image, it returns the patches before they are joined.
+    """
 
     def __init__(self, vision: TileVision, weights: Weights) -> None:
         super().__init__()
@@ -56,10 +60,10 @@ class TileModule(nn.Module):
 
 
 class DecoderModule(nn.Module):
-    """A decoder with a cache of `length` positions in its buffers.
+    """The text decoder as a torch module, with a cache of `length` positions in its buffers.
 
-    `forward` writes the new positions at `indices` and returns the last one's logits. A prompt may
-    come in parts, but a part must hold whole images where their positions see each other.
+    `forward` writes the new positions to the cache and returns the last one's logits. A prompt may
+    be given in parts; a part must hold whole images if their positions attend to each other.
     """
 
     def __init__(self, vlm: Vlm, weights: Weights, length: int) -> None:
@@ -77,11 +81,12 @@ class DecoderModule(nn.Module):
         positions: Tensor | None = None,
         image_ids: Tensor | None = None,
     ) -> Tensor:
-        """Embeddings [1, S, hidden] -> logits [1, 1, vocab].
+        """Maps embeddings [1, S, hidden] of new positions to the last one's logits [1, 1, vocab].
 
-        `indices` int64 [S] are the new positions' places in the cache. `positions` int64 [3, S] are
-        their time, row and column, for decoders with rope_sections. `image_ids` int64 [length]
-        numbers the positions of images from 1, text is 0, for bidirectional attention.
+        `indices` int64 [S] says where in the cache the new positions go. `positions` int64 [3, S]
+        are their time, row and column, for decoders with rope_sections. `image_ids` int64 [length]
+        is the number of the image at each position, from 1, and 0 for text, for bidirectional
+        attention.
         """
         state = StaticState(self.cache, indices, positions, image_ids)
         return self._text.forward(Run(self.weights.parameter, state=state), embeds)[0]

@@ -1,4 +1,4 @@
-"""The reference interpreter: every operation in eager torch, one call after the other.
+"""The reference implementation: runs the networks operation by operation in eager torch.
 
 NOT aware of artifacts or formats. Everything else is compared with this; it is itself compared with
 transformers (tests/export/test_run.py).
@@ -21,13 +21,16 @@ from export.weights import Weights
 
 Parameter = Callable[[str], Tensor]
 Observer = Callable[[Tensor, tuple[str, ...]], None]
-"""Is called with the inputs [..., columns] of each linear map and with its names."""
+"""Is called with the input [..., columns] of each linear map and the names of its weights."""
 
 
 def resident(
     weights: Weights, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Parameter:
-    """Parameters that are read once and kept: for decoding many tokens."""
+    """Returns a function that reads each tensor once and keeps it on `device` as `dtype`.
+
+    It is for decoding many tokens.
+    """
     kept: dict[str, Tensor] = {}
 
     def parameter(name: str) -> Tensor:
@@ -39,16 +42,17 @@ def resident(
 
 
 def streaming(weights: Weights) -> Parameter:
-    """Parameters that are read at each use and dropped: one pass in the memory of one tensor."""
+    """Returns a function that reads a tensor anew at each call, so that few are in memory."""
     return lambda name: torch.from_numpy(weights.read(name))
 
 
 class Run:
-    """Ops over torch tensors, for one pass.
+    """Carries out the operations of a network (Ops) on torch tensors, for one pass.
 
-    `state` has the cache and the new positions of a decoder. `patch_grid` has the rows and columns
-    of patches of the image that a tower for any size gets. Everything is on `device`; floats are of
-    `dtype`, but RMS norms are computed in float32. `observe` sees the inputs of all linear maps.
+    `parameter` returns a weight by its GGUF name. `state` has the cache and the new positions of a
+    decoder pass. `patch_grid` is the image's rows and columns of patches, for encoders of any size.
+    Everything is on `device`; floats are of `dtype`, but RMS norms are computed in float32.
+    `observe` is called with the input of each linear map.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class Run:
         self._observe = observe
 
     def tensor(self, values: NDArray[Any]) -> Tensor:
-        """An array on the device; floats in `dtype`."""
+        """Copies an array to the device as a tensor; floats become `dtype`."""
         tensor = torch.from_numpy(values)
         return tensor.to(self._device, self._dtype if tensor.is_floating_point() else None)
 
@@ -206,7 +210,10 @@ class Run:
 
 
 def _patch_indices(grid: tuple[int, int], merge_size: int) -> Tensor:
-    """Row and column [2, N] of the patches of an image, which come by squares."""
+    """Returns row and column [2, N] of each patch of an image with `grid` rows and columns.
+
+    The patches of a square of merge_size x merge_size follow each other.
+    """
     rows, cols = grid
     indices = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij"))
     squares = indices.view(2, rows // merge_size, merge_size, cols // merge_size, merge_size)
@@ -214,8 +221,10 @@ def _patch_indices(grid: tuple[int, int], merge_size: int) -> Tensor:
 
 
 def _patch_tables(indices: Tensor, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosines and sines [N, size] for heads of `size` values: half of the pairs rotate by a patch's
-    row, the other half by its column."""
+    """Returns rotary cosines and sines [N, size] for patches with row and column `indices` [2, N].
+
+    Of the pairs of a head of `size` values, half rotate by the row, the other half by the column.
+    """
     half = size // 2
     sections = (half // 2, half // 2)
     tables = rotary_tables(patch_rope(size), int(indices.max()) + 1)  # [edge, size / 4]
@@ -233,7 +242,7 @@ def _merge(x: Tensor) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates the first `dims` values of heads [B, heads, S, d] by tables [S, dims]."""
+    """Rotates the first `dims` values of each head of x [B, heads, S, d] by tables [S, dims]."""
     dims = cos.shape[-1]
     rotating = x[..., :dims]
     rotated = torch.addcmul(rotating * cos, rotating.roll(dims // 2, -1), sin)
