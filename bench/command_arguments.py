@@ -205,7 +205,10 @@ def gpu_arguments(command: argparse.ArgumentParser) -> None:
     add("models", nargs="*", metavar="MODEL", help=models)
     target = "format that each model is exported to (default gguf)"
     add("--target", choices=gpu.FORMATS, default="gguf", help=target)
-    recipe = "recipe that each model is exported with; may be given several times (default: both)"
+    recipe = (
+        "export each model with this recipe, which sets the bits per weight: fp16 or int4; may be "
+        "given several times (default: both)"
+    )
     add("--recipe", action="append", choices=gpu.RECIPES, help=recipe)
     where = "GPU to measure on: cuda, or cuda:N for the GPU number N, from 0 (default cuda)"
     add("--device", default="cuda", type=device, metavar="NAME", help=where)

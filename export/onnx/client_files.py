@@ -25,9 +25,10 @@ def client_files(model: Model, layout: str, sizes: Mapping[str, int]) -> Files:
 
 
 def limits(model: Model, layout: str) -> tuple[str, ...]:
-    """Says, a line each, how the layout's client differs from the model's own code.
+    """Returns how the other program that a layout is for differs from the model's own code.
 
-    Empty: it computes the same, or the layout has no client other than PocketVLM.
+    One sentence for each difference; empty if there is none, or if the layout is for PocketVLM's
+    own runtimes.
     """
     client = FAMILIES[model.vlm.family].clients.get(layout)
     if client is None:

@@ -32,7 +32,11 @@ SINGLE, MIXED = Precision(), Precision(HALF)
 
 
 class Nodes(list[ir.Node]):
-    """The nodes of a graph under construction: `add` and `many` append one, `cast` casts floats."""
+    """The nodes of an ONNX graph under construction, in order.
+
+    `add` appends a node with one output and `many` one with several. `cast` appends a node that
+    converts floats to another type, if they have not got it.
+    """
 
     def __init__(self, precision: Precision = SINGLE) -> None:
         super().__init__()

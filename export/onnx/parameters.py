@@ -291,9 +291,10 @@ class Parameters:
         return columns % _dividing(columns, storage.block) > 0
 
     def uint8_columns(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
-        """Returns transposed 8-bit weights for DynamicQuantizeMatMul.
+        """Returns one transposed 8-bit matrix of all `names` for DynamicQuantizeMatMul.
 
-        They are uint8 codes [columns, rows], with 128 for 0, and float32 scales [rows].
+        The rows of the weights follow each other. uint8 codes [columns, rows], with 128 for 0, and
+        float32 scales [rows]. `storage` is what the recipe asked, for the report of fallbacks.
         """
         rows, columns = self.rows(names), self.columns(names[0])
         packed = [

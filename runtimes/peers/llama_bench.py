@@ -25,7 +25,9 @@ CONTEXT = 2048
 
 
 def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Session:
-    """Loads the text model of a GGUF artifact and returns a session for forced answers only."""
+    """Loads the text model of a GGUF artifact and returns a session that only times answers.
+
+    Requests must give the answer's token ids: nothing is chosen, as its logits are 0."""
     backend = open_backend(artifact, threads, device_of(device))
     return GreedySession(backend, preparer_of(artifact), ())
 

@@ -176,7 +176,11 @@ def _compare_regions(
 
 
 def _request(probe: Probe, reference: "ReferenceScorer") -> Request:
-    """Returns a request that forces the probe's answer and asks for features and logits."""
+    """Returns a request for a probe (a question with a fixed answer) that also returns arrays.
+
+    The session must answer with exactly the probe's answer, whose token ids the reference's
+    tokenizer gives, and return the image features and the logits of each token.
+    """
     return Request(
         probe.question,
         probe.images,
