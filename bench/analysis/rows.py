@@ -285,8 +285,8 @@ def _sample(case: Case) -> str:
 def _alike(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Chooses what the summary of each model shows: one kind of request and one accuracy task.
 
-    They are those that most rows of the model have. Returns copies of all rows, in their order, with
-    `latencies` sorted by how many rows have such a request, and with that task as `main_task`.
+    They are those that most rows of the model have. Returns copies of all rows in their order, with
+    `latencies` sorted by how many rows have such a request, and that task as `main_task`.
     """
     alike: dict[int, Row] = {}
     for group in by_model(rows):

@@ -103,8 +103,8 @@ def measured(folders: Sequence[Path], target: str, device: str, rounds: int, run
 def run(arguments: argparse.Namespace) -> int:
     """Exports the models, measures them with `bench run` and writes a report.
 
-    Returns the exit code: 0; 1 if a job failed; 2 if nothing could be exported, or if `bench run` or
-    `bench report` ended with a user's error.
+    Returns the exit code: 0; 1 if a job failed; 2 if nothing could be exported, or if `bench run`
+    or `bench report` ended with a user's error.
     """
     models, recipes = arguments.models or MODELS, arguments.recipe or RECIPES
     target: str = arguments.target

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.analysis.peak_baseline import Peaks, differences, load, measured, save, updated
-from bench.cli import PEAKS, main, parser
+from bench.cli import main, parser
+from bench.command_arguments import PEAKS
 from bench.commands.check import run
 from bench.machine.memory import reset_peak
 from bench.record import Record, append, read
