@@ -62,7 +62,7 @@ def graphs(folder: Path) -> Iterator[tuple[str, onnx.ModelProto]]:
 
 def test_graphs_have_no_litter(exported: tuple[Path, dict]) -> None:
     folder, manifest = exported
-    rotary = (manifest["vlm"]["vision"] or {}).get("positions") == "rotary"
+    rotary = (manifest["vlm"]["vision"] or {}).get("kind") == "images"
     for name, model in graphs(folder):
         nodes = model.graph.node
         assert not {"Identity", "Dropout", "Constant"} & {node.op_type for node in nodes}, name
@@ -116,7 +116,7 @@ def test_axes_are_named_and_types_given(exported: tuple[Path, dict]) -> None:
 
 def test_artifact_json_tells_the_opsets_that_graphs_import(exported: tuple[Path, dict]) -> None:
     folder, manifest = exported
-    stated = manifest["details"]["opsets"]
+    stated = manifest["details"]["onnx"]["opsets"]
     used: set[str] = set()
     for name, model in graphs(folder):
         imported = {one.domain or "ai.onnx": one.version for one in model.opset_import}
