@@ -39,13 +39,19 @@ class Profile:
 
 
 PROFILES: Mapping[str, Profile] = {
-    # iOS ends an app of a 4 GB iPhone XS at 2040 MB (stackoverflow.com/questions/5887248, measured
-    # by its authors). Android has no such number; half of the memory is what its foreground app
-    # can count on. Two fast cores, as in every iPhone.
+    # iOS ends an app of an iPhone 12 mini at 2.1 GB (github.com/allenai/OLMoE.swift/pull/38), of an
+    # iPhone XS at 2040 MB (stackoverflow.com/questions/5887248). Two fast cores, as in every
+    # iPhone. Android had no such number until version 17, which limits what a process has written
+    # or swapped, but not mapped files, by the device's memory (android-developers.googleblog.com,
+    # "Prioritizing Memory Efficiency", 2026); the limits are not published, so half is assumed.
     "phone-4gb": Profile(2, 2 * GB, "phone"),
-    # iPadOS 26.4 gives an app 3 GB of 8 (developer.apple.com/forums/thread/826325; 6 GB before).
-    # Four cores: one prime and three big ones are usual on Android.
+    # An iPhone 15 Pro gives an app 3 GB (github.com/introlab/rtabmap/pull/1446), as iPadOS 26.4
+    # does on 8 GB (developer.apple.com/forums/thread/826325), and an iPhone 13 Pro of 6 GB 3.1 GB
+    # (github.com/a-ghorbani/pocketpal-ai/pull/651). Four cores: one prime and three big ones are
+    # usual on Android.
     "phone-8gb": Profile(4, 3 * GB, "phone"),
+    # The same iPhone 15 Pro, for an app with the entitlement increased-memory-limit.
+    "iphone-8gb-entitled": Profile(2, 6 * GB, "phone"),
     # The 8 GB board with four Cortex-A76; Raspberry Pi OS with its desktop takes under 1 GB, and
     # 1 GB is left for the rest.
     "raspberry-pi-5": Profile(4, 6 * GB, "board"),

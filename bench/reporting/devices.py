@@ -1,13 +1,48 @@
-"""Builds a report's table of the device profiles that each artifact's measured memory fits."""
+"""Builds a report's tables of device profiles: what to take on each, and what fits it."""
 
 from collections.abc import Sequence
 
 from bench.analysis.pareto import Budget, profile_budget
+from bench.analysis.per_device import Assignment, assignments
 from bench.analysis.rows import Row, names, subject_name
 from bench.machine.profiles import PROFILES
 from bench.record import Record
 from bench.reporting import fmt
 from bench.reporting.document import Block, Bullets, Table, Text
+
+CHOSEN = (
+    "Chosen as in the recommendation, from the artifacts whose runtime exists on the device and "
+    "whose peak, measured on this machine, fits the memory that it gives one process."
+)
+
+
+def choices(rows: Sequence[Row]) -> list[Block]:
+    """Builds a table: which artifact to take on the devices of each profile, or that none fits.
+
+    `rows` are those of one model. Devices that some artifact fits have no line if accuracy was not
+    measured. [] if there are no lines.
+    """
+    labels = names(rows)
+    found = [one for one in assignments(rows) if one.chosen is not None or one.excess_bytes]
+    if not found:
+        return []
+    header = ["device", "memory", "artifact", "runtime", "measured peak", "accuracy"]
+    lines = [
+        [one.budget.name, fmt.megabytes(one.budget.memory_bytes), *_taken(rows, labels, one)]
+        for one in found
+    ]
+    return [Table(*fmt.known(header, lines, left=3), left=4), Text(CHOSEN)]
+
+
+def _taken(rows: Sequence[Row], labels: Sequence[str], found: Assignment) -> list[str]:
+    """Names the chosen artifact with its runtime, peak and accuracy; or says that none fits."""
+    if found.chosen is None:
+        row, more = rows[found.smallest], fmt.megabytes(found.excess_bytes)
+        text = f"**none fits**: {labels[found.smallest]} needs {more} more"
+        return [text, row.runtime, fmt.megabytes(row.counted_bytes), fmt.ABSENT]
+    row = rows[found.chosen]
+    peak = f"{fmt.megabytes(row.counted_bytes)}, {_share(row, found.budget)}"
+    return [labels[found.chosen], row.runtime, peak, *fmt.shares([row.accuracy_share()])]
 
 
 def fits(rows: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
@@ -38,8 +73,14 @@ def fits(rows: Sequence[Row], failed: Sequence[Record]) -> list[Block]:
 def _cell(row: Row, budget: Budget) -> str:
     if row.counted_bytes is None or not budget.has(row):
         return fmt.ABSENT
-    share = f"{row.counted_bytes / budget.memory_bytes:.0%}".replace("%", " %")
+    share = _share(row, budget)
     return f"fits, {share}" if budget.holds(row) else f"**does not fit**, {share}"
+
+
+def _share(row: Row, budget: Budget) -> str:
+    """Formats the measured peak as a share of the budget."""
+    assert row.counted_bytes is not None
+    return f"{row.counted_bytes / budget.memory_bytes:.0%}".replace("%", " %")
 
 
 def _stopped(record: Record) -> str:

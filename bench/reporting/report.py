@@ -10,7 +10,7 @@ from bench.analysis.pareto import Budget
 from bench.analysis.rows import Row, by_model, rows, subject_name
 from bench.record import Damage, Record, Subject
 from bench.reporting import accuracy, fmt, memory, sizes, speed
-from bench.reporting.devices import fits
+from bench.reporting.devices import choices, fits
 from bench.reporting.disturbances import TITLE, disturbances, warning
 from bench.reporting.document import Block, Bullets, Code, Heading, Picture, Table, Text, section
 from bench.reporting.fidelity import fidelity
@@ -105,6 +105,7 @@ def _model(
         *(Picture(figure.file, f"{model}: {figure.caption}") for figure in figures),
         *section("Phases of one request", speed.phases(model_rows)),
         *section("Peak memory by phase", memory.memory(model_rows)),
+        *section("What to take on which device", choices(model_rows)),
         *section("Devices it fits", fits(model_rows, failed)),
         *section("Share of the machine's limits", roofline(model_rows)),
         *section("Speed compared", speed.speed(model_rows)),
