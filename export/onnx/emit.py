@@ -31,7 +31,8 @@ class Emit:
 
     nodes, parameters: the graph's nodes and initializers. integer_matmul: multiply quantized
     weights by integer products with one activation scale for each call (for compute-bound vision
-    towers) instead of MatMulNBits (for bandwidth-bound decoding). grid: the image's patches, for a
+    towers) instead of MatMulNBits (for bandwidth-bound decoding). web: unpack embeddings and 4-bit
+    towers by operators that every build of ONNX Runtime Web has. grid: the image's patches, for a
     tower that takes any image size. attention: the key-value cache, for a decoder.
     """
 
@@ -41,12 +42,14 @@ class Emit:
         parameters: Parameters,
         *,
         integer_matmul: bool = False,
+        web: bool = False,
         grid: PatchGrid | None = None,
         attention: CachedAttention | None = None,
     ) -> None:
         self._nodes = nodes
         self._parameters = parameters
         self._integer_matmul = integer_matmul
+        self._web = web
         self._grid = grid
         self._attention = attention
         self._half = nodes.precision.compute == HALF
@@ -238,6 +241,8 @@ class Emit:
 
     def _rows(self, ids: ir.Value, name: str) -> ir.Value:
         storage = self._parameters.storage(name)
+        if storage.quantized and self._web:
+            return self._dequantized(ids, name, storage)
         if storage.quantized:
             codes, scales = self._parameters.in_halves([name], storage, flat=True)
             attributes = {
@@ -251,6 +256,31 @@ class Emit:
             return self._widened(rows, 16)
         table = self._parameters.dense([name], storage.bits, transposed=False)
         return self._widened(self._node("Gather", [table, ids])[0], storage.bits)
+
+    def _dequantized(self, ids: ir.Value, name: str, storage: Storage) -> ir.Value:
+        """Returns the rows `ids` of a quantized embedding, without GatherBlockQuantized.
+
+        Values are rounded to float16, the type of the scales, as that operator does.
+        """
+        stored, scales = self._parameters.in_halves([name], storage)
+        codes = self._node("Gather", [stored, ids])[0]  # [B, S, blocks, bytes of a block]
+        if storage.bits == 4:
+            codes = self._reshape(self._nibbles(codes), 0, 0, -1, storage.block)
+        middle = MIDDLE_OF_4 if storage.bits == 4 else MIDDLE
+        wide = self._cast(codes, FLOAT)
+        centred = self._node("Sub", [wide, self._parameters.scalar(float(middle))])[0]
+        factors = self._float(self._node("Gather", [scales, ids])[0], 16)
+        factors = self._node("Unsqueeze", [factors, self._parameters.integers(-1)])[0]
+        rows = self._node("Mul", [centred, factors])[0]
+        rounded = self._cast(self._cast(rows, HALF), FLOAT)
+        return self._reshape(rounded, 0, 0, self._parameters.columns(name))
+
+    def _nibbles(self, packed: ir.Value) -> ir.Value:
+        """Returns the two 4-bit codes of each byte on a new last axis, the low one first."""
+        wide = self._node("Unsqueeze", [packed, self._parameters.integers(-1)])[0]
+        shifts, four = self._parameters.bytes(4, 0), self._parameters.bytes(4)
+        high = self._node("BitShift", [wide, shifts], {"direction": "LEFT"})[0]
+        return self._node("BitShift", [high, four], {"direction": "RIGHT"})[0]
 
     def _widened(self, rows: ir.Value, bits: int) -> ir.Value:
         """Casts rows of an embedding table, which are stored as `bits`-bit floats, to float32."""
@@ -303,7 +333,7 @@ class Emit:
             codes, scales = self._parameters.in_halves(names, storage)
             return codes, self._float(scales, 16)
         codes, factors, scales = self._parameters.blocked(names, storage)
-        wide = self._node("Cast", [factors], {"to": int(FLOAT)})[0]
+        wide = self._cast(factors, FLOAT)
         return codes, self._node("Mul", [wide, scales])[0]
 
     def _unpacked(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
@@ -313,9 +343,11 @@ class Emit:
         all weights of a graph are folded, so there are as few nodes as possible: a product with the
         identity matrix multiplies each block by its factor and shifts it to 128.
         """
-        codes, factors, scales, identity = self._parameters.int4_columns(names, storage)
-        wide = self._node("Cast", [codes], {"to": int(ir.DataType.UINT8)})[0]
-        by = self._node("Cast", [factors], {"to": int(FLOAT)})[0]
+        codes, factors, scales, identity = self._parameters.int4_columns(
+            names, storage, in_bytes=self._web
+        )
+        wide = self._halves(codes) if self._web else self._cast(codes, ir.DataType.UINT8)
+        by = self._cast(factors, FLOAT)
         one, middle = self._parameters.scalar(1.0), self._parameters.bytes(MIDDLE)
         zero, middle_of_4 = (self._parameters.bytes(n) for n in (0, MIDDLE_OF_4))
         inputs = [identity, one, zero, wide, by, middle_of_4, one, middle]
@@ -327,11 +359,23 @@ class Emit:
             wide = self._node("Slice", [wide, start, end])[0]
         return wide, scales
 
+    def _halves(self, packed: ir.Value) -> ir.Value:
+        """Unpacks bytes to two 4-bit codes: low halves, then high ones, along the axis before last.
+
+        [blocks, block / 2, rows] -> [blocks, block, rows].
+        """
+        low = self._node("BitwiseAnd", [packed, self._parameters.bytes(0x0F)])[0]
+        high = self._node("BitShift", [packed, self._parameters.bytes(4)], {"direction": "RIGHT"})
+        return self._node("Concat", [low, *high], {"axis": -2})[0]
+
+    def _cast(self, x: ir.Value, dtype: ir.DataType) -> ir.Value:
+        return self._node("Cast", [x], {"to": int(dtype)})[0]
+
     def _float(self, x: ir.Value, bits: int) -> ir.Value:
         """Casts weights stored as `bits`-bit floats to the float type of their product."""
         if bits == 32 or self._half:
             return x
-        return self._node("Cast", [x], {"to": int(FLOAT)})[0]
+        return self._cast(x, FLOAT)
 
     def _reshape(self, x: ir.Value, *shape: int) -> ir.Value:
         return self._node("Reshape", [x, self._parameters.integers(*shape)])[0]

@@ -73,7 +73,7 @@ def _tile_encoder(vlm: Vlm, vision: TileVision, parameters: Parameters, layout: 
     if layout.padded_tiles:
         inputs.append(_value("pixel_attention_mask", BOOL, [*batch, *shape[1:]]))
         pixels = adapter.real_tiles(pixels, inputs[1], shape)
-    features = nodes.wide(vision.forward(_tower_ops(nodes, parameters), pixels))
+    features = nodes.wide(vision.forward(_tower_ops(layout, nodes, parameters), pixels))
     width = tower.hidden if vision.crops else layout.width(vlm)
     if layout.marks(vlm):
         features = adapter.marked(features, 1.0)
@@ -88,7 +88,7 @@ def _image_encoder(
     patches = _value("pixel_values", FLOAT, ["num_patches", tower.patch_values])
     sizes = _value("image_grid_thw", INT64, [1, 3])
     grid = PatchGrid(nodes, parameters, sizes, tower.order)
-    features = nodes.wide(vision.forward(_tower_ops(nodes, parameters, grid), patches))
+    features = nodes.wide(vision.forward(_tower_ops(layout, nodes, parameters, grid), patches))
     shape: list[Axis] = ["num_image_tokens", vlm.text.hidden]
     if layout.flat:
         features = Adapter(nodes, parameters).rows(features, vlm.text.hidden)
@@ -106,7 +106,7 @@ def vision_projection(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Mo
     assert vision.crops is not None
     tokens, width = vision.tokens_per_tile, 2 * vision.tower.hidden
     patches = _value("patches", FLOAT, ["num_images", tokens, width])
-    features = nodes.wide(vision.crops.join(_tower_ops(nodes, parameters), patches))
+    features = nodes.wide(vision.crops.join(_tower_ops(layout, nodes, parameters), patches))
     _name(features, "image_features", FLOAT, ["num_images", tokens, vlm.text.hidden])
     return _model("vision_projection", nodes, [patches], [features], parameters)
 
@@ -149,7 +149,7 @@ def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     adapter = Adapter(nodes, parameters)
     ids = _value("input_ids", INT64, ["batch_size", "sequence_length"])
     inputs = [ids]
-    embeds = vlm.text.embed(Emit(nodes, parameters), ids)
+    embeds = vlm.text.embed(Emit(nodes, parameters, web=layout.web), ids)
     if layout.marks(vlm):
         embeds = adapter.marked(embeds, 0.0)
     if layout.merged and vlm.image_token_id is not None:
@@ -279,8 +279,11 @@ def _decoded(
     return [*outputs, *attention.presents]
 
 
-def _tower_ops(nodes: Nodes, parameters: Parameters, grid: PatchGrid | None = None) -> Emit:
-    return Emit(nodes, parameters, integer_matmul=nodes.precision == SINGLE, grid=grid)
+def _tower_ops(
+    layout: Layout, nodes: Nodes, parameters: Parameters, grid: PatchGrid | None = None
+) -> Emit:
+    integer = nodes.precision == SINGLE
+    return Emit(nodes, parameters, integer_matmul=integer, web=layout.web, grid=grid)
 
 
 def _cache_shape(text: Decoder, layer: int, batch: Axis, length: str) -> list[Axis]:

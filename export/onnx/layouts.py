@@ -27,6 +27,9 @@ class Layout:
     device: for GPUs. Matrix products, attention and its cache are float16 (nodes.Precision). The
     decoder takes lengths and positions as inputs instead of an attention mask, so that shapes are
     the same in every step, and also returns the most likely token.
+    web: for ONNX Runtime Web, whose WebGPU build has neither GatherBlockQuantized nor Cast from
+    uint4 on the CPU: standard operators unpack embeddings and 4-bit towers. Loading a 4-bit tower
+    takes more memory so.
     """
 
     client: str = "onnxruntime"
@@ -40,6 +43,7 @@ class Layout:
     flat: bool = False
     padded_tiles: bool = False
     device: bool = False
+    web: bool = False
 
     @property
     def precision(self) -> Precision:
@@ -65,11 +69,12 @@ LAYOUTS: Mapping[str, Layout] = {
     "transformers.js": Layout(
         client="transformers.js",
         folder="onnx/",
-        suffixes={32: "", 16: "_fp16", 8: "_int8", 4: "_q4"},
+        suffixes={32: "", 16: "_fp16", 8: "_quantized", 4: "_q4"},
         chunk_bytes=2_000_000_000,
         own_weights=True,
         marked=True,
         flat=True,
+        web=True,
     ),
     "cuda": Layout(last_only=True, device=True),
     "genai": Layout(

@@ -130,9 +130,9 @@ class Parameters:
         kind = np.int64 if isinstance(value, int) else np.float32
         return self._small(np.array(value, kind), "scalar.")
 
-    def bytes(self, value: int) -> ir.Value:
-        """Returns a uint8 scalar that is stored inside the graph."""
-        return self._small(np.array(value, np.uint8))
+    def bytes(self, *values: int) -> ir.Value:
+        """Returns a uint8 scalar, or a vector of several values, stored inside the graph."""
+        return self._small(np.array(values if len(values) > 1 else values[0], np.uint8))
 
     def _small(self, values: NDArray[Any], kind: str = "") -> ir.Value:
         name = f"{kind}{values.dtype}." + ".".join(map(str, values.ravel().tolist()))
@@ -255,7 +255,7 @@ class Parameters:
         return -(-self.columns(names[0]) // storage.block)
 
     def int4_columns(
-        self, names: Sequence[str], storage: Storage
+        self, names: Sequence[str], storage: Storage, in_bytes: bool = False
     ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
         """Returns transposed 4-bit weights, to be unpacked to int8 when a session loads.
 
@@ -263,12 +263,16 @@ class Parameters:
         float32 scales [rows] and the uint8 identity matrix [block, block] (blocks.four_bit_rows).
         A block is up to a quarter shorter than `storage.block` if it then divides the columns;
         otherwise the last one is padded. The number of rows must be even.
+
+        in_bytes: the codes are uint8 [blocks, block / 2, rows]; the low four bits are those of the
+        first half of a block, the high ones of the second.
         """
         rows, columns = self.rows(names), self.columns(names[0])
         storage = replace(storage, block=_dividing(columns, storage.block))
         count, block = self._blocks_a_row(names, storage), storage.block
+        kind, height = (ir.DataType.UINT8, block // 2) if in_bytes else (ir.DataType.UINT4, block)
         packed = [
-            Packed(_key(names, "codes"), ir.DataType.UINT4, (count, block, rows), True),
+            Packed(_key(names, "codes"), kind, (count, height, rows), True),
             Packed(_key(names, "factors"), ir.DataType.INT8, (count, 1, rows), True),
             Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
         ]
@@ -276,7 +280,12 @@ class Parameters:
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
             codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
-            lines = (codes.view(np.uint8) + np.uint8(8)).reshape(len(rows), -1).T
+            unsigned = codes.view(np.uint8) + np.uint8(8)
+            if in_bytes:
+                halves = unsigned.reshape(len(rows), count, 2, block // 2)
+                joined = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(len(rows), -1)
+                return [joined.T, factors.T, scales]
+            lines = unsigned.reshape(len(rows), -1).T
             return [blocks.pairs(lines), factors.T, scales]
 
         codes, factors, scales = self._put(packed, lambda: self._groups(names, pack, True))
@@ -359,8 +368,8 @@ class Parameters:
 
 
 def _dividing(columns: int, block: int) -> int:
-    """Returns the largest divisor of `columns` from 3/4 `block` to `block`, otherwise `block`."""
-    fitting = (n for n in range(block, block * 3 // 4 - 1, -1) if columns % n == 0)
+    """Returns the largest even divisor of `columns` from 3/4 `block` to `block`, or `block`."""
+    fitting = (n for n in range(block, block * 3 // 4 - 1, -2) if columns % n == 0)
     return next(fitting, block)
 
 

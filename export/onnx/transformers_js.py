@@ -21,7 +21,12 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 TEMPLATE, OLD_TEMPLATE = "chat_template.jinja", "chat_template.json"
 STEPS = ("do_convert_rgb", "do_normalize", "do_rescale", "do_resize")
 RESAMPLE: Mapping[str, int] = {"lanczos": 1, "bilinear": 2, "bicubic": 3}  # Pillow's numbers
-DTYPES: Mapping[str, str] = {"": "fp32", "_fp16": "fp16", "_int8": "int8", "_q4": "q4"}
+DTYPES: Mapping[str, str] = {
+    "": "fp32",
+    "_fp16": "fp16",
+    "_quantized": "q8",
+    "_q4": "q4",
+}
 """Suffix of a graph's name -> dtype in transformers.js (utils/dtypes.js)."""
 
 

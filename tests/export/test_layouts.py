@@ -49,10 +49,16 @@ def read(artifact: Artifact, name: str) -> Mapping[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "suffix"), [("fp32", ""), ("fp16", "_fp16"), ("int8", "_int8"), ("int4", "_q4")]
+    ("recipe", "suffix", "dtype"),
+    [
+        ("fp32", "", "fp32"),
+        ("fp16", "_fp16", "fp16"),
+        ("int8", "_quantized", "q8"),
+        ("int4", "_q4", "q4"),
+    ],
 )
 def test_transformers_js_finds_its_files_by_the_recipes_suffix(
-    recipe: str, suffix: str, tmp_path: Path
+    recipe: str, suffix: str, dtype: str, tmp_path: Path
 ) -> None:
     model = open_model("tiny-smolvlm")
     artifact = tiny_artifact(model, "onnx", recipe, tmp_path, "transformers.js")
@@ -62,7 +68,7 @@ def test_transformers_js_finds_its_files_by_the_recipes_suffix(
     assert files == {f"onnx/{name}{end}" for name in names for end in ("", "_data")}
     config = read(artifact, "config.json")["transformers.js_config"]
     assert config["use_external_data_format"] == dict.fromkeys(names, 1)
-    assert config["dtype"] == {"_q4": "q4"}.get(suffix, suffix.removeprefix("_") or "fp32")
+    assert config["dtype"] == dtype
 
 
 def test_graphs_for_transformers_js_have_its_names_and_axes(tmp_path: Path) -> None:
