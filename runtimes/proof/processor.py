@@ -1,6 +1,6 @@
 """Compares our preprocessing with the Hugging Face processor of the same checkpoint.
 
-The only module that imports transformers, at the moment when it is needed.
+transformers is imported at the moment when it is needed.
 """
 
 import importlib.util
@@ -15,6 +15,7 @@ from export.proof import PreprocessingCheck, Skipped
 from runtimes.base import Request
 from runtimes.prepare.image import edge
 from runtimes.prepare.request import Preparer, preparer_of
+from runtimes.proof import pixels
 from runtimes.proof.probes import Probe, probes
 
 # Both compute (x / 255 - mean) / std in float32, but may round in another order.
@@ -46,30 +47,14 @@ def compare(model: Model) -> PreprocessingCheck | Skipped:
     image = None if model.image is None else model.image.within(None)
     preparer = preparer_of(replace(model, image=image))
     asked = probes(edge(image))
-    differences = [_pixel_difference(probe, processor, preparer) for probe in asked]
+    difference = pixels.compare(model, asked).largest
     ids = [_ids_equal(probe, processor, preparer) for probe in asked]
     return PreprocessingCheck(
         n=len(asked),
-        max_pixel_difference=max(differences),
+        max_pixel_difference=difference,
         equal_ids=sum(ids),
-        equal=max(differences) <= PIXEL_TOLERANCE and all(ids),
+        equal=difference <= PIXEL_TOLERANCE and all(ids),
     )
-
-
-def _pixel_difference(probe: Probe, processor: Any, preparer: Preparer) -> float:
-    """Returns the largest absolute difference of the probe's pixel values.
-
-    0 for a probe without images; infinity if the shapes differ.
-    """
-    if not probe.images:
-        return 0.0
-    images = preparer(Request(probe.question, probe.images)).images
-    ours = np.concatenate([image.values for image in images])
-    expected = np.asarray(_processed(probe, processor)["pixel_values"])
-    if expected.shape[-3:] != ours.shape[-3:] or expected.size != ours.size:
-        return float("inf")
-    expected = expected.reshape(ours.shape)  # some processors return one more axis, of size 1
-    return float(np.abs(expected - ours).max())
 
 
 def _ids_equal(probe: Probe, processor: Any, preparer: Preparer) -> bool:
