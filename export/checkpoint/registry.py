@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from export.checkpoint import check
+from export.checkpoint import check, tokenizer_files
 from export.checkpoint.folder import Checkpoint
 from export.checkpoint.hub import fetch
 from export.checkpoint.synthetic import Synthetic
@@ -169,6 +169,7 @@ def _open(found: _ModelFolder, seed: int) -> Model:
 
         special = family.tokens(vlm)
         files |= synthetic_tokenizer(vlm, special, prompt.image_token, family.vocabulary)
+    tokenizer_files.expect_sound(files, folder)
     tokens = Tokens(files.get(TOKENIZER), folder / TOKENIZER)
     tokens.expect(prompt.image_token, vlm, family.image_tokens if vlm.vision is None else ())
     stop = _stop_ids(folder, vlm, tokens.ids(family.stop_tokens))
