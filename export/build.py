@@ -127,7 +127,7 @@ def _manifest(
         files=digests(folder),
         components=written.components,
         quantization=written.quantization,
-        details=written.details,
+        details=replace(written.details, limits=(*model.notes, *written.details.limits)),
         tools=_versions(tools),
         proof=None,
     )

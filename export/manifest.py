@@ -105,7 +105,8 @@ class Details:
     """Facts about an artifact that depend on its format.
 
     onnx, gguf: None if the artifact has no file of that format. limits: what programs that load it
-    cannot do, or compute differently from the model's own code, a line each.
+    cannot do, or compute differently from the model's own code, and what the checkpoint lacks, a
+    line each.
     """
 
     limits: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.images import ImageRecipe
 from export.modeling.vlm import Vlm
-from export.prompts import PromptRecipe
+from export.prompts import ChatTemplate, PromptRecipe
 from export.quantize.rounding import Hessians
 from export.weights import Weights
 
@@ -18,6 +18,8 @@ class Model:
     image: how images are prepared; None: the model takes only text. files: name -> content of the
     tokenizer and configuration files that clients need. folder: the checkpoint; None: the weights
     are random. hessians: what calibration measured, for rounding with GPTQ; None: not calibrated.
+    template: the checkpoint's chat template, which makes the prompts of `prompt`; None: it has
+    none. notes: what the user should know about what was read of the checkpoint, a line each.
     """
 
     name: str
@@ -27,5 +29,7 @@ class Model:
     weights: Weights
     files: Mapping[str, bytes]
     folder: Path | None
-    """The proof loads the HF processor from it."""
+    """The proof opens it with transformers."""
     hessians: Hessians | None = None
+    template: ChatTemplate | None = None
+    notes: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
 """Prompt templates as data: how a question and its images become token ids.
 
-The code that fills them in is in runtimes/prepare/.
+The code that fills in images is in runtimes/prepare/.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +31,14 @@ class Prompt:
     tokens_per_tile: int | None = None
     strip: bool = False
     kind: Literal["text"] = "text"
+
+    def text(self, images: str, question: str) -> str:
+        """Returns the text of a whole prompt. `images`: the text of all its images; "": none."""
+        if self.strip:
+            question = question.strip()
+        if not images:
+            return filled(self.text_only, question=question)
+        return filled(self.with_images, images=images, question=question)
 
     @property
     def most_images(self) -> int | None:
@@ -82,3 +91,24 @@ class Templates:
 
 
 PromptRecipe = Prompt | Templates
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A checkpoint's chat template: its Jinja source, and the name of the file that it is in.
+
+    listed: whether it takes a question without images as a list, like one with images, or else as
+    plain text.
+    """
+
+    file: str
+    source: str
+    listed: bool = True
+
+
+def filled(template: str, **fields: str) -> str:
+    """Replaces each {field} in one pass; str.format would evaluate what a foreign file contains.
+
+    A field that is not given stays as it is.
+    """
+    return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), template)

@@ -29,14 +29,16 @@ class TensorCheck:
 class PreprocessingCheck:
     """Result of comparing our pixels and token ids with Hugging Face's on `n` test requests.
 
-    equal_ids: number of requests whose token ids are equal. equal: whether all ids are equal and
-    all pixels are within the tolerance.
+    equal_ids: number of requests whose token ids are equal; None: they were not compared. equal:
+    whether all ids are equal and all pixels are within the tolerance. prompts: the file of the chat
+    template that made the compared prompts, or what made them instead.
     """
 
     n: int
     max_pixel_difference: float
-    equal_ids: int
+    equal_ids: int | None
     equal: bool
+    prompts: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ WRAPPERS = {
     "optimum": {"export/optimum_"},
     "gguf": {"export/gguf/", "runtimes/llama_cpp/"},
     "llama_cpp": {"runtimes/llama_cpp/", "runtimes/peers/"},
+    "jinja2": {"export/checkpoint/render.py"},
     "matplotlib": set[str](),
     "scipy": set[str](),
     "easy_vqa": set[str](),

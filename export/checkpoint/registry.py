@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from export.checkpoint import check
+from export.checkpoint import chat_template, check, tokenizer_files
 from export.checkpoint.folder import Checkpoint
 from export.checkpoint.hub import fetch
 from export.checkpoint.synthetic import Synthetic
@@ -19,6 +19,7 @@ from export.files import inside, read_file, read_json, short
 from export.images import ImageRecipe
 from export.model import Model
 from export.modeling.vlm import Vlm
+from export.prompts import ChatTemplate, Prompt
 from export.weights import Weights
 
 WeightsKind = Literal["hub", "synthetic"]
@@ -169,15 +170,29 @@ def _open(found: _ModelFolder, seed: int) -> Model:
 
         special = family.tokens(vlm)
         files |= synthetic_tokenizer(vlm, special, prompt.image_token, family.vocabulary)
+    tokenizer_files.expect_sound(files, folder)
     tokens = Tokens(files.get(TOKENIZER), folder / TOKENIZER)
     tokens.expect(prompt.image_token, vlm, family.image_tokens if vlm.vision is None else ())
+    template: ChatTemplate | None = None
+    notes: tuple[str, ...] = ()
+    if isinstance(prompt, Prompt) and not found.synthetic:
+        bos = tokens.text(vlm.bos_token_id)
+        template, notes = chat_template.checked(files, folder, prompt, family, bos)
     stop = _stop_ids(folder, vlm, tokens.ids(family.stop_tokens))
     vlm = check.numbers(replace(vlm, stop_token_ids=stop), str(folder / GENERATION))
     weights: Weights = (
         Synthetic(vlm, seed) if found.synthetic else Checkpoint(folder, family, vlm, found.origin)
     )
     return Model(
-        found.name, vlm, image, prompt, weights, files, None if found.synthetic else folder
+        found.name,
+        vlm,
+        image,
+        prompt,
+        weights,
+        files,
+        None if found.synthetic else folder,
+        template=template,
+        notes=notes,
     )
 
 

@@ -47,6 +47,10 @@ class Tokens:
         """Returns the ids of the given tokens; tokens that the vocabulary lacks are skipped."""
         return tuple(self._vocab[token] for token in tokens if token in self._vocab)
 
+    def text(self, id_: int) -> str | None:
+        """Returns the token with an id; None: there is none."""
+        return next((token for token, number in self._vocab.items() if number == id_), None)
+
     def expect(self, image_token: str | None, vlm: Vlm, unused: tuple[str, ...] = ()) -> None:
         """Raises UserError unless the image token and all ids of the tokenizer fit the model.
 

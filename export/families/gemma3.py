@@ -241,6 +241,7 @@ GEMMA3 = Family(
     sources=sources,
     image=image,
     prompt=prompt,
+    image_in_template="<start_of_image>",
     special_tokens=(
         "<start_of_turn>",
         "<end_of_turn>",

@@ -176,6 +176,7 @@ INTERNVL = Family(
     sources=sources,
     image=image,
     prompt=prompt,
+    image_in_template="<IMG_CONTEXT>\n",
     special_tokens=(
         "<|endoftext|>",
         "<|im_start|>",

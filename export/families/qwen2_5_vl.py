@@ -178,6 +178,7 @@ QWEN2_5_VL = Family(
     sources=sources,
     image=image,
     prompt=prompt,
+    image_in_template="<|vision_start|><|image_pad|><|vision_end|>",
     special_tokens=(
         "<|endoftext|>",
         "<|im_start|>",

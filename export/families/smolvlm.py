@@ -125,6 +125,7 @@ SMOLVLM = Family(
     sources=sources,
     image=image,
     prompt=prompt,
+    image_in_template="<image>",
     special_tokens=(
         "<|im_start|>",
         "<global-img>",

@@ -133,6 +133,7 @@ class Family:
     tensors that are not weights. prefixes: (prefix in some checkpoints, the one `sources` uses).
     vocabulary: for a synthetic tokenizer. layout: the best one for models with images. clients:
     ONNX layout -> the program that runs it. preprocessor_file False: checkpoints have none.
+    image_in_template: what chat templates write for an image, before the processor replaces it.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Family:
     clients: Mapping[str, Client] = field(default_factory=dict)
     image_tokens: tuple[str, ...] = ()
     preprocessor_file: bool = True
+    image_in_template: str = ""
 
     def tokens(self, vlm: Vlm) -> tuple[str, ...]:
         """Returns the special tokens that this model has ids for."""

@@ -1,29 +1,15 @@
 """Fills in a model's prompt recipe: a Prompt becomes a text, a Templates becomes token ids."""
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from export.errors import UserError, unknown
-from export.prompts import Prompt, PromptTask, Templates
+from export.prompts import Prompt, PromptTask, Templates, filled
 from runtimes.base import Request
 
 Tokenize = Callable[[str], list[int]]
-TileCounts = tuple[int, int, int]
-"""Numbers of one image: rows and columns of tiles (1, 1 if it is not cut), and image tokens per
-tile."""
 REGION_POSITIONS = {0: 0, 2: 2, 4: 3}
 """Numbers in a Region -> positions it takes in a prompt. A point takes two (x, y), a box three (x
 and y of its centre, its size)."""
-
-
-def prompt_text(prompt: Prompt, question: str, images: Iterable[TileCounts]) -> str:
-    """Returns the text of a whole prompt: the tokens of all images, then the question."""
-    if prompt.strip:
-        question = question.strip()
-    tokens = "".join(image_text(prompt, *counts) for counts in images)
-    if not tokens:
-        return _filled(prompt.text_only, question=question)
-    return _filled(prompt.with_images, images=tokens, question=question)
 
 
 def image_text(prompt: Prompt, rows: int, cols: int, tokens_per_tile: int) -> str:
@@ -33,13 +19,13 @@ def image_text(prompt: Prompt, rows: int, cols: int, tokens_per_tile: int) -> st
     """
     tokens = (prompt.image_token or "") * tokens_per_tile
     if rows * cols == 1:
-        return _filled(prompt.single, tokens=tokens)
+        return filled(prompt.single, tokens=tokens)
     text = prompt.start
     for row in range(1, rows + 1):
         for col in range(1, cols + 1):
-            text += _filled(prompt.tile, row=str(row), col=str(col), tokens=tokens)
+            text += filled(prompt.tile, row=str(row), col=str(col), tokens=tokens)
         text += prompt.row_end
-    return text + _filled(prompt.overview, tokens=tokens)
+    return text + filled(prompt.overview, tokens=tokens)
 
 
 def task_of(templates: Templates, request: Request) -> PromptTask:
@@ -85,11 +71,3 @@ def template_ids(
 def _encoded(text: str, request: Request, tokenize: Tokenize) -> list[int]:
     filled = text.replace("{question}", request.question)
     return tokenize(filled) if filled else []
-
-
-def _filled(template: str, **fields: str) -> str:
-    """Replaces each {field} in one pass; str.format would evaluate what a foreign file contains.
-
-    A field that is not given stays as it is.
-    """
-    return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), template)

@@ -22,7 +22,7 @@ from export.model import Model
 from export.prompts import Prompt, PromptRecipe, PromptTask, Templates
 from runtimes.base import Region, Request
 from runtimes.prepare.image import load_image, pixels, rgb
-from runtimes.prepare.prompt import REGION_POSITIONS, prompt_text, task_of, template_ids
+from runtimes.prepare.prompt import REGION_POSITIONS, image_text, task_of, template_ids
 
 __all__ = ["Pixels", "Prepared", "Preparer", "load_image"]
 
@@ -97,13 +97,12 @@ class Preparer:
 
     def _from_prompt(self, prompt: Prompt, request: Request) -> Prepared:
         key, images = self._images(request)
-        counts = [_tokens_per_tile(prompt, image) for image in images]
         if request.ids is None:
-            tiles = [(image.rows, image.cols, n) for image, n in zip(images, counts, strict=True)]
-            ids = np.array(self._encoded(prompt_text(prompt, request.question, tiles)))
+            text = prompt.text("".join(image_texts(prompt, images)), request.question)
+            ids = np.array(self._encoded(text))
         else:
             ids = self._checked(request.ids)
-        expected = sum(image.tiles * n for image, n in zip(images, counts, strict=True))
+        expected = sum(image.tiles * _tokens_per_tile(prompt, image) for image in images)
         self._expect_image_tokens(ids, expected, len(images))
         return Prepared(ids.astype(np.int64), images, key, None, (), len(ids))
 
@@ -209,6 +208,14 @@ def _tokens_per_tile(prompt: Prompt, image: Pixels) -> int:
         return prompt.tokens_per_tile
     assert image.token_grid is not None, "only images of any size have no fixed number of tokens"
     return image.token_grid[0] * image.token_grid[1]
+
+
+def image_texts(prompt: Prompt, images: Sequence[Pixels]) -> list[str]:
+    """Returns the text of each image in a prompt: its image tokens, and what stands around them."""
+    return [
+        image_text(prompt, image.rows, image.cols, _tokens_per_tile(prompt, image))
+        for image in images
+    ]
 
 
 def preparer_of(opened: Artifact | Model) -> Preparer:

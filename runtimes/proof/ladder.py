@@ -1,7 +1,7 @@
 """Runs the proof: compares what an artifact computes with what its checkpoint computes.
 
-Checks (a) that every tensor of the checkpoint is explained, (b) preprocessing, against the Hugging
-Face processor, (c) vision features, (d) next-token distributions on fixed answers, (e) greedy
+Checks (a) that every tensor of the checkpoint is explained, (b) preprocessing, against that of
+transformers, (c) vision features, (d) next-token distributions on fixed answers, (e) greedy
 tokens, and (f) the points and boxes that models with region heads return.
 """
 
@@ -233,12 +233,13 @@ def _judge(checks: Checks, bounds: Bounds) -> Iterator[str]:
 
 
 def _judge_preprocessing(checks: Checks) -> Iterator[str]:
-    """Yields a line if pixels or token ids differ from those of the Hugging Face processor."""
+    """Yields a line if pixels or token ids differ from transformers'."""
     match checks.preprocessing:
         case PreprocessingCheck(n, difference, equal_ids, equal=False):
+            other_ids = 0 if equal_ids is None else n - equal_ids
             yield (
-                f"preprocessing differs from the HF processor's: pixels by up to {difference:.2g}, "
-                f"token ids in {n - equal_ids} of {n} probes"
+                f"preprocessing differs from transformers': pixels by up to {difference:.2g}, "
+                f"token ids in {other_ids} of {n} probes"
             )
 
 

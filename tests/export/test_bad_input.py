@@ -239,6 +239,24 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "tokenizer binary": (text("tokenizer.json", b"\x80abc"), "is not a tokenizer"),
     "no image token": (tokenizer(rename_image), "has no such token for <image>"),
     "other image token": (config(image_token_id=397), "has id 398 for <image>"),
+    "tokenizer_config cut": (text("tokenizer_config.json", b'{"bos_token": '), "is not valid JSON"),
+    "tokenizer_config of text": (
+        text("tokenizer_config.json", b'{"added_tokens_decoder": {"0": 1000}}'),
+        "added_tokens_decoder.0 is 1000, expected a token's text or an object with its content",
+    ),
+    "special token a number": (
+        text("tokenizer_config.json", b'{"pad_token": 3}'),
+        "tokenizer_config.json: pad_token is 3, expected a token's text",
+    ),
+    "class a list": (
+        text("tokenizer_config.json", b'{"tokenizer_class": []}'),
+        "tokenizer_class is [], expected the name of a class",
+    ),
+    "special tokens map": (
+        text("special_tokens_map.json", b'{"eos_token": {"content": "</s>", "lstrip": 1}}'),
+        "special_tokens_map.json: eos_token is",
+    ),
+    "added tokens": (text("added_tokens.json", b'{"<a>": "7"}'), '<a> is "7", expected an id'),
     "tokenizer too large": (config(text_config__vocab_size=399), "has id 399"),
 }
 LATE = {"not finite"}

@@ -1,5 +1,6 @@
 """models.yaml and what opens: by name, by folder, with random weights."""
 
+import json
 import re
 import subprocess
 import sys
@@ -24,6 +25,8 @@ PARAMETERS = {  # computed from transformers' classes, see docs of the models
     "gemma-3-4b": 4_300_079_472,
 }
 END_OF_UTTERANCE = 399
+TWIN = data_root() / "models" / "tiny-smolvlm"
+CHAT = json.loads((TWIN / "chat_template.json").read_text())["chat_template"]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -146,7 +149,7 @@ def test_a_fine_tune_saved_by_transformers_opens(tmp_path: Path) -> None:
         Idefics3ImageProcessorPil.from_pretrained(hub_style),
         transformers.AutoTokenizer.from_pretrained(hub_style),
         image_seq_len=4,
-        chat_template="{{ messages }}",
+        chat_template=CHAT,
     )
     processor.save_pretrained(saved)
     before, after = open_model(str(hub_style)), open_model(str(saved))
