@@ -10,8 +10,9 @@ import numpy as np
 from export.arrays import FloatArray
 from export.checkpoint import check
 from export.checkpoint.safetensors import expect_readable, open_folder, read_rows
+from export.errors import UserError
 from export.families.spec import Family, Source, Transform
-from export.files import sha256_of
+from export.files import sha256_of, short
 from export.modeling.tensors import Shape
 from export.modeling.vlm import Vlm, shapes
 
@@ -40,7 +41,8 @@ def values(
 ) -> FloatArray:
     """Returns rows [start, stop) of a model tensor of this `shape`, converted as `source` says.
 
-    `read(name, start, stop)` returns rows of a tensor of the checkpoint.
+    `read(name, start, stop)` returns rows of a tensor of the checkpoint. Raises UserError if the
+    product with a row_scale exceeds float32.
     """
     if source.transform == "transpose" or source.stored is not None:  # other rows are stored
         whole = _transformed(source, read(source.name, 0, None))
@@ -52,7 +54,14 @@ def values(
     if source.row_scale is None:
         return rows
     scale = read(source.row_scale, first, last)
-    return rows * scale.reshape(-1, *(1,) * (rows.ndim - 1))
+    with np.errstate(over="ignore"):
+        rows = rows * scale.reshape(-1, *(1,) * (rows.ndim - 1))
+    if not np.isfinite(rows).all():
+        raise UserError(
+            f"{short(source.name)} times {short(source.row_scale)} exceeds float32; check the "
+            f"checkpoint"
+        )
+    return rows
 
 
 def _transformed(source: Source, values: FloatArray) -> FloatArray:
