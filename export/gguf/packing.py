@@ -154,12 +154,18 @@ def packed(
 
 
 def _packed(values: FloatArray, tensor: Planned, rounding: Rounding) -> list[NDArray[Any]]:
-    """Returns some rows in the file's order and type, then the float16 numbers in their blocks."""
-    found = _quantized(tensor.piece.arrange(values), tensor, rounding)
+    """Returns some rows in the file's order and type, then numbers of them that must be finite.
+
+    For quantized types these are the float16 numbers of their blocks.
+    """
+    arranged = tensor.piece.arrange(values)
+    found = _quantized(arranged, tensor, rounding)
     if not tensor.quantized:
         return [found]
     blocks = found.reshape(-1, GGML_QUANT_SIZES[tensor.type][1])
-    return [found, np.ascontiguousarray(blocks[:, SCALES[tensor.type]]).view("<f2")]
+    scales = np.ascontiguousarray(blocks[:, SCALES[tensor.type]]).view("<f2")
+    # ggml sums squares in float32, and where they overflow Q6_K silently becomes 0.
+    return [found, scales, np.square(arranged).sum(-1)]
 
 
 def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArray[Any]:

@@ -36,14 +36,11 @@ def _finite(values: NDArray[Any]) -> bool:
 
 
 def _overflow(name: str, rows: FloatArray, array: NDArray[Any]) -> UserError:
-    value, limit = float(np.abs(rows).max()), float(np.finfo(array.dtype).max)
-    what = "does not fit" if array.size == rows.size else "needs a block's scale that does not fit"
-    remedy = (
-        ""
-        if array.dtype == np.float32 and array.size == rows.size
-        else (", or export with --recipe fp32")
-    )
+    value, limit = np.abs(rows).max(), float(np.finfo(array.dtype).max)
+    whole = array.size == rows.size
+    what = "does not fit" if whole else "needs a block's scale that does not fit"
+    remedy = "" if whole and array.dtype == rows.dtype else ", or export with --recipe fp32"
     return UserError(
-        f"{name}: a value of magnitude {value:.9g} {what} {array.dtype} (at most {limit:.6g}); "
+        f"{name}: a value of magnitude {value} {what} {array.dtype} (at most {limit:.6g}); "
         f"check the checkpoint{remedy}"
     )
