@@ -1,6 +1,7 @@
 """Reads the weights of a Hugging Face checkpoint folder by canonical (GGUF) tensor names."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import numpy as np
 
 from export.arrays import FloatArray
 from export.checkpoint import check
-from export.checkpoint.safetensors import expect_readable, open_folder, read_rows
+from export.checkpoint.safetensors import Stored, equal, expect_readable, open_folder, read_rows
+from export.errors import UserError
 from export.families.spec import Family, Source, Transform
-from export.files import sha256_of
+from export.files import sha256_of, short
 from export.modeling.tensors import Shape
 from export.modeling.vlm import Vlm, shapes
 
@@ -40,7 +42,8 @@ def values(
 ) -> FloatArray:
     """Returns rows [start, stop) of a model tensor of this `shape`, converted as `source` says.
 
-    `read(name, start, stop)` returns rows of a tensor of the checkpoint.
+    `read(name, start, stop)` returns rows of a tensor of the checkpoint. Raises UserError if the
+    product with a row_scale exceeds float32.
     """
     if source.transform == "transpose" or source.stored is not None:  # other rows are stored
         whole = _transformed(source, read(source.name, 0, None))
@@ -52,11 +55,44 @@ def values(
     if source.row_scale is None:
         return rows
     scale = read(source.row_scale, first, last)
-    return rows * scale.reshape(-1, *(1,) * (rows.ndim - 1))
+    with np.errstate(over="ignore"):
+        rows = rows * scale.reshape(-1, *(1,) * (rows.ndim - 1))
+    if not np.isfinite(rows).all():
+        raise UserError(
+            f"{short(source.name)} times {short(source.row_scale)} exceeds float32; check the "
+            f"checkpoint"
+        )
+    return rows
 
 
 def _transformed(source: Source, values: FloatArray) -> FloatArray:
     return values if source.transform is None else TRANSFORMS[source.transform](values)
+
+
+def _without_tied_head(
+    stored: Mapping[str, Stored], family: Family, vlm: Vlm, folder: Path
+) -> Mapping[str, Stored]:
+    """Leaves out the output head of a tied model, which some programs save beside the embedding.
+
+    One that is saved instead of the embedding gets the embedding's name. Raises UserError if both
+    are there and differ: transformers then does not tie them.
+    """
+    if not vlm.text.tied:
+        return stored
+    untied = replace(vlm, text=replace(vlm.text, tied=False))
+    head = family.sources(untied)["output.weight"].name
+    embedding = family.sources(vlm)["token_embd.weight"].name
+    if head not in stored:
+        return stored
+    others = {name: place for name, place in stored.items() if name != head}
+    if embedding not in stored:
+        return {embedding: stored[head], **others}
+    if not equal(embedding, stored[embedding], head, stored[head]):
+        raise UserError(
+            f"{folder}: {short(head)} differs from {short(embedding)}, but config.json has "
+            f"tie_word_embeddings true; set it to false there to keep both, or leave the head out"
+        )
+    return others
 
 
 class Checkpoint:
@@ -75,7 +111,8 @@ class Checkpoint:
     ) -> None:
         self._shapes = shapes(vlm)
         self._sources = family.sources(vlm)
-        self._stored = check.renamed(open_folder(folder), family.prefixes, str(folder))
+        stored = check.renamed(open_folder(folder), family.prefixes, str(folder))
+        self._stored = _without_tied_head(stored, family, vlm, folder)
         self._known_origin = origin
         found = {name: stored.shape for name, stored in self._stored.items()}
         check.tensors(self._shapes, self._sources, found, family.ignored, str(folder))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import isqrt, sqrt
 
 from export.errors import UserError
-from export.families import siglip
+from export.families import llama, siglip
 from export.families.config import ACTIVATIONS, expect_rope
 from export.families.preprocessor import channels, expect_size, rescale
 from export.families.section import Json, Section
@@ -277,6 +277,9 @@ GEMMA3 = Family(
             (f"vision_tower.{part}.", f"vision_tower.vision_model.{part}.")
             for part in ("embeddings", "encoder", "post_layernorm")
         ),
+        # Saved from Gemma3Model or Gemma3TextModel, the classes without a head.
+        *((f"language_model.{part}.", f"language_model.model.{part}.") for part in llama.MODULES),
+        *((f"{part}.", f"model.{part}.") for part in llama.MODULES),
     ),
     vocabulary=Vocabulary(
         first=("<pad>", "<eos>", "<bos>", "<unk>"),

@@ -200,6 +200,8 @@ INTERNVL = Family(
         ("model.vision_tower.", "vision_tower."),
         ("model.multi_modal_projector.", "multi_modal_projector."),
         ("lm_head.", "language_model.lm_head."),
+        # Saved from InternVLModel, the class without a head.
+        *((f"language_model.{part}.", f"language_model.model.{part}.") for part in llama.MODULES),
     ),
     vocabulary=Vocabulary(
         first=(),

@@ -20,6 +20,9 @@ BLOCK: Mapping[str, str] = {
     "ffn_down": "mlp.down_proj",
 }
 
+MODULES = ("embed_tokens", "layers", "norm")
+"""The modules of a decoder, whose tensors a class without a head may save without a prefix."""
+
 
 @dataclass(frozen=True)
 class Defaults:

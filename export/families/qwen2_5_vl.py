@@ -42,7 +42,8 @@ def read(config: Section) -> Vlm:
     # The only value that is supported.
     text.expect({"use_sliding_window": False})
     rope = text.section("rope_parameters", None) or text.section("rope_scaling", {})
-    tied = bool(config.boolean("tie_word_embeddings", None))
+    # As Qwen2_5_VLConfig reads it: transformers 4 saved it in text_config.
+    tied = any(part.boolean("tie_word_embeddings", None) for part in (config, text))
     decoder = replace(
         llama.decoder(text, rope, tied, TEXT), qkv_bias=True, rope_sections=_sections(rope)
     )
@@ -209,6 +210,8 @@ QWEN2_5_VL = Family(
         # transformers 5 in memory.
         ("model.language_model.", "model."),
         ("model.visual.", "visual."),
+        # Saved from Qwen2_5_VLModel, the class without a head.
+        ("language_model.", "model."),
     ),
     vocabulary=Vocabulary(
         first=(),

@@ -156,6 +156,10 @@ SMOLVLM = Family(
     layout="onnx-vision",  # faster than mmproj: docs/notes/2026-11-gguf-image-encoders.md
     stop_tokens=("<end_of_utterance>",),
     ignored=("*.position_ids", "*.rotary_emb.inv_freq"),
+    # Saved from Idefics3Model or SmolVLMModel, the class without a head.
+    prefixes=tuple(
+        (f"{part}.", f"model.{part}.") for part in ("text_model", "vision_model", "connector")
+    ),
     clients={
         "transformers.js": Client(
             text_model_type="llama",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from export.errors import UserError
+from export.families.spec import Gguf
 from export.images import ImageRecipe
 from export.modeling.decoder import Decoder
 from export.modeling.qwen_vit import QwenVit
@@ -21,9 +22,20 @@ WINDOW_PIXELS = 112
 MERGE_SIZE, FRAMES = 2, 2
 """spatial_merge_size and temporal_patch_size of the same tower."""
 
+HEAD_KEY = "attention.key_length"
 
-def expect_decoder(text: Decoder) -> None:
-    """Raises UserError if llama.cpp would scale this decoder's attention differently."""
+
+def expect_decoder(text: Decoder, facts: Gguf) -> None:
+    """Raises UserError if llama.cpp would scale or divide this decoder's attention differently.
+
+    `facts` are its conventions for the family: some architectures have no key for the heads' size.
+    """
+    if text.head_dim * text.heads != text.hidden and HEAD_KEY not in facts.stated:
+        raise UserError(
+            f"config.json: head_dim {text.head_dim} is not hidden_size {text.hidden} / "
+            f"num_attention_heads {text.heads}, which llama.cpp's {facts.arch} uses in its place; "
+            f"export for the onnx target instead"
+        )
     scale = text.attention_scale
     if scale is not None and not math.isclose(scale, text.head_dim**-0.5, rel_tol=1e-6):
         raise UserError(

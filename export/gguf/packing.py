@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from export.ahead import ahead
 from export.arrays import FloatArray
-from export.errors import UserError
 from export.gguf import ggml, mixes
 from export.gguf.arrange import Piece
 from export.gguf.mixes import Mix
 from export.manifest import Fallback
 from export.modeling.decoder import Decoder
+from export.quantize import finite
 from export.quantize.recipe import Method, Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.weights import Weights
@@ -31,13 +31,16 @@ BLOCK = 32
 Floats = Mapping[str, Literal[32, 16]]
 """Patterns of names -> float bits that llama.cpp requires (families.spec.Gguf.floats)."""
 
-LARGEST = 65504.0
-"""Largest float16."""
-# Largest magnitude of types that can hold more than LARGEST; scales are float16 themselves.
-LIMITS: Mapping[GGMLQuantizationType, float] = {
-    F32: math.inf,
-    Q8_0: LARGEST * 127,
-    Q4_0: LARGEST * 8,
+# Where a block of the type has float16 numbers, as bytes from its start (ggml-common.h).
+SCALES: Mapping[GGMLQuantizationType, slice] = {
+    Q4_0: slice(0, 2),
+    Q8_0: slice(0, 2),
+    GGMLQuantizationType.Q5_0: slice(0, 2),
+    GGMLQuantizationType.Q5_1: slice(0, 4),  # and the block's minimum
+    mixes.IQ4_NL: slice(0, 2),
+    mixes.Q4_K: slice(0, 4),
+    mixes.Q5_K: slice(0, 4),
+    mixes.Q6_K: slice(208, 210),
 }
 CHUNK_VALUES = 2**20
 """Values in a group that is read and packed at once: so few that copies fit a processor's cache."""
@@ -143,10 +146,26 @@ def packed(
 
     def made(start: int) -> NDArray[Any]:
         values = weights.read(piece.source, start, min(start + step, rows))
-        _check(values, tensor)
-        return _quantized(piece.arrange(values), tensor, rounding)
+        return finite.packed(piece.name, values, lambda values: _packed(values, tensor, rounding))[
+            0
+        ]
 
     yield from ahead(made, range(0, rows, step))
+
+
+def _packed(values: FloatArray, tensor: Planned, rounding: Rounding) -> list[NDArray[Any]]:
+    """Returns some rows in the file's order and type, then numbers of them that must be finite.
+
+    For quantized types these are the float16 numbers of their blocks.
+    """
+    arranged = tensor.piece.arrange(values)
+    found = _quantized(arranged, tensor, rounding)
+    if not tensor.quantized:
+        return [found]
+    blocks = found.reshape(-1, GGML_QUANT_SIZES[tensor.type][1])
+    scales = np.ascontiguousarray(blocks[:, SCALES[tensor.type]]).view("<f2")
+    # ggml sums squares in float32, and where they overflow Q6_K silently becomes 0.
+    return [found, scales, np.square(arranged).sum(-1)]
 
 
 def _quantized(values: FloatArray, tensor: Planned, rounding: Rounding) -> NDArray[Any]:
@@ -169,13 +188,3 @@ def q4_0(codes: NDArray[np.uint8], scales: FloatArray) -> NDArray[np.uint8]:
     halves = codes[..., :16] | codes[..., 16:] << np.uint8(4)
     heads = scales.astype("<f2")[..., None].view(np.uint8)
     return np.concatenate([heads, halves], axis=-1).reshape(len(codes), -1)
-
-
-def _check(values: FloatArray, tensor: Planned) -> None:
-    largest = max(float(values.max()), -float(values.min()))  # NaN if any value is
-    limit = LIMITS.get(tensor.type, LARGEST)
-    if not largest <= limit:
-        raise UserError(
-            f"{tensor.piece.name}: a value of magnitude {largest} does not fit {tensor.type.name} "
-            f"(at most {limit:.0f}); check the checkpoint, or export with --recipe fp32"
-        )

@@ -27,6 +27,9 @@ OTHER_SCORES: Mapping[TokenType, float] = {
     TokenType.USER_DEFINED: -1000.0,
     TokenType.UNUSED: -10000.0,
 }
+NO_MERGES = "no merges"
+"""Joins the symbols "no" and "merges", which never arise because all symbols are single bytes.
+llama.cpp needs a list of merges, and gguf writes no empty one."""
 
 # Role in tokenizer_config.json -> GGUF key, as llama.cpp's converter has it (gguf.SpecialVocab).
 ROLES: Mapping[str, str] = {
@@ -118,8 +121,8 @@ def _typed(added: Json) -> tuple[TokenType, str]:
 
 
 def _merges(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str, Value]:
-    """Returns the merges of a byte-level BPE as metadata, in their order."""
-    return {Keys.Tokenizer.MERGES: [_merge(merge) for merge in model["merges"]]}
+    """Returns the merges of a byte-level BPE as metadata, in their order; never an empty list."""
+    return {Keys.Tokenizer.MERGES: [_merge(merge) for merge in model["merges"]] or [NO_MERGES]}
 
 
 def _merge(merge: str | list[str]) -> str:
@@ -137,7 +140,7 @@ def _scores(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str,
 
     A score is the negated rank of the token's merge; characters without a merge rank after all
     merges. Bytes get 0, added tokens -1000 and unused ids -10000 (llama.cpp conversion/base.py).
-    Tokens like <0x0A> get the type BYTE.
+    Tokens like <0x0A> get the type BYTE. Raises UserError for longer tokens without any merge.
     """
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(model["merges"]):
@@ -146,6 +149,11 @@ def _scores(model: Json, tokens: list[str], types: list[TokenType]) -> dict[str,
     normal = [number for number, kind in enumerate(types) if kind is TokenType.NORMAL]
     merged = [number for number in normal if tokens[number] in ranks]
     others = [n for n in normal if tokens[n] not in ranks and tokens[n] not in BYTES]
+    if not merged and any(len(tokens[number]) > 1 for number in others):
+        raise UserError(
+            f"{TOKENIZER}: has no merges, but llama.cpp joins all neighbours that are a token "
+            f"together, so its ids would differ; export for the onnx target instead"
+        )
     pieces = [*sorted(merged, key=lambda number: ranks[tokens[number]]), *others]
     scores = [OTHER_SCORES.get(kind, 0.0) for kind in types]
     for rank, number in enumerate(pieces):

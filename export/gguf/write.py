@@ -108,7 +108,7 @@ def _files(
     vision = tuple(tensor for tensor in tensors if _component(tensor) == "vision")
     text = tuple(tensor for tensor in tensors if _component(tensor) != "vision")
     name = safe_name(model.name)
-    limits.expect_decoder(model.vlm.text)
+    limits.expect_decoder(model.vlm.text, facts)
     decoder_keys = {
         **general("model", model.name, text),
         **metadata.decoder(model.vlm, facts),

@@ -17,6 +17,9 @@ Tables = tuple[ir.Value, ir.Value]
 Parts = tuple[ir.Value, ir.Value | None, ir.Value | None]
 """Query, key and value; or all three side by side in the first one, then None and None."""
 
+ROTATED_INSIDE = 16
+"""GroupQueryAttention rotates heads itself only if this divides their size."""
+
 
 class CachedAttention:
     """Adds the attention of a decoder's layers to a graph, as GroupQueryAttention nodes.
@@ -54,6 +57,7 @@ class CachedAttention:
         self._own_rows = own_rows
         self._tables: dict[Rope, Tables] = {}
         self._own: tuple[ir.Value, ...] | None = None
+        self._indices: ir.Value | None = None
         self.presents: list[ir.Value] = []
 
     def tables(self, rope: Rope) -> Tables:
@@ -84,13 +88,14 @@ class CachedAttention:
         The layer's keys and values, old and new, are appended to `presents`.
         """
         rotation: Sequence[ir.Value | None] = tables
-        if heads.sections is not None:
-            parts, rotation = self._rotated(parts, heads, heads.sections, tables), (None, None)
+        inside = heads.sections is None and heads.head_dim % ROTATED_INSIDE == 0
+        if not inside:
+            parts, rotation = self._rotated(parts, heads, tables), (None, None)
         inputs = [*parts, *self._past[layer], *self._lengths, *rotation]
         attributes: dict[str, int | float] = {
             "num_heads": heads.heads,
             "kv_num_heads": heads.kv_heads,
-            "do_rotary": int(heads.sections is None),
+            "do_rotary": int(inside),
         }
         if heads.scale is not None:
             attributes["scale"] = heads.scale
@@ -118,29 +123,43 @@ class CachedAttention:
             start = self._nodes.add("Neg", [start])
         return self._nodes.add("Slice", [x, start, integers(INT64_MAX), integers(1)])
 
-    def _rotated(
-        self, parts: Parts, heads: Heads, sections: tuple[int, int, int], tables: Tables
-    ) -> Parts:
-        """Rotates queries and keys by time, row and column; returns them with the values.
-
-        `sections`: how many pairs of a head rotate by each of the three.
-        """
+    def _rotated(self, parts: Parts, heads: Heads, tables: Tables) -> Parts:
+        """Rotates queries and keys ahead of the attention; returns them with the values."""
         qkv, key, value = parts
         query: ir.Value = qkv
         if key is None or value is None:
             query, key, value = self.split(qkv, heads)
-        if self._own_rows:
-            self._own = self._own or self._rows_of_positions(sections, tables)
-            query, key = (
-                self._nodes.add("RotaryEmbedding", [part, *self._own], None, MICROSOFT)
-                for part in (query, key)
-            )
-            return query, key, value
-        query, key = (
-            self._by_axes(part, count, heads.head_dim, sections, tables)
-            for part, count in ((query, heads.heads), (key, heads.kv_heads))
-        )
-        return query, key, value
+        query = self._rotated_part(query, heads.heads, heads, tables)
+        return query, self._rotated_part(key, heads.kv_heads, heads, tables), value
+
+    def _rotated_part(self, part: ir.Value, count: int, heads: Heads, tables: Tables) -> ir.Value:
+        """Rotates `count` heads [B, S, count * head_dim] by index, or by time, row and column."""
+        if heads.sections is None:
+            return self._by_index(part, count, heads.rope.dims, tables)
+        if not self._own_rows:
+            return self._by_axes(part, count, heads.head_dim, heads.sections, tables)
+        self._own = self._own or self._rows_of_positions(heads.sections, tables)
+        return self._nodes.add("RotaryEmbedding", [part, *self._own], None, MICROSOFT)
+
+    def _by_index(self, part: ir.Value, heads: int, dims: int, tables: Tables) -> ir.Value:
+        attributes = {"num_heads": heads, "rotary_embedding_dim": dims}
+        self._indices = self._indices or self._new_indices(part)
+        inputs = [part, self._indices, *tables]
+        return self._nodes.add("RotaryEmbedding", inputs, attributes, MICROSOFT)
+
+    def _new_indices(self, part: ir.Value) -> ir.Value:
+        """Returns the indices int64 [B, S] of the new positions `part` [B, S, …] in the prompt.
+
+        They are those that GroupQueryAttention rotates by: the last is the last valid one, but a
+        prompt that is shorter than the others of its batch, and so padded behind, begins at 0.
+        """
+        add, scalar = self._nodes.add, self._parameters.scalar
+        new = add("Squeeze", [add("Shape", [part], {"start": 1, "end": 2})])
+        last = add("Cast", [self._lengths[0]], {"to": int(ir.DataType.INT64)})
+        before = add("Add", [last, add("Add", [add("Mul", [new, scalar(-1)]), scalar(1)])])
+        start = add("Where", [add("Greater", [before, scalar(0)]), before, scalar(0)])
+        indices = add("Range", [scalar(0), new, scalar(1)])
+        return add("Add", [add("Unsqueeze", [start, self._parameters.integers(1)]), indices])
 
     def _by_axes(
         self,

@@ -21,7 +21,8 @@ from export.quantize.recipe import Storage
 # the only fast 8-bit kernel (docs/reference/quantization.md). Every proof and report has its cost.
 ACCURACY_LEVEL = 4
 SAME_AS_INPUT = 0
-"""Accuracy level of products in float16: activations are not rounded."""
+"""Accuracy level of 4-bit products in float16: activations are not rounded. On a GPU they never
+are, because the CUDA kernel does not read the level."""
 MIDDLE, MIDDLE_OF_4 = 128, 8
 """The codes that stand for 0 in 8 and in 4 unsigned bits."""
 
@@ -83,10 +84,14 @@ class Emit:
             "N": self._parameters.rows(names),
             "bits": storage.bits,
             "block_size": storage.block,
-            "accuracy_level": SAME_AS_INPUT if self._half else ACCURACY_LEVEL,
+            "accuracy_level": self._accuracy_level(storage),
         }
         inputs = [x, codes, scales] + ([None, None, offset] if offset else [])
         return self._node("MatMulNBits", inputs, attributes, MICROSOFT)[0]
+
+    def _accuracy_level(self, storage: Storage) -> int:
+        exact = self._half and storage.bits == 4  # 8 bits have no fast kernel for float16
+        return SAME_AS_INPUT if exact else ACCURACY_LEVEL
 
     def norm(self, x: ir.Value, name: str, kind: NormKind, eps: float) -> ir.Value:
         attributes = {"axis": -1, "epsilon": eps}

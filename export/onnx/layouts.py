@@ -5,9 +5,13 @@ from dataclasses import dataclass, field, replace
 
 from export.errors import UserError
 from export.families import FAMILIES
+from export.modeling.decoder import Decoder
 from export.modeling.vlm import Vlm
 from export.onnx.nodes import MIXED, SINGLE, Precision
 from export.quantize.recipe import Recipe
+
+HEAD_SIZE = 8
+"""GroupQueryAttention takes heads whose size this divides; it says so only at the first run."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ LAYOUTS: Mapping[str, Layout] = {
 def layout_of(vlm: Vlm, name: str) -> Layout:
     """Returns the layout `name` (a key of LAYOUTS), adapted to the model's family.
 
-    Raises UserError if the layout's client cannot run this model.
+    Raises UserError if the layout's client, or ONNX Runtime, cannot run this model.
     """
+    _expect_heads(vlm.text)
     layout = LAYOUTS[name]
     if layout.client == LAYOUTS["native"].client:
         return layout
@@ -104,3 +109,11 @@ def layout_of(vlm: Vlm, name: str) -> Layout:
             f"(native is for PocketVLM's runtime onnxruntime)"
         )
     return replace(layout, padded_tiles=clients[name].padded_tiles)
+
+
+def _expect_heads(text: Decoder) -> None:
+    if text.head_dim % HEAD_SIZE:
+        raise UserError(
+            f"config.json: head_dim {text.head_dim} is not a multiple of {HEAD_SIZE}, which ONNX "
+            f"Runtime's attention needs; export for the gguf target instead"
+        )

@@ -20,7 +20,7 @@ from export.manifest import Fallback, Quantization, Share
 from export.modeling.tensors import Shape
 from export.modeling.vlm import component
 from export.onnx.data import DataFile, Groups, Packed
-from export.quantize import blocks
+from export.quantize import blocks, finite
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.weights import Weights
@@ -160,8 +160,13 @@ class Parameters:
         joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
         def values() -> list[list[NDArray[Any]]]:
-            parts = [self._weights.read(name) for name in names]
-            return [[np.concatenate(parts).astype(numpy_type, copy=False)]]
+            parts = [
+                finite.packed(
+                    name, self._weights.read(name), lambda read: [read.astype(numpy_type)]
+                )
+                for name in names
+            ]
+            return [[np.concatenate([part for (part,) in parts])]]
 
         return self._put([Packed("+".join(names), dtype, joined)], values)[0]
 
@@ -336,11 +341,12 @@ class Parameters:
         names: Sequence[str],
         pack: Callable[[str, FloatArray], list[NDArray[Any]]],
         by_columns: bool = False,
-    ) -> Iterator[list[NDArray[Any]]]:
+    ) -> Iterator[Sequence[NDArray[Any]]]:
         """Reads the weights by groups of rows, and yields what `pack` makes of each, in order.
 
         Two groups are packed at once, in threads: numpy releases the interpreter's lock.
-        `by_columns`: the packed arrays are transposed.
+        `by_columns`: the packed arrays are transposed. Raises UserError for a value that the type
+        cannot hold.
         """
         most = COLUMN_VALUES if by_columns else ROW_VALUES
         step = max(2, most // self.columns(names[0]) // 2 * 2)  # two rows may share bytes
@@ -350,10 +356,11 @@ class Parameters:
             for start in range(0, self.rows([name]), step)
         ]
 
-        def made(part: tuple[str, int, int]) -> list[NDArray[Any]]:
+        def made(part: tuple[str, int, int]) -> Sequence[NDArray[Any]]:
             name, start, stop = part
             rows = self._weights.read(f"{name}.weight", start, stop)
-            return pack(name, rows.reshape(len(rows), -1))
+            rows = rows.reshape(len(rows), -1)
+            return finite.packed(f"{name}.weight", rows, lambda rows: pack(name, rows))
 
         return ahead(made, parts)
 

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from export.arrays import FloatArray
-from export.quantize import blocks
+from export.quantize import blocks, finite
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.weights import Weights, Wrapper
@@ -43,7 +43,10 @@ class Rounded(Wrapper):
 def rounded(name: str, values: FloatArray, storage: Storage, rounding: Rounding) -> FloatArray:
     """Rounds rows of the tensor `name` to `storage` and returns them as float32, same shape."""
     if not storage.quantized:
-        return values if storage.bits == 32 else values.astype(np.float16).astype(np.float32)
+        if storage.bits == 32:
+            return values
+        (halves,) = finite.packed(name, values, lambda values: [values.astype(np.float16)])
+        return halves.astype(np.float32)
     rows = values.reshape(len(values), -1)
     if storage.bits == 4:
         codes, scales = rounding.four_bits(name.removesuffix(".weight"), rows, storage)

@@ -118,6 +118,12 @@ def link_shard_out(places: dict[str, str], folder: Path) -> None:
     shard.symlink_to(f"../{shard.name}")
 
 
+def lost(places: dict[str, str], folder: Path) -> None:
+    file, values = places[NORM], tensors(CONFIG)
+    own = {name: values[name] for name in places if places[name] == file and name != NORM}
+    save_tensors(folder / file, own)
+
+
 def twice(places: dict[str, str], folder: Path) -> None:
     """The same tensor in both shards."""
     values = tensors(CONFIG)
@@ -184,10 +190,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "shard linked out": (index(link_shard_out), "links out of the folder"),
     "shard missing": (index(lambda p, _: p.update({NORM: "more.safetensors"})), "is not there"),
     "index without a tensor": (index(lambda p, _: p.pop(NORM)), "does not agree with model-0000"),
-    "index with a tensor more": (
-        index(lambda p, _: p.update(more="model-00001-of-00002.safetensors")),
-        "about more; take all files from the same checkpoint",
-    ),
+    "index with a tensor that no file has": (index(lost), f"tensors missing: {NORM}"),
     "tensor in two shards": (index(twice), "does not agree with model-00001-of-00002.safetensors"),
     "index of other things": (
         lambda folder: ((folder / WEIGHTS).unlink(), save_json(folder / INDEX, {"weight_map": 3})),

@@ -1,6 +1,7 @@
 """llama.cpp's tokenizer, read from our GGUF files, gives the ids of the checkpoint's tokenizer."""
 
 import ctypes
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from texts import texts
 from tokenizers import Tokenizer, pre_tokenizers
 
 from export.checkpoint.registry import open_model
+from export.errors import UserError
 from export.families.spec import Gguf
 from export.gguf.file import PlannedFile, write_file
 from export.gguf.metadata import decoder, facts_of
@@ -88,6 +90,24 @@ def densely(name: str) -> Model:
 @pytest.mark.parametrize("name", TWINS)
 def test_a_twins_ids_are_its_tokenizers(name: str, tmp_path: Path) -> None:
     assert different(open_model(name), tmp_path) == {}
+
+
+def without_merges(name: str) -> Model:
+    model = open_model(name)
+    content = json.loads(model.files["tokenizer.json"])
+    content["model"]["merges"] = []
+    return replace(model, files={**model.files, "tokenizer.json": json.dumps(content).encode()})
+
+
+@pytest.mark.parametrize("name", ["tiny-smolvlm", "tiny-qwen2.5-vl"])
+def test_ids_are_those_of_a_tokenizer_without_merges(name: str, tmp_path: Path) -> None:
+    assert different(without_merges(name), tmp_path) == {}
+
+
+def test_sentencepiece_without_merges_is_refused() -> None:
+    model = without_merges("tiny-gemma3")
+    with pytest.raises(UserError, match="has no merges, but llama"):
+        tokenizer_metadata(model.files, model.vlm, facts_of(model.vlm))
 
 
 @pytest.mark.parametrize("name", [*TWINS, "moondream-2b"])

@@ -29,7 +29,17 @@ def attention_scale(model: Model) -> Model:
     return replace(model, vlm=replace(model.vlm, text=text))
 
 
+def heads(model: Model) -> Model:
+    text = replace(model.vlm.text, head_dim=2 * model.vlm.text.head_dim)
+    return replace(model, vlm=replace(model.vlm, text=text))
+
+
 REFUSED = {
+    "heads that are not hidden / heads": (
+        "tiny-qwen2.5-vl",
+        heads,
+        "is not hidden_size .*qwen2vl",
+    ),
     "windows": ("tiny-qwen2.5-vl", tower(window=6), "window_size 84, but .* window_size 112"),
     "squares": ("tiny-qwen2.5-vl", tower(spatial_merge_size=4), "spatial_merge_size 4, but"),
     "frames": ("tiny-qwen2.5-vl", tower(temporal_patch_size=1), "temporal_patch_size 1, but"),

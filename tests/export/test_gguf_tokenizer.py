@@ -68,7 +68,7 @@ def test_ids_without_a_token_are_unused_and_ids_beyond_the_vocabulary_left_out()
     [
         ([["a", "b"], ["ab", " c"]], ["a b", "ab Ġc"]),
         (["a b"], ["a b"]),
-        ([], []),
+        ([], ["no merges"]),
     ],
 )
 def test_both_formats_of_merges_are_read(merges: list[Any], wanted: list[str]) -> None:

@@ -24,8 +24,8 @@ CASTS = {
     "vision_projection": {HALF, PACKED, FACTORS},
     # The rows of 16 bits that were asked for.
     "embed_tokens": {"Gather to float", "GatherBlockQuantized to float"},
-    # GroupQueryAttention wants its lengths in 32 bits.
-    "decoder_model_merged": {HALF, FACTORS, "Sub to int32", "Shape to int32"},
+    # GroupQueryAttention wants its lengths in 32 bits, RotaryEmbedding (heads of 8) in 64.
+    "decoder_model_merged": {HALF, FACTORS, "Sub to int32", "Shape to int32", "Cast to int64"},
     "region_heads": {HALF, FACTORS},
 }
 # Rows and columns of patches that turn, and which patches of a window are there.

@@ -112,6 +112,18 @@ def test_products_attention_and_cache_are_float16_and_the_stream_float32(
                 assert kinds == {"float"}, node.name
 
 
+def test_eight_bit_products_have_the_level_that_a_cpu_has_a_fast_kernel_for(
+    artifact: Artifact,
+) -> None:
+    levels = set()
+    for part, model in graphs(artifact):
+        for node in model.graph.node:
+            if node.op_type == "MatMulNBits" and part != "region":
+                said = {one.name: one.i for one in node.attribute}
+                levels.add((said["bits"], said["accuracy_level"]))
+    assert levels <= {(8, 4), (4, 0)}
+
+
 def test_a_step_is_told_all_that_changes_and_no_shape_of_it_does() -> None:
     seen = dict[str, dict[str, tuple[int, list[object]]]]()
     for name in MODELS:

@@ -224,10 +224,13 @@ class FromTorch:
         return np.ascontiguousarray(found)
 
 
-def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
-    """A transformers model with random weights large enough to make every part matter."""
+def hf_model(case: str, seed: int = 0, **text: Any) -> PreTrainedModel:
+    """A transformers model with random weights large enough to make every part matter.
+
+    `text`: further changes to the case's text_config.
+    """
     torch.manual_seed(seed)
-    made = _made(case)
+    made = _made(case, text)
     model = made.eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
@@ -238,25 +241,27 @@ def hf_model(case: str, seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def _made(case: str) -> PreTrainedModel:
+def _made(case: str, text: Mapping[str, Any]) -> PreTrainedModel:
     if case in GEMMA3_CASES:
-        return _gemma3(case)
+        return _gemma3(case, text)
     if case in GEMMA3_TEXT_CASES:
-        text = GEMMA3_TEXT | GEMMA3_TEXT_CASES[case]
-        return Gemma3ForCausalLM(Gemma3TextConfig(**text, tie_word_embeddings=True))
+        config = Gemma3TextConfig(
+            **(GEMMA3_TEXT | GEMMA3_TEXT_CASES[case] | text), tie_word_embeddings=True
+        )
+        return Gemma3ForCausalLM(config)
     if case in INTERNVL_CASES:
-        return _internvl(case)
-    return _qwen(case) if case in QWEN_CASES else _smolvlm(case)
+        return _internvl(case, text)
+    return _qwen(case, text) if case in QWEN_CASES else _smolvlm(case, text)
 
 
 def _multiplies_by_one_more(case: str, name: str) -> bool:
     return case in (*GEMMA3_CASES, *GEMMA3_TEXT_CASES) and name.endswith("norm.weight")
 
 
-def _gemma3(case: str) -> PreTrainedModel:
+def _gemma3(case: str, changes: Mapping[str, Any]) -> PreTrainedModel:
     text, vision, tokens = GEMMA3_CASES[case]
     config = Gemma3Config(
-        text_config=GEMMA3_TEXT | text,
+        text_config=GEMMA3_TEXT | text | changes,
         vision_config=GEMMA3_VISION | vision,
         mm_tokens_per_image=tokens,
         image_token_index=IMAGE_TOKEN,
@@ -267,22 +272,22 @@ def _gemma3(case: str) -> PreTrainedModel:
     return Gemma3ForConditionalGeneration(config)
 
 
-def _qwen(case: str) -> PreTrainedModel:
+def _qwen(case: str, changes: Mapping[str, Any]) -> PreTrainedModel:
     text, vision = QWEN_CASES[case]
     ids = {"image_token_id": IMAGE_TOKEN, "video_token_id": IMAGE_TOKEN + 1}
     return Qwen2_5_VLForConditionalGeneration(
         Qwen2_5_VLConfig(
-            text_config=QWEN_TEXT | text, vision_config=QWEN_VISION | vision, **ids,
+            text_config=QWEN_TEXT | text | changes, vision_config=QWEN_VISION | vision, **ids,
             vision_start_token_id=IMAGE_TOKEN - 3, vision_end_token_id=IMAGE_TOKEN - 2,
             tie_word_embeddings=True,
         )
     )  # fmt: skip
 
 
-def _internvl(case: str) -> PreTrainedModel:
+def _internvl(case: str, changes: Mapping[str, Any]) -> PreTrainedModel:
     text, vision = INTERNVL_CASES[case]
     config = InternVLConfig(
-        text_config=INTERNVL_TEXT | text,
+        text_config=INTERNVL_TEXT | text | changes,
         vision_config=INTERNVL_VISION | vision,
         image_token_id=IMAGE_TOKEN,
         tie_word_embeddings=text.get("tie_word_embeddings", False),
@@ -290,11 +295,11 @@ def _internvl(case: str) -> PreTrainedModel:
     return InternVLForConditionalGeneration(config)
 
 
-def _smolvlm(case: str) -> PreTrainedModel:
+def _smolvlm(case: str, changes: Mapping[str, Any]) -> PreTrainedModel:
     kind, text, vision, scale = CASES[case]
     config_class, model_class = CLASSES[kind]
     config = config_class(
-        text_config=TEXT | text,
+        text_config=TEXT | text | changes,
         vision_config=VISION | vision,
         scale_factor=scale,
         image_token_id=IMAGE_TOKEN,
