@@ -29,6 +29,7 @@ from bench.options import Options
 from bench.record import append, read
 from bench.tasks import DEFAULT_TASKS, TASKS, QuestionTask, check, is_latency
 from export.checkpoint.registry import list_models
+from export.console import rich_console
 from export.decode import decode
 from export.errors import UserError
 from export.targets import TARGETS
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns 0, 1 if a job or an export failed, or 130 if the run was interrupted by Ctrl-C.
     """
-    console = Console(stderr=True)
+    console = rich_console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
     subjects = candidates(names, export_request(arguments), lambda text: _print(console, text))
