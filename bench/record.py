@@ -118,6 +118,8 @@ class Evaluation:
     asked: int
     asked_s: float
     bad: tuple[BadItem, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What images lost when they were read, a line each."""
 
 
 @dataclass(frozen=True)

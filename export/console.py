@@ -4,6 +4,7 @@ Its output may have another encoding than UTF-8, and its reader may leave before
 """
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ def on_console(command: Callable[[], int]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if not (pillow := logging.getLogger("PIL")).handlers:
+        pillow.addHandler(logging.NullHandler())  # it logs what it then raises
     try:
         try:
             return command()
