@@ -15,7 +15,9 @@ from export.errors import UserError, unknown
 from runtimes.devices import device_of
 
 # Help texts of options that several commands have.
-THREADS = "compute with N CPU threads (default: one for each CPU that this process may use)"
+THREADS = (
+    "compute with N CPU threads (default and maximum: one for each CPU that this process may use)"
+)
 JSON = "print one JSON object instead of text"
 OFFLINE = "download nothing from the Hugging Face hub; use only its local cache"
 TILES = "cut an image into at most N tiles, the overview included (default: the model's own limit)"

@@ -1,6 +1,7 @@
 """The command line of `bench`: the table COMMANDS, and functions that add each one's arguments.
 
-Exit codes: 0 success, 1 failed jobs or a regression, 2 a user's error, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failed jobs or a regression, 2 a user's error, 130 interrupted by Ctrl-C,
+141 the reader of the output left.
 Each command is a module whose `run(arguments)` returns the exit code; it is imported only when the
 command is used. NOT aware of how anything is measured or shown.
 """
@@ -15,6 +16,7 @@ from typing import cast
 
 from bench import command_arguments, run_arguments
 from export.arguments import Parser
+from export.console import on_console, one_line
 from export.errors import UserError
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -24,14 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command of `bench` and return its exit code.
 
     `argv` are the words after `bench`; None takes them from sys.argv. A UserError or Ctrl-C becomes
-    one line on stderr, with exit code 2 or 130. A wrong command line raises SystemExit(2).
+    one line on stderr, with exit code 2 or 130; the code is 141 if the reader of the output left. A
+    wrong command line raises SystemExit(2).
     """
+    return on_console(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parsed(argv)
         run = importlib.import_module(COMMANDS[arguments.command].module).run
         return cast(Callable[[argparse.Namespace], int], run)(arguments)
     except UserError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)

@@ -17,7 +17,7 @@ from bench.measure import Timing
 from bench.options import Options
 from export.decode import Mismatch, decode
 from export.errors import UserError
-from export.files import parse_json, short
+from export.files import json_lines, parse_json, short
 from export.manifest import Quantization
 from export.proof import Features, Fidelity, Proof
 from export.quantize.recipe import RecipeUsed
@@ -118,6 +118,8 @@ class Evaluation:
     asked: int
     asked_s: float
     bad: tuple[BadItem, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What images lost when they were read, a line each."""
 
 
 @dataclass(frozen=True)
@@ -280,8 +282,8 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damage]]:
     seen: set[bytes] = set()
     damages: list[Damage] = []
     for path in paths:
-        for number, line in enumerate(_lines(path), start=1):
-            if not line.strip() or line in seen:
+        for number, line in _lines(path):
+            if line in seen:
                 continue
             try:
                 records.append(parse(line))
@@ -312,9 +314,8 @@ def _expect_recipe(subject: Subject) -> None:
         )
 
 
-def _lines(path: Path) -> list[bytes]:
-    """Split a file at line feeds only: an answer may contain other line separators."""
+def _lines(path: Path) -> list[tuple[int, bytes]]:
     try:
-        return path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `bench run -o {path}` writes one") from None
+        return json_lines(path)
+    except UserError as error:
+        raise UserError(f"{error}; `bench run -o {path}` writes one") from None

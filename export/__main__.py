@@ -14,6 +14,7 @@ from types import FrameType
 from export.arguments import Parser, above_zero, whole
 from export.build import ProofFailed, Prove, build
 from export.checkpoint.registry import open_model
+from export.console import on_console, one_line
 from export.errors import UserError
 from export.exporter import ExportOptions, default_out, prepared, prove
 from export.progress import Stages, peak_bytes, showing
@@ -29,9 +30,10 @@ STOPPED = 128 + signal.SIGTERM
 def main(argv: list[str] | None = None, *, targets: Mapping[str, Target] = TARGETS) -> int:
     """Runs the command line `argv` (None: sys.argv) and returns its exit code.
 
-    0: success; 1: the proof failed; 2: a UserError; 130: Ctrl-C. A wrong option exits at once.
+    0: success; 1: the proof failed; 2: a UserError; 130: Ctrl-C; 141: the reader of its output
+    left. A wrong option exits at once.
     """
-    return execute(parser().parse_args(argv), targets=targets)
+    return on_console(lambda: execute(parser().parse_args(argv), targets=targets))
 
 
 def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS) -> int:
@@ -43,7 +45,7 @@ def execute(args: argparse.Namespace, *, targets: Mapping[str, Target] = TARGETS
         with _stoppable():
             return run(args, targets=targets)
     except UserError as error:
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; nothing was kept", file=sys.stderr)
@@ -76,7 +78,7 @@ def run(
                 stage=stage,
             )
     except ProofFailed as failed:
-        print(f"proof failed: {_one_line(str(failed))}; nothing was kept", file=sys.stderr)
+        print(f"proof failed: {one_line(str(failed))}; nothing was kept", file=sys.stderr)
         return 1
     cost = Cost(stages.writing_peak_bytes(), peak_bytes(), time.perf_counter() - started)
     print(json.dumps(facts(artifact, cost)) if args.json else "\n".join(lines(artifact, cost)))
@@ -218,15 +220,6 @@ def _stoppable() -> Iterator[None]:
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(STOPPED)
-
-
-def _one_line(text: str, longest: int = 1000) -> str:
-    """Returns `text` with unprintable characters as spaces, cut after `longest` characters.
-
-    Error messages quote names from untrusted files.
-    """
-    line = "".join(c if c.isprintable() else " " for c in text)
-    return line if len(line) <= longest else f"{line[:longest]}…"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from export.checkpoint import check
 from export.decode import Mismatch, decode, encode
-from export.errors import UserError
+from export.errors import DISK_FULL, UserError
 from export.files import few, inside, parse_json, read_file, sha256_of, short
 from export.manifest import SCHEMA, FileFacts, Manifest
 
@@ -32,7 +32,6 @@ class Artifact:
     manifest: Manifest
 
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 PARTIAL, REPLACED = "partial", "replaced"
 
 

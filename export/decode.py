@@ -7,9 +7,13 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union, cast
 
 T = TypeVar("T")
+
+
+LARGEST = 1e300
+"""Bound of all numbers: JSON's 1e999 is read as infinity, and longer integers are no floats."""
 
 
 class Mismatch(ValueError):
@@ -21,7 +25,7 @@ def decode(kind: type[T], value: object, where: str = "") -> T:
 
     Keys of fields with a default may be absent. Error messages begin with `where`.
     """
-    return typing.cast(T, _decode(kind, value, where))
+    return cast(T, _decode(kind, value, where))
 
 
 def encode(value: object) -> Any:
@@ -128,6 +132,8 @@ def _plain(kind: Any, value: object, where: str) -> object:
         return value
     if kind is float and type(value) is int and abs(value) < 1 << 53:
         return float(value)
+    if type(value) in (int, float) and not abs(cast(float, value)) < LARGEST:
+        raise _mismatch(f"a number below {LARGEST:.0e}", value, where)
     return _expect_type(kind, value, where)
 
 

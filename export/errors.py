@@ -1,7 +1,11 @@
 """The error for mistakes of the user: it says what was found, what was expected, what to do."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a disk without room, and of a user's share of it without room."""
 
 
 class UserError(Exception):

@@ -1,5 +1,6 @@
 """Reads files of an untrusted folder: only inside it, and only up to a size."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -13,6 +14,10 @@ from export.errors import UserError
 JSON_LIMIT_BYTES = 64 << 20
 FILE_LIMIT_BYTES = 256 << 20
 """Larger than any tokenizer.json (Gemma's has 33 MB), small enough for memory."""
+
+NESTED_LIMIT = 64
+"""How many lists and objects may be in each other; no file of this field comes near."""
+TOO_DEEP = f"nested too deeply: over {NESTED_LIMIT} lists and objects in each other"
 
 BLOCK_BYTES = 1 << 20
 
@@ -63,18 +68,45 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
     Raises UserError for anything else: also for repeated keys, NaN and text that is not UTF-8.
     """
     try:
-        value = json.loads(
-            data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_repetition
-        )
+        value = json_value(data, parse_constant=_no_constant, object_pairs_hook=_no_repetition)
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: is not UTF-8 text (byte {error.start})") from None
-    except RecursionError:
-        raise UserError(f"{where}: is nested too deeply for a JSON file of this kind") from None
     except ValueError as error:
         raise UserError(f"{where}: is not valid JSON ({short(str(error))})") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: holds a JSON {type(value).__name__}, expected an object")
     return value
+
+
+def json_value(data: bytes, **hooks: Any) -> Any:
+    """Parses a stranger's JSON of any type; `hooks` are those of `json.loads`.
+
+    Raises ValueError for what is not JSON in UTF-8, and for lists and objects nested deeper than
+    NESTED_LIMIT, on which code that follows them would exceed Python's stack.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), **hooks)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    level, depth = _containers([[value]]), 0
+    while level:
+        level, depth = _containers(level), depth + 1
+        if depth > NESTED_LIMIT:
+            raise ValueError(TOO_DEEP)
+    return value
+
+
+def json_lines(path: Path) -> list[tuple[int, bytes]]:
+    """Returns the lines of a file of JSON that are not blank, each with its number from 1.
+
+    Only a line feed ends a line: texts in JSON may have other separators, such as U+2028. Raises
+    UserError for a file that cannot be read.
+    """
+    try:
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def sha256_of(path: Path) -> str:
@@ -109,6 +141,12 @@ def _root(folder: Path) -> Path:
     if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
         return real.parent.parent
     return real
+
+
+def _containers(outer: list[Any]) -> list[Any]:
+    """Returns the lists and objects that are directly in the given lists and objects."""
+    inner = (each.values() if isinstance(each, dict) else each for each in outer)
+    return [item for items in inner for item in items if isinstance(item, dict | list)]
 
 
 def _no_constant(name: str) -> float:

@@ -11,6 +11,7 @@ from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
 from optimum.commands.export.base import ExportCommand
 
 from export.__main__ import add_options, execute
+from export.console import on_console
 
 
 class PocketVlmExport(BaseOptimumCLICommand):  # type: ignore[misc] # Optimum has no annotations
@@ -34,7 +35,7 @@ class PocketVlmExport(BaseOptimumCLICommand):  # type: ignore[misc] # Optimum ha
 
     def run(self) -> None:
         """Runs the export; on failure, exits the process with the code of `python -m export`."""
-        if code := execute(self.args):
+        if code := on_console(lambda: execute(self.args)):
             sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.arrays import FloatArray
+from export.console import rich_console
 from export.model import Model
 from export.weights import Weights, Wrapper
 
@@ -54,11 +55,10 @@ def showing(model: Model, stages: Stages) -> Iterator[tuple[Model, Callable[[str
     if not sys.stderr.isatty():
         yield model, stages
         return
-    from rich.console import Console
     from rich.progress import Progress
 
     total = sum(math.prod(shape) for shape in model.weights.shapes().values())
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=rich_console(stderr=True), transient=True) as bar:
         task = bar.add_task(model.name, total=total)
 
         def stage(name: str) -> None:

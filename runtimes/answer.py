@@ -12,7 +12,7 @@ from export.errors import UserError, unknown
 from export.model import Model
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Event, Region, Request, Session
-from runtimes.devices import usable_cpus
+from runtimes.devices import threads_for
 from runtimes.prepare.image import load_image
 from runtimes.prepare.request import preparer_of
 
@@ -70,13 +70,13 @@ def open_session(
     """Loads an artifact or a checkpoint and returns a session that answers requests.
 
     `runtime` is a name in RUNTIMES (default: the first one that can run the model here), `threads`
-    a number of CPU threads (default: all usable CPUs), `device` "cpu", "cuda" or "cuda:N". Raises
-    UserError if no runtime can load the model.
+    a number of CPU threads (default and maximum: the usable CPUs), `device` "cpu", "cuda" or
+    "cuda:N". Raises UserError if no runtime can load the model.
     """
     opened = loaded(subject)
     row = runtime_for(opened, runtime, device)
     row.preload(_layout(opened))
-    return row.open_session(opened, threads=threads or usable_cpus(), device=device)
+    return row.open_session(opened, threads=threads_for(threads), device=device)
 
 
 def loaded(subject: Openable) -> Artifact | Model:

@@ -1,8 +1,11 @@
 """Parses names of devices (cpu, cuda, cuda:1) and lists the kinds of machines."""
 
+import math
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from export.errors import UserError
@@ -10,6 +13,8 @@ from export.errors import UserError
 DeviceKind = Literal["cpu", "cuda"]
 MachineKind = Literal["phone", "board", "computer"]
 """board: a single-board computer; computer: a laptop, desktop or server."""
+
+MEMBERSHIP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,53 @@ def device_of(name: str) -> Device:
     return CPU if name == "cpu" else Device("cuda", int(match[1] or 0))
 
 
-def usable_cpus() -> int:
-    """Returns the number of logical CPUs that this process may run on."""
+def threads_for(asked: int | None) -> int:
+    """Returns how many threads to compute with: `asked`, but at most the usable CPUs; None: these.
+
+    More threads than CPUs wait for each other: 999 on two CPUs took minutes to load a small model.
+    """
+    usable = usable_cpus()
+    return usable if asked is None else min(asked, usable)
+
+
+def usable_cpus(membership: Path = MEMBERSHIP, cgroups: Path = CGROUPS) -> int:
+    """Returns the number of logical CPUs that this process may use.
+
+    That is those it may run on, or fewer if a cgroup limits its CPU time, as a container's does; a
+    part of a CPU counts as a whole one. The paths are replaced only in tests.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        usable = len(os.sched_getaffinity(0))
+    else:
+        usable = os.cpu_count() or 1
+    return min([usable, *_cgroup_limits(membership, cgroups)])
+
+
+def _cgroup_limits(membership: Path, cgroups: Path) -> Iterator[int]:
+    """Yields the CPUs that each cgroup of this process allows; nothing where there is no limit."""
+    for line in _text(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups / controllers  # version 2 names no controllers
+        folder = root / path.lstrip("/")
+        # A container sees its own group as the root, and may be told a path outside of it.
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(root):
+                yield from _cgroup_cpus(group)
+
+
+def _cgroup_cpus(group: Path) -> Iterator[int]:
+    """Yields the CPUs that one cgroup of either version allows, if it has a limit."""
+    first = [_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    for words in (_text(group / "cpu.max").split(), first):
+        match words:
+            case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
+                yield max(1, math.ceil(int(quota) / int(period)))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

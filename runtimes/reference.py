@@ -86,6 +86,13 @@ class ReferenceScorer:
         """Returns the token ids of an answer's text; no special tokens are added."""
         return self._preparer.tokens(text)
 
+    def positions(self, request: Request) -> int:
+        """Returns the positions that a request's prompt and given answer take in the context.
+
+        Raises UserError for a request that does not fit the model otherwise.
+        """
+        return len(self._preparer(request).ids) + len(request.answer or ()) - 1
+
     def features(self, request: Request) -> FloatArray | None:
         """Returns the features of a request's images [image tokens, hidden]; None without any."""
         images = self._preparer(request).images

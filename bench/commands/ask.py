@@ -6,15 +6,16 @@ import sys
 from collections.abc import Callable, Sequence
 
 from bench.machine.memory import peak_bytes
+from bench.machine.threads import chosen_threads
 from bench.measure import Stopwatch, Timing, timed
 from bench.reporting.fmt import megabytes, milliseconds, significant
 from bench.subjects import detokenizer, load, vlm, within_tiles
 from export.artifact import Artifact
 from export.errors import UserError
+from export.model import Model
 from runtimes.answer import runtime_for
 from runtimes.base import Region, Request
-from runtimes.devices import usable_cpus
-from runtimes.prepare.request import load_image
+from runtimes.prepare.image import load_image, note_of
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # stands for a character that the next token completes
 
@@ -29,9 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
     request = _request(arguments, sees=vlm(loaded).vision is not None)
     runtime = runtime_for(loaded, arguments.runtime)
     runtime.preload(loaded.manifest.layout if isinstance(loaded, Artifact) else None)
-    threads = arguments.threads or usable_cpus()
+    threads = chosen_threads(arguments.threads)
     session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
     text = detokenizer(loaded)
+    unused = loaded.notes if isinstance(loaded, Model) else ()
+    for note in (*unused, *filter(None, map(note_of, request.images))):
+        sys.stderr.write(f"note: {note}\n")
     watch = Stopwatch()
     printer, regions = _Printer(text), []
     for event in watch.watch(session.generate(request)):

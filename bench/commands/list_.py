@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from bench.machine.profiles import PROFILES, Profile
 from bench.reporting.fmt import megabytes
 from bench.tasks import TASKS, summary, unavailable
 from export.checkpoint.registry import list_models
+from export.console import rich_console
 from export.quantize.recipe import KNOWN
 from export.targets import TARGETS
 from runtimes import RUNTIMES
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(tables) + "\n")
         return 0
-    console = Console()
+    console = rich_console()
     for title, rows in tables.items():
         table = Table(title=title, title_justify="left", title_style="bold", box=None)
         columns = list(dict.fromkeys(key for row in rows.values() for key in row))

@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from bench.analysis.stats import Estimate, grouped_median
+from bench.machine.threads import chosen_threads
 from bench.measure import measure, timed
 from bench.options import LatencyOptions
 from bench.tasks.latency import request_of
@@ -26,7 +27,6 @@ from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes import RUNTIMES
 from runtimes.base import Event, Logits, Request, Session
-from runtimes.devices import usable_cpus
 from runtimes.session.backend import Backend, Extend
 from runtimes.session.positions import text_positions
 
@@ -264,7 +264,7 @@ def run(arguments: argparse.Namespace) -> int:
         prefill_tokens=arguments.prefill_tokens,
         decode_tokens=arguments.decode_tokens,
     )
-    threads = arguments.threads or usable_cpus()
+    threads = chosen_threads(arguments.threads)
     for name in arguments.artifacts:
         artifact = load_artifact(Path(name))
         cost = overhead(artifact, threads, arguments.pairs, arguments.openings, options)

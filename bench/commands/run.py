@@ -25,15 +25,17 @@ from bench.machine.ceilings import Ceilings
 from bench.machine.environment import Environment, environment
 from bench.machine.gpu_ceilings import GpuCeilings
 from bench.machine.profiles import profile_of
+from bench.machine.threads import chosen_threads
 from bench.options import Options
 from bench.record import append, read
 from bench.tasks import DEFAULT_TASKS, TASKS, QuestionTask, check, is_latency
 from export.checkpoint.registry import list_models
+from export.console import rich_console
 from export.decode import decode
 from export.errors import UserError
 from export.targets import TARGETS
 from runtimes import RUNTIMES
-from runtimes.devices import device_of, usable_cpus
+from runtimes.devices import device_of
 
 LIBRARIES = ("numpy", "pillow", "tokenizers")
 DEFAULT_RECIPES = ("int4",)
@@ -45,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns 0, 1 if a job or an export failed, or 130 if the run was interrupted by Ctrl-C.
     """
-    console = Console(stderr=True)
+    console = rich_console(stderr=True)
     _expect_sense(arguments)
     names = list(dict.fromkeys(arguments.subjects))
     subjects = candidates(names, export_request(arguments), lambda text: _print(console, text))
@@ -91,7 +93,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         tasks={name: TASKS[name] for name in arguments.task or DEFAULT_TASKS},
         options=options,
         rounds=arguments.rounds,
-        threads=arguments.threads or usable_cpus(),
+        threads=chosen_threads(arguments.threads),
         reference=arguments.reference,
         known_models=tuple(list_models()),
         profiles={name: name and profile_of(name) for name in arguments.device or [None]},

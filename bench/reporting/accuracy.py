@@ -10,7 +10,7 @@ from bench.analysis.paired import Change, mcnemar, power
 from bench.analysis.rows import Row, coarseness, names
 from bench.analysis.scores import Scores, comparable, score_change, shared_values
 from bench.reporting import fmt
-from bench.reporting.document import Block, Table, Text
+from bench.reporting.document import Block, Bullets, Table, Text
 from bench.scorers import yes_no
 
 ASKED_ABOUT = 0.01
@@ -120,6 +120,18 @@ def bad(rows: Sequence[Row]) -> list[Block]:
     rest = [Text(f"{more:,} more are in the records.")] if more > 0 else []
     header = ["task", "item", "problem", "artifacts"]
     return [Table(header, lines[:SHOWN_BAD], left=4), *rest]
+
+
+def images(rows: Sequence[Row]) -> list[Block]:
+    """Lists what images of each task lost when they were read; [] if none did."""
+    found = {
+        f"{one.task}: {note}"
+        for row in rows
+        for one in row.scores
+        for evaluation in one.evaluations
+        for note in evaluation.notes
+    }
+    return [Bullets(sorted(found))] if found else []
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def _model(
         *section("Accuracy by part", accuracy.parts(model_rows)),
         *section("Accuracy compared", accuracy.compared(model_rows)),
         *section("Items that could not be used", accuracy.bad(model_rows)),
+        *section("Images", accuracy.images(model_rows)),
         *section("Agreement with the reference", fidelity(model_rows)),
         *section("Proof of each artifact", proofs(model_rows)),
         *section("Size by component", sizes.sizes(model_rows)),

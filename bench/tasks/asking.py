@@ -31,6 +31,7 @@ from export.errors import UserError
 from export.prompts import Templates
 from runtimes import RUNTIMES
 from runtimes.base import BatchSession, Event, Request
+from runtimes.prepare.image import note_of
 
 STEPS = 50  # number of progress reports
 OF_ONE_IMAGE = 16  # most questions about one image in a batch
@@ -62,7 +63,8 @@ def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how:
             f"{questions.source}: shard {options.shard} has no questions; use fewer shards"
         )
     already = len(journal.items) + len(journal.bad)
-    _, asked_s = timed(lambda: _ask(_Asker(context, options, how), questions, indices))
+    asker = _Asker(context, options, how)
+    _, asked_s = timed(lambda: _ask(asker, questions, indices))
     if not journal.items:
         first = journal.bad[0]
         raise UserError(f"none of {len(indices):,} items can be used; the first: {first.reason}")
@@ -75,8 +77,14 @@ def ask(context: Context, options: QuestionOptions, questions: QuestionSet, how:
         asked=len(journal.items) + len(journal.bad) - already,
         asked_s=asked_s,
         bad=tuple(journal.bad),
+        notes=_counted(asker.notes),
     )
     return Outcome(items=tuple(journal.items), evaluation=evaluation)
+
+
+def _counted(notes: Sequence[str]) -> tuple[str, ...]:
+    """Returns one line for the notes about all images: their number and the first; () for none."""
+    return (f"{len(notes):,} with a loss, the first: {notes[0]}",) if notes else ()
 
 
 def _ask(asker: "_Asker", questions: QuestionSet, indices: Sequence[int]) -> None:
@@ -148,6 +156,7 @@ class _Asker:
         prompt = prompt_of(context.loaded)
         self._tasks = prompt.tasks if isinstance(prompt, Templates) else {}
         self._opened: dict[str, Image.Image] = {}
+        self.notes: list[str] = []
 
     def item(self, question: TaskQuestion) -> Item:
         """Asks each turn of a question, up to the first that scores 0, and scores the answers.
@@ -206,7 +215,8 @@ class _Asker:
         self._opened = {key: image for key, image in self._opened.items() if key in keys}
         for picture in pictures:
             if picture.key not in self._opened:
-                self._opened[picture.key] = picture.open()
+                image = self._opened[picture.key] = picture.open()
+                self.notes += filter(None, [note_of(image)])
         return tuple(self._opened[picture.key] for picture in pictures)
 
     def _request(

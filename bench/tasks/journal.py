@@ -8,6 +8,7 @@ from typing import IO
 from bench.record import BadItem, Item
 from export.decode import Mismatch, decode
 from export.errors import UserError
+from export.files import json_value
 
 
 class Journal:
@@ -36,7 +37,7 @@ class Journal:
         """Adds an answered or unusable question; it is written to the file, perhaps not to disk."""
         self._keep(item)
         if self._file is not None:
-            self._file.write(json.dumps(vars(item), ensure_ascii=False).encode() + b"\n")
+            self._file.write(json.dumps(vars(item)).encode() + b"\n")
             self._file.flush()
 
     def close(self) -> None:
@@ -64,7 +65,7 @@ def _items(file: IO[bytes]) -> Iterator[tuple[bytes, Item | BadItem]]:
     item: Item | BadItem
     for line in file:
         try:
-            value = json.loads(line)
+            value = json_value(line)
             bad = isinstance(value, dict) and "reason" in value
             item = decode(BadItem, value) if bad else decode(Item, value)
         except (ValueError, Mismatch):

@@ -191,6 +191,8 @@ class _Reader:
         value = _listed(row.get(names[0]))
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
             raise _Wrong(names[0], "a list of strings", value)
+        if len(value) > len(ascii_uppercase):
+            raise _Wrong(names[0], f"at most {len(ascii_uppercase)} options", len(value))
         return tuple(value)
 
     def _answers(self, row: DatasetRow, options: tuple[str, ...]) -> tuple[str, ...]:
@@ -222,9 +224,13 @@ class _Wrong(Exception):
 
 
 def _distinct(table: DatasetRows, column: str | None) -> list[str]:
-    """Returns a column's values as strings; where one is missing, the row's number, from 0."""
+    """Returns a column's values as strings; where one is missing, the row's number, from 0.
+
+    Half of a surrogate pair, which JSON can hold and UTF-8 cannot, becomes "?".
+    """
     values = table.column(column) if column in table.columns() else [None] * len(table)
-    return [str(n) if value is None else str(value) for n, value in enumerate(values)]
+    texts = (str(n) if value is None else str(value) for n, value in enumerate(values))
+    return [text.encode(errors="replace").decode() for text in texts]
 
 
 def _answer(value: object) -> str | None:
@@ -242,8 +248,9 @@ def _letter(value: object, options: tuple[str, ...], column: str) -> str:
     letters = ascii_uppercase[: len(options)]
     if isinstance(value, str) and value.strip() in tuple(letters):
         return value.strip()
-    if isinstance(value, int | str) and str(value).isdecimal() and int(value) < len(letters):
-        return letters[int(value)]
+    numbers = {str(n): letter for n, letter in enumerate(letters)}
+    if isinstance(value, int | str) and str(value) in numbers:
+        return numbers[str(value)]
     raise _Wrong(column, f"a letter up to {letters[-1:] or 'A'}, or an index from 0", value)
 
 
@@ -252,8 +259,8 @@ def _listed(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             return ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            return value
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return value  # all of these on text that is no list, or is nested without end
     return value
 
 

@@ -4,7 +4,6 @@ The hub and parquet are read with `datasets`. Lines of jsonl are parsed one by o
 names the line and the other lines stay usable.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from export.errors import UserError
+from export.files import json_lines, json_value
 from runtimes.prepare.image import load_image, load_image_bytes
 
 DatasetRow = Mapping[str, Any]
@@ -104,7 +104,7 @@ class DatasetRows:
         """Opens the image in a row's column. Raises UserError, with the place, if that fails."""
         row, (part, _) = self.row(number), self._at(number)
         try:
-            return _image(row[column] if row else None, part.folder)
+            return _image(row.get(column) if row else None, part.folder)
         except UserError as error:
             raise UserError(f"{self.where(number, column)}: {error}") from error
 
@@ -115,7 +115,7 @@ class DatasetRows:
 
 def _values(rows: Any, name: str) -> Iterator[Any]:
     if isinstance(rows, list):
-        yield from (row and row.get(name) for row in rows)
+        yield from (None if row is None else row.get(name) for row in rows)
     else:
         yield from rows[name]
 
@@ -177,20 +177,16 @@ def _undecoded(name: str, rows: Any, folder: Path | None) -> RowFile:
 
 
 def _jsonl(file: Path) -> RowFile:
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
-    rows = [_parsed(lines[number - 1]) for number in numbers]
+    lines = json_lines(file)
+    rows = [_parsed(line) for _, line in lines]
     whole = [frozenset(row) for row in rows if row is not None]
     # A column counts as present if any row has it; rows without it are bad items.
-    return RowFile(str(file), rows, frozenset().union(*whole), file.parent, numbers)
+    return RowFile(str(file), rows, frozenset().union(*whole), file.parent, [n for n, _ in lines])
 
 
-def _parsed(line: str) -> DatasetRow | None:
+def _parsed(line: bytes) -> DatasetRow | None:
     try:
-        value = json.loads(line)
+        value = json_value(line)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
@@ -230,7 +226,10 @@ def _image(value: object, folder: Path | None) -> Image.Image:
         raise UserError(f"not an image: expected one or a file's name, found {_shown(value)}")
     if folder is None:
         raise UserError(f"the image '{name}' is not in the data")
-    file = (folder / name).resolve()
+    try:
+        file = (folder / name).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # a NUL, half a surrogate, links in a ring
+        raise UserError(f"the image {_shown(name)} cannot be a file ({error})") from None
     if not file.is_relative_to(folder.resolve()):
         raise UserError(f"the image '{name}' is outside of {folder}")
     return load_image(str(file))

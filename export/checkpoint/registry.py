@@ -10,6 +10,7 @@ from export.checkpoint.folder import Checkpoint
 from export.checkpoint.hub import fetch
 from export.checkpoint.synthetic import Synthetic
 from export.checkpoint.tokens import Tokens
+from export.checkpoint.unused import expect_model, unused
 from export.decode import Mismatch, decode
 from export.errors import UserError, unknown
 from export.families import family_of
@@ -89,7 +90,7 @@ def list_models(root: Path | None = None) -> dict[str, Entry]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {name: decode(Entry, fields, name) for name, fields in content.items()}
-    except (OSError, yaml.YAMLError, Mismatch, AttributeError) as error:
+    except (OSError, yaml.YAMLError, Mismatch, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be used ({' '.join(str(error).split())})") from None
 
 
@@ -158,6 +159,7 @@ def _fetched(name: str, repository: str, revision: str, offline: bool) -> _Model
 
 def _open(found: _ModelFolder, seed: int) -> Model:
     folder = found.folder
+    expect_model(folder, CONFIG)
     config = read_json(folder, CONFIG)
     family = family_of(config, str(folder / CONFIG))
     section = Section(config, str(folder / CONFIG))
@@ -192,7 +194,7 @@ def _open(found: _ModelFolder, seed: int) -> Model:
         files,
         None if found.synthetic else folder,
         template=template,
-        notes=notes,
+        notes=(*notes, *unused(folder, config, GENERATION)),
     )
 
 

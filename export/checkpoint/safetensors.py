@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from export.arrays import FloatArray
+from export.checkpoint.unused import MERGE
 from export.errors import UserError
 from export.files import few, inside, parse_json, read_json, short
 from export.modeling.tensors import Shape
@@ -236,7 +237,7 @@ def _no_weights(folder: Path) -> UserError:
             f"save_pretrained(…, safe_serialization=True)"
         )
     if adapter := [name for name in names if name.startswith("adapter_")]:
-        return UserError(f"{folder}: has only {few(adapter)}; merge the adapter into its model")
+        return UserError(f"{folder}: has only {few(adapter)}, not the model's weights; {MERGE}")
     return UserError(
         f"{folder}: has neither {WEIGHTS} nor {INDEX}; expected a folder written by save_pretrained"
     )

@@ -1,6 +1,5 @@
 """Converts a tokenizer.json, byte-level BPE or SentencePiece, to GGUF metadata."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from tokenizers import Tokenizer
 from export.checkpoint.tokenizer import SPACE
 from export.errors import UserError
 from export.families.spec import Gguf
+from export.files import parse_json
 from export.gguf.metadata import Value
 from export.modeling.vlm import Vlm
 
@@ -219,10 +219,4 @@ def _json(files: Mapping[str, bytes], name: str) -> Json:
         raise UserError(
             f"{name} is missing; a GGUF file contains the tokenizer, so the export needs it"
         )
-    try:
-        content = json.loads(files[name])
-    except ValueError as error:
-        raise UserError(f"{name}: is not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{name}: expected a JSON object, found {type(content).__name__}")
-    return content
+    return parse_json(files[name], name)

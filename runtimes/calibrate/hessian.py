@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from export.arrays import FloatArray
+from export.errors import UserError
 from export.files import sha256_of
 from export.model import Model
 from export.modeling.vlm import component
@@ -36,7 +37,8 @@ def calibrated(model: Model, questions: Path | None) -> Model:
     """Returns the model with Hessians (`Model.hessians`), each collected when it is needed.
 
     `questions`: a file of calibration questions; None: the proof's probes are used. Raises
-    UserError for an invalid file (see runtimes.calibrate.questions).
+    UserError for an invalid file (see runtimes.calibrate.questions), and for a question that is
+    longer than the model's context.
     """
     asked, origin = _asked(model, questions)
     return replace(model, hessians=CollectedHessians(model, asked, origin))
@@ -46,7 +48,8 @@ def requests_of(model: Model, questions: Path | None) -> tuple[Request, ...]:
     """Returns a request with a forced answer for each calibration question.
 
     `questions`: a file of them; None: the proof's probes are used. Questions with more images than
-    the model takes are left out. Raises UserError for an invalid file.
+    the model takes are left out. Raises UserError for an invalid file and for a question that is
+    longer than the model's context.
     """
     asked, _ = _asked(model, questions)
     return _requests(ReferenceScorer(one_tile_images(model)), model, asked)
@@ -69,15 +72,27 @@ def one_tile_images(model: Model) -> Model:
 
 
 def _requests(scorer: ReferenceScorer, model: Model, asked: Sequence[Probe]) -> tuple[Request, ...]:
-    """Returns requests that force the questions' answers; an empty answer becomes a stop token."""
+    """Returns requests that force the questions' answers; an empty answer becomes a stop token.
+
+    Raises UserError for the first question that does not fit the context with its answer.
+    """
     most = model.prompt.most_images
-    return tuple(
-        Request(
-            p.question, p.images, answer=scorer.tokens(p.answer) or model.vlm.stop_token_ids[:1]
+    return tuple(_request(scorer, model, p) for p in asked if most is None or len(p.images) <= most)
+
+
+def _request(scorer: ReferenceScorer, model: Model, asked: Probe) -> Request:
+    try:
+        answer = scorer.tokens(asked.answer) or model.vlm.stop_token_ids[:1]
+        request = Request(asked.question, asked.images, answer=answer)
+        positions = scorer.positions(request)
+    except UserError as error:
+        raise UserError(f"{asked.name}: {error}") from None
+    if positions > model.vlm.text.context:
+        raise UserError(
+            f"{asked.name}: the question with its image and answer takes {positions} positions, "
+            f"the model's context has {model.vlm.text.context}; shorten it or leave it out"
         )
-        for p in asked
-        if most is None or len(p.images) <= most
-    )
+    return request
 
 
 class CollectedHessians:

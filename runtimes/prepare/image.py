@@ -2,11 +2,13 @@
 
 import io
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -18,6 +20,11 @@ from export.images.resize import Size
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused: Pillow's limit for decompression bombs (716 MB once
 decoded)."""
+
+WIDE_GREY = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+"""Pillow's modes of grey values of 16 and 32 bits."""
+
+NOTE = "pocketvlm_note"  # key of Image.info
 
 EXTERNAL_DECODERS = frozenset({"EPS"})  # Pillow would run Ghostscript on it
 
@@ -34,8 +41,10 @@ DAMAGED = (
     RuntimeError,
     struct.error,
     zlib.error,
-    Warning,  # where warnings are turned into errors
 )
+
+_FILTERS = threading.Lock()
+"""Held while the process's filters of warnings are changed: they are shared by all threads."""
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -66,9 +75,32 @@ def _loaded(file: Path | io.BytesIO, name: str) -> Image.Image:
             raise UserError(f"{name}: {image.format} is not decoded; convert it to PNG first")
         _check_size(image.size, name)
         upright = ImageOps.exif_transpose(image)
-        if upright.mode == "P" and isinstance(upright.info.get("transparency"), bytes):
-            del upright.info["transparency"]  # convert would drop it with a warning
-        return upright.convert("RGB")
+        converted = upright.convert("RGB")
+        if (found := _cut(upright)) is not None:
+            converted.info[NOTE] = f"{name}: {found}"
+        return converted
+
+
+def note_of(image: Image.Image) -> str | None:
+    """Returns in one line what a loaded image lost when it was read; None: nothing."""
+    return cast(str | None, image.info.get(NOTE))
+
+
+def _cut(image: Image.Image) -> str | None:
+    """Describes the loss if grey values of over 8 bits are made 8 bits as Pillow does; else None.
+
+    Pillow cuts them at 0 and 255, whatever their range; transformers' processors inherit that.
+    """
+    if image.mode not in WIDE_GREY:
+        return None
+    low, high = cast(tuple[float, float], image.convert("F").getextrema())
+    fractions = image.mode == "F" and 0 < high <= 1  # would be black
+    if low >= 0 and high <= 255 and not fractions:
+        return None
+    return (
+        f"grey values from {low:g} to {high:g} are read as 0 (black) to 255 (white) and cut there, "
+        f"as in transformers; scale them to 8 bits first if they mean something else"
+    )
 
 
 def rgb(
@@ -129,9 +161,15 @@ def _check_size(size: Size, name: str) -> None:
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Context manager: turns Pillow's errors on an image file `name` into UserErrors."""
+    """Context manager: turns Pillow's errors on an image file `name` into UserErrors.
+
+    Pillow's warnings are dropped, also where warnings are errors: they are about images that it
+    reads all the same.
+    """
     try:
-        yield
+        with _FILTERS, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
     except UnidentifiedImageError as error:
         raise UserError(f"{name}: not an image in a format that Pillow knows") from error
     except Image.DecompressionBombError as error:

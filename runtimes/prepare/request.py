@@ -124,8 +124,8 @@ class Preparer:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def tokens(self, text: str) -> tuple[int, ...]:
-        """Returns the token ids of a text; no special tokens are added."""
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """Returns the token ids of a text, without special tokens. Raises UserError."""
+        return tuple(self._encoded(text))
 
     def _images(self, request: Request) -> tuple[str, tuple[Pixels, ...]]:
         """Returns the key and the pixel values of a request's images.
@@ -186,7 +186,7 @@ class Preparer:
             UnicodeError,
             TypeError,
         ) as error:  # a lone surrogate: not UTF-8
-            raise UserError("the question is not valid Unicode text; give it as UTF-8") from error
+            raise UserError("the text is not valid Unicode; give it as UTF-8") from error
 
     def _checked(self, ids: tuple[int, ...]) -> IntArray:
         """Returns the given prompt ids as an array; UserError if one is not in the vocabulary."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,7 +14,9 @@ from bench.commands.list_ import listing
 from bench.record import Record, append, read
 from export.targets import TARGETS
 from runtimes import RUNTIMES
+from runtimes.devices import usable_cpus
 from tests.bench.made import MakeArtifact
+from tests.export.checkpoints import make, save_json
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "llama_cpp", "matplotlib", "scipy")
@@ -182,3 +185,38 @@ def test_ask_refuses_a_runtime_that_cannot_open_it(
     words = [str(make_artifact()), str(tmp_path / "image.png")]
     assert main(["ask", *words, "what?", "--runtime", "llama_cpp"]) == 2
     assert "does not open onnx; choose onnxruntime" in capsys.readouterr().err
+
+
+def test_ask_says_which_grey_values_and_threads_it_does_not_use(
+    tmp_path: Path, make_artifact: MakeArtifact, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "grey.png"
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(image)
+    words = ["ask", str(make_artifact()), str(image), "what?", "--runtime", "fake"]
+    assert main([*words, "--threads", "9999"]) == 0
+    threads, grey, timings, end = capfd.readouterr().err.split("\n")
+    assert threads.startswith("note: --threads 9999: ")
+    assert grey.startswith(f"note: {image}: grey values from 0 to 65535 are read as 0 (black)")
+    assert (timings.startswith("load"), end) == (True, "")
+
+
+def test_ask_says_what_a_checkpoint_holds_and_it_does_not_use(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = make(tmp_path / "model")
+    save_json(folder / "generation_config.json", {"repetition_penalty": 1.05})
+    Image.new("RGB", (4, 4)).save(tmp_path / "image.png")
+    words = ["ask", str(folder), str(tmp_path / "image.png"), "what?", "--max-tokens", "1"]
+    assert main(words) == 0
+    assert "note: answers are decoded without repetition_penalty 1.05" in capfd.readouterr().err
+
+
+def test_run_uses_and_records_at_most_the_usable_cpus(
+    tmp_path: Path, make_artifact: MakeArtifact, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run.jsonl"
+    words = ["run", str(make_artifact()), "--runtime", "fake", "--task", "latency", "--rounds", "1"]
+    assert main([*words, "--no-ceilings", "--threads", "9999", "-o", str(run)]) == 0
+    (record,), _ = read([run])
+    assert record.case.threads == usable_cpus()
+    assert "note: --threads 9999: " in capfd.readouterr().err

@@ -5,15 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from public_rows import ROWS, Row, png
 
+from bench.analysis.rows import rows
 from bench.cli import main, parser
 from bench.commands.run import choices
 from bench.options import Options
-from bench.record import read
+from bench.record import BadItem, read
+from bench.reporting.accuracy import images
+from bench.reporting.document import Bullets
 from bench.scorers import SCORERS
 from bench.tasks import DATA_SETS, TASKS
+from bench.tasks.journal import Journal
 from bench.tasks.public import public_tasks, questions
 from bench.tasks.public_rows import DatasetLocation, DatasetRows
 from bench.tasks.questions import QuestionSet, UnusableQuestion
@@ -51,7 +57,8 @@ def jsonl(tmp_path: Path) -> Write:
         folder.mkdir(exist_ok=True)
         (folder / "red.png").write_bytes(png("red"))
         lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        text = "\n".join(lines) + "\n"
+        (folder / name).write_bytes(text.encode(errors="surrogateescape"))
         return folder
 
     return write
@@ -170,6 +177,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "a number as answer": (row(answer=14), r"row 2, column 'answer': expected a string.*found 14"),
     "no answers": (row(answer=[]), r"row 2, column 'answer': expected a string.*found \[\]"),
     "a lost answer": ({"question": "?", "type": "x", "image": "red.png"}, r"column 'answer'"),
+    "not UTF-8": ('{"question": "caf\udce9"}', r"row 2: not a JSON object"),
+    "nested without end": ("[" * 100_000, r"row 2: not a JSON object"),
+    "an empty object": ({}, r"row 2, column '(answer|question)': expected a string.* nothing"),
     "mixed answers": (row(answer=["a", 1]), r"row 2, column 'answer': .*found \['a', 1\]"),
 }
 
@@ -210,12 +220,45 @@ def test_an_option_missing_before_others_is_refused(parquet: Write) -> None:
         found.question(0)
 
 
+CHOICES: dict[str, tuple[Row, str]] = {
+    "more options than letters": (
+        {"options": [str(n) for n in range(27)]},
+        "'options': expected at most 26 options, found 27",
+    ),
+    "options nested without end": ({"options": f"[{'-' * 100_000}1]"}, "a list of strings"),
+    "options that Python cannot hold": ({"options": "[{[]: 1}]"}, "a list of strings"),
+    "an index of 5,000 digits": ({"answer": "9" * 5000}, "'answer': expected a letter up to"),
+}
+
+
+@pytest.mark.parametrize("what", CHOICES)
+def test_a_choice_that_cannot_be_read_is_named(what: str, jsonl: Write) -> None:
+    changes, expected = CHOICES[what]
+    found = opened("ai2d", jsonl([{**ROWS["ai2d"][0], "image": "red.png", **changes}]))
+    with pytest.raises(UnusableQuestion, match=expected):
+        found.question(0)
+
+
+def test_an_id_may_hold_half_a_surrogate_pair(jsonl: Write, tmp_path: Path) -> None:
+    mmmu = {**ROWS["mmmu"][0], "image_1": "red.png", "id": "a\ud800"}
+    question = opened("mmmu", jsonl([mmmu])).question(0)
+    assert question.id == "a?"
+    journal = Journal(tmp_path / "items")
+    journal.add(BadItem("b\ud800", "said \ud800"))  # from another task
+    journal.close()
+    again = Journal(tmp_path / "items")
+    again.close()
+    assert again.known == {"b\ud800"}
+
+
 IMAGES = {
     "a lost file": ("gone.png", "no such file"),
     "no image": ("rows.jsonl", "not an image"),
     "a file elsewhere": ("../../etc/passwd", "is outside of"),
     "nothing": (None, "expected one or a file's name, found nothing"),
     "a number": (3, "found 3"),
+    "a name with a NUL": ("a\0.png", "cannot be a file"),
+    "half a surrogate pair": ("a\ud800.png", "cannot be a file"),
 }
 
 
@@ -225,6 +268,14 @@ def test_an_unreadable_image_is_named(what: str, jsonl: Write) -> None:
     found = opened("chartqa", jsonl([row(), row(image=value)]))
     with pytest.raises(UserError, match=rf"rows\.jsonl, row 2, column 'image': .*{expected}"):
         found.question(1).pictures[0].open()
+
+
+def test_a_row_without_its_image_is_named(jsonl: Write) -> None:
+    lost = {key: value for key, value in row().items() if key != "image"}
+    found = opened("chartqa", jsonl([row(), lost, row()]))
+    with pytest.raises(UserError, match=r"row 2, column 'image': .*found nothing"):
+        found.question(1).pictures[0].open()
+    assert found.question(2).pictures[0].open().size == (12, 8)
 
 
 def test_damaged_bytes_in_parquet_are_named(parquet: Write) -> None:
@@ -296,6 +347,19 @@ def test_bad_items_are_recorded_and_bad_columns_stop_the_run(
     assert "there is no column 'answer'" in capsys.readouterr().err
     assert main([*run, str(jsonl([row(answer=3)])), "-o", str(output)]) == 1
     assert "none of 1 items can be used; the first: " in capsys.readouterr().err
+
+
+def test_grey_values_that_are_cut_are_in_the_record_and_the_report(
+    make_artifact: MakeArtifact, jsonl: Write, tmp_path: Path
+) -> None:
+    folder, output = jsonl([row(), row(image="grey.png")]), tmp_path / "run.jsonl"
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(folder / "grey.png")
+    words = ["run", str(make_artifact()), "--runtime", "fake", "--task", "chartqa", "--data"]
+    assert main([*words, str(folder), "-o", str(output)]) == 0
+    (record,), _ = read([output])
+    (note,) = record.outcome.evaluation.notes
+    assert note.startswith(f"1 with a loss, the first: {folder / 'grey.png'}: grey values from 0 ")
+    assert images(rows([record])) == [Bullets([f"chartqa: {note}"])]
 
 
 def test_an_unknown_task_suggests_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_an_answer_may_hold_any_character(tmp_path: Path, records: list[Record])
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
+from typing import Any
 from bench.record import append, read
 from export.errors import UserError
 from export.quantize.recipe import RecipeUsed
@@ -121,3 +123,39 @@ def test_absent_is_none_and_never_zero(records: list[Record]) -> None:
 
     assert line in json.dumps(asdict(record))
     assert parse(json.dumps(asdict(record)).encode()).wall_s is None
+
+
+def put(value: Any, path: tuple[str, ...], new: object) -> Any:
+    """A copy of parsed JSON with another value at a path of keys; * stands for every key."""
+    if not path:
+        return new
+    first, *rest = path
+    names = list(value) if first == "*" else [first]
+    return value | {name: put(value[name], tuple(rest), new) for name in names}
+
+
+FREE: dict[str, tuple[tuple[str, ...], object]] = {
+    "text for bytes": (("case", "subject", "quantization", "components", "*", "weight_bytes"), "x"),
+    "text for a component": (("case", "subject", "quantization", "components", "*"), "x"),
+    "a number for a type": (("case", "subject", "quantization", "types"), {"F32": "many"}),
+    "text for a fallback": (("case", "subject", "quantization", "fallbacks"), ["x"]),
+    "text for a check": (("case", "subject", "proof", "checks", "logits"), "good"),
+    "a version that is none": (("environment", "packages"), {"numpy": 2}),
+    "text for a rate": (("outcome", "load_s"), "fast"),
+    "too large a number": (("case", "subject", "disk_bytes"), 10**400),
+    "a list for the origin": (("case", "subject", "origin"), []),
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_a_record_with_a_wrong_value_anywhere_is_a_skipped_line(
+    name: str, tmp_path: Path, records: list[Record]
+) -> None:
+    path, new = FREE[name]
+    sound = json.loads(json.dumps(asdict(records[2])))
+    (tmp_path / "run.jsonl").write_text(
+        f"{json.dumps(put(sound, path, new))}\n{json.dumps(sound)}\n"
+    )
+    found, (damage,) = read([tmp_path / "run.jsonl"])
+    assert found == [records[2]]
+    assert (damage.line, ".".join(path[:-2]) in damage.reason) == (1, True)

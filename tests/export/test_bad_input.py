@@ -180,7 +180,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "neither model.safetensors nor"),
     "pickle": (only("pytorch_model.bin"), "may run code"),
     "old checkpoint": (only("last.ckpt"), "save_pretrained(…, safe_serialization=True)"),
-    "adapter": (only("adapter_model.safetensors"), "merge the adapter"),
+    "adapter": (only("adapter_model.safetensors"), "merge it into its model"),
     "weights linked out": (move_weights_out, "links out of the folder"),
     "shard above": (
         index(lambda p, _: p.update({NORM: "../model.safetensors"})),

@@ -141,7 +141,7 @@ def test_bos_and_eos_are_added_as_the_tokenizer_does(
     [
         ({}, "tokenizer.json is missing"),
         ({"tokenizer.json": b"{"}, "not valid JSON"),
-        ({"tokenizer.json": b"[]"}, "expected a JSON object, found list"),
+        ({"tokenizer.json": b"[]"}, "holds a JSON list, expected an object"),
         ({"tokenizer.json": b'{"model": {"type": "Unigram"}}'}, "type Unigram"),
     ],
 )

@@ -16,7 +16,7 @@ from export.checkpoint.registry import open_model
 from export.errors import UserError
 from export.quantize.recipe import Calibration, RecipeUsed
 from export.weights import Weights
-from runtimes.calibrate.hessian import CollectedHessians, calibrated, one_tile_images
+from runtimes.calibrate.hessian import CollectedHessians, calibrated, one_tile_images, requests_of
 from runtimes.calibrate.questions import read_questions
 from runtimes.proof.probes import probes
 from runtimes.reference import ReferenceScorer
@@ -77,8 +77,33 @@ def test_forward_pass_stops_after_the_last_collected_matrix() -> None:
 def questions(folder: Path, *lines: object) -> Path:
     Image.new("RGB", (64, 64), "red").save(folder / "red.png")
     path = folder / "questions.jsonl"
-    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines))
+    text = "\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     return path
+
+
+def test_a_question_may_hold_other_separators_of_lines(tmp_path: Path) -> None:
+    odd = json.dumps({"question": "first\u2028second\x85third?"}, ensure_ascii=False)
+    asked = read_questions(questions(tmp_path, odd, {"question": "why?"}))
+    assert [one.question for one in asked] == ["first\u2028second\x85third?", "why?"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"question": "what? " * 900}, r"takes \d+ positions, the model's context has 512; "),
+        ({"question": "what?", "answer": "x" * 900}, r"takes \d+ positions, the model's context "),
+        ({"question": "what is <image> here?"}, "the question contains '<image>', a special"),
+        ({"question": "what?", "answer": "\ud800"}, "not valid Unicode"),
+    ],
+)
+def test_a_question_that_does_not_fit_the_model_is_refused_with_its_line_number(
+    line: object, said: str, tmp_path: Path
+) -> None:
+    path = questions(tmp_path, {"question": "why?"}, "", line)
+    for use in (calibrated, requests_of):
+        with pytest.raises(UserError, match=rf"^questions\.jsonl:3: .*{said}"):
+            use(MODEL, path)
 
 
 def test_questions_of_a_file_are_read_with_their_images(tmp_path: Path) -> None:
@@ -104,6 +129,9 @@ def test_questions_of_a_file_are_read_with_their_images(tmp_path: Path) -> None:
         ),
         ({"question": "x", "image": "../red.png"}, r"not a plain path inside"),
         ({"question": "x", "image": "blue.png"}, r"blue\.png"),
+        ({"question": "x", "image": "blue.png"}, r"questions\.jsonl:1: .*blue\.png"),
+        ("[" * 100_000, r"questions\.jsonl:1: .*nested"),
+        ('{"question": "caf\udce9"}', r"questions\.jsonl:1: .*utf-8"),
         ("", r"has 0 questions, expected 1 to"),
     ],
 )

@@ -1,5 +1,6 @@
 """Names of devices, reasons why a GPU is unavailable, and the reference in bfloat16."""
 
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from export.errors import UserError
 from export.torch.run import resident
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Request
-from runtimes.devices import CPU, Device, device_of
+from runtimes.devices import CPU, Device, device_of, threads_for, usable_cpus
 from runtimes.nvidia import BUILDS, Driver, built_with, load_linked, memory_errors, missing
 from runtimes.prepare.request import preparer_of
 from runtimes.proof.fidelity import Accumulator
@@ -34,6 +35,63 @@ def test_device_names_are_parsed() -> None:
 def test_unknown_device_names_are_refused(name: str) -> None:
     with pytest.raises(UserError, match="there is cpu, cuda, or cuda:N"):
         device_of(name)
+
+
+MEMBERS = {
+    "version 2": "0::/a/b\n",
+    "version 1": "7:memory:/a/b\n4:cpu,cpuacct:/a/b\n0::/\n",
+}
+CPUS: dict[str, tuple[str, dict[str, str], float]] = {  # membership, files, CPUs allowed
+    "no cgroup": ("", {}, math.inf),
+    "no limit": (MEMBERS["version 2"], {"a/b/cpu.max": "max 100000\n"}, math.inf),
+    "a part of a CPU": (MEMBERS["version 2"], {"a/b/cpu.max": "50000 100000\n"}, 1),
+    "a CPU and a half": (MEMBERS["version 2"], {"a/b/cpu.max": "150000 100000\n"}, 2),
+    "the parent's limit": (
+        MEMBERS["version 2"],
+        {"a/cpu.max": "100000 100000\n", "a/b/cpu.max": "400000 100000\n"},
+        1,
+    ),
+    "a container, which is told a path outside": (
+        MEMBERS["version 2"],
+        {"cpu.max": "100000 100000\n"},
+        1,
+    ),
+    "another group's limit": (MEMBERS["version 2"], {"c/cpu.max": "100000 100000\n"}, math.inf),
+    "version 1": (
+        MEMBERS["version 1"],
+        {
+            "cpu,cpuacct/a/b/cpu.cfs_quota_us": "90000\n",
+            "cpu,cpuacct/a/b/cpu.cfs_period_us": "100000\n",
+        },
+        1,
+    ),
+    "version 1 without a limit": (
+        MEMBERS["version 1"],
+        {"cpu,cpuacct/cpu.cfs_quota_us": "-1\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
+        math.inf,
+    ),
+    "damaged": (MEMBERS["version 2"], {"cpu.max": "much\n", "a/cpu.max": "9 0\n"}, math.inf),
+}
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_usable_cpus_are_those_that_cgroups_allow(name: str, tmp_path: Path) -> None:
+    membership, files, allowed = CPUS[name]
+    (tmp_path / "membership").write_text(membership)
+    for path, content in files.items():
+        (tmp_path / "cgroup" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / path).write_text(content)
+    unlimited = usable_cpus(tmp_path / "none", tmp_path)
+    found = usable_cpus(tmp_path / "membership", tmp_path / "cgroup")
+    assert found == min(unlimited, allowed)
+
+
+def test_threads_are_at_most_the_usable_cpus() -> None:
+    cpus = usable_cpus()
+    assert [threads_for(asked) for asked in (None, 1, cpus, cpus + 1, 999)] == [
+        *(cpus, 1, cpus),
+        *(cpus, cpus),
+    ]
 
 
 @pytest.mark.parametrize(
