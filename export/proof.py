@@ -4,7 +4,7 @@ A proof compares an artifact with its checkpoint; runtimes/proof/ladder.py runs 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TypeAlias
 
 
@@ -31,7 +31,8 @@ class PreprocessingCheck:
 
     equal_ids: number of requests whose token ids are equal; None: they were not compared. equal:
     whether all ids are equal and all pixels are within the tolerance. prompts: the file of the chat
-    template that made the compared prompts, or what made them instead.
+    template that made the compared prompts, or what made them instead. backend: of transformers'
+    image processor; None: the model takes no images, or an older version made the proof.
     """
 
     n: int
@@ -39,6 +40,31 @@ class PreprocessingCheck:
     equal_ids: int | None
     equal: bool
     prompts: str = ""
+    backend: str | None = None
+
+
+@dataclass(frozen=True)
+class ReferenceCheck:
+    """Result of comparing our reference with transformers' own model of the checkpoint.
+
+    model: transformers' class. prompts, n: their number, and that of the tokens whose
+    distributions were compared. text_layers, vision_layers: how many first layers both kept for
+    it, of all (of_text_layers, of_vision_layers); fewer if memory was short. max_error: largest
+    absolute error of a logit, divided by the prompt's largest absolute logit. kld: KL(transformers
+    || reference) in nats. top1: fraction of tokens at which both have the same most probable one.
+    """
+
+    model: str
+    prompts: int
+    n: int
+    text_layers: int
+    of_text_layers: int
+    vision_layers: int
+    of_vision_layers: int
+    max_error: float
+    mean_kld: float
+    max_kld: float
+    top1: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +121,14 @@ class RegionCheck:
 
 
 Check: TypeAlias = (
-    TensorCheck | PreprocessingCheck | Features | Fidelity | GreedyCheck | RegionCheck | Skipped
+    TensorCheck
+    | PreprocessingCheck
+    | ReferenceCheck
+    | Features
+    | Fidelity
+    | GreedyCheck
+    | RegionCheck
+    | Skipped
 )
 
 
@@ -103,11 +136,13 @@ Check: TypeAlias = (
 class Checks:
     """The results of the checks of one proof, in the order in which they are made.
 
-    places None: the model has no region heads, so it finds no points and boxes.
+    reference None: the proof is of a version that did not make this check. places None: the model
+    has no region heads, so it finds no points and boxes.
     """
 
     tensors: TensorCheck
     preprocessing: PreprocessingCheck | Skipped
+    reference: ReferenceCheck | Skipped | None = field(default=None, kw_only=True)
     features: Features | Skipped
     logits: Fidelity | Skipped
     greedy: GreedyCheck | Skipped
@@ -115,7 +150,7 @@ class Checks:
 
     def by_name(self) -> Mapping[str, Check]:
         """Returns the results by name, in order, without those that are None."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {check.name: getattr(self, check.name) for check in fields(self)}
         return {name: check for name, check in found.items() if check is not None}
 
 

@@ -22,6 +22,7 @@ WRAPPERS = {
     "torch": {
         "export/torch/",
         "runtimes/calibrate/hessian.py",
+        "runtimes/proof/transformers_model.py",
         "runtimes/reference.py",
     },
     "transformers": set[str](),

@@ -32,6 +32,7 @@ class Column:
 COLUMNS = (
     Column("tensors explained", "tensors", "explained", "{:,}".format),
     Column("pixels and ids", "preprocessing", "equal", lambda same: "equal" if same else "unequal"),
+    Column("reference, largest error", "reference", "max_error", fmt.significant),
     Column("features, lowest cosine", "features", "min_cosine", "{:.6f}".format),
     Column("mean KLD, nats", "logits", "mean_kld", fmt.significant),
     Column("top-1", "logits", "top1", fmt.percent),

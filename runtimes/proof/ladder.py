@@ -1,8 +1,9 @@
 """Runs the proof: compares what an artifact computes with what its checkpoint computes.
 
 Checks (a) that every tensor of the checkpoint is explained, (b) preprocessing, against that of
-transformers, (c) vision features, (d) next-token distributions on fixed answers, (e) greedy
-tokens, and (f) the points and boxes that models with region heads return.
+transformers, (c) the torch reference, against transformers' own model, (d) vision features, (e)
+next-token distributions on fixed answers, (f) greedy tokens, and (g) the points and boxes that
+models with region heads return. From (d) on, the artifact is compared with the reference.
 """
 
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from export.proof import (
     GreedyCheck,
     PreprocessingCheck,
     Proof,
+    ReferenceCheck,
     RegionCheck,
     Skipped,
     TensorCheck,
@@ -29,10 +31,11 @@ from export.proof import (
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
 from runtimes.prepare.image import edge, one_tile
-from runtimes.proof import processor
+from runtimes.proof import original, processor
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator
 from runtimes.proof.memory import free_bytes, proof_bytes, too_little
 from runtimes.proof.probes import Probe, probes
+from runtimes.proof.torchvision import hide_broken
 
 if TYPE_CHECKING:
     from runtimes.reference import ReferenceScorer
@@ -79,15 +82,18 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
     """
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
+    free = free_bytes() if free is None else free
     reason = (
         runtime.unavailable(artifact.manifest.layout)
         or RUNTIMES["reference"].unavailable()
-        or too_little(proof_bytes(model, artifact), free_bytes() if free is None else free)
+        or too_little(proof_bytes(model, artifact), free)
     )
     skipped = Skipped(reason or "")
+    hide_broken()
     checks = Checks(
         tensors=TensorCheck(len(model.weights.shapes())),
         preprocessing=processor.compare(model),
+        reference=original.compare(model, free),
         features=skipped,
         logits=skipped,
         greedy=skipped,
@@ -112,7 +118,7 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
     bounds = BOUNDS[artifact.manifest.recipe_used.base]
     if reason is None and model.weights.synthetic and not bounds.exact:
         reason = "weights are random, so quantization error is not judged"
-    judge = _judge_preprocessing(checks) if reason else _judge(checks, bounds)
+    judge = _judge_reading(checks) if reason else _judge(checks, bounds)
     failures = tuple(judge)
     passed = False if failures else True if reason is None else None
     return Proof(passed, reason, failures, checks)
@@ -214,7 +220,7 @@ def _agreeing(tokens: tuple[int, ...], judged: FloatArray) -> int:
 
 def _judge(checks: Checks, bounds: Bounds) -> Iterator[str]:
     """Yields a line for each result that misses its bound; a skipped check yields none."""
-    yield from _judge_preprocessing(checks)
+    yield from _judge_reading(checks)
     match checks.features:
         # `not >=` instead of `<`, so that NaN fails, too.
         case Features(cosine=cosine) if not cosine >= bounds.cosine:
@@ -232,14 +238,21 @@ def _judge(checks: Checks, bounds: Bounds) -> Iterator[str]:
                 yield f"places: the first of {name} is off by {difference:.4f} of the image"
 
 
-def _judge_preprocessing(checks: Checks) -> Iterator[str]:
-    """Yields a line if pixels or token ids differ from transformers'."""
+def _judge_reading(checks: Checks) -> Iterator[str]:
+    """Yields a line for each way in which transformers reads the checkpoint otherwise."""
     match checks.preprocessing:
         case PreprocessingCheck(n, difference, equal_ids, equal=False):
             other_ids = 0 if equal_ids is None else n - equal_ids
             yield (
                 f"preprocessing differs from transformers': pixels by up to {difference:.2g}, "
                 f"token ids in {other_ids} of {n} probes"
+            )
+    match checks.reference:
+        case ReferenceCheck(model=name, max_error=error) if not error <= original.MAX_ERROR:
+            yield (
+                f"reference: logits are off from those of transformers' {name} by {error:.2g} of "
+                f"the largest one, expected at most {original.MAX_ERROR}: transformers reads "
+                f"config.json otherwise than PocketVLM"
             )
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from export.model import Model
+from export.proof import Skipped
 from runtimes.base import Request
 from runtimes.prepare.request import Preparer, preparer_of
 from runtimes.proof.probes import Probe
+from runtimes.proof.torchvision import BROKEN
 
 BACKEND = "pil"
 """The backend of transformers' image processors that we ask for: our recipes equal it to the bit.
@@ -25,28 +27,38 @@ The other one, torchvision, rounds otherwise when it resizes."""
 class PixelDifference:
     """How far our pixel values are from an image processor's.
 
-    largest: largest absolute difference of a normalized value; infinity if shapes differ, 0 if no
-    probe has images. backend: of the image processor; "" if none was needed.
+    largest: largest absolute difference of a normalized value; infinity if shapes differ, 0 for a
+    model without images. backend: the image processor's; None for a model without images.
     """
 
     largest: float
-    backend: str
+    backend: str | None
 
 
-def compare(model: Model, asked: Sequence[Probe]) -> PixelDifference:
+def compare(model: Model, asked: Sequence[Probe]) -> PixelDifference | Skipped:
     """Compares the pixel values of the probes' images with those of transformers.
 
     Images are cut as the checkpoint says, without --max-tiles, which transformers does not have.
-    The model must come from a folder.
+    The model must come from a folder. Returns Skipped with a reason if transformers has no image
+    processor that rounds as Pillow does.
     """
     if model.image is None or model.folder is None:
-        return PixelDifference(0.0, "")
-    processor, settings = _image_processor(model.folder)
+        return PixelDifference(0.0, None)
+    try:
+        processor, settings = _image_processor(model.folder)
+    except BROKEN as error:  # ModuleNotFoundError if a library below it cannot be imported
+        return Skipped(f"transformers' image processor cannot be imported ({error})")
+    backend = getattr(processor, "backend", type(processor).__name__)
+    if backend != BACKEND:
+        return Skipped(
+            f"transformers has this image processor only for {backend}, which resizes with other "
+            f"rounding than Pillow"
+        )
     preparer = preparer_of(replace(model, image=model.image.within(None)))
     differences = [
         _difference(probe, processor, settings, preparer) for probe in asked if probe.images
     ]
-    return PixelDifference(max(differences, default=0.0), str(processor.backend))
+    return PixelDifference(max(differences, default=0.0), backend)
 
 
 def _image_processor(folder: Path) -> tuple[Any, dict[str, Any]]:

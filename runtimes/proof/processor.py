@@ -32,12 +32,15 @@ def compare(model: Model) -> PreprocessingCheck | Skipped:
         return Skipped("transformers is not installed (pip install 'pocket-vlm[reference]')")
     image = None if model.image is None else model.image.within(None)
     asked = probes(edge(image))
-    difference = pixels.compare(model, asked).largest
+    found = pixels.compare(model, asked)
+    if isinstance(found, Skipped):
+        return found
     ids = prompt_ids.compare(replace(model, image=image), model.prompt, asked)
     return PreprocessingCheck(
         n=len(asked),
-        max_pixel_difference=difference,
+        max_pixel_difference=found.largest,
         equal_ids=ids.count,
-        equal=difference <= PIXEL_TOLERANCE and ids.count in (None, len(asked)),
+        equal=found.largest <= PIXEL_TOLERANCE and ids.count in (None, len(asked)),
         prompts=ids.prompts,
+        backend=found.backend,
     )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny_models import hf_model, tiny_artifact, tiny_model
 from transformers import PreTrainedModel
-from transformers_inputs import greedy_of, logits_of
+from transformers_answers import greedy_of, logits_of
 
 from export.arrays import FloatArray
 from export.model import Model
@@ -111,7 +111,7 @@ def test_decoded_steps_have_the_logits_of_one_forward_pass(name: str, opened: Op
     request = replace(REQUESTS[name], answer=ANSWER, arrays=True)
     prepared = preparer_of(opened.model)(request)
     ids = np.array([*prepared.ids, *ANSWER], np.int64)
-    wanted = logits_of(opened.hf, opened.model.vlm, ids, prepared.images)
+    wanted = logits_of(opened.hf, opened.model, ids, prepared.images)
     wanted = wanted[len(prepared.ids) - 1 : -1]  # what each token of the answer was chosen from
     for runtime, session in opened.sessions.items():
         tokens, found = answered(session, request)
@@ -123,7 +123,7 @@ def test_decoded_steps_have_the_logits_of_one_forward_pass(name: str, opened: Op
 def test_greedy_tokens_equal_transformers(name: str, opened: Opened) -> None:
     request = replace(REQUESTS[name], max_tokens=16)
     prepared = preparer_of(opened.model)(request)
-    wanted = greedy_of(opened.hf, opened.model.vlm, prepared.ids, prepared.images, 16)
+    wanted = greedy_of(opened.hf, opened.model, prepared.ids, prepared.images, 16)
     for runtime, session in opened.sessions.items():
         assert answered(session, request)[0] == wanted, runtime
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_models import hf_model, tiny_artifact, tiny_model
 from transformers import InternVLConfig, InternVLForConditionalGeneration
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
-from transformers_inputs import greedy_of
+from transformers_answers import greedy_of
 
 from export.errors import UserError
 from export.families.internvl import INTERNVL
@@ -106,7 +106,7 @@ def test_gguf_answers_like_transformers(tmp_path: Path) -> None:
     session = RUNTIMES["llama_cpp"].open_session(artifact, threads=1)
     request = Request("what is it?", (noise(90, 30),), max_tokens=12)
     prepared = preparer_of(model)(request)
-    wanted = greedy_of(hf, model.vlm, prepared.ids, prepared.images, 12)
+    wanted = greedy_of(hf, model, prepared.ids, prepared.images, 12)
     found = tuple(e.token for e in session.generate(request) if e.token is not None)
     session.close()
     assert found == wanted

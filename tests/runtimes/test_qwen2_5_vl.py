@@ -17,7 +17,7 @@ from tiny_models import hf_model, tiny_model
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers_inputs import greedy_of
+from transformers_answers import greedy_of
 
 from export.__main__ import main
 from export.artifact import load_artifact
@@ -168,7 +168,7 @@ def test_checkpoint_saved_by_transformers_is_exported_and_answers(tmp_path: Path
     session = RUNTIMES["onnxruntime"].open_session(artifact, threads=1)
     request = Request("what is it?", (noise(40, 24),), max_tokens=8)
     prepared = preparer_of(model := tiny_model(hf))(request)
-    wanted = greedy_of(hf, model.vlm, prepared.ids, prepared.images, request.max_tokens)
+    wanted = greedy_of(hf, model, prepared.ids, prepared.images, request.max_tokens)
     assert tokens(session, request) == list(wanted)
 
 
