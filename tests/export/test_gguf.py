@@ -11,9 +11,10 @@ from gguf import GGMLQuantizationType, GGUFReader, quants
 from tiny_models import CASES, hf_model, tiny_model
 
 from export.errors import UserError
+from export.files import file_name
 from export.gguf.arrange import arranged, interleaved
 from export.gguf.packing import packed, plan
-from export.gguf.write import safe_name, write
+from export.gguf.write import write
 from export.model import Model
 from export.modeling.tensors import Shape
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
@@ -231,7 +232,7 @@ def test_a_tower_that_stays_float16_is_not_named_quantized(tmp_path: Path) -> No
     ],
 )
 def test_a_name_becomes_a_file_name_without_separators(name: str, safe: str) -> None:
-    assert safe_name(name) == safe
+    assert file_name(name) == safe
 
 
 class Noted:
