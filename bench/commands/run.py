@@ -28,8 +28,8 @@ from bench.machine.profiles import profile_of
 from bench.machine.threads import chosen_threads
 from bench.options import Options
 from bench.record import append, read
+from bench.references import References
 from bench.tasks import DEFAULT_TASKS, TASKS, QuestionTask, check, is_latency
-from export.checkpoint.registry import list_models
 from export.console import rich_console
 from export.decode import decode
 from export.errors import UserError
@@ -94,8 +94,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         options=options,
         rounds=arguments.rounds,
         threads=chosen_threads(arguments.threads),
-        reference=arguments.reference,
-        known_models=tuple(list_models()),
+        references=References(arguments.reference, arguments.offline),
         profiles={name: name and profile_of(name) for name in arguments.device or [None]},
         offline=arguments.offline,
     )
