@@ -158,8 +158,8 @@ def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
     A journal keeps the answers of tasks with questions, in case the run is interrupted. An old one
     is deleted unless the run is `resumed`. Other jobs are returned unchanged.
     """
-    name = hashlib.sha256(key(job.case).encode()).hexdigest()[:12]
-    path = output.with_name(f"{output.name}.{name}.items")
+    name = hashlib.sha256(f"{output.name}\n{key(job.case)}".encode()).hexdigest()[:12]
+    path = output.with_name(f"{output.name[:50]}.{name}.items")
     if not resumed:
         path.unlink(missing_ok=True)
     asks = isinstance(TASKS[job.case.task], QuestionTask)
