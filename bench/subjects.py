@@ -35,7 +35,7 @@ class Candidate:
     """Whether its model takes images."""
     problem: str | None = None
     checkpoint: str | None = None
-    """Name or folder of the model that it was exported from in this run; None: not known."""
+    """Name or folder of the model that it was exported from, if this run names it; else None."""
 
 
 def load(

@@ -67,7 +67,18 @@ def candidates(
             model = open_model(name, weights=request.weights, offline=request.offline)
             own = _own_folder(build, model, made)
             made += [_artifact(name, model, pair, request, notify, own) for pair in pairs]
-    return made
+    return _with_checkpoints(made)
+
+
+def _with_checkpoints(made: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates, artifacts with the checkpoint of their origin if it is one of them."""
+    own = {identity(c.subject.origin): c.location for c in made if c.subject.target is None}
+    return [
+        replace(c, checkpoint=own.get(identity(c.subject.origin), c.checkpoint))
+        if c.subject.target is not None
+        else c
+        for c in made
+    ]
 
 
 def _own_folder(build: Path, model: Model, made: Sequence[Candidate]) -> Path:
