@@ -71,6 +71,9 @@ class Case:
     round: int
     profile: str | None = None
     """Name in PROFILES of the device profile that limited the job; None: no limits."""
+    reference: str | None = None
+    """Fidelity task: digest (export.origin.identity) of the checkpoint that the artifact is
+    compared with; None for other tasks, and in older records."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,9 @@ class Agreement:
     """Name and version of the data that the questions come from."""
     bad: tuple[BadItem, ...] = ()
     """Questions that could not be asked."""
+    other: str | None = None
+    """How the reference differs from the checkpoint that the artifact was exported from; None: it
+    is that checkpoint, or the record is older."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.record import Subject
-from export.artifact import MANIFEST, Artifact, load_artifact
-from export.checkpoint.registry import WeightsKind, open_model
+from export.artifact import Artifact, verify_digests
+from export.checkpoint.registry import WeightsKind
 from export.errors import UserError
+from export.manifest import MANIFEST
 from export.model import Model
 from export.modeling.vlm import Vlm
+from export.opening import open_named
+from export.origin import difference
 from export.prompts import PromptRecipe
 from runtimes.prepare.request import Preparer
 
@@ -31,6 +34,8 @@ class Candidate:
     has_vision: bool = True
     """Whether its model takes images."""
     problem: str | None = None
+    checkpoint: str | None = None
+    """Name or folder of the model that it was exported from, if this run names it; else None."""
 
 
 def load(
@@ -41,9 +46,7 @@ def load(
     A model of the Hugging Face hub is downloaded, or with `offline` taken from the local cache.
     Artifacts ignore `offline` and `weights`. Raises UserError if it cannot be opened.
     """
-    if (Path(location) / MANIFEST).exists():
-        return load_artifact(Path(location))
-    return open_model(location, offline=offline, weights=weights)
+    return open_named(location, offline=offline, weights=weights)
 
 
 def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model:
@@ -70,8 +73,28 @@ def candidate(
     loaded = load(location, offline, weights)
     has_vision = vlm(loaded).vision is not None
     if isinstance(loaded, Artifact):
-        return Candidate(_artifact(loaded), location, has_vision=has_vision)
-    return Candidate(checkpoint(loaded), location, weights, has_vision)
+        return Candidate(subject_of(loaded), location, has_vision=has_vision)
+    return Candidate(subject_of(loaded), location, weights, has_vision)
+
+
+def subject_of(loaded: Artifact | Model) -> Subject:
+    """Describe an artifact or a checkpoint, as records do."""
+    return _artifact(loaded) if isinstance(loaded, Artifact) else checkpoint(loaded)
+
+
+def expect_planned(loaded: Artifact | Model, planned: Subject) -> None:
+    """Raise UserError unless it is what was planned, and an artifact's files are as exported.
+
+    A record names the digests that were read when the run was planned.
+    """
+    if isinstance(loaded, Artifact):
+        verify_digests(loaded)
+        same = _artifact(loaded).sha256 == planned.sha256
+        differs = None if same else f"{MANIFEST} has another SHA-256"
+    else:
+        differs = difference(planned.origin, loaded.weights.origin)
+    if differs is not None:
+        raise UserError(f"{planned.model}: changed since the run was planned: {differs}; run again")
 
 
 def weight_files(loaded: Artifact | Model) -> list[Path]:
@@ -124,7 +147,7 @@ def _artifact(artifact: Artifact) -> Subject:
         target=manifest.target,
         recipe=manifest.recipe,
         layout=manifest.layout,
-        sha256=hashlib.sha256((artifact.path / "artifact.json").read_bytes()).hexdigest(),
+        sha256=hashlib.sha256((artifact.path / MANIFEST).read_bytes()).hexdigest(),
         disk_bytes=manifest.total_bytes,
         origin=manifest.origin,
         quantization=manifest.quantization,

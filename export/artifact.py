@@ -17,11 +17,10 @@ from pathlib import Path
 
 from export.checkpoint import check
 from export.decode import Mismatch, decode, encode
+from export.digests import remembered
 from export.errors import DISK_FULL, UserError
-from export.files import few, inside, parse_json, read_file, sha256_of, short
-from export.manifest import SCHEMA, FileFacts, Manifest
-
-MANIFEST = "artifact.json"
+from export.files import few, inside, parse_json, read_file, short
+from export.manifest import MANIFEST, SCHEMA, FileFacts, Manifest
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Artifact:
 
 
 PARTIAL, REPLACED = "partial", "replaced"
+LONGEST_NAME = 255 - len(f"..{REPLACED}-4194304")  # bytes of a file's name, the largest process id
 
 
 @contextmanager
@@ -69,10 +69,10 @@ def new_folder(out: Path, needs_bytes: int) -> Iterator[Path]:
 def digests(folder: Path) -> dict[str, FileFacts]:
     """Returns size and SHA-256 of every file under `folder` except artifact.json, by its path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = remembered().of(path for path in paths if path != folder / MANIFEST)
     return {
-        path.relative_to(folder).as_posix(): FileFacts(path.stat().st_size, sha256_of(path))
-        for path in paths
-        if path != folder / MANIFEST
+        path.relative_to(folder).as_posix(): FileFacts(path.stat().st_size, sha256)
+        for path, sha256 in found.items()
     }
 
 
@@ -105,16 +105,18 @@ def load_artifact(path: Path) -> Artifact:
 
 
 def verify_digests(artifact: Artifact) -> None:
-    """Raises UserError if the SHA-256 of any file differs from artifact.json. Reads every byte."""
-    changed = [
-        name
-        for name, facts in artifact.manifest.files.items()
-        if sha256_of(artifact.path / name) != facts.sha256
-    ]
+    """Raises UserError if the SHA-256 of any file differs from artifact.json.
+
+    Reads every byte, but for files that are remembered (export/digests.py).
+    """
+    expected = {artifact.path / name: facts for name, facts in artifact.manifest.files.items()}
+    found = remembered().of(expected)
+    changed = [path for path, facts in expected.items() if found[path] != facts.sha256]
     if changed:
+        first, more = changed[0], f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise UserError(
-            f"{artifact.path}: {few(changed)} changed since the export (SHA-256 differs); export "
-            f"it again"
+            f"{first}{more} changed since the export: its SHA-256 is {found[first]}, expected "
+            f"{expected[first].sha256}; export it again, or copy it again from where it is sound"
         )
 
 
@@ -198,6 +200,11 @@ def _clear_leftovers(out: Path) -> None:
 def _expect_replaceable(out: Path) -> None:
     if not out.name:
         raise UserError(f"{out}: cannot be an artifact's folder; choose another --out")
+    if (length := len(os.fsencode(out.name))) > LONGEST_NAME:
+        raise UserError(
+            f"{short(str(out))}: the folder's name has {length} bytes, expected at most "
+            f"{LONGEST_NAME}; choose another --out"
+        )
     if not os.path.lexists(out) or (out / MANIFEST).is_file():
         return
     if not out.is_dir() or any(out.iterdir()):

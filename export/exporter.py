@@ -59,7 +59,8 @@ def export_model(  # noqa: PLR0913 # one keyword for each flag of `python -m exp
 ) -> Artifact:
     """Export a model and prove the artifact; the same as `python -m export`.
 
-    model: a name in models.yaml, a checkpoint folder (safetensors), or an opened `Model`.
+    model: a name in models.yaml, a checkpoint folder (safetensors), or an opened `Model`. A Path is
+    always a folder.
     target: "onnx" or "gguf". recipe: "fp32", "fp16", "int8", "int4", or one of GGUF's own.
     out: the artifact's folder; default build/<model>/<target>-<recipe>[-<layout>]. An artifact
     there is replaced, and only when the new one is complete.
@@ -78,7 +79,7 @@ def export_model(  # noqa: PLR0913 # one keyword for each flag of `python -m exp
     """
     opened = model
     if not isinstance(opened, Model):
-        opened = open_model(str(opened), weights=weights, revision=revision, offline=offline)
+        opened = open_model(opened, weights=weights, revision=revision, offline=offline)
     options = ExportOptions(
         target, recipe, layout, max_tiles, rounding, calibrate, budget_mb, allow_drift
     )

@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -109,12 +110,38 @@ def json_lines(path: Path) -> list[tuple[int, bytes]]:
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
+def snapshot_of(folder: Path) -> str | None:
+    """Returns the model's name if a real path is a snapshot in the Hugging Face cache; else None.
+
+    Such a folder is models--<owner>--<name>/snapshots/<commit>.
+    """
+    kept = folder.parent.parent.name
+    if folder.parent.name != "snapshots" or not kept.startswith("models--"):
+        return None
+    return kept.rpartition("--")[2]
+
+
+def file_name(text: str) -> str:
+    """Turns a name from outside into the start of a file name, of at most 128 characters.
+
+    Each run of characters but letters, digits, dots, hyphens and underscores becomes a hyphen; dots
+    and hyphens at both ends are dropped. A name of which nothing remains becomes "model".
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip("-.") or "model"
+
+
 def sha256_of(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a file, which is read block by block."""
+    """Returns the hexadecimal SHA-256 of a file, which is read block by block.
+
+    Raises UserError for a file that cannot be read.
+    """
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()
 
 
@@ -138,9 +165,7 @@ def _root(folder: Path) -> Path:
     It is the folder itself; for a snapshot in the Hugging Face cache, the model's cache folder.
     """
     real = Path(os.path.realpath(folder))
-    if real.parent.name == "snapshots" and real.parent.parent.name.startswith("models--"):
-        return real.parent.parent
-    return real
+    return real if snapshot_of(real) is None else real.parent.parent
 
 
 def _containers(outer: list[Any]) -> list[Any]:

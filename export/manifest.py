@@ -11,6 +11,7 @@ from export.prompts import PromptRecipe
 from export.proof import Proof
 from export.quantize.recipe import RecipeUsed
 
+MANIFEST = "artifact.json"
 SCHEMA = 2
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from export.artifact import Artifact
+from export.artifact import Artifact, verify_digests
 from export.errors import UserError
 from export.files import short
 from export.lazy import importing
@@ -133,9 +133,11 @@ class Runtime:
         """Loads an artifact or a checkpoint, whichever it `takes`, and returns the session.
 
         `threads`: CPU threads. `device`: "cpu", "cuda" or "cuda:N". Raises UserError if the model
-        cannot be loaded.
+        cannot be loaded, or if a file of the artifact has changed since its export.
         """
         self.preload()
+        if isinstance(subject, Artifact):
+            verify_digests(subject)
         function = importlib.import_module(self.module).open_session
         return cast(Session, function(subject, threads=threads, device=device))
 

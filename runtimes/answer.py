@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from export.artifact import MANIFEST, Artifact, load_artifact
-from export.checkpoint.registry import open_model
+from export.artifact import Artifact
 from export.errors import UserError, unknown
 from export.model import Model
+from export.opening import open_named
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Event, Region, Request, Session
 from runtimes.devices import threads_for
@@ -83,13 +83,12 @@ def loaded(subject: Openable) -> Artifact | Model:
     """Returns the opened Artifact or Model, without starting a runtime.
 
     An opened `subject` is returned as it is; a folder with artifact.json is opened as an artifact,
-    anything else as the name or folder of a checkpoint. Raises UserError.
+    anything else as the name or folder of a checkpoint; a Path is always a folder. Raises
+    UserError.
     """
     if isinstance(subject, Artifact | Model):
         return subject
-    if (Path(subject) / MANIFEST).exists():
-        return load_artifact(Path(subject))
-    return open_model(str(subject))
+    return open_named(subject)
 
 
 def runtime_for(opened: Artifact | Model, name: str | None = None, device: str = "cpu") -> Runtime:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.analysis.machines import hardware_differences, machines, software_differences
+from bench.analysis.namesakes import namesakes, other_weights, told_apart
 from bench.analysis.paired import Change, exact, interleaved, mcnemar, mean_change, power, ratio
 from bench.analysis.rows import LatencyRecords, Row, rows
 from bench.analysis.scores import Scores, comparable, score_change, shared_values
@@ -64,6 +65,8 @@ class Compared:
     only_base: tuple[Row, ...]
     only_new: tuple[Row, ...]
     software: tuple[str, ...]
+    weights: tuple[str, ...]
+    """Models whose files differ between the runs, and the first file that does."""
     tolerance: float
     points: float
     """Tolerance of accuracy as a difference of shares: 0.01 is one point."""
@@ -90,6 +93,8 @@ def compare(
     nothing in common.
     """
     _check_machines(base, new)
+    several = namesakes(base) | namesakes(new)
+    base, new = told_apart(base, several), told_apart(new, several)
     before, after = _last_rows(base), _last_rows(new)
     shared = [key for key in before if key in after]
     lost = _lost(before, new)
@@ -110,6 +115,7 @@ def compare(
         tuple(row for key, row in before.items() if key not in after),
         tuple(row for key, row in after.items() if key not in before),
         tuple(software_differences(base[-1].environment, new[-1].environment)),
+        tuple(other_weights((before[key].subject, after[key].subject) for key in shared)),
         tolerance,
         points,
     )
@@ -226,13 +232,26 @@ def _apart(base: Row, new: Row) -> list[str]:
             reasons.append(f"accuracy on {task}: the questions or the scorer differ")
         elif not shared_values(before, after)[0]:
             reasons.append(f"accuracy on {task}: no common questions")
+    return [*reasons, *_kld_apart(base, new)]
+
+
+def _kld_apart(base: Row, new: Row) -> list[str]:
+    """Says why KL divergences cannot be compared; [] if they can, or if there are none."""
     if base.fidelity is None and new.fidelity is None:
-        return reasons
+        return []
     if base.fidelity is None or new.fidelity is None:
-        reasons.append(f"KLD: only in {'new' if base.fidelity is None else 'base'}")
-    elif base.fidelity.case.options != new.fidelity.case.options:
-        reasons.append("KLD: the questions differ")
-    return reasons
+        return [f"KLD: only in {'new' if base.fidelity is None else 'base'}"]
+    if base.fidelity.case.options != new.fidelity.case.options:
+        return ["KLD: the questions differ"]
+    return [] if _same_reference(base, new) else ["KLD: the references differ"]
+
+
+def _same_reference(base: Row, new: Row) -> bool:
+    """Whether both were compared with the model that each was exported from, or with the same."""
+    if not (base.fidelity and new.fidelity and base.agreement and new.agreement):
+        return False
+    own = base.agreement.other is None and new.agreement.other is None
+    return own or base.fidelity.case.reference == new.fidelity.case.reference
 
 
 def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -> Comparison | None:
@@ -254,9 +273,7 @@ def _accuracy(row: Row, number: str, base: Scores, new: Scores, points: float) -
 
 def _kld(base: Row, new: Row) -> Comparison | None:
     """Compares mean KL divergence, paired by token; None unless both had the same questions."""
-    if base.fidelity is None or new.fidelity is None or not (base.agreement and new.agreement):
-        return None
-    if base.fidelity.case.options != new.fidelity.case.options:
+    if not (base.agreement and new.agreement) or _kld_apart(base, new):
         return None
     before, after = base.kld(), new.kld()
     change = mean_change(base.agreement.token_kld, new.agreement.token_kld)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.machine.profiles import PROFILES, Profile
-from bench.record import Record
-from export.checkpoint.registry import open_model
+from bench.record import Record, Subject
+from export.checkpoint.registry import PREFIX, list_models, open_model
 from export.errors import UserError
 from export.footprint import Footprint, footprint
 from export.memory import RequestSize, full_context
@@ -132,7 +132,7 @@ def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
         predictable = runtime is not None and not runtime.hidden and record.case.device == "cpu"
         if not (warmups and peaks and predictable and subject.target and subject.recipe):
             continue
-        model = open_model(subject.model, weights="synthetic" if subject.synthetic else None)
+        model = _opened(subject)
         tiles = warmups[0].image_tiles or 0
         positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
         request = RequestSize(tiles, positions, context_length(model.vlm))
@@ -146,3 +146,21 @@ def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
             max(peaks),
             predicted.disk_bytes - (subject.disk_bytes or 0),
         )
+
+
+def _opened(subject: Subject) -> Model:
+    """Opens a record's model by its name. Raises UserError if its configuration is another one."""
+    name = subject.model
+    if name in list_models():
+        name = f"{PREFIX}{name}"
+    model = open_model(name, weights="synthetic" if subject.synthetic else None)
+    measured, found = (
+        origin.get("files", {}).get("config.json")
+        for origin in (subject.origin, model.weights.origin)
+    )
+    if measured is not None and measured != found:
+        raise UserError(
+            f"{subject.model}: the measured model has another config.json than {name}, so nothing "
+            f"is predicted; leave its records out"
+        )
+    return model

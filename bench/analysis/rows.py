@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from bench.analysis.machines import machine_key, machines
+from bench.analysis.namesakes import told_apart
 from bench.analysis.scores import Scores, scores_by_task
 from bench.analysis.stats import Estimate, grouped_median, mean, median, percentile, proportion
 from bench.measure import Timing
@@ -258,8 +259,10 @@ def rows(records: Sequence[Record]) -> tuple[Row, ...]:
     """Groups successful records into rows, in order of first appearance.
 
     A row has one subject, runtime, device, number of threads, device profile and machine; only the
-    shards of one sample of questions are merged across machines.
+    shards of one sample of questions are merged across machines. Different models of one name get
+    names of their own.
     """
+    records = told_apart(records)
     order = [machine_key(environment) for environment in machines(records)]
     records = [replace(record, case=with_own_options(record.case)) for record in records]
     groups: dict[str, list[Record]] = {}
@@ -318,6 +321,8 @@ def _name_parts(row: Row, shown: Sequence[Row]) -> list[str]:
 
 def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
     first = group[0]
+    compared = [record for record in group if record.outcome.agreement]
+    own = [r for r in compared if r.outcome.agreement and r.outcome.agreement.other is None]
     return Row(
         subject=first.case.subject,
         runtime=first.case.runtime,
@@ -327,8 +332,8 @@ def _row(group: Sequence[Record], order: Sequence[str]) -> Row:
         machine=order.index(machine_key(first.environment)),
         latencies=_latencies([record for record in group if record.outcome.timings]),
         scores=scores_by_task(group),
-        fidelity=_largest(group, _compared),
-        fidelity_samples=len({r.case.options for r in group if _compared(r)}),
+        fidelity=_largest(own or compared, _compared),
+        fidelity_samples=len({(r.case.options, r.case.reference) for r in compared}),
     )
 
 

@@ -15,7 +15,7 @@ from bench.analysis.baselines import Difference
 from bench.analysis.predictions import predict
 from bench.reporting.fmt import count
 from bench.reporting.footprints import differing
-from export.checkpoint.registry import list_models
+from export.checkpoint.registry import PREFIX, list_models
 from export.errors import UserError
 
 
@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace, *, models: Iterable[str] | None = None) -
     differences: list[Difference] = []
     if arguments.runs:
         differences += _measured(Path(arguments.peaks), arguments.update, arguments.runs)
-    differences += _predicted(Path(arguments.baseline), arguments.update, models or list_models())
+    named = models or [PREFIX + name for name in list_models()]
+    differences += _predicted(Path(arguments.baseline), arguments.update, named)
     if arguments.update:
         return 0
     failing = sum(difference.fails for difference in differences)

@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
 def facts(compared: Compared) -> dict[str, object]:
     """Return the comparison as the object that --json prints.
 
-    `numbers` has an object for each quantity, `lost` one for each job that newly fails.
+    `numbers` has an object for each quantity, `lost` one for each job that newly fails;
+    `models_that_differ` a line for each model whose files are others in the newer run.
     """
     numbers = []
     for comparison in compared.comparisons:
@@ -40,7 +41,12 @@ def facts(compared: Compared) -> dict[str, object]:
     lost = [
         {"runtime": r.case.runtime, "task": r.case.task, "reason": r.reason} for r in compared.lost
     ]
-    return {"regressed": compared.regressed, "numbers": numbers, "lost": lost}
+    return {
+        "regressed": compared.regressed,
+        "numbers": numbers,
+        "lost": lost,
+        "models_that_differ": compared.weights,
+    }
 
 
 PLAIN = ("runtime", "number", "base", "new", "relative", "verdict", "sure", "needed")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from bench.analysis.predictions import predict
 from bench.reporting.footprints import predicted
-from export.checkpoint.registry import list_models
+from export.checkpoint.registry import PREFIX, list_models
 from export.errors import UserError
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     Exports that cannot be predicted are named on stderr; UserError if that is all of them.
     """
     rows, refusals = predict(
-        arguments.models or list_models(),
+        arguments.models or [PREFIX + name for name in list_models()],
         {name: TARGETS[name] for name in arguments.target or TARGETS},
         arguments.recipe or tuple(RECIPES),
         arguments.context,

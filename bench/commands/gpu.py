@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from export.artifact import MANIFEST
+from bench.jobs.exports import is_of
 from export.checkpoint.registry import open_model
 from export.targets import folder_name
 
@@ -49,14 +49,15 @@ FORMATS: Mapping[str, GpuFormat] = {
 def exported(models: Sequence[str], recipes: Sequence[str], target: str, build: Path) -> list[Path]:
     """Return a folder in `build` for each model and recipe; export the missing ones, all at once.
 
-    Failed exports are reported on stderr and left out.
+    An artifact of another model in such a folder is replaced. Failed exports are reported on stderr
+    and left out.
     """
     layout, folders = FORMATS[target].layout, list[Path]()
     running: dict[Path, subprocess.Popen[bytes]] = {}
     for model, recipe in product(models, recipes):
         folder = build / model / folder_name(target, recipe, layout)
         folders.append(folder)
-        if not (folder / MANIFEST).exists():
+        if not is_of(folder, open_model(model, weights="synthetic")):
             words = [model, "--target", target, "--recipe", recipe, "--layout", layout]
             words += ["--weights", "synthetic", "--no-verify", "--out", str(folder)]
             words += _one_tile(model, target)

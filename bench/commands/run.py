@@ -28,8 +28,8 @@ from bench.machine.profiles import profile_of
 from bench.machine.threads import chosen_threads
 from bench.options import Options
 from bench.record import append, read
+from bench.references import References
 from bench.tasks import DEFAULT_TASKS, TASKS, QuestionTask, check, is_latency
-from export.checkpoint.registry import list_models
 from export.console import rich_console
 from export.decode import decode
 from export.errors import UserError
@@ -94,8 +94,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         options=options,
         rounds=arguments.rounds,
         threads=chosen_threads(arguments.threads),
-        reference=arguments.reference,
-        known_models=tuple(list_models()),
+        references=References(arguments.reference, arguments.offline),
         profiles={name: name and profile_of(name) for name in arguments.device or [None]},
         offline=arguments.offline,
     )
@@ -159,8 +158,8 @@ def _with_journal(job: Job, output: Path, resumed: bool) -> tuple[Job, Path]:
     A journal keeps the answers of tasks with questions, in case the run is interrupted. An old one
     is deleted unless the run is `resumed`. Other jobs are returned unchanged.
     """
-    name = hashlib.sha256(key(job.case).encode()).hexdigest()[:12]
-    path = output.with_name(f"{output.name}.{name}.items")
+    name = hashlib.sha256(f"{output.name}\n{key(job.case)}".encode()).hexdigest()[:12]
+    path = output.with_name(f"{output.name[:50]}.{name}.items")
     if not resumed:
         path.unlink(missing_ok=True)
     asks = isinstance(TASKS[job.case.task], QuestionTask)

@@ -15,10 +15,13 @@ from bench.jobs.launch import command
 from bench.jobs.limits import Limits, choose_cpus
 from bench.jobs.processes import variables
 from bench.subjects import Candidate, candidate, checkpoint
-from export.artifact import MANIFEST, load_artifact, verify_digests
+from export.artifact import load_artifact, verify_digests
 from export.checkpoint.registry import WeightsKind, open_model
 from export.errors import UserError
+from export.manifest import MANIFEST
 from export.model import Model
+from export.opening import is_artifact
+from export.origin import identity
 from export.targets import TARGETS, folder_name
 from runtimes.devices import usable_cpus
 
@@ -49,13 +52,12 @@ def candidates(
     """Open each name: an artifact's folder, or a model, of which the requested exports are taken.
 
     Exports that are missing in the folder `build` are made first; `notify` gets a sentence about
-    each. Raises UserError for other names, and for an artifact with a file that has changed since
-    its export: the sha256 in its records would be wrong.
+    each. Raises UserError for other names. An artifact whose files have changed since its export is
+    a candidate like others: its jobs fail when they open it.
     """
     made: list[Candidate] = []
     for name in names:
-        if (Path(name) / MANIFEST).exists():
-            verify_digests(load_artifact(Path(name)))
+        if is_artifact(name):
             made.append(candidate(name, request.offline))
             continue
         if request.itself:
@@ -63,8 +65,27 @@ def candidates(
         pairs = list(product(request.targets, request.recipes))
         if pairs:
             model = open_model(name, weights=request.weights, offline=request.offline)
-            made += [_artifact(name, model, pair, request, notify, build) for pair in pairs]
-    return made
+            own = _own_folder(build, model, made)
+            made += [_artifact(name, model, pair, request, notify, own) for pair in pairs]
+    return _with_checkpoints(made)
+
+
+def _with_checkpoints(made: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates, artifacts with the checkpoint of their origin if it is one of them."""
+    own = {identity(c.subject.origin): c.location for c in made if c.subject.target is None}
+    return [
+        replace(c, checkpoint=own.get(identity(c.subject.origin), c.checkpoint))
+        if c.subject.target is not None
+        else c
+        for c in made
+    ]
+
+
+def _own_folder(build: Path, model: Model, made: Sequence[Candidate]) -> Path:
+    """Returns the folder for a model's artifacts; not that of another model of the same name."""
+    own = identity(checkpoint(model).origin)
+    names = {one.subject.model for one in made if identity(one.subject.origin) != own}
+    return build / (f"{model.name}@{own[:7]}" if model.name in names else model.name)
 
 
 def _artifact(
@@ -73,29 +94,29 @@ def _artifact(
     pair: tuple[str, str],
     request: ExportRequest,
     notify: Callable[[str], None],
-    build: Path,
+    own: Path,
 ) -> Candidate:
     target, recipe = pair
     layout = TARGETS[target].layout_for(model.vlm)
-    folder = build / model.name / folder_name(target, recipe, layout)
-    if _is_of(folder, model):
-        return candidate(str(folder))
+    folder = own / folder_name(target, recipe, layout)
+    if is_of(folder, model):
+        return replace(candidate(str(folder)), checkpoint=name)
     notify(f"exporting {model.name} as {target} {recipe} to {folder}")
     problem = export(name, target, recipe, folder, request)
     if problem is None:
-        return candidate(str(folder))
+        return replace(candidate(str(folder)), checkpoint=name)
     subject = replace(checkpoint(model), target=target, recipe=recipe, layout=layout)
     unmade = replace(subject, disk_bytes=None)
     return Candidate(unmade, str(folder), problem=f"it could not be exported: {problem}")
 
 
-def _is_of(folder: Path, model: Model) -> bool:
-    """Whether the folder has an undamaged artifact that was exported from the model's weights."""
+def is_of(folder: Path, model: Model) -> bool:
+    """Whether the folder has an undamaged artifact that was exported from this very model."""
     if not (folder / MANIFEST).exists():
         return False
     try:
         artifact = load_artifact(folder)
-        if artifact.manifest.origin != checkpoint(model).origin:
+        if identity(artifact.manifest.origin) != identity(checkpoint(model).origin):
             return False
         verify_digests(artifact)
     except UserError:

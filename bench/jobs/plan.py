@@ -8,6 +8,7 @@ from typing import assert_never
 from bench.machine.profiles import PROFILES, Profile, row_of
 from bench.options import Options
 from bench.record import Case
+from bench.references import Reference, References
 from bench.subjects import Candidate
 from bench.tasks import (
     FidelityTask,
@@ -18,6 +19,7 @@ from bench.tasks import (
     unavailable,
 )
 from export.checkpoint.registry import WeightsKind
+from export.origin import identity
 from runtimes import RUNTIMES, Runtime
 
 
@@ -31,8 +33,8 @@ class Job:
 
     case: Case
     location: str
-    reference: str | None
-    """Fidelity task: name or folder of the checkpoint to compare with; None for other tasks."""
+    reference: Reference | None
+    """Fidelity task: the checkpoint to compare with; None for other tasks."""
     offline: bool = False
     weights: WeightsKind | None = None
     journal: str | None = None
@@ -64,7 +66,8 @@ class Choices:
 
     `runtimes` and `tasks` are rows of RUNTIMES and TASKS by name. `asked_runtimes`: the user named
     the runtimes, so an artifact that one cannot open becomes a skip; otherwise it is left out.
-    `rounds` counts processes per latency job. `known_models` are the names in models.yaml.
+    `rounds` counts processes per latency job. `references` finds the checkpoint that the fidelity
+    task compares an artifact with.
     """
 
     runtimes: Mapping[str, Runtime]
@@ -73,10 +76,7 @@ class Choices:
     options: Options
     rounds: int
     threads: int
-    reference: str | None
-    """Name or folder of the checkpoint that the fidelity task compares all artifacts with; None:
-    each is compared with the model it was exported from."""
-    known_models: Sequence[str]
+    references: References
     profiles: Mapping[str | None, Profile | None] = field(default_factory=lambda: {None: None})
     """Device profiles to limit jobs to, by name; None: this machine without limits."""
     device: str = "cpu"
@@ -86,27 +86,38 @@ class Choices:
 def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
     """Combine each candidate with each runtime, device and task into a job or a skip.
 
-    A latency job is repeated for each round.
+    A latency job is repeated for each round. Raises UserError for a --reference that cannot be
+    opened.
     """
     jobs: list[Job] = []
     skips: list[Skip] = []
     for case, candidate in _cases(candidates, choices):
-        task, runtime = choices.tasks[case.task], choices.runtimes[case.runtime]
-        reference = _reference(candidate, choices) if isinstance(task, FidelityTask) else None
-        reason = (
-            candidate.problem
-            or _mismatch(case, runtime)
-            or _outside(case, task, runtime)
-            or runtime.unavailable(case.subject.layout, case.device)
-            or unavailable(task)
-            or _unfit(case, candidate, task, runtime, reference)
-        )
-        if reason:
-            skips.append(Skip(case, reason))
+        found = _impossible(case, candidate, choices) or _reference(case, candidate, choices)
+        if isinstance(found, str):
+            skips.append(Skip(case, found))
             continue
-        weights = candidate.weights
-        jobs.append(Job(case, candidate.location, reference, choices.offline, weights))
+        known = replace(case, reference=identity(found.origin) if found else None)
+        jobs.append(Job(known, candidate.location, found, choices.offline, candidate.weights))
     return Plan(_interleave(jobs, choices.rounds), tuple(skips))
+
+
+def _impossible(case: Case, candidate: Candidate, choices: Choices) -> str | None:
+    """Why a case cannot be measured; None: it can, if its task finds a reference or needs none."""
+    task, runtime = choices.tasks[case.task], choices.runtimes[case.runtime]
+    return (
+        candidate.problem
+        or _mismatch(case, runtime)
+        or _outside(case, task, runtime)
+        or runtime.unavailable(case.subject.layout, case.device)
+        or unavailable(task)
+        or _unfit(case, candidate, task, runtime)
+    )
+
+
+def _reference(case: Case, candidate: Candidate, choices: Choices) -> Reference | str | None:
+    """Return a fidelity job's reference, or why there is none; None for other tasks."""
+    compares = isinstance(choices.tasks[case.task], FidelityTask)
+    return choices.references.of(candidate) if compares else None
 
 
 def _cases(candidates: Sequence[Candidate], choices: Choices) -> Iterator[tuple[Case, Candidate]]:
@@ -155,9 +166,7 @@ def _outside(case: Case, task: TaskKind, runtime: Runtime) -> str | None:
     return None
 
 
-def _unfit(
-    case: Case, candidate: Candidate, task: TaskKind, runtime: Runtime, reference: str | None
-) -> str | None:
+def _unfit(case: Case, candidate: Candidate, task: TaskKind, runtime: Runtime) -> str | None:
     """Why this kind of task cannot be done with this model, runtime or options; None: it can."""
     match task:
         case LatencyTask():
@@ -166,7 +175,7 @@ def _unfit(
         case QuestionTask():
             return _unanswerable(candidate) or _without_batches(case, runtime)
         case FidelityTask():
-            return _incomparable(case, candidate, reference)
+            return _incomparable(case, candidate)
         case _:
             assert_never(task)
 
@@ -184,24 +193,14 @@ def _without_batches(case: Case, runtime: Runtime) -> str | None:
     return f"it answers one question at a time; --batch is for {able}"
 
 
-def _incomparable(case: Case, candidate: Candidate, reference: str | None) -> str | None:
+def _incomparable(case: Case, candidate: Candidate) -> str | None:
     if candidate.subject.synthetic:
         return "random weights: answers are meaningless"
     if candidate.subject.target is None:
         return "a checkpoint on the reference runtime is what artifacts are compared with"
-    if reference is None:
-        model = candidate.subject.model
-        return f"'{model}' is not in models.yaml; name its checkpoint with --reference"
     if case.options.shard is not None:
         return "its figures cannot be merged from shards; omit --shard"
     return _unanswerable(candidate)
-
-
-def _reference(candidate: Candidate, choices: Choices) -> str | None:
-    if choices.reference is not None:
-        return choices.reference
-    model = candidate.subject.model
-    return model if model in choices.known_models else None
 
 
 def _interleave(jobs: Sequence[Job], rounds: int) -> tuple[Job, ...]:

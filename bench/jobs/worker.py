@@ -19,7 +19,7 @@ from bench.jobs.plan import Job
 from bench.machine.memory import Phases
 from bench.measure import Timing, timed
 from bench.record import Outcome, Work
-from bench.subjects import load, weight_files, within_tiles
+from bench.subjects import expect_planned, load, weight_files, within_tiles
 from bench.tasks import Context, is_latency, run
 from bench.tasks.journal import Journal
 from export.artifact import Artifact
@@ -27,6 +27,7 @@ from export.count import FLOAT_BYTES
 from export.decode import decode
 from export.errors import UserError
 from export.model import Model
+from export.origin import difference
 from runtimes import RUNTIMES, Runtime
 from runtimes.base import Session
 from runtimes.devices import device_of
@@ -49,13 +50,15 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
     phases.end("start")
 
     notify("loading")
-    cold = is_latency(case.task) and page_cache.drop(weight_files(_load(job)))
+    planned = _load(job)
+    expect_planned(planned, case.subject)  # reads the files, so not within a timing
+    cold = is_latency(case.task) and page_cache.drop(weight_files(planned))
     loaded, session, first_s = _open(job)
     phases.end("loaded")
 
     journal = Journal(Path(job.journal) if job.journal else None)
     context = Context(case, loaded, session, phases, lambda: _open_reference(job), notify, journal)
-    outcome = run(context)
+    outcome = _described(run(context), job)
     after = _gpu(case.device)
     journal.close()
     phases.end("answers")
@@ -103,6 +106,14 @@ def main() -> int:
     return 0
 
 
+def _described(outcome: Outcome, job: Job) -> Outcome:
+    """Add to a fidelity outcome whether its reference is what the artifact was exported from."""
+    if outcome.agreement is None or job.reference is None:
+        return outcome
+    differs = difference(job.case.subject.origin, job.reference.origin)
+    return replace(outcome, agreement=replace(outcome.agreement, other=differs))
+
+
 def _load(job: Job) -> Artifact | Model:
     loaded = load(job.location, job.offline, job.weights)
     return within_tiles(loaded, job.case.options.max_tiles)
@@ -147,9 +158,8 @@ def _cpus() -> tuple[int, ...] | None:
 
 def _open_reference(job: Job) -> tuple[str, Session]:
     assert job.reference is not None, "the plan sets the reference of a fidelity task"
-    model = within_tiles(load(job.reference, job.offline), job.case.options.max_tiles)
-    if not isinstance(model, Model):
-        raise UserError(f"--reference {job.reference}: this is an artifact, not a checkpoint")
+    model = within_tiles(job.reference.open(job.offline), job.case.options.max_tiles)
+    assert isinstance(model, Model), "a reference is a checkpoint"
     return model.name, RUNTIMES[REFERENCE].open_session(model, threads=job.case.threads)
 
 

@@ -36,7 +36,7 @@ def fidelity(rows: Sequence[Row]) -> list[Block]:
         *("artifact", "runtime", "tokens", "mean KLD", "99 %", "99.9 %", "max", "top-1 agreement"),
         *("equal greedy answers", "answers"),
     ]
-    references = fmt.listed(list(dict.fromkeys(a.reference for _, _, a, _ in compared)))
+    references = fmt.listed(list(dict.fromkeys(_reference(a) for _, _, a, _ in compared)))
     sources = fmt.listed(list(dict.fromkeys(a.source for _, _, a, _ in compared if a.source)))
     explained = (
         "KL divergence KL(reference || artifact) in nats, after the same preceding tokens. "
@@ -47,6 +47,13 @@ def fidelity(rows: Sequence[Row]) -> list[Block]:
         explained += f" Not shown: {fmt.count(others, 'smaller or earlier sample')}."
     whole: list[Block] = [Text(explained), Table(header, lines, left=2)]
     return [*whole, *_halves([(row, name, agreement) for row, name, agreement, _ in compared])]
+
+
+def _reference(agreement: Agreement) -> str:
+    """Names the reference; says so if it is not what the artifact was exported from."""
+    if agreement.other is None:
+        return agreement.reference
+    return f"{agreement.reference}, not the model it was exported from ({agreement.other})"
 
 
 def _halves(compared: Sequence[tuple[Row, str, Agreement]]) -> list[Block]:

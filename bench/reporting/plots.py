@@ -1,5 +1,6 @@
 """Draws a report's figures with matplotlib: to SVG files, or as SVG text for an HTML page."""
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from bench.analysis.pareto import Budget
 from bench.analysis.rows import Row, by_model
 from bench.reporting import charts
 from bench.reporting.report import Figure
+from export.files import file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -131,5 +133,9 @@ def _canvas(
 
 def _figure(name: str, rows: Sequence[Row], stem: str) -> Figure:
     mark = "-random" if rows[0].subject.synthetic else ""
-    file = f"{stem}-{rows[0].subject.model}{mark}-{name}.svg"
+    model = rows[0].subject.model
+    own = file_name(model)
+    if own != model:  # two names must not become one
+        own += f"-{hashlib.sha256(model.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    file = f"{stem}-{own}{mark}-{name}.svg"
     return Figure(file, PLOTS[name].caption, rows[0].subject)

@@ -6,6 +6,7 @@ NOT aware of how anything was measured, and opens no files: figures are drawn be
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.analysis.namesakes import told_apart
 from bench.analysis.pareto import Budget
 from bench.analysis.rows import Row, by_model, rows, subject_name
 from bench.record import Damage, Record, Subject
@@ -68,6 +69,7 @@ def document(
     `figures` were drawn before; `budget` limits the memory of recommended artifacts (None: no
     limit); `damages` are unreadable lines of the records' files, which the report lists.
     """
+    records = told_apart(records)
     shown = rows(records)
     models = by_model(shown)
     blocks: list[Block] = [Heading(1, "PocketVLM benchmark"), Text(opening(records, shown))]

@@ -13,8 +13,8 @@ MARKS = {"worse": "**worse**", "better": "better", "same": "same", "undecided": 
 def verdict(compared: Compared) -> list[Block]:
     """Builds the whole document on a comparison of two runs, with the verdict at the top.
 
-    Then come the regressions, every compared quantity, what could not be compared, and the software
-    versions that differ.
+    Then come the regressions, every compared quantity, what could not be compared, models of one
+    name whose files differ, and the software versions that differ.
     """
     title = "Regression" if compared.regressed else "No regression"
     blocks: list[Block] = [Heading(1, title), Text(headline(compared))]
@@ -25,6 +25,8 @@ def verdict(compared: Compared) -> list[Block]:
     for title, rows in (("Only in base", compared.only_base), ("Only in new", compared.only_new)):
         names = [_of(row) for row in rows]
         blocks += section(title, [Bullets(names)] if names else [], level=2)
+    weights = [Bullets(compared.weights)] if compared.weights else []
+    blocks += section("Models that differ", weights, level=2)
     software = [Bullets(compared.software)] if compared.software else []
     return blocks + section("Software that differs", software, level=2)
 

@@ -4,18 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 
 from export.arrays import FloatArray
 from export.checkpoint import check
 from export.checkpoint.safetensors import Stored, equal, expect_readable, open_folder, read_rows
+from export.digests import remembered
 from export.errors import UserError
 from export.families.spec import Family, Source, Transform
-from export.files import sha256_of, short
+from export.files import short
 from export.modeling.tensors import Shape
 from export.modeling.vlm import Vlm, shapes
+from export.origin import Origin
 
 
 def _add_one(values: FloatArray) -> FloatArray:
@@ -98,8 +100,8 @@ def _without_tied_head(
 class Checkpoint:
     """The weights of a model in a checkpoint folder, read by GGUF's tensor names.
 
-    `origin` identifies them if it is known (hub id and revision); otherwise the property computes
-    the SHA-256 of the weight files, about a second per gigabyte.
+    `known` is what is known of their origin: hub id and commit, and the configuration files that
+    were read. The property `origin` adds the weight files, which it reads once (export/digests.py).
     Raises UserError for a damaged file, and for a tensor that is missing, left over or of another
     shape than the configuration says.
     """
@@ -107,13 +109,13 @@ class Checkpoint:
     synthetic = False
 
     def __init__(
-        self, folder: Path, family: Family, vlm: Vlm, origin: Mapping[str, Any] | None = None
+        self, folder: Path, family: Family, vlm: Vlm, known: Origin = MappingProxyType({})
     ) -> None:
         self._shapes = shapes(vlm)
         self._sources = family.sources(vlm)
         stored = check.renamed(open_folder(folder), family.prefixes, str(folder))
         self._stored = _without_tied_head(stored, family, vlm, folder)
-        self._known_origin = origin
+        self._known_origin = known
         found = {name: stored.shape for name, stored in self._stored.items()}
         check.tensors(self._shapes, self._sources, found, family.ignored, str(folder))
         for source in self._sources.values():
@@ -121,17 +123,17 @@ class Checkpoint:
                 expect_readable(name, self._stored[name])
 
     @cached_property
-    def origin(self) -> Mapping[str, Any]:
-        """Identifies the weights: hub id and revision, or "files": name -> bytes and SHA-256."""
-        if self._known_origin is not None:
-            return self._known_origin
-        paths = sorted({stored.path for stored in self._stored.values()})
-        return {
-            "files": {
-                path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-                for path in paths
-            }
+    def origin(self) -> Origin:
+        """Identifies the model: "files": name -> bytes and SHA-256; "hub" and "revision" if known.
+
+        The files are those of the weights and of the configuration.
+        """
+        found = remembered().of(sorted({stored.path for stored in self._stored.values()}))
+        weights = {
+            path.name: {"bytes": path.stat().st_size, "sha256": sha256}
+            for path, sha256 in found.items()
         }
+        return {**self._known_origin, "files": {**self._known_origin.get("files", {}), **weights}}
 
     def shapes(self) -> Mapping[str, Shape]:
         """Returns name -> shape of every weight tensor; the names are GGUF's."""

@@ -1,5 +1,6 @@
 """Opens models: by a name in models.yaml, a checkpoint's folder or an id on the hub."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +17,19 @@ from export.errors import UserError, unknown
 from export.families import family_of
 from export.families.section import Json, Section
 from export.families.spec import Family
-from export.files import inside, read_file, read_json, short
+from export.files import inside, read_file, read_json, short, snapshot_of
 from export.images import ImageRecipe
+from export.manifest import MANIFEST
 from export.model import Model
 from export.modeling.vlm import Vlm
+from export.origin import Origin
 from export.prompts import ChatTemplate, Prompt
 from export.weights import Weights
 
 WeightsKind = Literal["hub", "synthetic"]
 
+PREFIX = "models.yaml:"
+"""Before a name: the model of models.yaml, also where a folder of that name exists."""
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 GENERATION = "generation_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
@@ -64,13 +69,13 @@ class Entry:
 class _ModelFolder:
     """The folder that a model is opened from.
 
-    synthetic: its weights are to be random. origin: hub id and commit; None: it is not of the hub.
+    synthetic: its weights are to be random. hub: its id and commit; None: it is not of the hub.
     """
 
     name: str
     folder: Path
     synthetic: bool
-    origin: Mapping[str, Any] | None = None
+    hub: Mapping[str, str] | None = None
 
 
 def data_root() -> Path:
@@ -95,7 +100,7 @@ def list_models(root: Path | None = None) -> dict[str, Entry]:
 
 
 def open_model(
-    name_or_dir: str,
+    name_or_dir: str | Path,
     *,
     weights: WeightsKind | None = None,
     revision: str | None = None,
@@ -104,35 +109,52 @@ def open_model(
 ) -> Model:
     """Opens a model by its name in models.yaml, its checkpoint folder or its id on the hub.
 
-    A hub id needs weights="hub". weights="synthetic" gives random values generated from `seed`, and
-    uses no network. Models on the hub are downloaded at `revision` (a commit, tag or branch), or
-    with `offline` taken from the cache. Raises UserError.
+    A Path is always a folder. A name that is also a checkpoint folder here is an error: ./NAME is
+    the folder, models.yaml:NAME the model of models.yaml. A hub id needs weights="hub".
+    weights="synthetic" gives random values generated from `seed`, and uses no network. Models on
+    the hub are downloaded at `revision` (a commit, tag or branch), or with `offline` taken from the
+    cache. Raises UserError.
     """
-    found = _locate(name_or_dir, weights, revision, offline)
-    if revision is not None and not (found.origin and "hub" in found.origin):
+    if isinstance(name_or_dir, Path):
+        found = _of_folder(name_or_dir, weights == "synthetic")
+    else:
+        found = _locate(name_or_dir, weights, revision, offline)
+    if revision is not None and found.hub is None:
         raise UserError(
             f"{name_or_dir} is not on the hub, so --revision has no effect; leave it out"
         )
     return _open(found, seed)
 
 
-def _locate(
-    name: str, weights: WeightsKind | None, revision: str | None, offline: bool
-) -> _ModelFolder:
-    models, root, synthetic = list_models(), data_root(), weights == "synthetic"
-    if entry := models.get(name):
-        if (local := (entry.config if synthetic else None) or entry.path) is not None:
-            return _ModelFolder(name, _expect_folder(root / local, name), synthetic)
-        if entry.hub is not None and not synthetic:
-            return _fetched(name, entry.hub, revision or entry.revision, offline)
-        if synthetic:
-            raise UserError(f"models.yaml: {name} has no config, so it has no synthetic weights")
+def expect_one_reading(name: str, file: str, what: str) -> None:
+    """Raises UserError if `name` is both a model of models.yaml and a folder here with `file`.
+
+    `what` says what such a folder is. The folder that the entry itself names is no other reading.
+    """
+    folder = Path(name)
+    if "/" in name or not (folder / file).is_file():
+        return
+    entry = list_models().get(name)
+    own = [data_root() / path for path in (entry.path, entry.config) if path] if entry else []
+    if entry and not any(path.is_dir() and path.samefile(folder) for path in own):
         raise UserError(
-            f"models.yaml: {name} has neither path nor hub; give the folder of a checkpoint, or "
-            f"use --weights synthetic"
+            f"{name}: is a model of models.yaml, and ./{name} is {what}; write ./{name} for the "
+            f"folder, {PREFIX}{name} for the model"
         )
+
+
+def _locate(
+    given: str, weights: WeightsKind | None, revision: str | None, offline: bool
+) -> _ModelFolder:
+    models, name = list_models(), given.removeprefix(PREFIX)
+    if entry := models.get(name):
+        if given == name and not (Path(name) / MANIFEST).exists():
+            expect_one_reading(name, CONFIG, "a checkpoint")
+        return _of_entry(name, entry, weights == "synthetic", revision, offline)
+    if given != name:
+        raise unknown("model", name, models)
     if Path(name).is_dir():
-        return _ModelFolder(Path(name).resolve().name, Path(name), synthetic)
+        return _of_folder(Path(name), weights == "synthetic")
     if weights == "hub" and name.count("/") == 1:
         return _fetched(name.partition("/")[2], name, revision or "main", offline)
     if "/" in name:
@@ -141,6 +163,28 @@ def _locate(
             f"{', '.join(models)} (a hub id needs --weights hub)"
         )
     raise unknown("model", name, models)
+
+
+def _of_entry(
+    name: str, entry: Entry, synthetic: bool, revision: str | None, offline: bool
+) -> _ModelFolder:
+    if (local := (entry.config if synthetic else None) or entry.path) is not None:
+        return _ModelFolder(name, _expect_folder(data_root() / local, name), synthetic)
+    if entry.hub is not None and not synthetic:
+        return _fetched(name, entry.hub, revision or entry.revision, offline)
+    if synthetic:
+        raise UserError(f"models.yaml: {name} has no config, so it has no synthetic weights")
+    raise UserError(
+        f"models.yaml: {name} has neither path nor hub; give the folder of a checkpoint, or use "
+        f"--weights synthetic"
+    )
+
+
+def _of_folder(folder: Path, synthetic: bool) -> _ModelFolder:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a checkpoint's")
+    real = folder.resolve()
+    return _ModelFolder(snapshot_of(real) or real.name, folder, synthetic)
 
 
 def _expect_folder(folder: Path, name: str) -> Path:
@@ -167,6 +211,7 @@ def _open(found: _ModelFolder, seed: int) -> Model:
     image = _image(family, vlm, folder)
     prompt = family.prompt(vlm, section)
     files = {name: read_file(folder, name) for name in FILES if inside(folder, name).exists()}
+    known = _known(files, found.hub)
     if found.synthetic and TOKENIZER not in files:
         from export.checkpoint.tokenizer import synthetic_tokenizer
 
@@ -183,7 +228,7 @@ def _open(found: _ModelFolder, seed: int) -> Model:
     stop = _stop_ids(folder, vlm, tokens.ids(family.stop_tokens))
     vlm = check.numbers(replace(vlm, stop_token_ids=stop), str(folder / GENERATION))
     weights: Weights = (
-        Synthetic(vlm, seed) if found.synthetic else Checkpoint(folder, family, vlm, found.origin)
+        Synthetic(vlm, seed, known) if found.synthetic else Checkpoint(folder, family, vlm, known)
     )
     return Model(
         found.name,
@@ -196,6 +241,15 @@ def _open(found: _ModelFolder, seed: int) -> Model:
         template=template,
         notes=(*notes, *unused(folder, config, GENERATION)),
     )
+
+
+def _known(files: Mapping[str, bytes], hub: Mapping[str, str] | None) -> Origin:
+    """Returns what identifies a model beside its weights: hub id and commit, and read files."""
+    facts = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in files.items()
+    }
+    return {**(hub or {}), "files": facts}
 
 
 def _image(family: Family, vlm: Vlm, folder: Path) -> ImageRecipe | None:

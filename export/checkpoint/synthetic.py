@@ -8,13 +8,14 @@ import math
 import zlib
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 
 from export.arrays import FloatArray
 from export.modeling.tensors import Shape
 from export.modeling.vlm import Vlm, shapes
+from export.origin import Origin
 
 CHUNK_VALUES = 1 << 18
 MASK_64 = (1 << 64) - 1
@@ -36,15 +37,17 @@ class Synthetic:
 
     synthetic = True
 
-    def __init__(self, vlm: Vlm, seed: int = 0) -> None:
+    def __init__(self, vlm: Vlm, seed: int = 0, known: Origin = MappingProxyType({})) -> None:
         self._shapes = shapes(vlm)
         self._embedding_scale = vlm.text.embedding_scale
         self._seed = seed
+        self._known_origin = known
 
     @cached_property
-    def origin(self) -> Mapping[str, Any]:
-        """Identifies the values: {"synthetic": seed and name of the generator}."""
-        return {"synthetic": {"seed": self._seed, "generator": "philox-int16-1"}}
+    def origin(self) -> Origin:
+        """Identifies the values: "synthetic": seed and name of the generator; and what is known."""
+        generated = {"seed": self._seed, "generator": "philox-int16-1"}
+        return {**self._known_origin, "synthetic": generated}
 
     def shapes(self) -> Mapping[str, Shape]:
         """Returns name -> shape of every weight tensor; the names are GGUF's."""

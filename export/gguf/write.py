@@ -3,7 +3,6 @@
 The tower is llama.cpp's mmproj file, or ONNX graphs with the layout "onnx-vision".
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType, size_label
 
 from export.families.spec import Gguf
+from export.files import file_name
 from export.gguf import limits, metadata
 from export.gguf.arrange import Piece, pieces
 from export.gguf.file import PlannedFile, metadata_bytes, write_file
@@ -107,7 +107,7 @@ def _files(
     """
     vision = tuple(tensor for tensor in tensors if _component(tensor) == "vision")
     text = tuple(tensor for tensor in tensors if _component(tensor) != "vision")
-    name = safe_name(model.name)
+    name = file_name(model.name)
     limits.expect_decoder(model.vlm.text, facts)
     decoder_keys = {
         **general("model", model.name, text),
@@ -154,15 +154,6 @@ def general(kind: str, name: str, tensors: Sequence[Planned]) -> dict[str, Value
         Keys.General.FILE_TYPE: int(FILE_TYPES[main_type(tensors)]),
         Keys.General.QUANTIZATION_VERSION: GGML_QUANT_VERSION,
     }
-
-
-def safe_name(name: str) -> str:
-    """Turns a model's name into the start of a file name.
-
-    Characters other than letters, digits, dots, underscores and hyphens become hyphens; dots and
-    hyphens at both ends are dropped. A name of which nothing remains becomes "model".
-    """
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
 
 def _planned(

@@ -1,6 +1,8 @@
-"""Computes rotary position tables in float32, the same for torch and for ONNX."""
+"""Computes rotary position tables in float32, the same for torch, for ONNX and on every machine."""
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -8,6 +10,13 @@ from export.arrays import FloatArray, IntArray
 
 STORED_POSITIONS = 1 << 15
 """Most positions whose tables an artifact holds: more than fit into a small machine's cache."""
+
+ROWS = 1024
+"""Positions whose tables are computed at once."""
+QUARTER = (1.57079632673412561417, 6.07710050650619224932e-11)
+"""The first 33 bits of a quarter turn, pi / 2, and the rest (fdlibm, e_rem_pio2.c)."""
+TERMS = 8
+"""Index of the last term of the series; up to pi / 4, the next is below 1e-16."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,16 @@ def rotary_tables(rope: Rope, positions: int) -> tuple[FloatArray, FloatArray]:
     The angle is position / factor / theta^(2 i / dims) (RoFormer, Su et al. 2021, eq. 15), computed
     in float32 and in the order of transformers.
     """
-    angle = np.arange(positions, dtype=np.float32)[:, None] * frequencies(rope)
-    return np.cos(angle), np.sin(angle)
+    parts = [_rows(rope, start) for start in range(0, positions, ROWS)]
+    cos, sin = (np.concatenate(tables)[:positions] for tables in zip(*parts, strict=True))
+    return cos, sin
+
+
+@lru_cache(maxsize=16)  # a decode step of the reference needs the tables again
+def _rows(rope: Rope, start: int) -> tuple[FloatArray, FloatArray]:
+    """Returns ROWS rows of the tables, from the position `start` on."""
+    rows = np.arange(start, start + ROWS, dtype=np.float32)[:, None]
+    return _cos_sin(rows * frequencies(rope))
 
 
 def full_tables(cos: FloatArray, sin: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -65,5 +82,30 @@ def full_tables(cos: FloatArray, sin: FloatArray) -> tuple[FloatArray, FloatArra
 
 def frequencies(rope: Rope) -> FloatArray:
     """Returns the angle in radians by which each pair rotates per position: [dims / 2]."""
-    exponent = np.arange(0, rope.dims, 2, dtype=np.float32) / np.float32(rope.dims)
-    return np.float32(1) / np.float32(rope.theta) ** exponent / np.float32(rope.factor)
+    exponents = np.arange(0, rope.dims, 2, dtype=np.float32) / np.float32(rope.dims)
+    # Not numpy's power: its last bit depends on the CPU.
+    powers = [math.pow(np.float32(rope.theta), exponent) for exponent in exponents]
+    return np.float32(1) / np.array(powers, np.float32) / np.float32(rope.factor)
+
+
+def _cos_sin(angle: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Returns cosines and sines of float32 angles from 0 to 2^20, rounded to float32.
+
+    The last bit of numpy's depends on the CPU. Here quarters of a turn are subtracted in two parts
+    (Cody and Waite 1980) and Taylor's series are summed, in float64, by operations whose results
+    IEEE 754 defines. Their error is below 1e-15.
+    """
+    wide = angle.astype(np.float64)
+    quarters = np.rint(wide * (2 / math.pi))
+    wide = wide - quarters * QUARTER[0] - quarters * QUARTER[1]
+    square, turned = wide * wide, quarters.astype(np.int64)
+    cos, sin = (np.zeros_like(wide) for _ in range(2))
+    for n in range(TERMS, -1, -1):
+        cos = cos * square + (-1) ** n / math.factorial(2 * n)
+        sin = sin * square + (-1) ** n / math.factorial(2 * n + 1)
+    sin *= wide
+    odd = turned % 2 == 1
+    cos, sin = np.where(odd, sin, cos), np.where(odd, cos, sin)
+    cos *= np.where((turned + 1) % 4 < 2, 1.0, -1.0)
+    sin *= np.where(turned % 4 < 2, 1.0, -1.0)
+    return cos.astype(np.float32), sin.astype(np.float32)

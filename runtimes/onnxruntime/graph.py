@@ -1,15 +1,28 @@
 """Loads an ONNX graph into ONNX Runtime, with the settings that all graphs share."""
 
 import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from export.errors import UserError
+from export.files import short
 from runtimes.devices import CPU, Device
 from runtimes.nvidia import load_libraries, memory_errors
 
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
+RUN_ERRORS = (
+    RuntimeError,  # of IOBinding
+    *(
+        kind
+        for kind in vars(state).values()
+        if isinstance(kind, type(Exception)) and issubclass(kind, Exception)
+    ),
+)
 # Products, attention and norms: in a session on a GPU, none of them may run on the CPU. Arithmetic
 # on shapes may: ONNX Runtime places it there on purpose.
 HEAVY = frozenset(
@@ -29,7 +42,7 @@ def open_graph(
 
     `capture`: enable CUDA graphs. `steps`: the graph runs in a loop, for milliseconds each time, so
     idle threads keep spinning. Raises UserError if ONNX Runtime cannot run all of the graph on the
-    given GPU.
+    given GPU, or refuses it.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -43,9 +56,23 @@ def open_graph(
     options.enable_mem_pattern = False
     if device.kind == "cuda":
         return _on_gpu(path, options, device, capture)
-    session = ort.InferenceSession(path, options, providers=[CPU_PROVIDER])
+    session = _opened(path, options, [CPU_PROVIDER], "the CPU")
     give_back()
     return session
+
+
+@contextmanager
+def running(path: Path) -> Iterator[None]:
+    """Context manager: turns an error of ONNX Runtime that runs a graph into a UserError.
+
+    A damaged graph that it loads may still be one that it cannot run. `path` names the artifact.
+    """
+    try:
+        yield
+    except RUN_ERRORS as error:
+        raise UserError(
+            f"{path}: onnxruntime cannot run it ({_line(error)}); export it again"
+        ) from error
 
 
 def inputs_of(graph: ort.InferenceSession) -> frozenset[str]:
@@ -72,18 +99,29 @@ def _on_gpu(
         "enable_cuda_graph": str(int(capture)),
     }
     providers = [(CUDA_PROVIDER, settings), CPU_PROVIDER]
+    session = _opened(path, options, providers, f"GPU {device.index}")
+    check_placement(session, path, device)
+    give_back()
+    return session
+
+
+def _opened(
+    path: Path, options: ort.SessionOptions, providers: Sequence[Any], where: str
+) -> ort.InferenceSession:
+    """Loads one ONNX file. Raises UserError if ONNX Runtime refuses it, or if memory runs out."""
     try:
         with memory_errors("while the model was loaded"):
-            session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+            # With its fallback, ONNX Runtime would print to stdout and try the same once more.
+            graph = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+            values = (*graph.get_inputs(), *graph.get_outputs())
+            _ = [(value.name, value.shape) for value in values]  # names that are not text fail here
+            return graph
     except UserError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no narrower base class
         raise UserError(
-            f"onnxruntime cannot use {path.name} on GPU {device.index}: {_line(error)}"
+            f"{path}: onnxruntime cannot use it on {where} ({_line(error)}); export it again"
         ) from error
-    check_placement(session, path, device)
-    give_back()
-    return session
 
 
 def check_placement(session: ort.InferenceSession, path: Path, device: Device) -> None:
@@ -111,7 +149,7 @@ def check_placement(session: ort.InferenceSession, path: Path, device: Device) -
 
 def _line(error: Exception) -> str:
     """Returns the first line of an error's text; the error's type if it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return short(next(iter(str(error).strip().splitlines()), type(error).__name__), 200)
 
 
 def give_back() -> None:

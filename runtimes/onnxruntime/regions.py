@@ -7,7 +7,7 @@ import numpy as np
 from export.arrays import FloatArray
 from export.artifact import Artifact
 from runtimes.devices import CPU, Device
-from runtimes.onnxruntime.graph import open_graph
+from runtimes.onnxruntime.graph import open_graph, running
 from runtimes.session.regions import RegionHead
 
 NAMES: Mapping[RegionHead, str] = {"coord": "coordinate", "size": "size"}
@@ -17,6 +17,7 @@ class OnnxRegionHeads:
     """The loaded region heads of an artifact, in one ONNX graph."""
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
+        self._path = artifact.path
         file = artifact.manifest.components["region"][0]
         self._graph = open_graph(artifact.path / file, threads, device)
 
@@ -39,5 +40,6 @@ class OnnxRegionHeads:
     def _run(self, input_name: str, output_name: str, rows: FloatArray) -> FloatArray:
         """Computes one output of the graph from one input; its other inputs get 0 rows."""
         empty = {x.name: np.zeros((0, x.shape[1]), np.float32) for x in self._graph.get_inputs()}
-        result: FloatArray = self._graph.run([output_name], empty | {input_name: rows})[0]
+        with running(self._path):
+            result: FloatArray = self._graph.run([output_name], empty | {input_name: rows})[0]
         return result

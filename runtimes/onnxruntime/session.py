@@ -1,6 +1,7 @@
 """The onnxruntime runtime: embedding graph on the CPU, vision tower and decoder on the device."""
 
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -14,7 +15,7 @@ from runtimes.devices import CPU, Device, device_of
 from runtimes.nvidia import memory_errors
 from runtimes.onnxruntime.decoder import HostDecoder, OnnxDecoder
 from runtimes.onnxruntime.device import DeviceDecoder
-from runtimes.onnxruntime.graph import inputs_of, open_graph
+from runtimes.onnxruntime.graph import inputs_of, open_graph, running
 from runtimes.onnxruntime.regions import OnnxRegionHeads
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import Pixels, preparer_of
@@ -69,14 +70,14 @@ class OnnxBackend:
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
         _check(artifact, device, context)
-        self.context = context
+        self.context, self._path = context, artifact.path
         self._tower = OnnxTower(artifact, threads, device) if load_tower else None
         # On the CPU: a step reads one row, so the table would only take memory on a GPU.
         self._embed = open_graph(artifact.path / manifest.components["embedding"][0], 1)
         self._decoder = self._opened_decoder(artifact, threads, device, capture)
         self._merges = "image_features" in inputs_of(self._embed)
         # Columns of marks (export.onnx.layouts). Read once: get_outputs builds a list each time.
-        self._marks = self._embed.get_outputs()[0].shape[-1] - self._text.hidden
+        self._marks = _width(self._embed, artifact.path) - self._text.hidden
         self._image_ids = np.zeros(context, np.int64)
         self._token = np.zeros((1, 1), np.int64)
         self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
@@ -103,11 +104,12 @@ class OnnxBackend:
     def extend(self, step: Extend) -> Logits:
         """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         ids, features, past, positions = step
-        embeds = self._embedded(ids, features)
         images = image_ids(
             self._image_ids, ids, features, past, self._image_token_id, self._text.prefix
         )
-        return self._decoder.extend(embeds, past, images, positions)
+        with running(self._path):
+            embeds = self._embedded(ids, features)
+            return self._decoder.extend(embeds, past, images, positions)
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
         """Returns the decoder's inputs [1, n, width]: embeddings of ids, features for image tokens.
@@ -167,6 +169,14 @@ class OnnxBackend:
     def _no_rows(self) -> FloatArray:
         """Returns features of no image tokens: [0, width]."""
         return np.zeros((0, self._text.hidden + self._marks), np.float32)
+
+
+def _width(embed: ort.InferenceSession, path: Path) -> int:
+    """Returns the length of an embedding. Raises UserError if the graph does not state it."""
+    width = embed.get_outputs()[0].shape[-1]
+    if not isinstance(width, int):
+        raise UserError(f"{path}: its embedding graph has rows of no fixed length; export it again")
+    return width
 
 
 def _check(artifact: Artifact, device: Device, context: int) -> None:

@@ -9,7 +9,7 @@ from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.modeling.vision import ImageVision, TileVision
 from runtimes.devices import CPU, Device
-from runtimes.onnxruntime.graph import inputs_of, open_graph
+from runtimes.onnxruntime.graph import inputs_of, open_graph, running
 from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels
 
@@ -22,7 +22,7 @@ class OnnxTower:
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         manifest = artifact.manifest
-        self._vlm = manifest.vlm
+        self._vlm, self._path = manifest.vlm, artifact.path
         self._graphs = {
             part: open_graph(artifact.path / files[0], threads, device)
             for part, files in manifest.components.items()
@@ -37,7 +37,8 @@ class OnnxTower:
         Encodes tile by tile: as fast as all tiles at once on a CPU, in a fraction of the memory.
         Drops the column that some layouts add to mark image tokens (export.onnx.layouts).
         """
-        features = [self._encoded(image) for image in images]
+        with running(self._path):
+            features = [self._encoded(image) for image in images]
         rows = [feature.reshape(-1, feature.shape[-1]) for feature in features]
         return np.concatenate([row[:, : self._vlm.text.hidden] for row in rows])
 

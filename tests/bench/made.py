@@ -83,6 +83,11 @@ ENVIRONMENT = Environment(
 )
 
 
+def files(content: str) -> dict[str, Any]:
+    """An origin of one file, whose digest is made of the letters of `content`."""
+    return {"files": {"model.safetensors": {"bytes": 1, "sha256": content.encode().hex()}}}
+
+
 def subject(recipe: str | None, megabytes: float, **changes: Any) -> Subject:
     """An ONNX artifact of that recipe, or a checkpoint for None."""
     made = Subject(
@@ -93,7 +98,7 @@ def subject(recipe: str | None, megabytes: float, **changes: Any) -> Subject:
         layout=recipe and "native",
         sha256=recipe and sha256(recipe.encode()),
         disk_bytes=round(megabytes * 1e6),
-        origin={"folder": "tiny-smolvlm"},
+        origin=files("tiny-smolvlm"),
         quantization=None,
         proof=None,
     )

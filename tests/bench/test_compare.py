@@ -16,7 +16,7 @@ from bench.record import Record, append
 from bench.reporting.markdown import markdown
 from bench.reporting.verdict import verdict
 from export.errors import UserError
-from tests.bench.made import accuracy, fidelity, latency, record, subject
+from tests.bench.made import accuracy, fidelity, files, latency, record, subject
 
 GOLDEN = Path(__file__).parent / "golden" / "compare.md"
 INT8, INT4 = subject("int8", 2.4), subject("int4", 1.5)
@@ -225,3 +225,45 @@ def test_the_command_prints_damaged_lines_and_refuses_a_run_of_only_those(
     assert "broken.jsonl:1: not a record" in told
     assert "broken.jsonl:2: not a record, skipped: has schema 99" in told
     assert "broken.jsonl: there are no records" in told
+
+
+OTHER = {"origin": files("retrained")}
+
+
+def _of(records: list[Record], **changes: Any) -> list[Record]:
+    """The same results of another subject."""
+    return [
+        replace(r, case=replace(r.case, subject=replace(r.case.subject, **changes)))
+        for r in records
+    ]
+
+
+def test_a_retrained_model_is_compared_with_its_namesake_and_said_to_be_another() -> None:
+    found = compare(_run(), _of(_later(_run()), **OTHER), tolerance=0.2)
+    assert _verdicts(found)["first token"] == "same"
+    (line,) = found.weights
+    assert line.startswith("tiny-smolvlm: model.safetensors is 726574726169, expected 74696e792d73")
+    assert f"## Models that differ\n\n- {line}" in markdown(verdict(found))
+    assert compare(_run(), _later(_run())).weights == ()
+
+
+def test_namesakes_of_one_run_are_compared_with_their_own_files_only() -> None:
+    both = [*_of(_run(2.0), **OTHER), *_run()]
+    found = compare(_run(), _later(both), tolerance=0.2)
+    assert _verdicts(found)["first token"] == "same"
+    assert {
+        c.subject.origin["files"]["model.safetensors"]["sha256"] for c in found.comparisons
+    } == {b"tiny-smolvlm".hex()}
+    assert [row.subject.model[:13] for row in found.only_new] == ["tiny-smolvlm@"]
+    assert found.weights == ()
+
+
+def test_divergences_from_different_references_are_not_compared() -> None:
+    def other(r: Record) -> Record:
+        agreement = r.outcome.agreement and replace(r.outcome.agreement, other="it is another")
+        case = replace(r.case, reference="5" * 64 if agreement else None)
+        return replace(r, case=case, outcome=replace(r.outcome, agreement=agreement))
+
+    found = compare(_run(), [other(r) for r in _later(_run())], tolerance=0.2)
+    assert [why for *_, why in found.apart] == ["KLD: the references differ"]
+    assert "KLD" not in _verdicts(found)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bench.jobs.exports import ExportRequest, candidates
-from export.artifact import MANIFEST
 from export.errors import UserError
+from export.manifest import MANIFEST
+from export.origin import identity
 
 TINY = "tiny-smolvlm"
 SYNTHETIC = ExportRequest(["onnx"], ["int4"], False, "synthetic")
@@ -31,16 +32,12 @@ def test_an_artifact_of_other_weights_is_exported_again(tmp_path: Path) -> None:
     assert second == first
 
 
-def test_a_damaged_artifact_is_refused_by_its_path_and_replaced_by_its_models_name(
-    tmp_path: Path,
-) -> None:
+def test_a_damaged_artifact_is_exported_again_by_its_models_name(tmp_path: Path) -> None:
     (first,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
     damaged = Path(first.location) / "decoder_model_merged.onnx_data"
     content = bytearray(damaged.read_bytes())
     content[100] ^= 1
     damaged.write_bytes(content)
-    with pytest.raises(UserError, match=r"decoder_model_merged\.onnx_data changed since"):
-        candidates([first.location], SYNTHETIC, lambda text: None, tmp_path)
     (second,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
     assert second == first
     candidates([first.location], SYNTHETIC, lambda text: None, tmp_path)
@@ -61,6 +58,24 @@ def test_a_model_without_targets_is_its_checkpoint(tmp_path: Path) -> None:
     )
     assert (own.subject.target, own.subject.synthetic, own.weights) == (None, False, None)
     assert (random.subject.synthetic, random.weights) == (True, "synthetic")
+
+
+def test_an_artifact_knows_its_checkpoint_if_the_run_names_both(tmp_path: Path) -> None:
+    (made,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path)
+    assert made.checkpoint == TINY
+    both = ExportRequest([], [], True, "synthetic")
+    artifact, model = candidates([made.location, TINY], both, lambda text: None, tmp_path)
+    assert (artifact.checkpoint, model.checkpoint) == (TINY, None)
+    (alone,) = candidates([made.location], both, lambda text: None, tmp_path)
+    assert alone.checkpoint is None
+
+
+def test_models_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
+    (other,) = candidates([TINY], SYNTHETIC, lambda text: None, tmp_path / "other")
+    manifest = Path(other.location) / MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"origin": {"seed": 99}}))
+    _, made = candidates([other.location, TINY], SYNTHETIC, lambda text: None, tmp_path)
+    assert Path(made.location).parent.name == f"{TINY}@{identity(made.subject.origin)[:7]}"
 
 
 def test_an_unknown_name_is_a_users_error(tmp_path: Path) -> None:

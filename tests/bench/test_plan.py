@@ -1,6 +1,6 @@
 """A plan has every combination, as a job or as a skip with its reason."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -8,10 +8,14 @@ import pytest
 from bench.jobs.plan import Choices, plan
 from bench.machine.profiles import PROFILES
 from bench.options import Options
+from bench.references import References
 from bench.subjects import Candidate
 from bench.tasks import TASKS
+from export.errors import UserError
+from export.model import Model
+from export.origin import identity
 from runtimes import RUNTIMES, Runtime
-from tests.bench.made import subject
+from tests.bench.made import PROMPT, VLM, files, subject
 
 ONNX = Candidate(subject("int4", 1.5), "a/onnx-int4")
 GGUF = Candidate(replace(subject("int8", 2.5), target="gguf"), "a/gguf-int8")
@@ -19,7 +23,25 @@ RANDOM = Candidate(replace(subject("int4", 300), synthetic=True), "a/random")
 CHECKPOINT = Candidate(subject(None, 3.3), "tiny-smolvlm")
 STRANGER = Candidate(replace(subject("int4", 1.5), model="fine-tune"), "a/fine-tune")
 BLIND = Candidate(subject("int4", 1.5), "a/text", has_vision=False)
+TWIN = Candidate(subject("int4", 1.5, origin=files("another")), "a/twin")
+FETCHED = Candidate(subject("int4", 1.5, origin={"hub": "o/m", "revision": "c0"}), "a/fetched")
+OWN = replace(STRANGER, checkpoint="./fine-tune")
 ABSENT = Runtime("runtimes.fake", ("onnx",), ("cpu",), imports=("no_such_library",))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Weights of which only the origin is asked."""
+
+    origin: dict[str, Any]
+
+
+def opened(location: str, commit: str | None, offline: bool) -> Model:
+    """The checkpoints there are: bundled ones, and one at a commit on the hub."""
+    hub = {"hub": location, "revision": commit} if commit else {}
+    name = "another" if location == "there" else "tiny-smolvlm"
+    assert offline == location.startswith("models.yaml:"), "a namesake is not fetched"
+    return Model(location, VLM, None, PROMPT, Unread({**files(name), **hub}), {}, None)
 
 
 def choices(**changes: Any) -> Choices:
@@ -30,8 +52,7 @@ def choices(**changes: Any) -> Choices:
         options=Options(),
         rounds=1,
         threads=1,
-        reference=None,
-        known_models=("tiny-smolvlm",),
+        references=References(None, open=opened),
     )
     return replace(made, **changes)
 
@@ -56,6 +77,12 @@ SKIPS = [
     (RANDOM, {"tasks": {"easy-vqa": TASKS["easy-vqa"]}}, "random weights"),
     (RANDOM, {"tasks": {"fidelity": TASKS["fidelity"]}}, "random weights"),
     (STRANGER, {"tasks": {"fidelity": TASKS["fidelity"]}}, "name its checkpoint with --reference"),
+    (
+        TWIN,
+        {"tasks": {"fidelity": TASKS["fidelity"]}},
+        "models.yaml:tiny-smolvlm is another model (model.safetensors is 74696e792d73, "
+        "expected 616e6f746865 (SHA-256)); name its checkpoint with --reference",
+    ),
     (
         ONNX,
         {"tasks": {"x": replace(TASKS["latency"], imports=("no_such_library",))}},
@@ -112,14 +139,38 @@ def test_runtimes_of_other_targets_are_skips_only_if_named() -> None:
     assert found.jobs == found.skips == ()
 
 
+ONLY_FIDELITY = {"fidelity": TASKS["fidelity"]}
+
+
 def test_a_named_reference_is_used_for_every_subject() -> None:
-    fidelity = choices(tasks={"fidelity": TASKS["fidelity"]}, reference="there")
-    assert [job.reference for job in plan([ONNX, STRANGER], fidelity).jobs] == ["there", "there"]
+    asked = choices(tasks=ONLY_FIDELITY, references=References("there", open=opened))
+    jobs = plan([ONNX, STRANGER], asked).jobs
+    assert [job.reference and job.reference.location for job in jobs] == ["there", "there"]
+    assert {job.case.reference for job in jobs} == {identity(files("another"))}
 
 
-def test_the_artifacts_own_model_is_the_default_reference() -> None:
-    fidelity = choices(tasks={"fidelity": TASKS["fidelity"]})
-    assert [job.reference for job in plan([ONNX], fidelity).jobs] == ["tiny-smolvlm"]
+REFERENCES = {
+    "its namesake of equal digests": (ONNX, "models.yaml:tiny-smolvlm", None),
+    "the model that this run exported": (OWN, "./fine-tune", None),
+    "the repository at its commit": (FETCHED, "o/m", "c0"),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_an_artifact_is_compared_with_the_checkpoint_of_its_origin(case: str) -> None:
+    candidate, location, commit = REFERENCES[case]
+    (job,) = plan([candidate], choices(tasks=ONLY_FIDELITY)).jobs
+    assert job.reference is not None
+    assert (job.reference.location, job.reference.commit) == (location, commit)
+
+
+def test_a_reference_that_cannot_be_opened_is_a_skip_with_a_remedy() -> None:
+    def refuse(location: str, commit: str | None, offline: bool) -> Model:
+        raise UserError("it is not in the cache")
+
+    asked = choices(tasks=ONLY_FIDELITY, references=References(None, open=refuse))
+    (skip,) = plan([ONNX], asked).skips
+    assert skip.reason.endswith("(it is not in the cache); name its checkpoint with --reference")
 
 
 PHONE = {"phone-4gb": PROFILES["phone-4gb"], "phone-8gb": PROFILES["phone-8gb"]}

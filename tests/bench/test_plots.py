@@ -77,3 +77,19 @@ def test_the_whole_is_labelled_when_far_beyond_its_steps(records: list[Record]) 
     outcome = replace(records[2].outcome, timings=(slow, slow))
     _, drawn = inline(rows([replace(records[2], outcome=outcome)]), "report")
     assert "988" in drawn["report-tiny-smolvlm-first-token.svg"]
+
+
+def test_a_figures_file_is_in_its_folder_whatever_the_models_name(
+    tmp_path: Path, records: list[Record]
+) -> None:
+    for name in ("../../up", "x" * 300, "\ud800", "a/b"):
+        named = [
+            replace(r, case=replace(r.case, subject=replace(r.case.subject, model=name)))
+            for r in records
+            if r.case.subject.recipe == "int8"
+        ]
+        folder = tmp_path / "figures"
+        folder.mkdir(exist_ok=True)
+        for figure in inline(rows(named), "report")[0]:
+            assert (folder / figure.file).resolve().parent == folder
+            assert len(figure.file) < 200

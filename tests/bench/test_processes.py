@@ -290,3 +290,15 @@ def test_offline_also_applies_to_libraries(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert variables(1, offline=True)["HF_HUB_OFFLINE"] == "1"
     assert "HF_HUB_OFFLINE" not in variables(1)
+
+
+def test_what_is_measured_is_what_was_planned(make_job: MakeJob) -> None:
+    job = make_job()
+    manifest = Path(job.location) / "artifact.json"
+    manifest.write_text(manifest.read_text().replace("fake-model", "another"))
+    record = run_job(job, 60, ENVIRONMENT)
+    assert record.status == "failed"
+    assert record.reason == (
+        "fake-model: changed since the run was planned: artifact.json has another SHA-256; run "
+        "again"
+    )

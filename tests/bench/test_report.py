@@ -1,6 +1,7 @@
 """Reports are pure: the same records give the same bytes, kept in golden/."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from bench.options import Options
 from bench.record import Damage, Outcome, Record
 from bench.reporting.report import Figure, report
 from bench.reporting.reproduce import flags
+from export.origin import identity
 from export.proof import Proof, RegionCheck, Skipped
-from tests.bench.made import PROOF, phases
+from tests.bench.made import PROOF, files, phases
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
 
@@ -216,3 +218,27 @@ def test_paired_rounds_are_compared_in_pairs(records: list[Record]) -> None:
 def test_the_commands_to_reproduce_contain_no_real_folder() -> None:
     options = Options(data="/home/somebody/rows", reuse=False, shard="1/2")
     assert flags(options) == ["--data DIR", "--shard 1/2", "--no-reuse"]
+
+
+def test_models_of_one_name_have_sections_of_their_own(records: list[Record]) -> None:
+    twin = [
+        replace(r, case=replace(r.case, subject=replace(r.case.subject, origin=files("twin"))))
+        for r in records
+        if r.case.subject.recipe == "int4" and not r.case.subject.synthetic
+    ]
+    text = report([*records, *twin])
+    names = {f"tiny-smolvlm@{identity(files(of))[:7]}" for of in ("tiny-smolvlm", "twin")}
+    titles = re.findall(r"^## (tiny-.*)$", text, re.MULTILINE)
+    assert (len(titles), set(titles)) == (2, names)
+    assert "## smolvlm-500m (random weights)" in text
+    assert report(records).count("@") == 0
+
+
+def test_a_reference_of_another_origin_is_said_to_be_one(records: list[Record]) -> None:
+    def other(r: Record) -> Record:
+        agreement = r.outcome.agreement and replace(r.outcome.agreement, other="x is y")
+        return replace(r, outcome=replace(r.outcome, agreement=agreement))
+
+    expected = "Reference: tiny-smolvlm, not the model it was exported from (x is y)."
+    assert expected in report([other(r) for r in records])
+    assert expected not in report([*records, *(other(r) for r in records)])

@@ -167,3 +167,17 @@ def test_records_are_whole_lines(tmp_path: Path, make_artifact: MakeArtifact) ->
     first, second = run.read_text().splitlines()
     assert first == '{"cut off'
     assert json.loads(second)["status"] == "ok"
+
+
+def test_a_damaged_artifact_fails_its_job_and_the_run_goes_on(
+    tmp_path: Path, make_artifact: MakeArtifact
+) -> None:
+    sound, damaged = make_artifact("sound"), make_artifact("damaged", {"answers": {"a": [1, 2]}})
+    (script,) = damaged.glob("fake*.json")
+    script.write_bytes(script.read_bytes().replace(b"2", b"3"))
+    run = tmp_path / "run.jsonl"
+    named = [str(damaged), str(sound), "--rounds", "1"]
+    assert main(["run", *named, "-o", str(run), *FLAGS]) == 1
+    first, second = records(run)
+    assert (first.status, second.status) == ("failed", "ok")
+    assert f"{script} changed since the export: its SHA-256 is " in str(first.reason)

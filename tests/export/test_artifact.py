@@ -224,6 +224,17 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
             load_artifact(path)
 
 
+def test_a_folder_whose_temporary_name_would_be_too_long_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match="name has 250 bytes, expected at most 237; choose another"),
+        new_folder(tmp_path / ("x" * 250), 0),
+    ):
+        pass
+    with new_folder(tmp_path / ("x" * 237), 0):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 237]
+
+
 def test_a_changed_byte_is_found_by_its_digest(made: Path) -> None:
     (made / "sub" / "graph.bin").write_bytes(b"weighty")
     with pytest.raises(UserError, match=r"graph\.bin changed since the export"):

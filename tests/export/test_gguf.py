@@ -11,9 +11,10 @@ from gguf import GGMLQuantizationType, GGUFReader, quants
 from tiny_models import CASES, hf_model, tiny_model
 
 from export.errors import UserError
+from export.files import file_name
 from export.gguf.arrange import arranged, interleaved
 from export.gguf.packing import packed, plan
-from export.gguf.write import safe_name, write
+from export.gguf.write import write
 from export.model import Model
 from export.modeling.tensors import Shape
 from export.quantize.recipe import RECIPES, Recipe, Rule, Storage
@@ -228,10 +229,11 @@ def test_a_tower_that_stays_float16_is_not_named_quantized(tmp_path: Path) -> No
         ("../../etc/passwd", "etc-passwd"),
         ("my model (2)", "my-model-2"),
         ("…", "model"),
+        ("x" * 250, "x" * 128),
     ],
 )
 def test_a_name_becomes_a_file_name_without_separators(name: str, safe: str) -> None:
-    assert safe_name(name) == safe
+    assert file_name(name) == safe
 
 
 class Noted:

@@ -13,6 +13,8 @@ import pytest
 
 from export.checkpoint.registry import Entry, data_root, list_models, open_model
 from export.errors import UserError
+from export.opening import open_named
+from export.origin import difference, identity
 from tests.export.checkpoints import CONFIG, PREPROCESSOR, make, save_json
 
 PARAMETERS = {  # computed from transformers' classes, see docs of the models
@@ -181,10 +183,71 @@ def test_opening_a_model_imports_no_framework(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_names_in_models_yaml_are_not_shadowed_by_folders(
+def test_a_name_with_two_readings_is_refused_with_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "tiny-smolvlm")
     monkeypatch.chdir(tmp_path)
-    assert open_model("tiny-smolvlm").vlm.text.hidden != CONFIG["text_config"]["hidden_size"]
-    assert open_model("./tiny-smolvlm").vlm.text.hidden == CONFIG["text_config"]["hidden_size"]
+    with pytest.raises(UserError) as raised:
+        open_model("tiny-smolvlm")
+    assert str(raised.value) == (
+        "tiny-smolvlm: is a model of models.yaml, and ./tiny-smolvlm is a checkpoint; write "
+        "./tiny-smolvlm for the folder, models.yaml:tiny-smolvlm for the model"
+    )
+    own, hidden = open_model("models.yaml:tiny-smolvlm"), CONFIG["text_config"]["hidden_size"]
+    assert (own.name, own.vlm.text.hidden != hidden) == ("tiny-smolvlm", True)
+    for folder in ("./tiny-smolvlm", Path("tiny-smolvlm"), tmp_path / "tiny-smolvlm"):
+        assert open_model(folder if isinstance(folder, Path) else str(folder)).vlm.text.hidden == (
+            hidden
+        )
+
+
+@pytest.mark.parametrize("file", [None, "artifact.json"])
+def test_a_folder_that_is_no_checkpoint_is_no_other_reading(
+    file: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny-smolvlm").mkdir()
+    if file is not None:  # an artifact of some layouts has a config.json too
+        for name in (file, "config.json"):
+            (tmp_path / "tiny-smolvlm" / name).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert open_model("tiny-smolvlm").folder == data_root() / "models" / "tiny-smolvlm"
+    monkeypatch.chdir(data_root() / "models")
+    assert open_model("tiny-smolvlm").folder == data_root() / "models" / "tiny-smolvlm"
+
+
+def test_an_artifact_with_a_models_name_has_two_readings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny-smolvlm").mkdir()
+    (tmp_path / "tiny-smolvlm" / "artifact.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"\./tiny-smolvlm is an artifact; write \./tiny-smolvlm"):
+        open_named("tiny-smolvlm")
+    with pytest.raises(UserError, match=r"artifact\.json: schema: missing"):
+        open_named("./tiny-smolvlm")
+    assert open_named("models.yaml:tiny-smolvlm").name == "tiny-smolvlm"
+
+
+def test_a_snapshot_of_the_hub_has_its_models_name(tmp_path: Path) -> None:
+    commit = "067788b187b95ebe7b2e040b3e4299e342e5b8fd"
+    folder = make(tmp_path / "models--org--some-fine-tune" / "snapshots" / commit)
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    assert {open_model(str(path)).name for path in (folder, link)} == {"some-fine-tune"}
+
+
+def test_a_models_origin_changes_with_each_file_that_was_read(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    before = open_model(str(folder)).weights.origin
+    random = open_model(str(folder), weights="synthetic").weights.origin
+    save_json(folder / "generation_config.json", {"eos_token_id": 7})
+    after = open_model(str(folder)).weights.origin
+    assert difference(before, before) is None
+    assert difference(after, before) == (
+        f"generation_config.json is missing, expected "
+        f"{after['files']['generation_config.json']['sha256'][:12]} (SHA-256)"
+    )
+    assert identity(before) != identity(after)
+    again = open_model(str(folder), weights="synthetic").weights.origin
+    assert identity(random) != identity(again)

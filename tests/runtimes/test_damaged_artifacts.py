@@ -1,0 +1,134 @@
+"""An artifact with a changed or invalid file is refused in one line, whichever way it is opened."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import runtimes
+from bench.cli import main
+from export.artifact import MANIFEST, Artifact, digests, load_artifact, save_manifest
+from export.checkpoint.registry import data_root, open_model
+from export.errors import UserError
+from runtimes import RUNTIMES
+from tests.shared.tiny_models import tiny_artifact
+
+GRAPHS = ("vision_encoder.onnx", "decoder_model_merged.onnx", "embed_tokens.onnx")
+WEIGHTS = "decoder_model_merged.onnx_data"
+PICTURE = data_root() / "models" / "example.png"
+
+
+def flip(data: bytes) -> bytes:
+    return data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+
+
+def erase(data: bytes) -> bytes:
+    return bytes(len(data))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    model, folders = open_model("tiny-smolvlm"), {}
+    for target in ("onnx", "gguf"):
+        folder = tmp_path_factory.mktemp(target)
+        artifact = tiny_artifact(model, target, "int4", folder)
+        save_manifest(replace(artifact.manifest, files=digests(folder)), folder)
+        folders[target] = folder
+    return folders
+
+
+def changed(folder: Path, copy: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
+    shutil.copytree(folder, copy)
+    (copy / name).write_bytes(change((copy / name).read_bytes()))
+    return copy
+
+
+def described(folder: Path) -> Artifact:
+    """The artifact, with a manifest that agrees with whatever its files are now."""
+    content = json.loads((folder / MANIFEST).read_text())
+    files = {n: {"bytes": f.bytes, "sha256": f.sha256} for n, f in digests(folder).items()}
+    (folder / MANIFEST).write_text(json.dumps(content | {"files": files}))
+    return load_artifact(folder)
+
+
+def ask(folder: Path) -> list[str]:
+    return ["ask", str(folder), str(PICTURE), "what color is it?"]
+
+
+CHANGES = {
+    "a bit of the weights": ("onnx", WEIGHTS, flip),
+    "a graph of zeros": ("onnx", GRAPHS[0], erase),
+    "the tokenizer": ("onnx", "tokenizer.json", flip),
+    "a bit of a GGUF file": ("gguf", "tiny-smolvlm-Q4_0.gguf", flip),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_file_that_changed_since_the_export_is_refused_by_both_digests(
+    case: str, made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, name, change = CHANGES[case]
+    folder = changed(made[target], tmp_path / "copy", name, change)
+    assert main(ask(folder)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    files = load_artifact(folder).manifest.files
+    assert line == (
+        f"bench: {folder / name} changed since the export: its SHA-256 is "
+        f"{digests(folder)[name].sha256}, expected {files[name].sha256}; export it again, or copy "
+        f"it again from where it is sound"
+    )
+    with pytest.raises(UserError, match="changed since the export"):
+        runtimes.open_session(folder, threads=1)
+
+
+@pytest.mark.parametrize("runtime", [n for n, row in RUNTIMES.items() if row.opens("onnx")])
+def test_every_runtime_of_artifacts_checks_the_digests(
+    runtime: str, made: dict[str, Path], tmp_path: Path
+) -> None:
+    row = RUNTIMES[runtime]
+    if row.unavailable() is not None or "cpu" not in row.devices:
+        pytest.skip("it cannot run here")
+    folder = changed(made["onnx"], tmp_path / "copy", WEIGHTS, flip)
+    with pytest.raises(UserError, match="changed since the export"):
+        row.open_session(load_artifact(folder), threads=1)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_that_is_none_is_one_line(
+    name: str, made: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = changed(made["onnx"], tmp_path / "copy", name, erase)
+    described(folder)
+    assert main(ask(folder)) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"{name}: onnxruntime cannot use it on the CPU (" in err
+    assert err.endswith("; export it again\n")
+
+
+def test_damaged_graphs_are_refused_without_a_traceback(
+    made: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draw, answered = random.Random(7), 0
+    for number in range(25):
+        name = draw.choice(GRAPHS)
+
+        def damage(data: bytes) -> bytes:
+            at, kind = draw.randrange(len(data) - 4), draw.randrange(3)
+            one = bytes([data[at] ^ 1 << draw.randrange(8)])
+            new = (one, b"\xff" * 4, b"")[kind]
+            return data[:at] + new + data[at + len(new) :] if kind < 2 else data[:at]
+
+        folder = changed(made["onnx"], tmp_path / str(number), name, damage)
+        described(folder)
+        with suppress(UserError):
+            runtimes.ask(folder, PICTURE, "what color is it?", max_tokens=1, threads=1)
+            answered += 1
+        shutil.rmtree(folder)
+    assert answered < 15
+    assert capfd.readouterr().out == ""
