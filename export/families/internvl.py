@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from export.errors import UserError
 from export.families import llama
-from export.families.config import ACTIVATIONS, rope_of
+from export.families.config import ACTIVATIONS, COMMON, expect_unquantized
 from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, expect_size, rescale
 from export.families.section import Json, Section
 from export.families.spec import Family, Gguf, Source, Vocabulary
@@ -31,9 +31,12 @@ STEPS: Json = {
     "do_resize": True,
     "resample": 3,
 }
-# Key of config.json, and of its vision_config -> the only value that is supported.
-PLAIN: Json = {"vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
+# Key of config.json, and of its parts -> the only value that is supported.
+PLAIN: Json = {**COMMON, "vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
+PLAIN_TEXT: Json = {"model_type": "qwen2", "use_sliding_window": False}
 PLAIN_VISION: Json = {
+    **COMMON,
+    "model_type": "internvl_vision",
     "norm_type": "layer_norm",
     "use_absolute_position_embeddings": True,
     "use_mask_token": False,
@@ -47,15 +50,16 @@ def read(config: Section) -> Vlm:
 
     Raises UserError for what is missing or not supported.
     """
+    expect_unquantized(config)
     config.expect(PLAIN)
     text = config.section("text_config")
-    text.expect({"model_type": "qwen2", "use_sliding_window": False})
+    text.expect(PLAIN_TEXT)
     ratio = config.number("downsample_ratio", 0.5, above=0)
     projector = ShuffleMlp(
         round(1 / ratio), PROJECTOR_EPS, config.choice("projector_hidden_act", ACTIVATIONS, "gelu")
     )
     tied = config.boolean("tie_word_embeddings", None)
-    decoder = llama.decoder(text, rope_of(text, "default"), tied is None or tied, TEXT)
+    decoder = llama.decoder(text, tied is None or tied, TEXT)
     tower = _tower(config.section("vision_config", {}))
     return Vlm(
         family="internvl",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from export.families.config import ACTIVATIONS
+from export.families.config import ACTIVATIONS, COMMON
 from export.families.section import Section
 from export.modeling.vit import Vit
 
@@ -29,6 +29,7 @@ def tower(config: Section, defaults: Vit) -> Vit:
 
     Raises UserError.
     """
+    config.expect(COMMON)
     activation = config.choice("hidden_act", ACTIVATIONS, None)
     return replace(
         defaults,
