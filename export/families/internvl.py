@@ -38,6 +38,7 @@ PLAIN_VISION: Json = {
     **COMMON,
     "model_type": "internvl_vision",
     "norm_type": "layer_norm",
+    "num_channels": 3,
     "use_absolute_position_embeddings": True,
     "use_mask_token": False,
     "use_mean_pooling": True,
@@ -86,7 +87,6 @@ def _tower(vision: Section) -> Vit:
         patch_size=vision.edge("patch_size", 14),
         norm_eps=vision.number("layer_norm_eps", 1e-6),
         activation=vision.choice("hidden_act", ACTIVATIONS, "gelu"),
-        channels=vision.count("num_channels", 3),
         class_token=True,
         post_norm=False,
     )

@@ -111,6 +111,7 @@ def read(config: Section) -> Vlm:
         crops=vision.count("max_crops", 12),
         inner=vision.count("proj_inner_dim", 8192),
     )
+    _expect(vision, "in_channels", vision.count("in_channels", 3), 3)
     _expect(vision, "proj_out_dim", vision.count("proj_out_dim", 2048), decoder.hidden)
     _expect(region, "dim", region.count("dim", 2048), decoder.hidden)
     _expect(text, "prefix_attn", decoder.prefix, 1 + tower.patches)
@@ -137,7 +138,6 @@ def _tower(vision: Section) -> Vit:
         patch_size=vision.count("enc_patch_size", 14),
         norm_eps=EPS,
         activation="gelu_tanh",
-        channels=vision.count("in_channels", 3),
     )
 
 

@@ -32,6 +32,8 @@ PLAIN_TEXT: Json = {
 }
 PLAIN_VISION: Json = {
     **COMMON,
+    "in_channels": 3,
+    "in_chans": 3,
     "model_type": ("qwen2_5_vl", "qwen2_5_vl_vision"),
     "rope_theta": 1e4,
 }
@@ -106,7 +108,6 @@ def _tower(vision: Section, text_hidden: int) -> QwenVit:
         temporal_patch_size=vision.count("temporal_patch_size", 2),
         window=window // patch,
         full_attention_layers=vision.integers("fullatt_block_indexes", (7, 15, 23, 31)),
-        channels=vision.count("in_channels", vision.count("in_chans", 3)),
     )
 
 

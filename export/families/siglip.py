@@ -29,7 +29,7 @@ def tower(config: Section, defaults: Vit) -> Vit:
 
     Raises UserError.
     """
-    config.expect(COMMON)
+    config.expect({**COMMON, "num_channels": 3})
     activation = config.choice("hidden_act", ACTIVATIONS, None)
     return replace(
         defaults,
@@ -40,7 +40,6 @@ def tower(config: Section, defaults: Vit) -> Vit:
         image_size=config.count("image_size", defaults.image_size),
         patch_size=config.count("patch_size", defaults.patch_size),
         norm_eps=config.number("layer_norm_eps", defaults.norm_eps),
-        channels=config.count("num_channels", defaults.channels),
         activation=activation or defaults.activation,
     )
 
