@@ -130,10 +130,15 @@ def _ropes(text: Section) -> tuple[float, float, float]:
     saved = or_empty(text, "rope_parameters")
     saved.expect_keys(LAYER_KINDS)
     full, local = (saved.section(kind, None) for kind in LAYER_KINDS)
+    scaling = or_empty(text, "rope_scaling")
     if full is not None:
         text.expect({"rope_scaling": None})
-    full = full or or_empty(text, "rope_scaling")
-    theta, factor = rope(full, text.number("rope_theta", 1e6), ("default", "linear"))
+    if "rope_type" not in scaling and scaling.string("type", "default") != "default":
+        raise UserError(
+            f"{text.file}: {scaling.path} says its kind under type, which transformers 5 does not "
+            f"read for Gemma 3; rename type to rope_type"
+        )
+    theta, factor = rope(full or scaling, text.number("rope_theta", 1e6), ("default", "linear"))
     base = text.number("rope_local_base_freq", 1e4)
     return theta, factor, base if local is None else rope(local, base, ("default",))[0]
 

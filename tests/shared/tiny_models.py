@@ -73,7 +73,12 @@ CASES: Mapping[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
         2,
     ),
     "as many kv heads": ("idefics3", {"num_key_value_heads": 4, "rope_theta": 273768.0}, {}, 2),
-    "scale 3": ("idefics3", {}, {"image_size": 48}, 3),
+    "scale 3, positions divided by 4": (
+        "idefics3",
+        {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+        {"image_size": 48},
+        3,
+    ),
     "pixels beyond the last patch": ("idefics3", {}, {"image_size": 36}, 2),
     "narrow rows": ("idefics3", {}, {"hidden_size": 40, "intermediate_size": 72}, 2),
     "smolvlm2": ("smolvlm", {"num_hidden_layers": 2}, {}, 2),
@@ -159,8 +164,16 @@ QWEN_VISION = {
 }
 QWEN_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "windows of 2 x 2 squares": ({}, {}),
-    "windows of 3 x 3 squares, one full layer": (
-        {"num_key_value_heads": 1},
+    "windows of 3 x 3 squares, one full layer, positions divided by 4": (
+        {
+            "num_key_value_heads": 1,
+            "rope_parameters": {
+                "rope_type": "linear",
+                "factor": 4.0,
+                "rope_theta": 1e6,
+                "mrope_section": [2, 3, 3],
+            },
+        },
         {"window_size": 24, "fullatt_block_indexes": [2], "intermediate_size": 160},
     ),
 }
@@ -191,8 +204,12 @@ INTERNVL_VISION = {
 }
 INTERNVL_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a class token and layer scales": ({}, {}),
-    "a class token, narrow rows": (
-        {"num_key_value_heads": 1, "tie_word_embeddings": True},
+    "a class token, narrow rows, positions divided by 4": (
+        {
+            "num_key_value_heads": 1,
+            "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+            "tie_word_embeddings": True,
+        },
         {"hidden_size": 40, "intermediate_size": 72, "image_size": 48},
     ),
 }
