@@ -11,7 +11,7 @@ from math import isqrt, sqrt
 from export.errors import UserError
 from export.families import llama, siglip
 from export.families.config import ACTIVATIONS, COMMON, DECODER, expect_unquantized, or_empty, rope
-from export.families.preprocessor import channels, expect_size, rescale
+from export.families.preprocessor import channels, expect_size, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source, Transform, Vocabulary
 from export.images import ImageRecipe, Stretch
@@ -25,15 +25,8 @@ from export.prompts import Prompt
 TEXT_ONLY, IMAGE_TOKEN = "gemma3_text", "<image_soft_token>"
 # Defaults of SiglipVisionConfig: hub configs leave keys out.
 TOWER = Vit(12, 768, 3072, 12, 224, 16, 1e-6, "gelu_tanh")
-# Steps that the recipe always takes (2 is PIL's number of BILINEAR).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_pan_and_scan": False,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 2,
-}
+# 2 is PIL's number of BILINEAR.
+STEPS: Json = {**steps(2, "Gemma3ImageProcessor"), "do_pan_and_scan": False}
 # Key of text_config -> the only value that is supported.
 PLAIN: Json = {
     **DECODER,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from export.errors import UserError
 from export.families import llama
 from export.families.config import ACTIVATIONS, COMMON, expect_unquantized
-from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, expect_size, rescale
+from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, expect_size, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Family, Gguf, Source, Vocabulary
 from export.images.aspect_tiles import AspectTiles
@@ -23,14 +23,8 @@ from export.prompts import Prompt
 
 TEXT = llama.Defaults(context=32768, rope_theta=1e4, norm_eps=1e-6)
 PROJECTOR_EPS = 1e-5  # torch's default, which InternVLMultiModalProjector leaves as it is
-# Steps that the recipe always takes (3 is PIL's number of BICUBIC).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 3,
-}
+# 3 is PIL's number of BICUBIC.
+STEPS: Json = steps(3, "GotOcr2ImageProcessor")
 # Key of config.json, and of its parts -> the only value that is supported.
 PLAIN: Json = {**COMMON, "vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
 PLAIN_TEXT: Json = {"model_type": "qwen2", "use_sliding_window": False}

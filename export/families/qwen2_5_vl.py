@@ -10,7 +10,7 @@ from dataclasses import replace
 from export.errors import UserError
 from export.families import llama
 from export.families.config import ACTIVATIONS, COMMON, expect_unquantized, rope_section
-from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, rescale
+from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source, Vocabulary
 from export.images import ImageRecipe, Patches
@@ -43,14 +43,8 @@ VISION_ROPE: Json = {
     "rope_type": ("axial", "default"),
     "type": ("axial", "default"),
 }
-# Steps that the recipe always takes (3 is PIL's number of BICUBIC).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 3,
-}
+# 3 is PIL's number of BICUBIC.
+STEPS: Json = steps(3, "Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor")
 
 
 def read(config: Section) -> Vlm:
@@ -122,13 +116,12 @@ def image(vlm: Vlm, preprocessor: Section) -> Patches:
     Raises UserError for settings that the recipe cannot express.
     """
     preprocessor.expect(STEPS)
-    size = preprocessor.section("size", None) or preprocessor
     return Patches(
         patch_size=preprocessor.count("patch_size", 14),
         merge_size=preprocessor.count("merge_size", 2),
         temporal_patch_size=preprocessor.count("temporal_patch_size", 2),
-        min_pixels=_pixels(preprocessor, "min_pixels", size, "shortest_edge", 56 * 56),
-        max_pixels=_pixels(preprocessor, "max_pixels", size, "longest_edge", 28 * 28 * 1280),
+        min_pixels=_pixels(preprocessor, "min_pixels", "shortest_edge", 56 * 56),
+        max_pixels=_pixels(preprocessor, "max_pixels", "longest_edge", 28 * 28 * 1280),
         tile=vlm.require_vision().tower.image_size,
         mean=channels(preprocessor, "image_mean", CLIP_MEAN),
         std=channels(preprocessor, "image_std", CLIP_STD),
@@ -136,9 +129,12 @@ def image(vlm: Vlm, preprocessor: Section) -> Patches:
     )
 
 
-def _pixels(preprocessor: Section, key: str, size: Section, edge: str, default: int) -> int:
+def _pixels(preprocessor: Section, key: str, edge: str, default: int) -> int:
     """Reads a limit on an image's pixels: `key`, or in other versions `edge` of `size`."""
-    return preprocessor.count(key, None) or size.count(edge, None) or default
+    if (limit := preprocessor.count(key, None)) is not None:
+        return limit
+    size = preprocessor.section("size", None)
+    return default if size is None else size.count(edge)
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:

@@ -152,7 +152,9 @@ class Section:
             allowed = expected if isinstance(expected, tuple) else (expected,)
             if found is not None and not any(_same(found, value) for value in allowed):
                 known = " or ".join(str(value) for value in allowed if value is not None)
-                only = f"only {known} is supported for this family" if known else "not supported"
+                only = (
+                    f"only {known} is supported for this family" if known else "it is not supported"
+                )
                 raise UserError(
                     f"{self.file}: {self.dotted(key)} is {short(str(found))}, but {only}"
                 )

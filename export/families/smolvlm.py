@@ -6,7 +6,7 @@ It consists of SigLIP, pixel shuffle and Llama's decoder.
 from export.errors import UserError
 from export.families import llama, siglip
 from export.families.config import COMMON, expect_unquantized
-from export.families.preprocessor import channels, rescale
+from export.families.preprocessor import channels, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source
 from export.images import ImageRecipe, Tiles
@@ -29,14 +29,8 @@ PLAIN_TEXT: Json = {
 PLAIN_VISION: Json = {
     "model_type": ("idefics3_vision", "smolvlm_vision", "idefics3", "smolvlm"),
 }
-# Steps that the recipe always takes (1 is PIL's number of LANCZOS).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 1,
-}
+# 1 is PIL's number of LANCZOS.
+STEPS: Json = steps(1, "Idefics3ImageProcessor", "SmolVLMImageProcessor")
 
 
 def read(config: Section) -> Vlm:
