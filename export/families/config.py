@@ -14,12 +14,10 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "gelu": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-
-
 # Key of any object that describes a network -> the only value that is supported: transformers looks
 # for them in the configuration of every architecture.
 COMMON: Json = {"is_encoder_decoder": False, "per_layer_config": None}
-# The same, of decoders. What is absent is causal attention to all earlier positions in every layer.
+# The same, of decoders: each layer attends to all positions up to its own, and has its own cache.
 DECODER: Json = {
     **COMMON,
     "attention_chunk_size": None,

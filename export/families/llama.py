@@ -52,8 +52,8 @@ def decoder(
     expect_full_attention(text)
     hidden, heads = text.count("hidden_size"), text.count("num_attention_heads")
     kv_heads, head_dim = text.count("num_key_value_heads", None), text.count("head_dim", None)
-    base = text.number("rope_theta", None)
-    theta, factor = rope(rope_section(text), base or defaults.rope_theta, ropes)
+    base = text.number("rope_theta", defaults.rope_theta)
+    theta, factor = rope(rope_section(text), base, ropes)
     return Decoder(
         layers=text.count("num_hidden_layers"),
         hidden=hidden,
