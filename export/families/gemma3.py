@@ -10,8 +10,8 @@ from math import isqrt, sqrt
 
 from export.errors import UserError
 from export.families import llama, siglip
-from export.families.config import ACTIVATIONS, expect_rope
-from export.families.preprocessor import channels, expect_size, rescale
+from export.families.config import ACTIVATIONS, COMMON, DECODER, expect_unquantized, or_empty, rope
+from export.families.preprocessor import channels, expect_size, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source, Transform, Vocabulary
 from export.images import ImageRecipe, Stretch
@@ -25,20 +25,16 @@ from export.prompts import Prompt
 TEXT_ONLY, IMAGE_TOKEN = "gemma3_text", "<image_soft_token>"
 # Defaults of SiglipVisionConfig: hub configs leave keys out.
 TOWER = Vit(12, 768, 3072, 12, 224, 16, 1e-6, "gelu_tanh")
-# Steps that the recipe always takes (2 is PIL's number of BILINEAR).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_pan_and_scan": False,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 2,
-}
+# 2 is PIL's number of BILINEAR.
+STEPS: Json = {**steps(2, "Gemma3ImageProcessor"), "do_pan_and_scan": False}
 # Key of text_config -> the only value that is supported.
 PLAIN: Json = {
+    **DECODER,
     "attention_bias": False,
     "attn_logit_softcapping": None,
     "final_logit_softcapping": None,
+    "model_type": TEXT_ONLY,
+    "partial_rotary_factor": 1,
     "use_bidirectional_attention": False,
 }
 LAYER_KINDS = ("full_attention", "sliding_attention")
@@ -52,6 +48,7 @@ def read(config: Section) -> Vlm:
     Raises UserError for what is missing or not supported.
     """
     # Defaults from here on are Gemma3Config's and Gemma3TextConfig's.
+    expect_unquantized(config)
     has_vision = config.string("model_type") != TEXT_ONLY
     text = config.section("text_config") if has_vision else config
     tied = config.boolean("tie_word_embeddings", None)
@@ -70,7 +67,10 @@ def _with_vision(vlm: Vlm, config: Section) -> Vlm:
 
     The positions of one image then attend to each other.
     """
-    tower = siglip.tower(config.section("vision_config", {}), TOWER)
+    config.expect(COMMON)
+    vision = config.section("vision_config", {})
+    vision.expect({"model_type": "siglip_vision_model"})
+    tower = siglip.tower(vision, TOWER)
     tokens = config.integer("mm_tokens_per_image", 256)
     side = isqrt(max(tokens, 0))
     if side**2 != tokens or side == 0 or tower.side % side:
@@ -78,7 +78,8 @@ def _with_vision(vlm: Vlm, config: Section) -> Vlm:
             f"{config.file}: mm_tokens_per_image {tokens} is not the square of a number that "
             f"divides the tower's {tower.side} patches a side; take config.json from the checkpoint"
         )
-    token_id = config.integer("image_token_index", config.integer("image_token_id", 262144))
+    # transformers takes the second name before the first one.
+    token_id = config.integer("image_token_id", config.integer("image_token_index", 262144))
     return replace(
         vlm,
         vision=TileVision(tower, AveragePool(tower.side // side, tower.norm_eps), token_id),
@@ -115,18 +116,24 @@ def _decoder(text: Section, tied: bool) -> Decoder:
 
 
 def _ropes(text: Section) -> tuple[float, float, float]:
-    """Returns rope_theta and factor of the global layers, then rope_theta of the local ones."""
-    saved = text.section("rope_parameters", {})
-    full = saved.section("full_attention", None)
-    local = saved.section("sliding_attention", None)
-    scaling = full or text.section("rope_scaling", None)
-    expect_rope(scaling, "default", "linear")
-    expect_rope(local, "default")
-    theta = (full or text).number("rope_theta", 1e6)
-    factor = scaling.number("factor", 1.0) if scaling is not None else 1.0
-    if local is not None:
-        return theta, factor, local.number("rope_theta", 1e4)
-    return theta, factor, text.number("rope_local_base_freq", 1e4)
+    """Returns rope_theta and factor of the global layers, then rope_theta of the local ones.
+
+    They are in rope_parameters by kind of layer (transformers 5), or in keys of their own.
+    """
+    saved = or_empty(text, "rope_parameters")
+    saved.expect_keys(LAYER_KINDS)
+    full, local = (saved.section(kind, None) for kind in LAYER_KINDS)
+    scaling = or_empty(text, "rope_scaling")
+    if full is not None:
+        text.expect({"rope_scaling": None})
+    if "rope_type" not in scaling and scaling.string("type", "default") != "default":
+        raise UserError(
+            f"{text.file}: {scaling.path} says its kind under type, which transformers 5 does not "
+            f"read for Gemma 3; rename type to rope_type"
+        )
+    theta, factor = rope(full or scaling, text.number("rope_theta", 1e6), ("default", "linear"))
+    base = text.number("rope_local_base_freq", 1e4)
+    return theta, factor, base if local is None else rope(local, base, ("default",))[0]
 
 
 def _local_layers(text: Section, layers: int) -> tuple[int, ...]:

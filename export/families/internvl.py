@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from export.errors import UserError
 from export.families import llama
-from export.families.config import ACTIVATIONS, rope_of
-from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, expect_size, rescale
+from export.families.config import ACTIVATIONS, COMMON, expect_unquantized
+from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, expect_size, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Family, Gguf, Source, Vocabulary
 from export.images.aspect_tiles import AspectTiles
@@ -23,18 +23,16 @@ from export.prompts import Prompt
 
 TEXT = llama.Defaults(context=32768, rope_theta=1e4, norm_eps=1e-6)
 PROJECTOR_EPS = 1e-5  # torch's default, which InternVLMultiModalProjector leaves as it is
-# Steps that the recipe always takes (3 is PIL's number of BICUBIC).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 3,
-}
-# Key of config.json, and of its vision_config -> the only value that is supported.
-PLAIN: Json = {"vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
+# 3 is PIL's number of BICUBIC.
+STEPS: Json = steps(3, "GotOcr2ImageProcessor")
+# Key of config.json, and of its parts -> the only value that is supported.
+PLAIN: Json = {**COMMON, "vision_feature_layer": -1, "vision_feature_select_strategy": "default"}
+PLAIN_TEXT: Json = {"model_type": "qwen2", "use_sliding_window": False}
 PLAIN_VISION: Json = {
+    **COMMON,
+    "model_type": "internvl_vision",
     "norm_type": "layer_norm",
+    "num_channels": 3,
     "use_absolute_position_embeddings": True,
     "use_mask_token": False,
     "use_mean_pooling": True,
@@ -47,15 +45,16 @@ def read(config: Section) -> Vlm:
 
     Raises UserError for what is missing or not supported.
     """
+    expect_unquantized(config)
     config.expect(PLAIN)
     text = config.section("text_config")
-    text.expect({"model_type": "qwen2", "use_sliding_window": False})
+    text.expect(PLAIN_TEXT)
     ratio = config.number("downsample_ratio", 0.5, above=0)
     projector = ShuffleMlp(
         round(1 / ratio), PROJECTOR_EPS, config.choice("projector_hidden_act", ACTIVATIONS, "gelu")
     )
     tied = config.boolean("tie_word_embeddings", None)
-    decoder = llama.decoder(text, rope_of(text, "default"), tied is None or tied, TEXT)
+    decoder = llama.decoder(text, tied is None or tied, TEXT)
     tower = _tower(config.section("vision_config", {}))
     return Vlm(
         family="internvl",
@@ -82,7 +81,6 @@ def _tower(vision: Section) -> Vit:
         patch_size=vision.edge("patch_size", 14),
         norm_eps=vision.number("layer_norm_eps", 1e-6),
         activation=vision.choice("hidden_act", ACTIVATIONS, "gelu"),
-        channels=vision.count("num_channels", 3),
         class_token=True,
         post_norm=False,
     )

@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from export.families.config import ACTIVATIONS
+from export.families.config import (
+    ACTIVATIONS,
+    DECODER,
+    expect_full_attention,
+    rope,
+    rope_section,
+)
 from export.families.section import Section
 from export.modeling.decoder import Decoder
 
+ROPES = ("default", "linear")
 TOP: Mapping[str, str] = {"token_embd": "embed_tokens", "output_norm": "norm"}
 BLOCK: Mapping[str, str] = {
     "attn_norm": "input_layernorm",
@@ -33,16 +40,20 @@ class Defaults:
     norm_eps: float
 
 
-def decoder(text: Section, rope: Section, tied: bool, defaults: Defaults) -> Decoder:
-    """Reads a decoder's hyperparameters from text_config; `rope` is the section with rope_theta.
+def decoder(
+    text: Section, tied: bool, defaults: Defaults, ropes: tuple[str, ...] = ROPES
+) -> Decoder:
+    """Reads a decoder's hyperparameters from text_config.
 
-    tied: whether the output head is the token embedding. Raises UserError.
+    tied: whether the output head is the token embedding. ropes: kinds of rotary positions that are
+    supported. Raises UserError.
     """
+    text.expect({**DECODER, "partial_rotary_factor": 1})
+    expect_full_attention(text)
     hidden, heads = text.count("hidden_size"), text.count("num_attention_heads")
     kv_heads, head_dim = text.count("num_key_value_heads", None), text.count("head_dim", None)
-    theta = rope.number("rope_theta", None)
-    if theta is None:
-        theta = text.number("rope_theta", defaults.rope_theta)
+    base = text.number("rope_theta", defaults.rope_theta)
+    theta, factor = rope(rope_section(text), base, ropes)
     return Decoder(
         layers=text.count("num_hidden_layers"),
         hidden=hidden,
@@ -53,6 +64,7 @@ def decoder(text: Section, rope: Section, tied: bool, defaults: Defaults) -> Dec
         vocab=text.count("vocab_size"),
         context=text.count("max_position_embeddings", defaults.context),
         rope_theta=theta,
+        rope_factor=factor,
         norm_eps=text.number("rms_norm_eps", defaults.norm_eps),
         activation=text.choice("hidden_act", ACTIVATIONS, "silu"),
         tied=tied,

@@ -73,6 +73,26 @@ STARMIE = Generation(
     },
     answer=(3,),
 )
+# Parts of the object `config` -> all keys that the author's code takes.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "text": (
+        *("dim", "ff_dim", "n_layers", "vocab_size", "max_context", "n_heads", "n_kv_heads"),
+        *("prefix_attn", "group_size"),
+    ),
+    "vision": (
+        *("enc_dim", "enc_patch_size", "enc_n_layers", "enc_ff_dim", "enc_n_heads", "crop_size"),
+        *("in_channels", "max_crops", "overlap_margin", "proj_inner_dim", "proj_out_dim"),
+    ),
+    "region": (
+        *("dim", "coord_feat_dim", "coord_out_dim", "size_feat_dim", "size_out_dim", "inner_dim"),
+        "group_size",
+    ),
+    "tokenizer": (
+        *("bos_id", "eos_id", "templates", "answer_id"),
+        # Of answers with a chain of thought, which are not supported.
+        *("thinking_id", "coord_id", "size_id", "start_ground_points_id", "end_ground_id"),
+    ),
+}
 
 
 def read(config: Section) -> Vlm:
@@ -82,14 +102,16 @@ def read(config: Section) -> Vlm:
     UserError for what is not supported.
     """
     parts = config.section("config", {})
-    text, vision = parts.section("text", {}), parts.section("vision", {})
-    region, tokenizer = parts.section("region", {}), parts.section("tokenizer", {})
+    text, vision, region, tokenizer = (parts.section(name, {}) for name in PARTS)
+    for name, known in PARTS.items():
+        parts.section(name, {}).expect_keys(known)
     generation, decoder, tower = _generation(tokenizer), _decoder(text), _tower(vision)
     projector = CropMlp(
         margin=vision.integer("overlap_margin", 4),
         crops=vision.count("max_crops", 12),
         inner=vision.count("proj_inner_dim", 8192),
     )
+    _expect(vision, "in_channels", vision.count("in_channels", 3), 3)
     _expect(vision, "proj_out_dim", vision.count("proj_out_dim", 2048), decoder.hidden)
     _expect(region, "dim", region.count("dim", 2048), decoder.hidden)
     _expect(text, "prefix_attn", decoder.prefix, 1 + tower.patches)
@@ -116,7 +138,6 @@ def _tower(vision: Section) -> Vit:
         patch_size=vision.count("enc_patch_size", 14),
         norm_eps=EPS,
         activation="gelu_tanh",
-        channels=vision.count("in_channels", 3),
     )
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from export.errors import UserError
 from export.families import llama
-from export.families.config import ACTIVATIONS
-from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, rescale
+from export.families.config import ACTIVATIONS, COMMON, expect_unquantized, rope_section
+from export.families.preprocessor import CLIP_MEAN, CLIP_STD, channels, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source, Vocabulary
 from export.images import ImageRecipe, Patches
@@ -23,14 +23,28 @@ from export.prompts import Prompt
 EXAMPLE_EDGE = 560
 """Edge in pixels of the example image; llama.cpp's converter writes it as the image size."""
 TEXT = llama.Defaults(context=32768, rope_theta=1e6, norm_eps=1e-5)
-# Steps that the recipe always takes (3 is PIL's number of BICUBIC).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 3,
+ROPES = ("default", "mrope", "linear")
+# Key of text_config (or config.json, if flat), and of vision_config -> the only values that are
+# supported.
+PLAIN_TEXT: Json = {
+    "model_type": ("qwen2_5_vl", "qwen2_5_vl_text"),
+    "use_sliding_window": False,
 }
+PLAIN_VISION: Json = {
+    **COMMON,
+    "in_channels": 3,
+    "in_chans": 3,
+    "model_type": ("qwen2_5_vl", "qwen2_5_vl_vision"),
+    "rope_theta": 1e4,
+}
+VISION_ROPE: Json = {
+    "partial_rotary_factor": 1,
+    "rope_theta": 1e4,
+    "rope_type": ("axial", "default"),
+    "type": ("axial", "default"),
+}
+# 3 is PIL's number of BICUBIC.
+STEPS: Json = steps(3, "Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor")
 
 
 def read(config: Section) -> Vlm:
@@ -38,19 +52,19 @@ def read(config: Section) -> Vlm:
 
     Transformers 5 saves the nested one. Raises UserError for what is missing or not supported.
     """
+    expect_unquantized(config)
+    config.expect(COMMON)
     text = config.section("text_config", None) or config
-    # The only value that is supported.
-    text.expect({"use_sliding_window": False})
-    rope = text.section("rope_parameters", None) or text.section("rope_scaling", {})
+    text.expect(PLAIN_TEXT)
     # As Qwen2_5_VLConfig reads it: transformers 4 saved it in text_config.
     tied = any(part.boolean("tie_word_embeddings", None) for part in (config, text))
-    decoder = replace(
-        llama.decoder(text, rope, tied, TEXT), qkv_bias=True, rope_sections=_sections(rope)
-    )
+    decoder = llama.decoder(text, tied, TEXT, ROPES)
+    text.expect({"head_dim": decoder.hidden // decoder.heads})
+    decoder = replace(decoder, qkv_bias=True, rope_sections=_sections(rope_section(text)))
     return Vlm(
         family="qwen2_5_vl",
         vision=ImageVision(
-            _tower(config.section("vision_config")),
+            _tower(config.section("vision_config"), decoder.hidden),
             PatchMerger(),
             config.integer("image_token_id", 151655),
         ),
@@ -60,8 +74,14 @@ def read(config: Section) -> Vlm:
     )
 
 
-def _tower(vision: Section) -> QwenVit:
+def _tower(vision: Section, text_hidden: int) -> QwenVit:
     """Reads the vision encoder's hyperparameters, with the defaults of Qwen2_5_VLVisionConfig."""
+    hidden = vision.count("hidden_size", 3584)
+    # transformers takes the second name of these two before the first one.
+    layers = vision.count("num_hidden_layers", vision.count("depth", 32))
+    heads = vision.count("num_attention_heads", vision.count("num_heads", 16))
+    vision.expect({**PLAIN_VISION, "head_dim": hidden // heads, "out_hidden_size": text_hidden})
+    rope_section(vision).expect(VISION_ROPE)
     patch, merge = vision.count("patch_size", 14), vision.count("spatial_merge_size", 2)
     window = vision.count("window_size", 112)
     if window % (patch * merge):
@@ -70,10 +90,10 @@ def _tower(vision: Section) -> QwenVit:
             f"spatial_merge_size {merge}; take config.json from the checkpoint"
         )
     return QwenVit(
-        layers=vision.count("depth", 32),
-        hidden=vision.count("hidden_size", 3584),
+        layers=layers,
+        hidden=hidden,
         intermediate=vision.count("intermediate_size", 3420),
-        heads=vision.count("num_heads", 16),
+        heads=heads,
         image_size=EXAMPLE_EDGE // (patch * merge) * patch * merge,
         patch_size=patch,
         norm_eps=1e-6,  # a constant of Qwen2_5_VLVisionBlock and Qwen2_5_VLPatchMerger
@@ -82,7 +102,6 @@ def _tower(vision: Section) -> QwenVit:
         temporal_patch_size=vision.count("temporal_patch_size", 2),
         window=window // patch,
         full_attention_layers=vision.integers("fullatt_block_indexes", (7, 15, 23, 31)),
-        channels=vision.count("in_channels", vision.count("in_chans", 3)),
     )
 
 
@@ -97,13 +116,12 @@ def image(vlm: Vlm, preprocessor: Section) -> Patches:
     Raises UserError for settings that the recipe cannot express.
     """
     preprocessor.expect(STEPS)
-    size = preprocessor.section("size", None) or preprocessor
     return Patches(
         patch_size=preprocessor.count("patch_size", 14),
         merge_size=preprocessor.count("merge_size", 2),
         temporal_patch_size=preprocessor.count("temporal_patch_size", 2),
-        min_pixels=_pixels(preprocessor, "min_pixels", size, "shortest_edge", 56 * 56),
-        max_pixels=_pixels(preprocessor, "max_pixels", size, "longest_edge", 28 * 28 * 1280),
+        min_pixels=_pixels(preprocessor, "min_pixels", "shortest_edge", 56 * 56),
+        max_pixels=_pixels(preprocessor, "max_pixels", "longest_edge", 28 * 28 * 1280),
         tile=vlm.require_vision().tower.image_size,
         mean=channels(preprocessor, "image_mean", CLIP_MEAN),
         std=channels(preprocessor, "image_std", CLIP_STD),
@@ -111,9 +129,12 @@ def image(vlm: Vlm, preprocessor: Section) -> Patches:
     )
 
 
-def _pixels(preprocessor: Section, key: str, size: Section, edge: str, default: int) -> int:
+def _pixels(preprocessor: Section, key: str, edge: str, default: int) -> int:
     """Reads a limit on an image's pixels: `key`, or in other versions `edge` of `size`."""
-    return preprocessor.count(key, None) or size.count(edge, None) or default
+    if (limit := preprocessor.count(key, None)) is not None:
+        return limit
+    size = preprocessor.section("size", None)
+    return default if size is None else size.count(edge)
 
 
 def prompt(vlm: Vlm, config: Section) -> Prompt:

@@ -6,7 +6,7 @@ that code.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, Literal, TypeVar, overload
@@ -145,14 +145,27 @@ class Section:
     def expect(self, values: Json) -> None:
         """Raises UserError if a key of `values` is in the file with another value than there.
 
-        Absent keys and null are allowed.
+        A tuple holds several values that are allowed. Absent keys and null always are.
         """
         for key, expected in values.items():
             found = self._content.get(key)
-            if found is not None and not _same(found, expected):
+            allowed = expected if isinstance(expected, tuple) else (expected,)
+            if found is not None and not any(_same(found, value) for value in allowed):
+                known = " or ".join(str(value) for value in allowed if value is not None)
+                only = (
+                    f"only {known} is supported for this family" if known else "it is not supported"
+                )
                 raise UserError(
-                    f"{self.file}: {self.dotted(key)} is {short(str(found))}, but only {expected} "
-                    f"is supported for this family"
+                    f"{self.file}: {self.dotted(key)} is {short(str(found))}, but {only}"
+                )
+
+    def expect_keys(self, known: Collection[str]) -> None:
+        """Raises UserError if this object has a key that is not in `known`."""
+        for key in self:
+            if key not in known:
+                raise UserError(
+                    f"{self.file}: {self.dotted(short(key))} is not supported for this family, "
+                    f"only {', '.join(known)}"
                 )
 
     def dotted(self, key: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from export.families.config import ACTIVATIONS
+from export.families.config import ACTIVATIONS, COMMON
 from export.families.section import Section
 from export.modeling.vit import Vit
 
@@ -29,6 +29,7 @@ def tower(config: Section, defaults: Vit) -> Vit:
 
     Raises UserError.
     """
+    config.expect({**COMMON, "num_channels": 3})
     activation = config.choice("hidden_act", ACTIVATIONS, None)
     return replace(
         defaults,
@@ -39,7 +40,6 @@ def tower(config: Section, defaults: Vit) -> Vit:
         image_size=config.count("image_size", defaults.image_size),
         patch_size=config.count("patch_size", defaults.patch_size),
         norm_eps=config.number("layer_norm_eps", defaults.norm_eps),
-        channels=config.count("num_channels", defaults.channels),
         activation=activation or defaults.activation,
     )
 

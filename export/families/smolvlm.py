@@ -5,8 +5,8 @@ It consists of SigLIP, pixel shuffle and Llama's decoder.
 
 from export.errors import UserError
 from export.families import llama, siglip
-from export.families.config import rope_of
-from export.families.preprocessor import channels, rescale
+from export.families.config import COMMON, expect_unquantized
+from export.families.preprocessor import channels, rescale, steps
 from export.families.section import Json, Section
 from export.families.spec import Client, Family, Gguf, Source
 from export.images import ImageRecipe, Tiles
@@ -19,14 +19,18 @@ from export.prompts import Prompt
 # Defaults of Idefics3VisionConfig and LlamaConfig: hub configs leave keys out.
 TOWER = Vit(12, 1152, 3072, 16, 224, 32, 1e-6, "gelu_tanh")
 TEXT = llama.Defaults(context=2048, rope_theta=1e4, norm_eps=1e-6)
-# Steps that the recipe always takes (1 is PIL's number of LANCZOS).
-STEPS: Json = {
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "resample": 1,
+# Key of text_config, and of vision_config -> the only values that are supported.
+PLAIN_TEXT: Json = {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "sliding_window": None,
 }
+PLAIN_VISION: Json = {
+    "model_type": ("idefics3_vision", "smolvlm_vision", "idefics3", "smolvlm"),
+}
+# 1 is PIL's number of LANCZOS.
+STEPS: Json = steps(1, "Idefics3ImageProcessor", "SmolVLMImageProcessor")
 
 
 def read(config: Section) -> Vlm:
@@ -35,6 +39,10 @@ def read(config: Section) -> Vlm:
     Raises UserError for what is missing or not supported.
     """
     vision, text = config.section("vision_config", {}), config.section("text_config")
+    expect_unquantized(config)
+    config.expect(COMMON)
+    text.expect(PLAIN_TEXT)
+    vision.expect(PLAIN_VISION)
     tied = bool(config.boolean("tie_word_embeddings", None))
     return Vlm(
         family="smolvlm",
@@ -43,7 +51,7 @@ def read(config: Section) -> Vlm:
             PixelShuffle(config.count("scale_factor", 2)),
             config.integer("image_token_id", 128257),
         ),
-        text=llama.decoder(text, rope_of(text, "default"), tied, TEXT),
+        text=llama.decoder(text, tied, TEXT),
         bos_token_id=text.integer("bos_token_id", 1),
         # Filled from generation_config.json and the tokenizer where the checkpoint has them.
         stop_token_ids=text.token_ids("eos_token_id"),

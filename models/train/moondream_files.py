@@ -66,7 +66,7 @@ def config(tokenizer: Tokenizer) -> Json:
                 "coord_feat_dim": 64,
                 "coord_out_dim": 128,
                 "size_feat_dim": 128,
-                "size_out_dim": 256,
+                "size_out_dim": 2048,
                 "inner_dim": 2 * WIDTH,
             },
             # No captions: it never saw any.

@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 from models.train import moondream_files as files
 from models.train.moondream_model import Moondream, embed, logits, of
 from models.train.packing import Frame
-from runtimes.session.regions import SMALLEST_LOG2
+from runtimes.session.regions import LAST_BIN, SMALLEST_LOG2
 
 STEPS = 3  # x, y, size
-BLUR = 1.0  # bins: a neighbour of the right one is nearly right
+BLUR = 1 / 128  # of all bins: a near one is nearly right
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def region_loss(
 def bins_losses(logits: Tensor, shares: Tensor, last: bool = False) -> Tensor:
     """(n,), of (n, bins) against a bell around the bin of each share (n,).
 
-    Bin i is i / bins, or i / (bins - 1) where the `last` one is 1.
+    Bin i is i / bins, or i / LAST_BIN if the `last` one is 1.
     """
     bins = logits.shape[-1]
-    place = (shares * (bins - 1 if last else bins)).clamp(0, bins - 1)[:, None]
+    place = (shares * (LAST_BIN if last else bins)).clamp(0, bins - 1)[:, None]
     bin_ = torch.arange(bins, device=logits.device)
-    bell = torch.softmax(-((bin_ - place) ** 2) / (2 * BLUR**2), dim=-1)
+    bell = torch.softmax(-((bin_ - place) ** 2) / (2 * (BLUR * bins) ** 2), dim=-1)
     return cross_entropy(logits, bell, reduction="none")
 
 

@@ -15,7 +15,8 @@ from runtimes.session.backend import Extend
 
 RegionHead = Literal["coord", "size"]
 """coord: one coordinate, x or y; size: width and height together."""
-SMALLEST_LOG2 = -10.0  # the first bin of a size is 2^-10, the last one 1
+SMALLEST_LOG2 = -10.0  # the first bin of a size is 2^-10
+LAST_BIN = 1023  # the bin of a size of 1, however many bins a model has
 
 
 class RegionBackend(Protocol):
@@ -105,11 +106,10 @@ def _coordinate(backend: RegionBackend) -> float:
 def _size(backend: RegionBackend) -> tuple[float, float]:
     """Returns the most probable width and height, as fractions of the image's.
 
-    Their bins are evenly spaced in the logarithm.
+    Their bins are evenly spaced in the logarithm, 1023 steps from 2^-10 to 1.
     """
     both = backend.region_logits("size").reshape(2, -1)
-    fractions = both.argmax(-1) / (both.shape[-1] - 1)
-    width, height = 2.0 ** (SMALLEST_LOG2 * (1 - fractions))
+    width, height = 2.0 ** (SMALLEST_LOG2 * (1 - both.argmax(-1) / LAST_BIN))
     return float(width), float(height)
 
 

@@ -135,6 +135,13 @@ NUMBERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "moondream: margin": ("moondream", {"config__vision__overlap_margin": 2}, "not fit crops"),
     "moondream: width": ("moondream", {"config__region__dim": 31}, "region.dim is 31, but only 32"),
     "moondream: vocabulary": ("moondream", {"config__text__vocab_size": 300}, "bos_token_id 300"),
+    "moondream: channels": ("moondream", {"config__vision__in_channels": 1}, "only 3 is supported"),
+    "moondream: quantized": ("moondream", {"config__text__group_size": 128}, "group_size is 128"),
+    "moondream: experts": (
+        "moondream",
+        {"config__text__moe": {"num_experts": 64}},
+        "config.text.moe is not supported for this family, only dim, ff_dim",
+    ),
     "moondream: templates": (
         "moondream",
         {"config__tokenizer__templates__detect": {"prefix": [1]}},

@@ -226,7 +226,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
         "rms_norm_eps is inf, expected a number",
     ),
     "activation": (config(text_config__hidden_act="relu"), "hidden_act is relu, expected one of"),
-    "rope scaled": (config(text_config__rope_scaling={"type": "yarn"}), "rope_type 'yarn'"),
+    "rope scaled": (config(text_config__rope_scaling={"type": "yarn"}), "is of kind yarn"),
     # the other files
     "no preprocessor": (
         lambda folder: (folder / "preprocessor_config.json").unlink(),

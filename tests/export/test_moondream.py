@@ -18,6 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from export.checkpoint.registry import open_model
 from export.count import decoder_counts, vision_counts
 from export.errors import UserError
+from export.families.moondream import MOONDREAM, PARTS
+from export.families.section import Section
 from export.model import Model
 from export.modeling.vlm import shapes
 from export.onnx.write import sizes
@@ -103,6 +105,23 @@ def test_graphs_are_fused(recipe: str, model: Model, tmp_path: Path) -> None:
     assert kinds.count("SkipLayerNormalization") == layers
     assert kinds.count("LayerNormalization") == 1
     assert kinds.count("Where") == 1  # one bias for all layers
+
+
+# Keys of answers with a chain of thought, and keys that prompts read.
+NOT_NUMBERS = (
+    *("thinking_id", "coord_id", "size_id", "start_ground_points_id", "end_ground_id"),
+    *("templates", "answer_id"),
+)
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [(part, key) for part, keys in PARTS.items() for key in keys if key not in NOT_NUMBERS],
+)
+def test_every_number_of_the_authors_config_is_read(part: str, key: str) -> None:
+    config = {"model_type": "moondream1", "config": {part: {key: "x"}}}
+    with pytest.raises(UserError, match=rf"{part}\.{key} is x"):
+        MOONDREAM.read(Section(config, "config.json"))
 
 
 def test_the_real_sizes_have_as_many_parameters_as_the_authors() -> None:

@@ -73,7 +73,7 @@ def test_decoding_in_steps_equals_one_long_prefill() -> None:
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["grouped heads", "scale 3"])
+@pytest.mark.parametrize("case", ["grouped heads", "scale 3, positions divided by 4"])
 def test_counted_flops_are_those_torch_counts(case: str) -> None:
     model = hf_model(case)
     vlm = vlm_of(model)

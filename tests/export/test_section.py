@@ -124,3 +124,17 @@ def test_only_expected_values_pass_where_a_key_is_set() -> None:
         TOP.section("text").expect({"act": "silu"})
     with pytest.raises(UserError, match="zero is 0, but only False is supported"):
         TOP.expect({"zero": False})
+
+
+def test_one_of_several_expected_values_passes() -> None:
+    TOP.expect({"act": ("gelu", "silu"), "layers": (None, 12)})
+    with pytest.raises(UserError, match="act is silu, but only gelu or relu is supported"):
+        TOP.expect({"act": ("gelu", "relu")})
+    with pytest.raises(UserError, match="act is silu, but it is not supported"):
+        TOP.expect({"act": None})
+
+
+def test_keys_beyond_the_known_ones_are_refused() -> None:
+    TOP.section("text").expect_keys(("hidden", "act", "rope", "more"))
+    with pytest.raises(UserError, match=r"text\.rope is not supported .*, only hidden, act"):
+        TOP.section("text").expect_keys(("hidden", "act"))

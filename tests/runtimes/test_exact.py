@@ -48,8 +48,14 @@ MODELS: Mapping[str, tuple[str, Change]] = {
     "gemma3, named layers": ("named layer types", as_it_is),
     "qwen2.5-vl": ("windows of 2 x 2 squares", as_it_is),
     "internvl3": ("a class token and layer scales", as_it_is),
-    "internvl3, a budget of 3 tiles": ("a class token, narrow rows", within(3)),
-    "qwen2.5-vl, one full layer": ("windows of 3 x 3 squares, one full layer", as_it_is),
+    "internvl3, a budget of 3 tiles": (
+        "a class token, narrow rows, positions divided by 4",
+        within(3),
+    ),
+    "qwen2.5-vl, one full layer": (
+        "windows of 3 x 3 squares, one full layer, positions divided by 4",
+        as_it_is,
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from runtimes.proof.fidelity import Accumulator
 pytest.importorskip("llama_cpp")
 
 TWINS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl")
-INTERNVL = "a class token, narrow rows"  # with images: test_internvl
+INTERNVL = "a class token, narrow rows, positions divided by 4"  # with images: test_internvl
 # Random models; the other cases have an attention scale that llama.cpp does not support.
 RANDOM = (*QWEN_CASES, INTERNVL, "text alone", "text alone, every other layer local")
 QUESTIONS = ("what is it?", "", "How many 12 34\n\nare there; and why? " * 5)

@@ -60,7 +60,9 @@ def test_onnx_vision_layout_has_the_onnx_targets_tower(recipe: str, tmp_path: Pa
 
 
 # Trained weights, and random ones, whose best two tokens can be too close for half precision.
-@pytest.mark.parametrize("case", ["tiny-smolvlm", "grouped heads", "scale 3", "narrow rows"])
+@pytest.mark.parametrize(
+    "case", ["tiny-smolvlm", "grouped heads", "scale 3, positions divided by 4", "narrow rows"]
+)
 def test_half_precision_answers_equal_the_reference(case: str, tmp_path: Path) -> None:
     model = model_of(case)
     proof = prove(model, tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision"), threads=1)

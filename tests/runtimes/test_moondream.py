@@ -239,6 +239,21 @@ def test_regions_end_at_a_stop_token_the_limit_or_the_context() -> None:
     assert len(scripted(Script([1] * 99), 1, boxes=True, limit=99)) == (100 - 50) // 3
 
 
+@pytest.mark.parametrize("bins", [16, 128, 1023, 1024, 2048])
+def test_sizes_are_read_as_in_the_authors_code_whatever_the_number_of_bins(bins: int) -> None:
+    """size = 2^((bin / 1023) * 10 - 10): _generate_points of moondream/torch/moondream.py."""
+
+    class Sized(Script):
+        def region_logits(self, head: RegionHead) -> FloatArray:
+            if head == "coord":
+                return super().region_logits(head)
+            return np.concatenate([one_hot(bins // 3, bins), one_hot(bins - 1, bins)])
+
+    x_min, y_min, x_max, y_max = scripted(Sized([0, 0, 0]), 1, boxes=True)[0]
+    assert x_max - x_min == pytest.approx(2 ** (bins // 3 / 1023.0 * 10.0 - 10.0))
+    assert y_max - y_min == pytest.approx(2 ** ((bins - 1) / 1023.0 * 10.0 - 10.0))
+
+
 def test_regions_are_appended_to_the_cache() -> None:
     backend = Script([1, 1, 0])
     scripted(backend, 1, boxes=True)

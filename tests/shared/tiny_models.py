@@ -30,7 +30,8 @@ from export.families import family_of
 from export.families.section import Section
 from export.manifest import SCHEMA, Manifest
 from export.model import Model
-from export.modeling.vlm import shapes
+from export.modeling.qwen_vit import QwenVit
+from export.modeling.vlm import Vlm, shapes
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
 
@@ -72,7 +73,12 @@ CASES: Mapping[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
         2,
     ),
     "as many kv heads": ("idefics3", {"num_key_value_heads": 4, "rope_theta": 273768.0}, {}, 2),
-    "scale 3": ("idefics3", {}, {"image_size": 48}, 3),
+    "scale 3, positions divided by 4": (
+        "idefics3",
+        {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
+        {"image_size": 48},
+        3,
+    ),
     "pixels beyond the last patch": ("idefics3", {}, {"image_size": 36}, 2),
     "narrow rows": ("idefics3", {}, {"hidden_size": 40, "intermediate_size": 72}, 2),
     "smolvlm2": ("smolvlm", {"num_hidden_layers": 2}, {}, 2),
@@ -158,8 +164,16 @@ QWEN_VISION = {
 }
 QWEN_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "windows of 2 x 2 squares": ({}, {}),
-    "windows of 3 x 3 squares, one full layer": (
-        {"num_key_value_heads": 1},
+    "windows of 3 x 3 squares, one full layer, positions divided by 4": (
+        {
+            "num_key_value_heads": 1,
+            "rope_parameters": {
+                "rope_type": "linear",
+                "factor": 4.0,
+                "rope_theta": 1e6,
+                "mrope_section": [2, 3, 3],
+            },
+        },
         {"window_size": 24, "fullatt_block_indexes": [2], "intermediate_size": 160},
     ),
 }
@@ -190,8 +204,12 @@ INTERNVL_VISION = {
 }
 INTERNVL_CASES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a class token and layer scales": ({}, {}),
-    "a class token, narrow rows": (
-        {"num_key_value_heads": 1, "tie_word_embeddings": True},
+    "a class token, narrow rows, positions divided by 4": (
+        {
+            "num_key_value_heads": 1,
+            "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+            "tie_word_embeddings": True,
+        },
         {"hidden_size": 40, "intermediate_size": 72, "image_size": 48},
     ),
 }
@@ -203,8 +221,8 @@ class FromTorch:
     synthetic = False
     origin: Mapping[str, Any] = {}
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        config = model.config.to_dict()
+    def __init__(self, model: PreTrainedModel, config: Mapping[str, Any] | None = None) -> None:
+        config = config or model.config.to_dict()
         family = family_of(config, "config.json")
         vlm = family.read(Section(config, "config.json"))
         self._shapes = shapes(vlm)
@@ -230,11 +248,14 @@ def hf_model(case: str, seed: int = 0, **text: Any) -> PreTrainedModel:
     `text`: further changes to the case's text_config.
     """
     torch.manual_seed(seed)
-    made = _made(case, text)
+    return randomized(_made(case, text))
+
+
+def randomized(made: PreTrainedModel) -> PreTrainedModel:
     model = made.eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            centre = 0.0 if _multiplies_by_one_more(case, name) else 1.0
+            centre = 0.0 if _multiplies_by_one_more(model, name) else 1.0
             parameter.copy_(centre + 0.3 * torch.randn_like(parameter))
         else:
             parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
@@ -254,8 +275,8 @@ def _made(case: str, text: Mapping[str, Any]) -> PreTrainedModel:
     return _qwen(case, text) if case in QWEN_CASES else _smolvlm(case, text)
 
 
-def _multiplies_by_one_more(case: str, name: str) -> bool:
-    return case in (*GEMMA3_CASES, *GEMMA3_TEXT_CASES) and name.endswith("norm.weight")
+def _multiplies_by_one_more(model: PreTrainedModel, name: str) -> bool:
+    return model.config.model_type.startswith("gemma3") and name.endswith("norm.weight")
 
 
 def _gemma3(case: str, changes: Mapping[str, Any]) -> PreTrainedModel:
@@ -308,23 +329,35 @@ def _smolvlm(case: str, changes: Mapping[str, Any]) -> PreTrainedModel:
     return model_class(config)
 
 
-def tiny_model(hf: PreTrainedModel) -> Model:
-    """Our view of a transformers model, with a synthetic tokenizer."""
-    config = hf.config.to_dict()
+def tiny_model(hf: PreTrainedModel, config: Mapping[str, Any] | None = None) -> Model:
+    """Our view of a transformers model, with a synthetic tokenizer; None: of its own config."""
+    config = config or hf.config.to_dict()
     family = family_of(config, "config.json")
-    vlm = family.read(Section(config, "config.json"))
+    vlm = check.numbers(family.read(Section(config, "config.json")), "config.json")
     prompt = family.prompt(vlm, Section(config, "config.json"))
     files = synthetic_tokenizer(vlm, family.tokens(vlm), prompt.image_token, family.vocabulary)
+    weights = FromTorch(hf, config)
     if vlm.vision is None:
-        return Model("tiny", vlm, None, prompt, FromTorch(hf), files, folder=None)
-    edge = vlm.vision.tower.image_size
-    tiles = {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
+        return Model("tiny", vlm, None, prompt, weights, files, folder=None)
+    image = family.image(vlm, Section(_preprocessor(vlm), "preprocessor_config.json"))
+    return Model("tiny", vlm, image, prompt, weights, files, folder=None)
+
+
+def _preprocessor(vlm: Vlm) -> dict[str, Any]:
+    tower = vlm.require_vision().tower
+    edge = tower.image_size
     stretch = {"size": {"height": edge, "width": edge}}
-    sizes = {"min_pixels": 1, "max_pixels": edge**2, "patch_size": vlm.vision.tower.patch_size}
-    settings = {"gemma3": stretch, "qwen2_5_vl": sizes, "internvl": stretch | {"max_patches": 6}}
-    preprocessor = settings.get(family.name, tiles)
-    image = family.image(vlm, Section(preprocessor, "preprocessor_config.json"))
-    return Model("tiny", vlm, image, prompt, FromTorch(hf), files, folder=None)
+    if isinstance(tower, QwenVit):
+        return {
+            "min_pixels": 1,
+            "max_pixels": edge**2,
+            "patch_size": tower.patch_size,
+            "merge_size": tower.spatial_merge_size,
+            "temporal_patch_size": tower.temporal_patch_size,
+        }
+    if vlm.family == "smolvlm":
+        return {"size": {"longest_edge": 2 * edge}, "max_image_size": {"longest_edge": edge}}
+    return stretch | {"max_patches": 6} if vlm.family == "internvl" else stretch
 
 
 def tiny_artifact(
