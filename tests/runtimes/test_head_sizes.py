@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tiny_models import hf_model, tiny_artifact, tiny_model
 from tiny_moondream import Seeded, tiny_moondream
-from transformers_inputs import logits_of
+from transformers_answers import logits_of
 
 from export.errors import UserError
 from export.model import Model
@@ -68,7 +68,7 @@ def test_logits_equal_transformers(heads: str, tmp_path: Path) -> None:
     model = tiny_model(hf)
     prepared = preparer_of(model)(REQUEST)
     ids = np.array([*prepared.ids, *REQUEST.answer], np.int64)
-    wanted = logits_of(hf, model.vlm, ids, prepared.images)[len(prepared.ids) - 1 : -1]
+    wanted = logits_of(hf, model, ids, prepared.images)[len(prepared.ids) - 1 : -1]
     for run, bound in RUNS.items():
         error = np.abs(found(model, run, tmp_path, REQUEST) - wanted).max()
         assert error <= bound * np.abs(wanted).max(), run
