@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine.environment import environment, load
+from bench.record import append_line
 from bench.reporting.fmt import megabytes, significant, table
+from export.errors import UserError
+from export.files import parse_json, short
 
 PACKAGES = ("numpy", "onnx-ir", "onnxruntime", "torch", "gguf")
 # Keys of the JSON object that an export prints (export/summary.py) which a line of the file has.
@@ -110,14 +113,47 @@ def _cells(row: ExportCost) -> tuple[str, ...]:
 def run(arguments: argparse.Namespace) -> int:
     """Measure one export, append its cost to the file and rewrite EXPORTS.md.
 
-    Returns the export's exit code; if that is not 0, nothing is written.
+    Returns the export's exit code; if that is not 0, nothing is written. Raises UserError, before
+    the export, for a file with a line that this command did not write, and if nothing can be
+    written.
     """
     lines: Path = arguments.output
+    before = _read(lines) if lines.exists() else []
     code, row = export([arguments.model, *arguments.options])
     if code == 0:
-        lines.parent.mkdir(parents=True, exist_ok=True)
-        with lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        kept = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-        lines.with_name("EXPORTS.md").write_text(document(kept), encoding="utf-8")
+        try:
+            _write(lines, [*before, row])
+        except OSError as error:
+            raise UserError(
+                f"{lines}: cannot be written ({error.strerror}); choose another file with -o"
+            ) from None
     return code
+
+
+def _read(lines: Path) -> list[ExportCost]:
+    """Return the costs in the file. Raises UserError if a line of it is something else."""
+    rows = []
+    try:
+        content = lines.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{lines}: cannot be read ({error.strerror}); choose another -o") from None
+    for number, line in enumerate(content, start=1):
+        if not line.strip():
+            continue
+        rows.append(parse_json(line, f"{lines}:{number}"))
+        try:
+            document(rows[-1:])
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise UserError(
+                f"{lines}:{number}: is not a line of `bench export-cost` "
+                f"({type(error).__name__} {short(str(error))}); remove it"
+            ) from None
+    return rows
+
+
+def _write(lines: Path, rows: Sequence[ExportCost]) -> None:
+    """Append the last of the rows to the file, and write all of them to EXPORTS.md."""
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    with lines.open("ab+", buffering=0) as file:
+        append_line(file, json.dumps(rows[-1]).encode() + b"\n")
+    lines.with_name("EXPORTS.md").write_text(document(rows), encoding="utf-8")

@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.fuzz.kills import VICTIMS, killed
 from tests.fuzz.kinds import KINDS, inputs
-from tests.fuzz.report import finding_lines, table
+from tests.fuzz.report import finding_lines, kill_lines, table
 from tests.fuzz.sound import make_sound
 from tests.fuzz.verdicts import SECONDS
 from tests.fuzz.watch import FORK, Campaign, Tried, preload, tried
 
 KEPT = Path("build/fuzz")
+INPUTS_PER_KILL = 50
 SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -42,8 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         campaign = Campaign(arguments.seed, *places, arguments.seconds)
         chosen = inputs(arguments.n, arguments.only)
         found = _all(tried(campaign, chosen, arguments.jobs), len(chosen), arguments.seed)
-    sys.stdout.write(table(found, time.monotonic() - started, arguments.seed))
-    return int(any(one.finding for one in found))
+        sys.stdout.write(table(found, time.monotonic() - started, arguments.seed))
+        kills = 0 if arguments.only else _kills(arguments)
+        ended = [
+            killed(name, -(-kills // len(VICTIMS)), arguments.seed, sound, folder / f"kill {name}")
+            for name in (VICTIMS if kills else ())
+        ]
+    sys.stdout.write(kill_lines(ended))
+    return int(any(one.finding for one in found) or any(one.problems for one in ended))
+
+
+def _kills(arguments: argparse.Namespace) -> int:
+    """How often a command is killed: one kill for so many inputs, if not said otherwise."""
+    return arguments.n // INPUTS_PER_KILL if arguments.kills is None else int(arguments.kills)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     limit = "an input that takes longer is a finding (default 60, for a machine that does no more)"
     it.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=limit)
     it.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="workers")
+    kills = f"kills of an export, a calibration and a run (default N / {INPUTS_PER_KILL})"
+    it.add_argument("--kills", type=int, help=kills)
     it.add_argument("--sound", type=Path, help="folder of sound inputs of an earlier campaign")
     return it
 

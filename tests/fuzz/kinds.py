@@ -124,6 +124,7 @@ MEASURE = Command(
 COST = Command(
     "bench export-cost -o {out}/exports.jsonl {model} --target onnx --recipe int4 --no-verify", ANY
 )
+COST_AGAIN = Command(COST.words.replace("{out}", "{costs}"), ANY)
 PEER = Command("bench peers {model}", ANY)
 ROWS = Command(
     "bench run {fake} --runtime fake --task {task} --data {rows} --limit {max} --threads 1 "
@@ -190,6 +191,7 @@ KINDS: Mapping[str, Kind] = {
     "questions": Kind(sound.QUESTIONS, mutations.lines_fault("questions.jsonl"), (CALIBRATE,), 2),
     "baseline": Kind(sound.BASELINE, mutations.json_fault("peaks.json"), (CHECK,), 1),
     "footprints": Kind(sound.BASELINE, mutations.json_fault("footprint.json"), (CHECK,), 1),
+    "costs": Kind(sound.COSTS, mutations.lines_fault("exports.jsonl"), (COST_AGAIN,), 1),
     "words": Kind(sound.FAKE, media.no_fault, LINES, words_too=True),
 }
 """name -> kind of input"""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tests.fuzz.kills import Killed
 from tests.fuzz.watch import Tried
 
 COLUMNS = ("kind", "inputs", "ok", "worse", "refused", "finding", "median s", "most s", "peak MB")
@@ -21,12 +22,21 @@ def table(tried: Sequence[Tried], seconds: float, seed: int) -> str:
     """A row for each kind, and one for all: verdicts, seconds and the most memory."""
     kinds = dict.fromkeys(one.input.kind for one in tried)
     rows = [_row(kind, [one for one in tried if one.input.kind == kind]) for kind in sorted(kinds)]
-    rows.append(_row("all", tried))
+    rows += [_row("all", tried)] if tried else []
     lines = [COLUMNS, ("---",) + ("--:",) * (len(COLUMNS) - 1), *rows]
     processes = sum(one.input.as_process for one in tried)
     return (
         f"\n{len(tried)} inputs of seed {seed}, {processes} of them as real processes, "
         f"in {seconds:.0f} s\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    )
+
+
+def kill_lines(killed: Sequence[Killed]) -> str:
+    """A line for each command that was killed, and what that left half-written."""
+    return "".join(
+        f"{one.victim}: killed {one.kills} times, {one.late} of them after its end; "
+        f"{len(one.problems)} problems\n" + "".join(f"  {problem}\n" for problem in one.problems)
+        for one in killed
     )
 
 

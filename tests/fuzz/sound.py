@@ -23,7 +23,13 @@ from export.exporter import export_model
 from tests.bench.made import run_records, save_artifact
 
 MODEL, ARTIFACT, FAKE, IMAGES = "model", "artifact", "fake", "images"
-RECORDS, ROWS_FOLDER, QUESTIONS, BASELINE = "records", "rows", "questions", "baseline"
+RECORDS, ROWS_FOLDER, QUESTIONS, BASELINE, COSTS = (
+    "records",
+    "rows",
+    "questions",
+    "baseline",
+    "costs",
+)
 TEMPLATES: Mapping[str, str] = {  # family -> the bundled model whose chat template it has
     "smolvlm": "tiny-smolvlm",
     "gemma3": "tiny-gemma3",
@@ -112,6 +118,12 @@ def _baselines(_root: Path, out: Path) -> None:
     shutil.copytree(data_root() / "results" / "baselines", out / "accepted")
 
 
+def _costs(_root: Path, out: Path) -> None:
+    (out / "two").mkdir(parents=True)
+    lines = (data_root() / "results" / "exports.jsonl").read_text().splitlines(keepends=True)
+    (out / "two" / "exports.jsonl").write_text("".join(lines[:2]))
+
+
 SOUND: Mapping[str, Callable[[Path, Path], None]] = {
     MODEL: _models,
     ARTIFACT: _artifacts,
@@ -121,5 +133,6 @@ SOUND: Mapping[str, Callable[[Path, Path], None]] = {
     ROWS_FOLDER: _rows,
     QUESTIONS: _questions,
     BASELINE: _baselines,
+    COSTS: _costs,
 }
 """name -> function that makes its variants in the second folder, after those above it"""

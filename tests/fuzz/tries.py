@@ -27,6 +27,8 @@ PAIRS = {"os.rename", "os.symlink", "os.link"}
 NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.sendto"}
 OURS = {"in", "out", "scratch", "command", "shown", "printed"}
 """What a try's folder has; the command may fill out and scratch."""
+CONTINUED = {"records/run.jsonl", "costs/exports.jsonl", "costs/EXPORTS.md"}
+"""Inputs that a command continues: `bench run --resume`, `bench export-cost`."""
 POLL_S = 0.05
 
 
@@ -74,11 +76,12 @@ def settings(folder: Path) -> dict[str, str]:
     return {name: str(folder / "scratch") for name in names}
 
 
-def here(words: tuple[str, ...], folder: Path, confinement: Confinement) -> Ending:
+def here(words: tuple[str, ...], folder: Path, confinement: Confinement | None = None) -> Ending:
     """Calls the main of the command in this process; writes what it prints to `folder`/shown."""
     from bench.cli import main as bench
     from export.__main__ import main as export
 
+    confinement = confinement or Confinement("")  # no hook: it notes nothing
     before, started = sorted(_places(folder)), time.monotonic()
     code, raised = None, ""
     base = memory_bytes(os.getpid(), "VmRSS")
@@ -179,15 +182,15 @@ def _at_home(folder: Path) -> Iterator[None]:
 def _places(folder: Path) -> Iterator[tuple[str, int, int]]:
     """Every file that the command must leave alone, with its size and time."""
     for path in (folder / "in").rglob("*"):
-        facts = path.lstat()
-        yield str(path.relative_to(folder)), facts.st_size, facts.st_mtime_ns
+        facts, is_folder = path.lstat(), path.is_dir() and not path.is_symlink()
+        name = str(path.relative_to(folder))
+        yield (name, 0, 0) if is_folder else (name, facts.st_size, facts.st_mtime_ns)
 
 
 def _changed(before: list[tuple[str, int, int]], folder: Path) -> list[str]:
-    allowed = {"records/run.jsonl"}  # `bench run --resume` continues a file of records
     names = {name for name, *_ in set(before) ^ set(_places(folder))}
     names |= {path.name for path in folder.iterdir()} - OURS
-    left = [name for name in sorted(names) if name.removeprefix("in/") not in allowed]
+    left = [name for name in sorted(names) if name.removeprefix("in/") not in CONTINUED]
     return [f"{name} was changed" for name in left]
 
 

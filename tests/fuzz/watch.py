@@ -128,7 +128,7 @@ class _Worker:
         """A finding if the input takes too long or too much memory; the worker is then killed."""
         seconds = time.monotonic() - self._started
         pid = self._process.pid or 0
-        grown = sum(tries.memory_bytes(one, "VmRSS") for one in _tree(pid)) - self._base
+        grown = sum(tries.memory_bytes(one, "VmRSS") for one in tree(pid)) - self._base
         self._peak = max(self._peak, grown)
         if seconds > self._campaign.limit_s + GRACE_S:
             return self._ended(f"hangs: over {self._campaign.limit_s:.0f} s")
@@ -137,7 +137,7 @@ class _Worker:
         return None
 
     def end(self) -> None:
-        for pid in reversed(_tree(self._process.pid or 0)):
+        for pid in reversed(tree(self._process.pid or 0)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.join()
@@ -155,13 +155,13 @@ class _Worker:
         return Tried(one, said, tuple(words), "finding", why, seconds, self._peak)
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
     """The process and those that it started, parents first."""
     found = [pid]
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found += _tree(int(child))
+                found += tree(int(child))
     return found
 
 
