@@ -40,6 +40,8 @@ class Victim:
     problem: Callable[[Path], str]
     finished: Callable[[Path], str]
     """What is wrong after the command has ended by itself."""
+    continues: bool = False
+    """Whether it does nothing where it has ended before."""
 
 
 def _artifact_problem(out: Path) -> str:
@@ -74,7 +76,7 @@ def _lines_problem(out: Path) -> str:
 
 
 def _all_lines(out: Path) -> str:
-    records, _ = read([out / "run.jsonl"])
+    records = read([out / "run.jsonl"])[0] if (out / "run.jsonl").exists() else []
     names = {path.name for path in out.iterdir()}
     if len(records) != JOBS or names != {"run.jsonl"}:
         return f"{len(records)} records of {JOBS} jobs, {sorted(names)}"
@@ -94,6 +96,7 @@ VICTIMS: Mapping[str, Victim] = {
         "--repeats 1 --threads 1 --no-ceilings --resume -o {out}/run.jsonl",
         _lines_problem,
         _all_lines,
+        continues=True,
     ),
 }
 
@@ -117,7 +120,8 @@ def killed(name: str, kills: int, seed: int, sound_root: Path, folder: Path) -> 
     if isinstance(seconds, str):
         return Killed(name, 0, 0, (f"it does not end well: {seconds}",))
     for number in range(1, kills + 1):
-        if chosen.random() < 0.5:  # otherwise what is there is replaced, or continued
+        done = victim.continues and not victim.finished(folder / "out")
+        if done or chosen.random() < 0.5:  # otherwise what is there is replaced, or continued
             _emptied(folder)
         child = started(words, folder)
         child.join(chosen.uniform(0, SLACK * seconds))
