@@ -4,7 +4,7 @@ Hypothesis makes sequences of requests; the models are tiny ones of every family
 whose answers depend on everything it remembers, and one in ONNX Runtime.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,8 @@ PICTURES = tuple(
     Image.new("RGB", size, colour)
     for size, colour in (((32, 32), "red"), ((32, 32), "blue"), ((40, 20), "red"))
 )
-QUESTIONS = ("", "what is it?", "what is it not?", "what", "why?", "word " * 400)
+QUESTIONS = ("what is it?", "what is it not?", "what", "why?", "what is there?", "", "word " * 400)
+ASKABLE = QUESTIONS[:-2]
 TASKS = ("", "caption", "point", "detect", "gaze")
 PLACES = ((), (0.25, 0.5), (0.75, 0.5), (0.0, 0.0, 0.5, 0.5))
 
@@ -45,11 +46,20 @@ class Turn:
     fails_in: int | None = None
 
 
-def turns(model: Model, most_requests: int = 3) -> st.SearchStrategy[list[Turn]]:
-    request = requests(model)
-    several = st.lists(request, min_size=1, max_size=most_requests).map(tuple)
-    few = st.none() | st.integers(0, 4)
-    return st.lists(st.builds(Turn, several, few, few), min_size=1, max_size=6)
+@st.composite
+def dialogues(
+    draw: st.DrawFn, asked: st.SearchStrategy[Request], most: int = 3
+) -> tuple[list[Turn], list[Request]]:
+    """Turns, and requests to compare then. All are of a few requests, so that they share much."""
+    made = draw(st.lists(asked, min_size=2, max_size=3))
+    if draw(st.booleans()):  # questions about the same images
+        same = {"images": made[0].images, "images_key": made[0].images_key}
+        made = [replace(one, **same) for one in made]
+    pool = st.sampled_from(made)
+    several = st.lists(pool, min_size=1, max_size=most).map(tuple)
+    few = st.sampled_from((None, None, 0, 1, 2))
+    turns = draw(st.lists(st.builds(Turn, several, few, few), min_size=1, max_size=6))
+    return turns, draw(st.lists(pool, min_size=1, max_size=4))
 
 
 def requests(model: Model) -> st.SearchStrategy[Request]:
@@ -62,12 +72,12 @@ def requests(model: Model) -> st.SearchStrategy[Request]:
     places = st.sampled_from(PLACES if own else PLACES[:1])
     return st.builds(
         Request,
-        st.sampled_from(QUESTIONS),
+        st.sampled_from(ASKABLE * 3 + QUESTIONS),
         images,
         max_tokens=st.integers(1, 3),
         answer=answer,
         arrays=st.booleans(),
-        reuse=st.booleans(),
+        reuse=st.sampled_from((True, True, True, False)),
         task=tasks,
         region=places,
     ).flatmap(lambda made: st.sampled_from((made, replace(made, images_key=_key(made)))))
@@ -129,9 +139,10 @@ def test_a_session_answers_as_a_fresh_one_does(family: str, models: dict[str, Mo
     model = models[family]
     described, stop = (model.vlm, model.prompt), model.vlm.stop_token_ids
 
-    @settings(QUIET, max_examples=25)
-    @given(turns(model), requests(model))
-    def answers(before: Sequence[Turn], request: Request) -> None:
+    @settings(QUIET, max_examples=80)
+    @given(dialogues(requests(model)))
+    def answers(dialogue: tuple[list[Turn], list[Request]]) -> None:
+        before, (request, *_) = dialogue
         backend = HashingBackend(*described)
         session = GreedySession(backend, preparer_of(model), stop)
         for turn in before:
@@ -150,11 +161,12 @@ def test_a_batch_after_anything_answers_as_fresh_sessions_do(
 ) -> None:
     model = models[family]
     described, stop = (model.vlm, model.prompt), model.vlm.stop_token_ids
-    asked = requests(model).filter(lambda one: not one.task and one.question in QUESTIONS[1:-1])
+    asked = requests(model).filter(lambda one: not one.task and one.question in ASKABLE)
 
-    @settings(QUIET, max_examples=12)
-    @given(turns(model), st.lists(asked, min_size=1, max_size=4))
-    def answers(before: Sequence[Turn], batch: Sequence[Request]) -> None:
+    @settings(QUIET, max_examples=25)
+    @given(dialogues(asked))
+    def answers(dialogue: tuple[list[Turn], list[Request]]) -> None:
+        before, batch = dialogue
         backend = HashingBackend(*described)
         session = GreedySession(backend, preparer_of(model), stop)
         for turn in before:
@@ -178,8 +190,9 @@ def test_a_session_of_onnx_runtime_answers_as_a_fresh_one_does(tmp_path: Path) -
     model, session = open_model(str(folder)), open_session(artifact, threads=1)
 
     @settings(QUIET, max_examples=8)
-    @given(turns(model, most_requests=1), requests(model))
-    def answers(before: Sequence[Turn], request: Request) -> None:
+    @given(dialogues(requests(model), most=1))
+    def answers(dialogue: tuple[list[Turn], list[Request]]) -> None:
+        before, (request, *_) = dialogue
         for turn in before:
             take(session, turn)
         fresh = open_session(artifact, threads=1)

@@ -32,8 +32,8 @@ class HashingBackend:
         self._sequences: dict[int, list[bytes]] = {}
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
-        self._count()
         self._cache = [b"the tower took the memory"]
+        self._count()
         return np.concatenate([self._features(image) for image in images])
 
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> Sequence[FloatArray]:
