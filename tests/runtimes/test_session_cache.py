@@ -134,25 +134,37 @@ QUIET = settings(
 )
 
 
+def compare(model: Model, before: list[Turn], request: Request) -> None:
+    """Fails unless a session after these turns answers as a fresh one does."""
+    described, stop = (model.vlm, model.prompt), model.vlm.stop_token_ids
+    backend = HashingBackend(*described)
+    session = GreedySession(backend, preparer_of(model), stop)
+    for turn in before:
+        backend.fails_in = turn.fails_in
+        take(session, turn)
+    backend.fails_in = None
+    fresh = GreedySession(HashingBackend(*described), preparer_of(model), stop)
+    assert said(session.generate(request)) == said(fresh.generate(request))
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 def test_a_session_answers_as_a_fresh_one_does(family: str, models: dict[str, Model]) -> None:
-    model = models[family]
-    described, stop = (model.vlm, model.prompt), model.vlm.stop_token_ids
-
-    @settings(QUIET, max_examples=80)
-    @given(dialogues(requests(model)))
+    @settings(QUIET, max_examples=60)
+    @given(dialogues(requests(models[family])))
     def answers(dialogue: tuple[list[Turn], list[Request]]) -> None:
         before, (request, *_) = dialogue
-        backend = HashingBackend(*described)
-        session = GreedySession(backend, preparer_of(model), stop)
-        for turn in before:
-            backend.fails_in = turn.fails_in
-            take(session, turn)
-        backend.fails_in = None
-        fresh = GreedySession(HashingBackend(*described), preparer_of(model), stop)
-        assert said(session.generate(request)) == said(fresh.generate(request))
+        compare(models[family], before, request)
 
     answers()
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_prefill_that_fails_leaves_nothing_to_reuse(
+    family: str, models: dict[str, Model]
+) -> None:
+    images = PICTURES[:1] if models[family].vlm.vision else ()
+    first, second = (Request(question, images, max_tokens=2) for question in ASKABLE[:2])
+    compare(models[family], [Turn((first,)), Turn((second,), fails_in=0)], first)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
