@@ -186,7 +186,7 @@ KINDS: Mapping[str, Kind] = {
         8,
     ),
     "records written": Kind(sound.RECORDS, mutations.lines_fault("run.jsonl"), (WRITE_REPORT,), 1),
-    "records resumed": Kind(sound.RECORDS, mutations.lines_fault("run.jsonl"), (RESUME, CHECK), 1),
+    "records resumed": Kind(sound.RECORDS, mutations.lines_fault("run.jsonl"), (RESUME,), 1),
     "rows": Kind(sound.ROWS_FOLDER, media.rows_fault, (ROWS,), 2),
     "questions": Kind(sound.QUESTIONS, mutations.lines_fault("questions.jsonl"), (CALIBRATE,), 2),
     "baseline": Kind(sound.BASELINE, mutations.json_fault("peaks.json"), (CHECK,), 1),
