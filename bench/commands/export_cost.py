@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(lines: Path) -> list[ExportCost]:
     """Return the costs in the file. Raises UserError if a line of it is something else."""
-    rows = []
+    rows: list[ExportCost] = []
     try:
         content = lines.read_bytes().split(b"\n")
     except OSError as error:
