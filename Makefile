@@ -8,6 +8,12 @@ RECIPE = int4
 TASK = latency
 ARGS =
 
+# What `fuzz` tries: how many inputs, the seed that decides them, and one kind or input of them.
+N = 500
+SEED = 1
+ONLY =
+SECONDS = 180
+
 VENV := .venv
 PY := $(VENV)/bin/python
 BENCH := $(VENV)/bin/bench
@@ -29,8 +35,8 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test \
-  clean help
+.PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test fuzz \
+  fuzz-parsers clean help
 
 # What tests run in Node.js.
 NPM_READY := tests/clients/node_modules/.ready
@@ -101,6 +107,13 @@ fix: $(READY) ## let ruff repair and format what it can
 
 test: $(READY) clients ## run the tests (ARGS="-k name" for some of them, ARGS="-m packages" for those that download)
 	@$(PY) -m pytest $(ARGS)
+
+fuzz: $(READY) ## try N damaged inputs on every command (SEED=, ONLY=kind or kind/number; docs/notes/2026-11-fuzz.md)
+	@PYTHONPATH=tests/shared $(PY) -m tests.fuzz -n "$(N)" --seed "$(SEED)" --only "$(ONLY)" $(ARGS)
+
+fuzz-parsers: $(READY) ## look for bytes that parsers stumble on, SECONDS= for each (installs atheris; Python up to 3.13)
+	@$(INSTALL) --quiet -e '.[fuzz]'
+	@PYTHONPATH=tests/shared $(PY) -m tests.fuzz.guided "$(SECONDS)" $(ARGS)
 
 clean: ## remove what was built and all caches; .venv stays
 	@rm -rf build dist $(DEMO) .mypy_cache .pytest_cache .ruff_cache

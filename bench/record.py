@@ -257,7 +257,7 @@ def append(path: Path, record: Record) -> None:
     line = json.dumps(asdict(record), allow_nan=False) + "\n"
     try:
         with path.open("ab+", buffering=0) as file:
-            _append(file, line.encode())
+            append_line(file, line.encode())
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); its records so far are intact: free "
@@ -265,7 +265,12 @@ def append(path: Path, record: Record) -> None:
         ) from None
 
 
-def _append(file: IO[bytes], line: bytes) -> None:
+def append_line(file: IO[bytes], line: bytes) -> None:
+    """Append a line to a file that is open as "ab+" without a buffer; wait until it is on the disk.
+
+    Starts a new line if the last one was cut off. If writing fails, removes what was written of the
+    line and raises OSError.
+    """
     size = file.seek(0, os.SEEK_END)
     if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
         line = b"\n" + line

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from bench.machine.environment import Environment, environment, load
+from bench.record import append_line
 from bench.reporting.fmt import megabytes, significant, table
 from export.decode import decode
 from export.errors import UserError
@@ -152,15 +153,26 @@ def _cells(row: ExportCost) -> tuple[str, ...]:
 def run(arguments: argparse.Namespace) -> int:
     """Measure one export, append its cost to the file and rewrite EXPORTS.md.
 
-    Returns the export's exit code; if that is not 0, nothing is written. Raises UserError if the
-    file has lines of another kind.
+    Returns the export's exit code; if that is not 0, nothing is written. Raises UserError, before
+    the export, for a file with a line that this command did not write, and if nothing can be
+    written.
     """
     lines: Path = arguments.output
     before = read(lines)
     code, row = export([arguments.model, *arguments.options])
     if row is not None:
-        lines.parent.mkdir(parents=True, exist_ok=True)
-        with lines.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
-        lines.with_name("EXPORTS.md").write_text(document([*before, row]), encoding="utf-8")
+        try:
+            _write(lines, [*before, row])
+        except OSError as error:
+            raise UserError(
+                f"{lines}: cannot be written ({error.strerror}); choose another file with -o"
+            ) from None
     return code
+
+
+def _write(lines: Path, rows: Sequence[ExportCost]) -> None:
+    """Append the last of the rows to the file, and write all of them to EXPORTS.md."""
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    with lines.open("ab+", buffering=0) as file:
+        append_line(file, json.dumps(asdict(rows[-1])).encode() + b"\n")
+    lines.with_name("EXPORTS.md").write_text(document(rows), encoding="utf-8")

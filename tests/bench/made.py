@@ -1,8 +1,9 @@
 """Fake artifacts and synthetic records for the tests of bench, without any model."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bench.measure import Timing
 from bench.options import Options
 from bench.record import Agreement, Case, Item, Outcome, Record, Subject
 from export.images import Tiles
-from export.manifest import Fallback, Quantization, Share
+from export.manifest import SCHEMA, Details, Fallback, FileFacts, Manifest, Quantization, Share
 from export.modeling.decoder import Decoder
 from export.modeling.pixel_shuffle import PixelShuffle
 from export.modeling.vision import TileVision
@@ -31,6 +32,8 @@ from export.proof import (
     Skipped,
     TensorCheck,
 )
+from export.quantize.recipe import RecipeUsed
+from runtimes.fake import SCRIPT
 
 WORDS = ("<end>", "yes", "no", "red", "blue", "circle")
 IMAGE_TOKEN_ID = 15
@@ -197,3 +200,58 @@ def fidelity(of: Subject, runtime: str, kld: float) -> Record:
     found = Fidelity(20, kld, kld * 1.5, kld * 1.6, kld * 1.7, 0.95)
     agreement = Agreement("tiny-smolvlm", 10, 9, found, klds)
     return record(of, runtime, "fidelity", Outcome(0.02, agreement=agreement))
+
+
+def run_records() -> list[Record]:
+    """A run: a checkpoint, two artifacts, one of random weights, a failed and a skipped job."""
+    base = subject(None, 3.3)
+    int8 = subject("int8", 2.4, quantization=quantization(8.5), proof=PROOF)
+    int4 = subject("int4", 1.5, quantization=quantization(4.5))
+    random = subject("int4", 312.0, model="smolvlm-500m", synthetic=True, sha256="5" * 64)
+    failed = record(int4, "onnxruntime", "easy-vqa", Outcome())
+    skipped = record(random, "onnxruntime", "easy-vqa", Outcome())
+    return [
+        *latency(base, "reference", 5.0, 400_000_000),
+        *latency(int8, "onnxruntime", 1.0, 180_000_000),
+        *latency(int4, "onnxruntime", 0.8, 160_000_000),
+        *latency(random, "onnxruntime", 50.0, 900_000_000),
+        accuracy(base, "reference", 34),
+        accuracy(int8, "onnxruntime", 34),
+        accuracy(int4, "onnxruntime", 32),
+        fidelity(int8, "onnxruntime", 1e-5),
+        fidelity(int4, "onnxruntime", 1e-3),
+        replace(failed, status="failed", reason="killed by SIGKILL; no output"),
+        replace(skipped, status="skipped", reason="random weights | no accuracy", wall_s=None),
+    ]
+
+
+def save_artifact(folder: Path, script: Mapping[str, Any] | None = None, **changes: Any) -> Path:
+    """A new folder that is an artifact in every respect but its answers (see runtimes.fake)."""
+    folder.mkdir(parents=True)
+    contents = {
+        "tokenizer.json": tokenizer_json().encode(),
+        SCRIPT: json.dumps(dict(script or {})).encode(),
+    }
+    for path, data in contents.items():
+        (folder / path).write_bytes(data)
+    manifest = Manifest(
+        schema=SCHEMA,
+        model="fake-model",
+        origin={"seed": 0},
+        synthetic=False,
+        vlm=VLM,
+        image=TILES,
+        prompt=PROMPT,
+        target="onnx",
+        recipe="int4",
+        recipe_used=RecipeUsed(changes.get("recipe", "int4")),
+        layout="native",
+        files={path: FileFacts(len(data), sha256(data)) for path, data in contents.items()},
+        components={},
+        quantization=Quantization(4.5, {}, {}, ()),
+        details=Details(),
+        tools={},
+        proof=None,
+    )
+    (folder / "artifact.json").write_text(json.dumps(asdict(replace(manifest, **changes))))
+    return folder

@@ -52,3 +52,16 @@ def test_help_exports_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_without_lines_the_table_is_empty() -> None:
     assert "| model" in document([])
+
+
+@pytest.mark.parametrize("line", ["{broken", "[1]", "{}", '{"model": 7, "outside": []}'])
+def test_a_file_of_other_lines_is_refused_before_the_export(
+    line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "exports.jsonl"
+    rows.write_text(f"{line}\n")
+    assert main(["export-cost", "-o", str(rows), "no-such-model", *ARGUMENTS]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith(f"bench: {rows}:1: ")
+    assert error.count("\n") == 1
+    assert rows.read_text() == f"{line}\n"

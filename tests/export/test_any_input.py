@@ -1,26 +1,25 @@
 """Whatever a checkpoint's files say, an export ends well or with a user's error.
 
-POCKET_VLM_SEEDS=500 tries that many seeds of each kind of fault.
+A few inputs of each kind and family; `make fuzz` tries as many as wanted, on every command.
 """
 
 import io
 import json
-import os
 import random
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from mutations import FAULTS
 from random_checkpoint import save
 from tiny_configs import CONFIGS, PREPROCESSORS
 
 from export.__main__ import main
 from export.checkpoint.registry import open_model
 from runtimes.prepare.request import preparer_of
+from tests.fuzz.mutations import CHECKPOINT
 
-SEEDS = range(int(os.environ.get("POCKET_VLM_SEEDS", "8")))
+SEEDS = range(8)
 
 
 def make(folder: Path, family: str) -> Path:
@@ -34,7 +33,7 @@ def tried(sound: Path, kind: str, seed: int, folder: Path) -> tuple[str, str | N
     """What was broken, and the error it ended with (None: exported). Raises anything else."""
     checkpoint, out = folder / "model", folder / "out"
     shutil.copytree(sound, checkpoint)
-    said = FAULTS[kind](random.Random(f"{kind} {seed}"), checkpoint)
+    said = CHECKPOINT[kind](random.Random(f"{kind} {seed}"), checkpoint)
     arguments = ["--target", "onnx", "--recipe", "int4", "--no-verify", "--out", str(out)]
     shown = io.StringIO()
     try:
@@ -53,7 +52,7 @@ def tried(sound: Path, kind: str, seed: int, folder: Path) -> tuple[str, str | N
 
 def kinds_of(sound: Path) -> list[str]:
     preprocessor = (sound / "preprocessor_config.json").exists()
-    return [kind for kind in FAULTS if kind != "preprocessor" or preprocessor]
+    return [kind for kind in CHECKPOINT if kind != "preprocessor" or preprocessor]
 
 
 @pytest.mark.parametrize("family", CONFIGS)

@@ -7,13 +7,13 @@ process natively ends only that one.
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from export.artifact import Artifact, load_artifact
@@ -21,26 +21,11 @@ from export.errors import UserError
 from runtimes.base import Request
 from runtimes.llama_cpp.files import read_header
 from runtimes.llama_cpp.session import open_session
+from tests.fuzz.mutations import damaged_header
 
 OPENED, REFUSED, RAISED = 0, 10, 11
 SECONDS = 20
 IMAGE = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
-
-
-def damaged(content: bytes, header: int, seed: int) -> bytes:
-    """One to four changes of the first `header` bytes: a byte, an 8-byte number, a copied piece."""
-    random, data = np.random.default_rng(seed), bytearray(content)
-    for _ in range(random.integers(1, 5)):
-        place, kind = int(random.integers(4, header - 8)), random.integers(3)
-        if kind == 0:
-            data[place] ^= 1 << int(random.integers(8))
-        elif kind == 1:
-            number = int(random.choice([0, 1, 2**31, 2**32 - 1, 2**63 - 1, int(place)]))
-            data[place : place + 8] = number.to_bytes(8, "little")
-        else:
-            start, length = int(random.integers(4, header - 64)), int(random.integers(1, 64))
-            data[place : place + length] = data[start : start + length]
-    return bytes(data)
 
 
 def outcome(artifact: Artifact) -> int:
@@ -73,7 +58,7 @@ def main() -> None:
         content = path.read_bytes()
         header = min(tensor.start for tensor in read_header(path).tensors.values())
         for seed in range(first, first + count):
-            path.write_bytes(damaged(content, header, seed))
+            path.write_bytes(damaged_header(random.Random(seed), content, header))
             code = outcome(Artifact(folder, artifact.manifest))
             if code not in (OPENED, REFUSED):
                 died.append((seed, code))

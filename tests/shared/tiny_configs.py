@@ -4,6 +4,7 @@ Sizes are the least that have every part of the family: more heads than kv heads
 kind, a vocabulary that holds the special tokens.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,3 +177,22 @@ PREPROCESSORS: Mapping[str, Json] = {
         **MEANS,
     },
 }
+
+
+def _with_wide_heads(config: Json) -> Json:
+    """The config with fewer heads, each twice as wide, or four times where half of it rotates."""
+    made = copy.deepcopy(config)
+    inner = made.get("config", {}).get("text") or made.get("text_config") or made
+    if "n_heads" in inner:
+        inner |= {"n_heads": 1, "n_kv_heads": 1}
+        return made
+    inner["num_attention_heads"] //= 2
+    if "head_dim" in inner:
+        inner["head_dim"] = 16
+    if inner.get("rope_scaling", {}).get("type") == "mrope":
+        inner["rope_scaling"]["mrope_section"] = [2, 2, 4]
+    return made
+
+
+RUNNABLE: Mapping[str, Json] = {name: _with_wide_heads(one) for name, one in CONFIGS.items()}
+"""The same with heads of a size that ONNX Runtime's kernels take."""
