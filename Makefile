@@ -7,6 +7,8 @@ TARGET = onnx
 RECIPE = int4
 TASK = latency
 ARGS =
+# Versions for `test-newest` and `test-lowest` to take in any case (WITH="torch==2.13.0").
+WITH =
 
 # What `fuzz` tries: how many inputs, the seed that decides them, and one kind or input of them.
 N = 500
@@ -35,8 +37,8 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test fuzz \
-  fuzz-parsers clean help
+.PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test \
+  test-newest test-lowest fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
 NPM_READY := tests/clients/node_modules/.ready
@@ -115,12 +117,20 @@ fuzz-parsers: $(READY) ## look for bytes that parsers stumble on, SECONDS= for e
 	@$(INSTALL) --quiet -e '.[fuzz]'
 	@PYTHONPATH=tests/shared $(PY) -m tests.fuzz.guided "$(SECONDS)" $(ARGS)
 
+test-newest: clients ## run the tests with the newest versions that pyproject.toml allows, in .venv-newest
+	$(call TEST_WITH,newest,)
+
+test-lowest: clients ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	@mkdir -p build
+	@$(PYTHON) tests/shared/lowest.py $(WITH) >build/lowest.txt
+	$(call TEST_WITH,lowest,-c build/lowest.txt)
+
 clean: ## remove what was built and all caches; .venv stays
-	@rm -rf build dist $(DEMO) .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build dist $(DEMO) .venv-newest .venv-lowest .mypy_cache .pytest_cache .ruff_cache
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 # Makes .venv where there is none. An existing one is kept: what is in it already (a CPU-only torch,
 # say) stays if it has the pinned version.
@@ -129,6 +139,15 @@ define MAKE_VENV
   { echo "set-up needs Python 3.11 or newer as $(PYTHON); name another with PYTHON=…" >&2; exit 2; }
 @$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
   { echo "could not make $(VENV); on Debian and Ubuntu, install python3-venv" >&2; exit 2; }
+endef
+
+# Tests with other versions than constraints.txt's, in an environment that is made anew each time.
+# $(1): its name; $(2): pip's options.
+define TEST_WITH
+@rm -rf $(VENV)-$(1) && $(PYTHON) -m venv $(VENV)-$(1)
+@$(LLAMA_FLAGS) $(VENV)-$(1)/bin/python -m pip install --disable-pip-version-check --quiet $(2) \
+  -e '.[all,dev]' $(WITH)
+@$(VENV)-$(1)/bin/python -m pytest $(ARGS)
 endef
 
 # The stamps are written last, so a set-up that broke off is done again.

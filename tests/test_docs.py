@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +25,7 @@ from runtimes import RUNTIMES
 README = ROOT / "README.md"
 INDEX = ROOT / "docs" / "README.md"
 EVERY_COMMAND = [(page, words) for page in GUIDES for words in commands(page)]
+CI = [*sorted((ROOT / ".github" / "workflows").glob("*.yml")), ROOT / ".ci" / "run"]
 SYSTEM = {"python3", "pip"}
 DEVICES = {"cpu": "CPU", "cuda": "NVIDIA GPU"}
 
@@ -108,6 +110,22 @@ def expect_optimum(words: list[str]) -> None:
     options = argparse.ArgumentParser()
     command.parse_args(options)
     assert options.parse_args(words)
+
+
+@pytest.mark.parametrize("file", CI, ids=name)
+def test_ci_runs_verbs_of_the_makefile(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    found = re.findall(r"^ *(?:- )?(?:(?:run|command): )?make ([^|#\n]+)", text, re.MULTILINE)
+    assert found
+    for line in found:
+        expect_verbs(shlex.split(line))
+
+
+def expect_verbs(words: list[str]) -> None:
+    """Verbs of the Makefile, then variables."""
+    settings = [word for word in words if "=" in word]
+    for verb in words[: len(words) - len(settings)]:
+        expect_verb([verb, *settings])
 
 
 def expect_verb(words: list[str]) -> None:

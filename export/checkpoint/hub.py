@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ REFUSALS: tuple[tuple[str, Refusal], ...] = (
         "LocalEntryNotFoundError",
         (
             "at {revision} is not in the cache and the hub cannot be reached",
-            "check the network (or leave out --offline), or use --weights synthetic",
+            "check the network, leave --offline and HF_HUB_OFFLINE out, or use --weights synthetic",
         ),
     ),
 )
@@ -39,22 +40,40 @@ def fetch(
 ) -> tuple[Path, str]:
     """Downloads a repository of the hub at a revision; returns its local folder and its commit.
 
-    With `offline`, it is only looked up in the hub's cache. `download` replaces
-    huggingface_hub.snapshot_download in tests. Raises UserError.
+    With `offline` or HF_HUB_OFFLINE, or without a network, it is looked up in the hub's cache.
+    `download` replaces huggingface_hub.snapshot_download in tests. Raises UserError.
     """
     hub = importlib.import_module("huggingface_hub")
     errors = importlib.import_module("huggingface_hub.errors")
+    settings = importlib.import_module("huggingface_hub.constants")
+    get = partial(
+        download or hub.snapshot_download,
+        repository,
+        revision=revision,
+        allow_patterns=list(PATTERNS),
+    )
     try:
-        folder = (download or hub.snapshot_download)(
-            repository,
-            revision=revision,
-            local_files_only=offline,
-            allow_patterns=list(PATTERNS),
-        )
+        folder = get(local_files_only=offline or settings.HF_HUB_OFFLINE)
     except (OSError, errors.HFValidationError, errors.HTTPError) as error:
-        raise _refusal(error, errors, repository, revision) from None
+        folder = _cached(get, error, errors)
+        if folder is None:
+            raise _refusal(error, errors, repository, revision) from None
     path = Path(folder)
     return path, path.name
+
+
+def _cached(get: Download, error: Exception, errors: Any) -> Any:
+    """Looks a revision up in the cache if the hub did not answer; None: it is not there.
+
+    huggingface_hub 1.26 to 2.1 ask the hub which files a commit has even if they are cached, unless
+    snapshot_download itself cached them.
+    """
+    if isinstance(error, errors.HfHubHTTPError) or not isinstance(error, errors.HTTPError):
+        return None
+    try:
+        return get(local_files_only=True)
+    except (OSError, errors.HTTPError):
+        return None
 
 
 def _refusal(error: Exception, errors: Any, repository: str, revision: str) -> UserError:

@@ -1,4 +1,4 @@
-"""A hub on this machine with one data set: what `datasets` asks of the real one, no more."""
+"""A hub on this machine with one repository: what its clients ask of the real one, no more."""
 
 import hashlib
 import json
@@ -7,16 +7,20 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serving(repository: str, folder: Path) -> Iterator[str]:
-    """The address for HF_ENDPOINT, while the folder's files are those of the data set."""
-    handler = type("Handler", (_Handler,), {"repository": repository, "folder": folder})
+def serving(
+    repository: str, folder: Path, kind: Literal["datasets", "models"] = "datasets"
+) -> Iterator[str]:
+    """The address for HF_ENDPOINT, while the folder's files are those of the repository."""
+    files = f"/{repository}/resolve/" if kind == "models" else f"/{kind}/{repository}/resolve/"
+    own = {"about": f"/api/{kind}/{repository}", "files": files, "folder": folder}
+    handler = type("Handler", (_Handler,), {**own, "repository": repository})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -25,18 +29,19 @@ def serving(repository: str, folder: Path) -> Iterator[str]:
 
 class _Handler(BaseHTTPRequestHandler):
     repository: str
+    about: str
+    files: str
     folder: Path
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        about, files = f"/api/datasets/{self.repository}", f"/datasets/{self.repository}/resolve/"
-        tree = f"{about}/tree/"
+        tree = f"{self.about}/tree/"
         if path.startswith(tree):
             self._json([self._entry(place) for place in sorted(self._place(path, tree).iterdir())])
-        elif path.startswith(about):
+        elif path.startswith(self.about):
             self._json({"id": self.repository, "sha": COMMIT, "siblings": []})
-        elif path.startswith(files):
-            self._file(self._place(path, files))
+        elif path.startswith(self.files):
+            self._file(self._place(path, self.files))
         else:
             self._missing("RepoNotFound")
 
