@@ -35,7 +35,7 @@ CASES = {
     "gemma3": "named layer types",
     "gemma3_text": "text alone",
     "qwen2_5_vl": "windows of 2 x 2 squares",
-    "internvl": "a class token, narrow rows",
+    "internvl": "a class token, narrow rows, positions divided by 4",
 }
 HEADS = ("lm_head.weight", "language_model.lm_head.weight")
 """Names of a head, of which a family knows one or both."""
