@@ -12,11 +12,14 @@ from pathlib import Path
 from types import FrameType
 
 from export.arguments import Parser, above_zero, whole
+from export.artifact import load_artifact
 from export.build import ProofFailed, Prove, build
 from export.checkpoint.registry import open_model
 from export.console import on_console, one_line
 from export.errors import UserError
 from export.exporter import ExportOptions, default_out, prepared, prove
+from export.model import Model
+from export.origin import difference
 from export.progress import Stages, peak_bytes, showing
 from export.quantize.recipe import KNOWN, METHODS
 from export.summary import Cost, facts, lines
@@ -67,12 +70,14 @@ def run(
         args.model, weights=args.weights, revision=args.revision, offline=args.offline
     )
     model, spec = prepared(model, _options(args), targets=targets)
+    out = args.out or default_out(model, spec)
+    other = _other(out, model)
     try:
         with showing(model, stages) as (watched, stage):
             artifact = build(
                 watched,
                 spec,
-                args.out or default_out(model, spec),
+                out,
                 targets=targets,
                 prove=None if args.no_verify else prove,
                 stage=stage,
@@ -80,9 +85,25 @@ def run(
     except ProofFailed as failed:
         print(f"proof failed: {one_line(str(failed))}; nothing was kept", file=sys.stderr)
         return 1
+    if other:
+        print(
+            f"note: {out} held an artifact of another model, now replaced: {other}", file=sys.stderr
+        )
     cost = Cost(stages.writing_peak_bytes(), peak_bytes(), time.perf_counter() - started)
     print(json.dumps(facts(artifact, cost)) if args.json else "\n".join(lines(artifact, cost)))
     return 0
+
+
+def _other(out: Path, model: Model) -> str | None:
+    """Says how the model of the artifact in the folder `out` differs; None: it is this model's.
+
+    None, too, if there is no artifact.
+    """
+    try:
+        before = load_artifact(out).manifest.origin
+    except UserError:
+        return None
+    return difference(before, model.weights.origin)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -87,6 +87,19 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != "model")
 
 
+def test_an_export_says_that_it_replaced_an_artifact_of_another_model(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = parser().parse_args(arguments(checkpoint, "--no-verify"))
+    for settings, said in (({}, ""), ({}, ""), ({"of_a_tool": 1}, "config.json is ")):
+        config = json.loads((checkpoint / "config.json").read_text())
+        (checkpoint / "config.json").write_text(json.dumps(config | settings))
+        assert run(args, targets=targets()) == 0
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert ("another model, now replaced" in shown) == bool(said)
+
+
 def test_an_export_leaves_a_whole_artifact_with_its_proof(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
