@@ -115,10 +115,22 @@ def tensors(
     kinds = {"missing": missing, "of the wrong shape": wrong, "not of this architecture": left}
     if any(kinds.values()):
         listed = "; ".join(f"{kind}: {few(names)}" for kind, names in kinds.items() if names)
-        raise UserError(f"{where}: tensors {listed}; {_remedy(left)}")
+        raise UserError(f"{where}: tensors {listed}; {_remedy(left, missing)}")
 
 
-def _remedy(left: list[str]) -> str:
+def _remedy(left: list[str], missing: list[str]) -> str:
+    if missing and (wrapper := _wrapper(left, missing)):
+        return f"all names begin with {short(wrapper)!r}, so save the model without its wrapper"
     if any("lora_" in name for name in left):
         return "merge the adapter into the model (merge_and_unload) and save that"
     return "take config.json and the weights from the same checkpoint, saved unquantized"
+
+
+def _wrapper(left: list[str], missing: list[str]) -> str | None:
+    """Returns what stands before every missing name among those that are left; None: nothing does.
+
+    torch.compile, DistributedDataParallel and PEFT put such prefixes before a model's names.
+    """
+    ends = [name for name in left if name.endswith(f".{missing[0]}")]
+    prefixes = (name.removesuffix(missing[0]) for name in ends)
+    return next((p for p in prefixes if {f"{p}{name}" for name in missing} <= set(left)), None)

@@ -48,6 +48,11 @@ def add(header: Header, data: bytearray) -> None:
     data += bytes(8)
 
 
+def wrap(header: Header, data: bytearray) -> None:
+    for name in [*header]:
+        header[f"_orig_mod.{name}"] = header.pop(name)
+
+
 def turn(header: Header, data: bytearray) -> None:
     """The first matrix that is not square, its rows and columns exchanged."""
     entry = next(e for e in header.values() if len(set(e["shape"])) == 2 == len(e["shape"]))
@@ -67,6 +72,7 @@ TENSORS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (edited(drop), "tensors missing: "),
     "renamed": (edited(rename), "not of this architecture: renamed.weight; take config.json"),
     "extra": (edited(add), "tensors not of this architecture: more.weight; take"),
+    "wrapped": (edited(wrap), "all names begin with '_orig_mod.', so save the model without its"),
     "turned": (edited(turn), "tensors of the wrong shape: "),
     "of integers": (edited(retype), "is stored as I16, but only F32, F16, BF16 are read; save"),
     "overlapping": (edited(overlap), "overlaps the tensor before it"),
@@ -150,7 +156,7 @@ NUMBERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "moondream: a template of words": (
         "moondream",
         {"config__tokenizer__templates__query__prefix": "Question"},
-        "templates.query.prefix is Question, expected a list of integers",
+        'templates.query.prefix is "Question", expected a list of integers',
     ),
 }  # fmt: skip
 # What any number of any family may be instead.
