@@ -18,7 +18,7 @@ Parts = tuple[ir.Value, ir.Value | None, ir.Value | None]
 """Query, key and value; or all three side by side in the first one, then None and None."""
 
 ROTATED_INSIDE = 16
-"""GroupQueryAttention rotates heads itself only if this divides their size."""
+"""GroupQueryAttention rotates heads itself only if this divides their size and the rotated part."""
 
 
 class CachedAttention:
@@ -88,7 +88,8 @@ class CachedAttention:
         The layer's keys and values, old and new, are appended to `presents`.
         """
         rotation: Sequence[ir.Value | None] = tables
-        inside = heads.sections is None and heads.head_dim % ROTATED_INSIDE == 0
+        whole = heads.head_dim % ROTATED_INSIDE == heads.rope.dims % ROTATED_INSIDE == 0
+        inside = heads.sections is None and whole
         if not inside:
             parts, rotation = self._rotated(parts, heads, tables), (None, None)
         inputs = [*parts, *self._past[layer], *self._lengths, *rotation]

@@ -75,9 +75,13 @@ def test_logits_equal_transformers(heads: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["native", "cuda"])
-def test_heads_that_rotate_in_part_equal_the_reference(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [8, 16])
+def test_heads_that_rotate_in_part_equal_the_reference(
+    size: int, layout: str, tmp_path: Path
+) -> None:
     made = tiny_moondream("legacy")
-    text = replace(made.vlm.text, heads=16, kv_heads=16, head_dim=8, rope_dims=4)
+    heads = made.vlm.text.hidden // size
+    text = replace(made.vlm.text, heads=heads, kv_heads=heads, head_dim=size, rope_dims=size // 2)
     vlm = replace(made.vlm, text=text)
     model = replace(made, vlm=vlm, weights=Seeded(vlm))
     wanted = logits(RUNTIMES["reference"].open_session(model, threads=1), REQUEST)
