@@ -223,7 +223,7 @@ def _open(found: _ModelFolder, seed: int) -> Model:
     template: ChatTemplate | None = None
     notes: tuple[str, ...] = ()
     if isinstance(prompt, Prompt) and not found.synthetic:
-        bos = tokens.text(vlm.bos_token_id)
+        bos = None if vlm.bos_token_id is None else tokens.text(vlm.bos_token_id)
         template, notes = chat_template.checked(files, folder, prompt, family, bos)
     stop = _stop_ids(folder, vlm, tokens.ids(family.stop_tokens))
     vlm = check.numbers(replace(vlm, stop_token_ids=stop), str(folder / GENERATION))

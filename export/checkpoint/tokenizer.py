@@ -73,7 +73,7 @@ def _fixed(
     """
     if image_token is not None and vlm.image_token_id is not None:
         return image_token, vlm.image_token_id
-    if vlm.bos_token_id < len(vocabulary.first):
+    if vlm.bos_token_id is None or vlm.bos_token_id < len(vocabulary.first):
         return tokens[-1], vlm.text.vocab - 1
     return tokens[0], vlm.bos_token_id
 

@@ -67,11 +67,12 @@ class Tokens:
             highest = max(beyond)
             raise UserError(
                 f"{self._path}: {short(beyond[highest])!r} has id {highest}, but config.json has "
-                f"vocab_size {size}; take both files from the same checkpoint"
+                f"vocab_size {size}; remove the token from the tokenizer, or give it a row by "
+                f"resize_token_embeddings and save the model again"
             )
 
     def _expect_bos(self, vlm: Vlm) -> None:
-        if vlm.bos_token_id not in self._added:
+        if vlm.bos_token_id is not None and vlm.bos_token_id not in self._added:
             raise UserError(
                 f"{self._path}: id {vlm.bos_token_id} is not a special token, but config.json "
                 f"has it as bos_token_id; take both files from the same revision"

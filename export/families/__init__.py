@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from export.errors import UserError, unknown
+from export.errors import UserError
 from export.families.gemma3 import GEMMA3
 from export.families.internvl import INTERNVL
 from export.families.moondream import MOONDREAM
@@ -27,5 +27,8 @@ def family_of(config: Json, where: str) -> Family:
         raise UserError(f"{where}: no model_type; is this a Hugging Face checkpoint's config.json?")
     by_type = {kind: family for family in FAMILIES.values() for kind in family.model_types}
     if model_type not in by_type:
-        raise unknown("model_type", short(model_type), by_type) from None
+        raise UserError(
+            f"{where}: model_type '{short(model_type)}' is not supported, only "
+            f"{', '.join(sorted(by_type))}"
+        )
     return by_type[model_type]

@@ -56,7 +56,7 @@ def read(config: Section) -> Vlm:
         family="gemma3",
         vision=None,
         text=_decoder(text, tied is None or tied),
-        bos_token_id=text.integer("bos_token_id", 2),
+        bos_token_id=text.token_id("bos_token_id", 2),
         stop_token_ids=config.token_ids("eos_token_id", text.token_ids("eos_token_id", (1,))),
     )
     return _with_vision(vlm, config) if has_vision else vlm

@@ -60,7 +60,7 @@ def read(config: Section) -> Vlm:
         family="internvl",
         vision=TileVision(tower, projector, config.integer("image_token_id", 151667)),
         text=replace(decoder, qkv_bias=True),
-        bos_token_id=text.integer("bos_token_id", 151643),
+        bos_token_id=text.token_id("bos_token_id", 151643),
         stop_token_ids=text.token_ids("eos_token_id"),
     )
 

@@ -214,6 +214,7 @@ def prompt(vlm: Vlm, config: Section) -> Templates:
     """
     tokenizer = config.section("config", {}).section("tokenizer", {})
     generation, vision = _generation(tokenizer), vlm.require_vision()
+    assert vlm.bos_token_id is not None, "read gives every model one"
     saved = tokenizer.section("templates", {})
     templates = {
         key: saved.section(key, None) if key in saved else Section(ids, saved.file, key)

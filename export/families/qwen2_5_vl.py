@@ -69,7 +69,7 @@ def read(config: Section) -> Vlm:
             config.integer("image_token_id", 151655),
         ),
         text=decoder,
-        bos_token_id=text.integer("bos_token_id", config.integer("bos_token_id", 151643)),
+        bos_token_id=text.token_id("bos_token_id", config.token_id("bos_token_id", 151643)),
         stop_token_ids=text.token_ids("eos_token_id", config.token_ids("eos_token_id", (151645,))),
     )
 

@@ -5,6 +5,7 @@ found and what was expected, and how to mend it. Any other exception of a family
 that code.
 """
 
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
@@ -127,6 +128,12 @@ class Section:
         """
         return self._list(key, default, "strings", lambda value: _typed(str, value), length)
 
+    def token_id(self, key: str, default: int | None) -> int | None:
+        """Reads a token's id under `key` (absent: `default`; null: None, it has no such token)."""
+        if key in self and self._content[key] is None:
+            return None
+        return self.integer(key, default)
+
     def token_ids(self, key: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
         """Reads one token id or a list of them under `key` (absent: `default`; null: none)."""
         if key in self and self._content[key] is None:
@@ -174,7 +181,7 @@ class Section:
 
     def wrong(self, key: str, expected: str) -> UserError:
         """Returns (does not raise) the error that the value under `key` is not as `expected`."""
-        found = short(str(self._content.get(key)))
+        found = short(json.dumps(self._content.get(key), ensure_ascii=False))
         return UserError(
             f"{self.file}: {self.dotted(key)} is {found}, expected {expected}; {self._remedy()}"
         )

@@ -52,7 +52,7 @@ def read(config: Section) -> Vlm:
             config.integer("image_token_id", 128257),
         ),
         text=llama.decoder(text, tied, TEXT),
-        bos_token_id=text.integer("bos_token_id", 1),
+        bos_token_id=text.token_id("bos_token_id", 1),
         # Filled from generation_config.json and the tokenizer where the checkpoint has them.
         stop_token_ids=text.token_ids("eos_token_id"),
     )

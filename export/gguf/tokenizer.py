@@ -172,7 +172,7 @@ KINDS: Mapping[str, Callable[[Json, list[str], list[TokenType]], dict[str, Value
 
 def _special_ids(tokens: list[str], config: Json, vlm: Vlm) -> dict[str, Value]:
     ids: dict[str, Value] = {}
-    if vlm.bos_token_id < len(tokens):
+    if vlm.bos_token_id is not None and vlm.bos_token_id < len(tokens):
         ids[Keys.Tokenizer.BOS_ID] = vlm.bos_token_id
     if vlm.stop_token_ids:
         ids[Keys.Tokenizer.EOS_ID] = vlm.stop_token_ids[0]

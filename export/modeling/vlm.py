@@ -23,7 +23,7 @@ class Vlm:
     family: str
     vision: Vision | None
     text: Decoder
-    bos_token_id: int
+    bos_token_id: int | None
     stop_token_ids: tuple[int, ...]
     region: RegionHeads | None = None
 
@@ -55,7 +55,8 @@ class Vlm:
         if self.region is not None:
             yield from self.region.problems()
         image = () if self.image_token_id is None else (self.image_token_id,)
-        ids = {"image_token_id": image, "bos_token_id": (self.bos_token_id,)}
+        bos = () if self.bos_token_id is None else (self.bos_token_id,)
+        ids = {"image_token_id": image, "bos_token_id": bos}
         for name, values in (ids | {"eos_token_id": self.stop_token_ids}).items():
             for value in values:
                 if not 0 <= value < self.text.vocab:

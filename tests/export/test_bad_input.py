@@ -204,7 +204,10 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "config not an object": (text("config.json", b"[]"), "holds a JSON list, expected an object"),
     "config huge": (text("config.json", b" " * (65 << 20)), "expected at most 67108864"),
     "config with NaN": (text("config.json", b'{"a": NaN}'), "NaN is not a JSON number"),
-    "unknown family": (config(model_type="idefic"), "unknown model_type 'idefic'; did you mean"),
+    "unknown family": (
+        config(model_type="idefic"),
+        "config.json: model_type 'idefic' is not supported, only",
+    ),
     "no family": (config(model_type=...), "no model_type"),
     "no text_config": (config(text_config=...), ": text_config is missing"),
     "missing key": (config(text_config__hidden_size=...), "text_config.hidden_size is missing"),
@@ -223,9 +226,9 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "image token beyond": (config(image_token_id=400), "not within the vocabulary of 400"),
     "eps infinite": (
         text("config.json", json.dumps(CONFIG).replace("1e-05", "1e999").encode()),
-        "rms_norm_eps is inf, expected a number",
+        "rms_norm_eps is Infinity, expected a number",
     ),
-    "activation": (config(text_config__hidden_act="relu"), "hidden_act is relu, expected one of"),
+    "activation": (config(text_config__hidden_act="relu"), 'hidden_act is "relu", expected one of'),
     "rope scaled": (config(text_config__rope_scaling={"type": "yarn"}), "is of kind yarn"),
     # the other files
     "no preprocessor": (

@@ -59,32 +59,32 @@ READ: dict[str, tuple[Callable[[Section], object], object]] = {
 WRONG: dict[str, tuple[Callable[[Section], object], str]] = {
     "missing": (lambda s: s.integer("absent"), "absent is missing"),
     "missing below": (lambda s: s.section("text").count("heads"), "text.heads is missing"),
-    "text": (lambda s: s.integer("act"), "act is silu, expected an integer"),
-    "boolean as integer": (lambda s: s.integer("tied"), "tied is False, expected an integer"),
-    "boolean as number": (lambda s: s.number("tied"), "tied is False, expected a number"),
+    "text": (lambda s: s.integer("act"), 'act is "silu", expected an integer'),
+    "boolean as integer": (lambda s: s.integer("tied"), "tied is false, expected an integer"),
+    "boolean as number": (lambda s: s.number("tied"), "tied is false, expected a number"),
     "integer as boolean": (lambda s: s.boolean("zero"), "zero is 0, expected true or false"),
     "float as integer": (lambda s: s.integer("theta"), "is 1000000.0, expected an integer"),
-    "null": (lambda s: s.integer("nothing", 5), "nothing is None, expected an integer"),
+    "null": (lambda s: s.integer("nothing", 5), "nothing is null, expected an integer"),
     "zero": (lambda s: s.count("zero"), "zero is 0, expected an integer of at least 1"),
     "unequal edges": (lambda s: s.edge("eos"), "is [7, 9], expected an integer of at least 1, or"),
     "not above": (lambda s: s.number("zero", above=0), "zero is 0, expected a number above 0"),
-    "infinite": (lambda s: s.number("infinite"), "infinite is inf, expected a number"),
+    "infinite": (lambda s: s.number("infinite"), "infinite is Infinity, expected a number"),
     "too large": (lambda s: s.number("huge"), "expected a number"),
     "integer as string": (lambda s: s.string("layers"), "layers is 12, expected a string"),
     "no choice": (
         lambda s: s.section("text").choice("act", ACTIVATIONS),
-        "text.act is relu, expected one of silu, gelu",
+        'text.act is "relu", expected one of silu, gelu',
     ),
     "list as choice": (lambda s: s.choice("kinds", ACTIVATIONS), "expected one of silu, gelu"),
     "length": (lambda s: s.integers("sections", length=2), "expected a list of 2 integers"),
     "numbers as integers": (lambda s: s.integers("mean"), "expected a list of integers"),
-    "text as list": (lambda s: s.strings("act"), "act is silu, expected a list of strings"),
+    "text as list": (lambda s: s.strings("act"), 'act is "silu", expected a list of strings'),
     "no id": (lambda s: s.token_ids("kinds"), "expected an id or a list of ids"),
-    "boolean as id": (lambda s: s.token_ids("tied"), "tied is False, expected an id or a list"),
+    "boolean as id": (lambda s: s.token_ids("tied"), "tied is false, expected an id or a list"),
     "list as object": (lambda s: s.section("eos"), "eos is [7, 9], expected an object"),
     "two objects down": (
         lambda s: s.section("text").section("rope").number("theta"),
-        "text.rope.theta is x, expected a number",
+        'text.rope.theta is "x", expected a number',
     ),
 }
 
@@ -138,3 +138,10 @@ def test_keys_beyond_the_known_ones_are_refused() -> None:
     TOP.section("text").expect_keys(("hidden", "act", "rope", "more"))
     with pytest.raises(UserError, match=r"text\.rope is not supported .*, only hidden, act"):
         TOP.section("text").expect_keys(("hidden", "act"))
+
+
+def test_a_token_that_is_null_is_none_and_an_absent_one_has_the_default() -> None:
+    assert TOP.token_id("nothing", 5) is None
+    assert TOP.token_id("absent", 5) == 5
+    with pytest.raises(UserError, match="tied is false, expected an integer"):
+        TOP.token_id("tied", 5)

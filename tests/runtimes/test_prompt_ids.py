@@ -39,6 +39,16 @@ def without(folder: Path) -> None:
     (folder / TOKENIZER).write_text(json.dumps(content))
 
 
+def without_bos(folder: Path) -> None:
+    """As some versions of transformers save a fine-tune whose tokenizer has no BOS."""
+    for name in ("config.json", "generation_config.json"):
+        content = json.loads((folder / name).read_text())
+        content["bos_token_id"] = None
+        if "text_config" in content:
+            content["text_config"]["bos_token_id"] = None
+        (folder / name).write_text(json.dumps(content))
+
+
 def text_only(folder: Path) -> None:
     """As gemma-3-1b-it, whose tokenizer_config.json names a processor that it does not have."""
     config = json.loads((folder / "config.json").read_text())
@@ -57,6 +67,9 @@ CASES: dict[str, tuple[str, Edit, str]] = {
     "gemma3": ("tiny-gemma3", as_jinja, TEMPLATE),
     "qwen2.5-vl": ("tiny-qwen2.5-vl", as_jinja, TEMPLATE),
     "smolvlm without a template": ("tiny-smolvlm", without, BUILT_IN),
+    "smolvlm without BOS": ("tiny-smolvlm", without_bos, LEGACY),
+    "gemma3 without BOS": ("tiny-gemma3", without_bos, LEGACY),
+    "qwen2.5-vl without BOS": ("tiny-qwen2.5-vl", without_bos, LEGACY),
     "text alone": ("tiny-gemma3", text_only, TOKENIZER),
     "text alone, without a template": (
         "tiny-gemma3",
