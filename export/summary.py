@@ -1,17 +1,20 @@
 """Formats the summary that an export prints at its end: as a JSON object or as lines of text."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from export.artifact import Artifact
+from export.bounds import BOUNDS
 from export.decode import encode
 from export.files import few
-from export.manifest import Fallback, Manifest
-from export.proof import Proof
+from export.manifest import Fallback, Manifest, Quantization
+from export.proof_lines import proof_lines
+from export.quantize.recipe import Calibration
 
-VERDICTS = {True: "passed", False: "FAILED, kept by --allow-drift", None: "no verdict"}
+ONE_NAME = {"F32": "float32", "F16": "float16"}
+"""Types of GGUF -> their names in ONNX: an artifact with files of both counts each type once."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,12 @@ def lines(artifact: Artifact, cost: Cost) -> Iterator[str]:
         yield f"  {name:<15}{size:>15,} bytes"
     yield f"  {'all':<15}{manifest.total_bytes:>15,} bytes"
     quantization = manifest.quantization
-    yield f"  bits per weight {quantization.bits_per_weight:.2f}: {_types(quantization.types)}"
+    yield f"  {types_line(quantization)}"
+    yield from (f"  {line}" for line in calibration_lines(manifest.recipe_used.calibrated))
     yield from _fallbacks(quantization.fallbacks)
     yield from (f"  note: {limit}" for limit in manifest.details.limits)
-    yield from _proof(manifest.proof)
+    bounds = BOUNDS[manifest.recipe_used.base]
+    yield from (f"  {line}" for line in proof_lines(manifest.proof, bounds))
     with_proof = f", {cost.peak_bytes / 1e6:,.0f} MB with the proof" if manifest.proof else ""
     yield (
         f"  peak memory {cost.writing_peak_bytes / 1e6:,.0f} MB writing{with_proof}; "
@@ -76,10 +81,23 @@ def _component_bytes(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def _types(types: Mapping[str, int]) -> str:
-    every = sum(types.values()) or 1
-    ordered = sorted(types.items(), key=lambda item: -item[1])
-    return ", ".join(f"{100 * count / every:.1f} % {name}" for name, count in ordered)
+def types_line(quantization: Quantization) -> str:
+    """Returns the bits per weight and the share of weights of each type, largest first."""
+    counts: Counter[str] = Counter()
+    for name, count in quantization.types.items():
+        counts[ONE_NAME.get(name, name)] += count
+    every = counts.total() or 1
+    shares = (f"{100 * count / every:.1f} % {name}" for name, count in counts.most_common())
+    return f"bits per weight {quantization.bits_per_weight:.2f}: {', '.join(shares)}"
+
+
+def calibration_lines(calibrated: Calibration | None) -> Iterator[str]:
+    """Yields a line on the questions that GPTQ was calibrated on; none if it was not used."""
+    if calibrated is None:
+        return
+    own = "PocketVLM's own questions"
+    asked = own if calibrated.n is None else f"{calibrated.n} questions of {calibrated.questions}"
+    yield f"4-bit weights were rounded with GPTQ, calibrated on {asked}"
 
 
 def _fallbacks(fallbacks: Sequence[Fallback]) -> Iterator[str]:
@@ -88,21 +106,3 @@ def _fallbacks(fallbacks: Sequence[Fallback]) -> Iterator[str]:
         groups[fallback.asked, fallback.got, fallback.reason].append(fallback.tensor)
     for (asked, got, reason), tensors in groups.items():
         yield f"  {got} instead of {asked}, {reason}: {few(tensors)}"
-
-
-def _proof(proof: Proof | None) -> Iterator[str]:
-    if proof is None:
-        yield "  proof: not asked for"
-        return
-    why = f" ({proof.unjudged})" if proof.unjudged else ""
-    yield f"  proof: {VERDICTS[proof.passed]}{why}"
-    for failure in proof.failures:
-        yield f"    ! {failure}"
-    for name, check in proof.checks.by_name().items():
-        figures = vars(check).items()
-        shown = ", ".join(f"{key.replace('_', ' ')} {_figure(v)}" for key, v in figures)
-        yield f"    {name}: {shown}"
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

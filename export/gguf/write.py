@@ -42,8 +42,9 @@ LABELS: Mapping[str, str] = {
 ONNX_VISION = "onnx-vision"
 """The layout with ONNX graphs for vision tower and region heads; llama.cpp runs the decoder."""
 FOR_OURS = (
-    "only PocketVLM opens the vision tower, on a CPU; --layout native writes llama.cpp's mmproj"
+    "the image encoder of this artifact is an ONNX graph that only PocketVLM runs, on the CPU"
 )
+NATIVE = "export with --layout native for llama.cpp's own mmproj file"
 LEFT_OUT = "llama.cpp has no region heads; --layout onnx-vision keeps them"
 
 
@@ -73,7 +74,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
 
     graphs = graphs_beside_decoder(model.vlm)
     both = written.beside(write_graphs(model, _of_graphs(recipe), folder, graphs))
-    return replace(both, details=replace(both.details, limits=(FOR_OURS,)))
+    limit = FOR_OURS if facts.projector_type is None else f"{FOR_OURS}; {NATIVE}"
+    return replace(both, details=replace(both.details, limits=(limit,)))
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:

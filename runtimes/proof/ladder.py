@@ -7,13 +7,14 @@ models with region heads return. From (d) on, the artifact is compared with the 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from export.arrays import FloatArray
 from export.artifact import Artifact
+from export.bounds import BOUNDS, MAX_ERROR, PLACE_TOLERANCE, Bounds
 from export.model import Model
 from export.prompts import Templates
 from export.proof import (
@@ -41,37 +42,7 @@ if TYPE_CHECKING:
     from runtimes.reference import ReferenceScorer
 
 MAX_TOKENS = 16
-PLACE_TOLERANCE = 1e-6  # both sides must choose the same bins, which are 1/1024 wide
 NO_IMAGES = "the model takes no images"
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Limits that an artifact's results on the probes must keep, for one quantization recipe.
-
-    They are wide: a wrong graph misses them by far. `cosine` and `top1` are lower bounds,
-    `mean_kld` is an upper bound. `exact`: whether they also hold for random weights.
-    """
-
-    cosine: float
-    """Smallest mean cosine similarity of image features with the reference's."""
-    mean_kld: float
-    """Largest mean KL divergence of next-token distributions from the reference's, in nats."""
-    top1: float
-    """Smallest fraction of tokens whose most probable token is the reference's. 1.0 also requires
-    equal greedy tokens and regions."""
-    exact: bool
-    """Whether the limits hold for random weights too, as rounding is too small to matter."""
-
-
-BOUNDS: dict[str, Bounds] = {
-    "fp32": Bounds(cosine=0.99999, mean_kld=1e-4, top1=1.0, exact=True),
-    "fp16": Bounds(cosine=0.9999, mean_kld=1e-3, top1=0.98, exact=True),
-    "int8": Bounds(cosine=0.99, mean_kld=0.05, top1=0.9, exact=False),
-    "int4": Bounds(cosine=0.9, mean_kld=0.5, top1=0.7, exact=False),
-}
-BOUNDS |= {name: BOUNDS["int4"] for name in ("q4_k_m", "q5_k_m", "iq4_nl")}
-BOUNDS |= {"q6_k": BOUNDS["int8"]}
 
 
 def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads: int = 2) -> Proof:
@@ -248,10 +219,10 @@ def _judge_reading(checks: Checks) -> Iterator[str]:
                 f"token ids in {other_ids} of {n} probes"
             )
     match checks.reference:
-        case ReferenceCheck(model=name, max_error=error) if not error <= original.MAX_ERROR:
+        case ReferenceCheck(model=name, max_error=error) if not error <= MAX_ERROR:
             yield (
                 f"reference: logits are off from those of transformers' {name} by {error:.2g} of "
-                f"the largest one, expected at most {original.MAX_ERROR}: transformers reads "
+                f"the largest one, expected at most {MAX_ERROR}: transformers reads "
                 f"config.json otherwise than PocketVLM"
             )
 

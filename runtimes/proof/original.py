@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 
 ASKED = ("no image", "two images")
 """Names of the probes that both models answer; a model without images answers the first one."""
-MAX_ERROR = 5e-5
-"""Largest error of a logit, as a fraction of the prompt's largest absolute logit.
-
-Measured in float32 at equal settings: 5e-7 to 1.2e-6 on the bundled models, 8e-7 and 1.1e-6 with
-random weights in the sizes of Gemma 3 270M and SmolVLM-256M. One misread setting moves it by more:
-5 % of the rotary base by 1.2e-4 (Gemma 3) to .02, GELU for its tanh approximation by 9e-5 to .1,
-another scale, window or kind of layer by over 1e-3. The mean KL divergence is quadratic in this
-error and hides small ones: 4e-8 for Gemma 3's activation.
-"""
 LONGEST = 2048
 """Most tokens to which the prompt without images is lengthened."""
 WEIGHTS_FACTOR = 1.6

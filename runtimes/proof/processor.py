@@ -6,15 +6,13 @@ transformers is imported at the moment when it is needed.
 import importlib.util
 from dataclasses import replace
 
+from export.bounds import PIXEL_TOLERANCE
 from export.model import Model
 from export.prompts import Prompt
 from export.proof import PreprocessingCheck, Skipped
 from runtimes.prepare.image import edge
 from runtimes.proof import pixels, prompt_ids
 from runtimes.proof.probes import probes
-
-# Both compute (x / 255 - mean) / std in float32, but may round in another order.
-PIXEL_TOLERANCE = 1e-5
 
 
 def compare(model: Model) -> PreprocessingCheck | Skipped:

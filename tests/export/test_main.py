@@ -122,9 +122,9 @@ def test_an_export_leaves_a_whole_artifact_with_its_proof(
         "bits per weight 32.00: 100.0 % float32",
         "float32 instead of int8, fake packs nothing: blk.0.attn_q.weight",
         "proof: passed",
-        "tensors: explained 9",
-        "features: skipped a fake proof",
-        "logits: n 3, mean kld 0.0001234",
+        "tensors: all 9 of the checkpoint are explained",
+        "vision features: not compared: a fake proof",
+        "logits: mean KLD 0.0001234 nats (limit: at most 0.05)",
         "peak memory",
     ):
         assert words in shown.out

@@ -103,6 +103,9 @@ def test_gguf_answers_like_transformers(tmp_path: Path) -> None:
     hf = hf_model(CASE)
     model = tiny_model(hf)
     artifact = tiny_artifact(model, "gguf", "fp16", tmp_path, "onnx-vision")
+    (limit,) = artifact.manifest.details.limits
+    assert "only PocketVLM runs" in limit
+    assert "native" not in limit  # which would be refused
     session = RUNTIMES["llama_cpp"].open_session(artifact, threads=1)
     request = Request("what is it?", (noise(90, 30),), max_tokens=12)
     prepared = preparer_of(model)(request)

@@ -76,6 +76,8 @@ def test_written_files_are_listed_by_component(tmp_path: Path) -> None:
     model = model_of("grouped heads")
     target = TARGETS["gguf"]
     written = target.write(model, RECIPES["int4"], tmp_path, "onnx-vision")
+    (limit,) = written.details.limits
+    assert limit.endswith("export with --layout native for llama.cpp's own mmproj file")
     assert written.components == {
         "decoder": ("tiny-Q4_0.gguf",),
         "vision": ("vision_encoder.onnx", "vision_encoder.onnx_data"),

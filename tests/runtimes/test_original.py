@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tiny_models import hf_model, tiny_artifact, tiny_model
 
+from export.bounds import MAX_ERROR
 from export.checkpoint.registry import data_root, list_models, open_model
 from export.checkpoint.synthetic import Synthetic
 from export.families import family_of
@@ -23,7 +24,7 @@ from export.modeling.depth import Depth, cut, least, whole
 from export.modeling.vlm import Vlm, shapes
 from export.proof import ReferenceCheck, Skipped
 from runtimes.proof.ladder import prove
-from runtimes.proof.original import MAX_ERROR, compare, peak_bytes
+from runtimes.proof.original import compare, peak_bytes
 
 NOISE = 1e-5
 Misread = Callable[[Vlm], Vlm]
