@@ -22,6 +22,7 @@ from bench.analysis.stats import Estimate, grouped_median
 from bench.machine.threads import chosen_threads
 from bench.measure import measure, timed
 from bench.options import LatencyOptions
+from bench.reporting import fmt
 from bench.tasks.latency import request_of
 from export.artifact import Artifact, load_artifact
 from export.errors import UserError
@@ -244,16 +245,17 @@ def line(cost: Overhead) -> str:
     step = cost.step
     return (
         f"{cost.runtime}: {_compared('prompt', cost.prefill)}; {_compared('decode step', step)} "
-        f"(medians of {step.ratio.n} pairs in {len(step.ours_s)} openings); the timer takes "
+        f"(medians of {fmt.count(step.ratio.n, 'pair')} in "
+        f"{fmt.count(len(step.ours_s), 'opening')}); the timer takes "
         f"{cost.timer_s * 1e9:.0f} ns of a step, {cost.timer_share:.4%}"
     )
 
 
 def _compared(what: str, turns: Turns) -> str:
-    (ours_s, bare_s), ratio = turns.medians_s, turns.ratio
+    ours_s, bare_s = turns.medians_s
     return (
         f"{what} {ours_s * 1e3:.3f} ms, bare loop {bare_s * 1e3:.3f} ms, "
-        f"ratio {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]"
+        f"ratio {fmt.interval(turns.ratio, digits=5)}"
     )
 
 

@@ -26,6 +26,13 @@ def test_ratios_are_of_pairs_of_every_opening() -> None:
     assert "(medians of 3 pairs in 2 openings)" in line(found)
 
 
+def test_a_single_pair_has_no_interval() -> None:
+    step = Turns(((2.0,),), ((1.0,),))
+    said = line(Overhead("fake", step, step, 0.04))
+    assert "ratio 2.0000; decode step" in said
+    assert "ratio 2.0000 (medians of 1 pair in 1 opening)" in said
+
+
 @pytest.mark.parametrize("name", ["tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl"])
 def test_a_bare_loop_chooses_the_same_tokens_as_our_session(name: str, tmp_path: Path) -> None:
     """Raises where it does not."""
