@@ -24,7 +24,7 @@ from bench.measure import measure, timed
 from bench.options import LatencyOptions
 from bench.reporting import fmt
 from bench.tasks.latency import request_of
-from export.artifact import Artifact, load_artifact
+from export.artifact import Artifact, load_artifact, verify_digests
 from export.errors import UserError
 from runtimes import RUNTIMES
 from runtimes.base import Event, Logits, Request, Session
@@ -152,8 +152,10 @@ def overhead(
     """Compare our session with the bare loop on one artifact.
 
     Loads the artifact `openings` times on both sides, and measures at least `pairs` pairs of
-    requests, equally many after each loading. Raises UserError if the two answer differently.
+    requests, equally many after each loading. Raises UserError if the two answer differently, or if
+    a file changed since the export.
     """
+    verify_digests(artifact)  # the bare loop, which may be loaded first, does not
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(artifact.manifest.target))
     each = -(-pairs // openings)
     sides = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
