@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="pocket-vlm-fuzz-") as name:
         folder = Path(os.path.realpath(name))
         cache = folder / "cache"
-        os.environ |= SETTINGS | {"HF_HOME": f"{cache}/hub", "MPLCONFIGDIR": f"{cache}/plots"}
+        folders = {"HF_HOME": "hub", "MPLCONFIGDIR": "plots", "XDG_CACHE_HOME": "others"}
+        os.environ |= SETTINGS | {name: f"{cache}/{part}" for name, part in folders.items()}
         sound = arguments.sound or _made(folder / "sound")
         preload()
         places = (sound, folder / "tries", KEPT.resolve(), cache)

@@ -59,7 +59,8 @@ class Campaign:
     kept: Path
     """Findings are kept here, each in a folder with its input's name."""
     cache: Path
-    """Libraries' caches, which all inputs share; HF_HOME and MPLCONFIGDIR are in it."""
+    """Libraries' caches, which all inputs share; HF_HOME and MPLCONFIGDIR are in it. An input's
+    XDG_CACHE_HOME is a folder of its own."""
     limit_s: float = SECONDS
 
 
