@@ -99,8 +99,8 @@ def _proof(proof: Proof | None) -> Iterator[str]:
     for failure in proof.failures:
         yield f"    ! {failure}"
     for name, check in proof.checks.by_name().items():
-        figures = vars(check).items()
-        shown = ", ".join(f"{key.replace('_', ' ')} {_figure(v)}" for key, v in figures)
+        figures = [(key, value) for key, value in vars(check).items() if value != ""]
+        shown = ", ".join(f"{key.replace('_', ' ')} {_figure(value)}" for key, value in figures)
         yield f"    {name}: {shown}"
 
 
