@@ -37,12 +37,7 @@ class BareLoop:
         options.log_severity_level = 3  # errors are raised, too
         self._path = artifact.path
         self._embed, self._decoder = (
-            opened(
-                artifact.path / artifact.manifest.components[part][0],
-                options,
-                [CPU_PROVIDER],
-                "the CPU",
-            )
+            opened(artifact.file(part), options, [CPU_PROVIDER], "the CPU")
             for part in ("embedding", "decoder")
         )
         vlm = artifact.manifest.vlm

@@ -144,6 +144,30 @@ def test_a_bare_loop_refuses_files_in_one_line(
     assert line.endswith(remedy)
 
 
+@pytest.mark.parametrize("files", [None, []])
+@pytest.mark.parametrize(
+    ("target", "component"),
+    [
+        *(("onnx", part) for part in ("vision", "embedding", "decoder")),
+        *(("gguf", part) for part in ("vision", "decoder")),
+    ],
+)
+def test_a_component_without_a_file_is_one_line(
+    target: str, component: str, files: list[str] | None, made: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(made[target], folder)
+    content = json.loads((folder / MANIFEST).read_text())
+    content["components"] |= {component: files}
+    if files is None:
+        del content["components"][component]
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(UserError) as refused:
+        runtimes.ask(folder, PICTURE, "what color is it?", max_tokens=1, threads=1)
+    said = f"{folder / MANIFEST}: components names no file for {component}; export it again"
+    assert str(refused.value) == said
+
+
 def test_a_bare_loop_refuses_graphs_that_it_cannot_run(
     made: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
