@@ -4,13 +4,15 @@ import argparse
 import re
 from typing import NoReturn
 
+from export.console import one_line
+
 
 class Parser(argparse.ArgumentParser):
     """Reports a wrong command line in one line on stderr, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         """Prints `message` as one line on stderr and exits with code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 
 def whole(text: str) -> int:

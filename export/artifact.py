@@ -30,6 +30,15 @@ class Artifact:
     path: Path
     manifest: Manifest
 
+    def file(self, component: str) -> Path:
+        """Returns the first file of a component. Raises UserError if artifact.json names none."""
+        files = self.manifest.components.get(component)
+        if not files:
+            raise UserError(
+                f"{self.path / MANIFEST}: components names no file for {component}; export it again"
+            )
+        return self.path / files[0]
+
 
 PARTIAL, REPLACED = "partial", "replaced"
 LONGEST_NAME = 255 - len(f"..{REPLACED}-4194304")  # bytes of a file's name, the largest process id

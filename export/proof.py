@@ -29,18 +29,28 @@ class TensorCheck:
 class PreprocessingCheck:
     """Result of comparing our pixels and token ids with Hugging Face's on `n` test requests.
 
-    equal_ids: number of requests whose token ids are equal; None: they were not compared. equal:
-    whether all ids are equal and all pixels are within the tolerance. prompts: the file of the chat
-    template that made the compared prompts, or what made them instead. backend: of transformers'
-    image processor; None: the model takes no images, or an older version made the proof.
+    max_pixel_difference: of normalized values; None: they were not compared, for the reason in
+    `pixels`. equal_ids: number of requests whose token ids are equal; None: they were not compared.
+    equal: whether what was compared is equal: all ids, and all pixels within the tolerance.
+    prompts: the file of the chat template that made the compared prompts, or what made them
+    instead. backend: of transformers' image processor; None: pixels were not compared, the model
+    takes no images, or an older version made the proof.
     """
 
     n: int
-    max_pixel_difference: float
+    max_pixel_difference: float | None
     equal_ids: int | None
     equal: bool
     prompts: str = ""
     backend: str | None = None
+    pixels: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Returns "equal" or "unequal", and which of the two was not compared."""
+        parts = {"pixels": self.max_pixel_difference, "ids": self.equal_ids}
+        left_out = [f"{name} not compared" for name, found in parts.items() if found is None]
+        return ", ".join(["equal" if self.equal else "unequal", *left_out])
 
 
 @dataclass(frozen=True)

@@ -74,14 +74,20 @@ def _preprocessing(check: PreprocessingCheck) -> str:
     sources = [] if check.equal_ids is None else [check.prompts]
     if check.backend is not None:
         sources.append(f"{BACKENDS.get(check.backend, check.backend)} backend")
-        ids = f"{_pixels(check.max_pixel_difference)} and {ids}"
-    return f"{ids} ({', '.join(sources)})" if sources else ids
+    shown = f"{_pixels(check)}{ids}"
+    return f"{shown} ({', '.join(sources)})" if sources else shown
 
 
-def _pixels(difference: float) -> str:
+def _pixels(check: PreprocessingCheck) -> str:
+    """Describes the compared pixels, up to the "and" before the ids; "" without images."""
+    difference = check.max_pixel_difference
+    if difference is None:
+        return f"pixels {check.pixels}; "
+    if check.backend is None:
+        return ""
     if math.isinf(difference):
-        return "images differ in shape"
-    return f"pixels differ by at most {_short(difference)}{_limit('at most', PIXEL_TOLERANCE)}"
+        return "images differ in shape and "
+    return f"pixels differ by at most {_short(difference)}{_limit('at most', PIXEL_TOLERANCE)} and "
 
 
 def _reference(check: ReferenceCheck) -> str:

@@ -1,4 +1,4 @@
-"""What holds for every test: no network (but pip, where a test starts it), no one's hub cache, one
+"""What holds for every test: no network (but pip, where a test starts it), no one's caches, one
 thread.
 
 Set before test modules are imported, because libraries read these settings on their own import;
@@ -18,6 +18,7 @@ SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # official builds queue events in XDG_CACHE_HOME, and send them
     "OMP_NUM_THREADS": "1",  # torch: sums in one order, and no threads that outnumber the cores
     "TOKENIZERS_PARALLELISM": "false",
     "MPLBACKEND": "Agg",
@@ -37,9 +38,10 @@ class NetworkForbidden(RuntimeError):
 def pytest_configure(config: pytest.Config) -> None:
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
-    cache = tempfile.TemporaryDirectory(prefix="pocket-vlm-hf-")
+    cache = tempfile.TemporaryDirectory(prefix="pocket-vlm-cache-")
     config.add_cleanup(cache.cleanup)
-    patch.setenv("HF_HOME", cache.name)
+    patch.setenv("HF_HOME", f"{cache.name}/hub")
+    patch.setenv("XDG_CACHE_HOME", cache.name)
     for name, value in SETTINGS.items():
         patch.setenv(name, value)
     for method in ("connect", "connect_ex"):

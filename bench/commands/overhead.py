@@ -22,8 +22,9 @@ from bench.analysis.stats import Estimate, grouped_median
 from bench.machine.threads import chosen_threads
 from bench.measure import measure, timed
 from bench.options import LatencyOptions
+from bench.reporting import fmt
 from bench.tasks.latency import request_of
-from export.artifact import Artifact, load_artifact
+from export.artifact import Artifact, load_artifact, verify_digests
 from export.errors import UserError
 from runtimes import RUNTIMES
 from runtimes.base import Event, Logits, Request, Session
@@ -151,8 +152,10 @@ def overhead(
     """Compare our session with the bare loop on one artifact.
 
     Loads the artifact `openings` times on both sides, and measures at least `pairs` pairs of
-    requests, equally many after each loading. Raises UserError if the two answer differently.
+    requests, equally many after each loading. Raises UserError if the two answer differently, or if
+    a file changed since the export.
     """
+    verify_digests(artifact)  # the bare loop, which may be loaded first, does not
     name = next(name for name in YARDSTICKS if RUNTIMES[name].opens(artifact.manifest.target))
     each = -(-pairs // openings)
     sides = [_opening(artifact, name, threads, each, options, n) for n in range(openings)]
@@ -244,16 +247,17 @@ def line(cost: Overhead) -> str:
     step = cost.step
     return (
         f"{cost.runtime}: {_compared('prompt', cost.prefill)}; {_compared('decode step', step)} "
-        f"(medians of {step.ratio.n} pairs in {len(step.ours_s)} openings); the timer takes "
+        f"(medians of {fmt.count(step.ratio.n, 'pair')} in "
+        f"{fmt.count(len(step.ours_s), 'opening')}); the timer takes "
         f"{cost.timer_s * 1e9:.0f} ns of a step, {cost.timer_share:.4%}"
     )
 
 
 def _compared(what: str, turns: Turns) -> str:
-    (ours_s, bare_s), ratio = turns.medians_s, turns.ratio
+    ours_s, bare_s = turns.medians_s
     return (
         f"{what} {ours_s * 1e3:.3f} ms, bare loop {bare_s * 1e3:.3f} ms, "
-        f"ratio {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]"
+        f"ratio {fmt.interval(turns.ratio, digits=5)}"
     )
 
 

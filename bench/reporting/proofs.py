@@ -31,7 +31,7 @@ class Column:
 
 COLUMNS = (
     Column("tensors explained", "tensors", "explained", "{:,}".format),
-    Column("pixels and ids", "preprocessing", "equal", lambda same: "equal" if same else "unequal"),
+    Column("pixels and ids", "preprocessing", "verdict", str),
     Column("reference, largest error", "reference", "max_error", fmt.significant),
     Column("features, lowest cosine", "features", "min_cosine", "{:.6f}".format),
     Column("mean KLD, nats", "logits", "mean_kld", fmt.significant),
@@ -74,13 +74,20 @@ def _cell(proof: Proof | None, column: Column) -> str:
 
 
 def _reasons(proof: Proof | None) -> list[str]:
-    """Returns a sentence on why there is no verdict, and one for each skipped check."""
+    """Returns a sentence on why there is no verdict, and one for each check or part not made."""
     if proof is None:
         return []
-    return [f"No verdict: {proof.unjudged}."] * bool(proof.unjudged) + [
+    skipped = [
         f"Skipped {name}: {check.skipped}."
         for name, check in proof.checks.by_name().items()
         if isinstance(check, Skipped)
+    ]
+    preprocessing = proof.checks.preprocessing
+    pixels = "" if isinstance(preprocessing, Skipped) else preprocessing.pixels
+    return [
+        *([f"No verdict: {proof.unjudged}."] if proof.unjudged else []),
+        *skipped,
+        *([f"Pixels: {pixels}."] if pixels else []),
     ]
 
 

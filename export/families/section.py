@@ -27,6 +27,9 @@ class _Required(Enum):
 
 
 REQUIRED = _Required.REQUIRED
+MOST = 2**31 - 1
+"""The largest integer that a file may have, far beyond any count, size or id of a model; the
+smallest one is its negative."""
 
 
 class Section:
@@ -36,7 +39,7 @@ class Section:
     * without a default, the key must be there;
     * with a default, an absent key gives the default; null is a wrong type;
     * with the default None, both an absent key and null give None.
-    True and False are not numbers.
+    True and False are not numbers. Integers are from -MOST to MOST.
     """
 
     def __init__(self, content: Json, file: str, path: str = "") -> None:
@@ -60,7 +63,9 @@ class Section:
     ) -> int | D:
         """Reads the integer under `key` (absent: `default`). Raises UserError if below `least`."""
         expected = "an integer" if least is None else f"an integer of at least {least}"
-        return self._read(key, default, expected, lambda value: _integer(value, least))
+        return self._read(
+            key, default, self._within(key, expected), lambda value: _integer(value, least)
+        )
 
     def count(self, key: str, default: D | _Required = REQUIRED) -> int | D:
         """Reads the integer under `key` (absent: `default`). Raises UserError if below 1."""
@@ -69,7 +74,7 @@ class Section:
     def edge(self, key: str, default: int | _Required = REQUIRED) -> int:
         """Reads a square's edge under `key`: an integer, or a list of equal height and width."""
         expected = "an integer of at least 1, or two equal ones"
-        return self._read(key, default, expected, _edge)
+        return self._read(key, default, self._within(key, expected), _edge)
 
     def number(
         self, key: str, default: D | _Required = REQUIRED, *, above: float | None = None
@@ -138,7 +143,7 @@ class Section:
         """Reads one token id or a list of them under `key` (absent: `default`; null: none)."""
         if key in self and self._content[key] is None:
             return ()
-        return self._read(key, default, "an id or a list of ids", _ids)
+        return self._read(key, default, self._within(key, "an id or a list of ids"), _ids)
 
     @overload
     def section(self, key: str, default: Json | _Required = REQUIRED) -> "Section": ...
@@ -210,7 +215,16 @@ class Section:
         length: int | None,
     ) -> tuple[T, ...] | D:
         expected = f"a list of {kind}" if length is None else f"a list of {length} {kind}"
+        if kind == "integers":
+            expected = self._within(key, expected)
         return self._read(key, default, expected, lambda value: _all(value, parse, length))
+
+    def _within(self, key: str, expected: str) -> str:
+        """Adds the range of integers to `expected` if what is under `key` exceeds it."""
+        value = self._content.get(key)
+        items = value if isinstance(value, (list, tuple)) else [value]
+        too_large = any(type(item) is int and abs(item) > MOST for item in items)
+        return f"{expected} (from {-MOST} to {MOST})" if too_large else expected
 
     def _remedy(self) -> str:
         return f"take {PurePath(self.file).name} from the checkpoint"
@@ -221,7 +235,7 @@ def _typed(kind: type[T], value: Any) -> T | None:
 
 
 def _integer(value: Any, least: int | None = None) -> int | None:
-    if type(value) is not int or (least is not None and value < least):
+    if type(value) is not int or abs(value) > MOST or (least is not None and value < least):
         return None
     return value
 

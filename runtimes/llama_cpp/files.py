@@ -65,7 +65,7 @@ def checked_decoder(artifact: Artifact) -> DecoderFile:
     """
     vlm = artifact.manifest.vlm
     facts = metadata.facts_of(vlm)
-    path = artifact.path / artifact.manifest.components["decoder"][0]
+    path = artifact.file("decoder")
     values = {metadata.ARCHITECTURE: facts.arch, **metadata.decoder(vlm, facts)}
     header = _checked(path, values, _shapes(vlm, TEXT))
     _check_vocabulary(header, vlm.text.vocab, path)
@@ -82,7 +82,7 @@ def checked_mmproj(artifact: Artifact) -> MmprojFile:
     assert image is not None, "a model for text alone has no vision file"
     values = metadata.vision(vlm, image, facts)
     values.pop(metadata.LONGEST_EDGE, None)  # a budget of tiles lowers the recipe's, not the file's
-    path = artifact.path / manifest.components["vision"][0]
+    path = artifact.file("vision")
     header = _checked(path, {metadata.ARCHITECTURE: "clip", **values}, _shapes(vlm, VISION))
     columns = _columns(header, image, path) if isinstance(image, Tiles) else None
     return MmprojFile(path, columns)

@@ -56,7 +56,7 @@ def open_graph(
     options.enable_mem_pattern = False
     if device.kind == "cuda":
         return _on_gpu(path, options, device, capture)
-    session = _opened(path, options, [CPU_PROVIDER], "the CPU")
+    session = opened(path, options, [CPU_PROVIDER], "the CPU")
     give_back()
     return session
 
@@ -99,16 +99,20 @@ def _on_gpu(
         "enable_cuda_graph": str(int(capture)),
     }
     providers = [(CUDA_PROVIDER, settings), CPU_PROVIDER]
-    session = _opened(path, options, providers, f"GPU {device.index}")
+    session = opened(path, options, providers, f"GPU {device.index}")
     check_placement(session, path, device)
     give_back()
     return session
 
 
-def _opened(
+def opened(
     path: Path, options: ort.SessionOptions, providers: Sequence[Any], where: str
 ) -> ort.InferenceSession:
-    """Loads one ONNX file. Raises UserError if ONNX Runtime refuses it, or if memory runs out."""
+    """Loads one ONNX file with these settings, and returns its session.
+
+    `where` names the device. Raises UserError if ONNX Runtime refuses the file, or if memory runs
+    out.
+    """
     try:
         with memory_errors("while the model was loaded"):
             # With its fallback, ONNX Runtime would print to stdout and try the same once more.

@@ -18,8 +18,7 @@ class OnnxRegionHeads:
 
     def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
         self._path = artifact.path
-        file = artifact.manifest.components["region"][0]
-        self._graph = open_graph(artifact.path / file, threads, device)
+        self._graph = open_graph(artifact.file("region"), threads, device)
 
     def embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
         """Returns embeddings [n, hidden] of n coordinates or sizes, for the decoder's input.

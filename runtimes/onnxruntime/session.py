@@ -73,7 +73,7 @@ class OnnxBackend:
         self.context, self._path = context, artifact.path
         self._tower = OnnxTower(artifact, threads, device) if load_tower else None
         # On the CPU: a step reads one row, so the table would only take memory on a GPU.
-        self._embed = open_graph(artifact.path / manifest.components["embedding"][0], 1)
+        self._embed = open_graph(artifact.file("embedding"), 1)
         self._decoder = self._opened_decoder(artifact, threads, device, capture)
         self._merges = "image_features" in inputs_of(self._embed)
         # Columns of marks (export.onnx.layouts). Read once: get_outputs builds a list each time.
@@ -88,7 +88,7 @@ class OnnxBackend:
         self, artifact: Artifact, threads: int, device: Device, capture: bool
     ) -> OnnxDecoder:
         """Loads the decoder graph; returns a DeviceDecoder for layout cuda, else a HostDecoder."""
-        path = artifact.path / artifact.manifest.components["decoder"][0]
+        path = artifact.file("decoder")
         if artifact.manifest.layout != CUDA:
             return HostDecoder(open_graph(path, threads, steps=True), self._text, self.context)
         captured = capture and device.kind == "cuda"

@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.modeling.vision import ImageVision, TileVision
+from export.modeling.vlm import Vlm
 from runtimes.devices import CPU, Device
 from runtimes.onnxruntime.graph import inputs_of, open_graph, running
 from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels
-
-PARTS = ("vision", "projection")
-"""Names of the artifact's components (keys of Manifest.components) that encode images."""
 
 
 class OnnxTower:
@@ -24,9 +22,7 @@ class OnnxTower:
         manifest = artifact.manifest
         self._vlm, self._path = manifest.vlm, artifact.path
         self._graphs = {
-            part: open_graph(artifact.path / files[0], threads, device)
-            for part, files in manifest.components.items()
-            if part in PARTS
+            part: open_graph(artifact.file(part), threads, device) for part in _parts(manifest.vlm)
         }
         graphs = self._graphs.values()
         self._padded = any("pixel_attention_mask" in inputs_of(graph) for graph in graphs)
@@ -80,3 +76,16 @@ class OnnxTower:
     def close(self) -> None:
         """Frees the graphs (VisionTower)."""
         self._graphs.clear()
+
+
+def _parts(vlm: Vlm) -> tuple[str, ...]:
+    """Returns the names of the components (keys of Manifest.components) that encode images."""
+    match vlm.vision:
+        case None:
+            return ()
+        case TileVision(crops=crops) if crops is not None:
+            return ("vision", "projection")
+        case ImageVision() | TileVision():
+            return ("vision",)
+        case _:
+            assert_never(vlm.vision)

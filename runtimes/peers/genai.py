@@ -11,6 +11,7 @@ import numpy as np
 from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.errors import UserError
+from export.files import short
 from runtimes.base import Session
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Extend
@@ -33,10 +34,17 @@ class GenaiBackend:
     def __init__(self, folder: Path, threads: int) -> None:
         import onnxruntime_genai as og
 
-        config = og.Config(str(folder))
         options = {"session_options": {"intra_op_num_threads": threads}}
-        config.overlay(json.dumps({"model": {"decoder": options}}))
-        self._model = og.Model(config)
+        try:
+            config = og.Config(str(folder))
+            config.overlay(json.dumps({"model": {"decoder": options}}))
+            self._model = og.Model(config)
+        except RuntimeError as error:  # the library raises no other for a file
+            reason = short(" ".join(str(error).split()), 200)
+            raise UserError(
+                f"{folder}: onnxruntime-genai cannot load it ({reason}); build it again with "
+                f"bench peers"
+            ) from error
         parameters = og.GeneratorParams(self._model)
         parameters.set_search_options(max_length=CONTEXT, past_present_share_buffer=True)
         self._generator = og.Generator(self._model, parameters)

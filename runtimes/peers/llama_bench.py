@@ -5,6 +5,8 @@ llama.cpp, so answers must be forced.
 """
 
 import ctypes
+import os
+from pathlib import Path
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
@@ -15,6 +17,7 @@ from export.errors import UserError
 from runtimes.base import Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.llama_cpp.devices import model_settings
+from runtimes.llama_cpp.files import checked_decoder
 from runtimes.llama_cpp.log import complaints, silence
 from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.prepare.request import Pixels, preparer_of
@@ -34,20 +37,19 @@ def open_session(artifact: Artifact, *, threads: int, device: str = "cpu") -> Se
 
 def open_backend(artifact: Artifact, threads: int, device: Device = CPU) -> Backend:
     """Loads the text model of a GGUF artifact; returns a backend that only calls llama_decode."""
-    manifest = artifact.manifest
-    path = artifact.path / manifest.components["decoder"][0]
-    return BareBackend(str(path), threads, manifest.vlm.text.vocab, device)
+    path = checked_decoder(artifact).path
+    return BareBackend(path, threads, artifact.manifest.vlm.text.vocab, device)
 
 
 class BareBackend:
     """A Backend whose `extend` is one llama_decode; takes no images and returns logits of 0."""
 
-    def __init__(self, path: str, threads: int, vocab: int, device: Device) -> None:
+    def __init__(self, path: Path, threads: int, vocab: int, device: Device) -> None:
         silence()
-        self._model = llama.llama_model_load_from_file(path.encode(), model_settings(device))
+        self._model = llama.llama_model_load_from_file(os.fsencode(path), model_settings(device))
         if not self._model:
             raise_if_out_of_memory(complaints(), "while the model was loaded")
-            raise UserError(f"{path}: llama.cpp cannot load it")
+            raise UserError(f"{path}: llama.cpp cannot load it; export the model again")
         settings = llama.llama_context_default_params()
         settings.n_ctx = CONTEXT
         settings.n_threads = settings.n_threads_batch = threads

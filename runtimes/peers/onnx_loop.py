@@ -12,6 +12,7 @@ from export.artifact import Artifact
 from export.errors import UserError
 from export.modeling.vlm import Vlm
 from runtimes.base import Session
+from runtimes.onnxruntime.graph import CPU_PROVIDER, inputs_of, opened, running
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Backend, Extend, context_length
 from runtimes.session.loop import GreedySession
@@ -33,12 +34,10 @@ class BareLoop:
     def __init__(self, artifact: Artifact, threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors are raised, too
+        self._path = artifact.path
         self._embed, self._decoder = (
-            ort.InferenceSession(
-                artifact.path / artifact.manifest.components[part][0],
-                options,
-                providers=["CPUExecutionProvider"],
-            )
+            opened(artifact.file(part), options, [CPU_PROVIDER], "the CPU")
             for part in ("embedding", "decoder")
         )
         vlm = artifact.manifest.vlm
@@ -48,17 +47,24 @@ class BareLoop:
             "image_numbers": np.zeros((1, self.context), np.int64),
         }
         self._positions = np.arange(self.context)
-        self._takes = frozenset(value.name for value in self._decoder.get_inputs())
+        self._takes = inputs_of(self._decoder)
+        width = self._embed.get_outputs()[0].shape[-1]
+        if "num_logits_to_keep" not in self._takes or width != vlm.text.hidden:
+            raise UserError(
+                f"{artifact.path}: a bare loop does not run layout {artifact.manifest.layout}; "
+                f"export with --layout native"
+            )
         self._logits = np.zeros((1, 1, vlm.text.vocab), np.float32)
         self._last: FloatArray = self._logits[0, 0]
         self._binding = self._decoder.io_binding()
-        self._cache = self._bind(vlm)
         self._token = np.zeros((1, 1), np.int64)
         self._row = np.zeros((1, 1, vlm.text.hidden), np.float32)
         self._lookup = self._embed.io_binding()
-        self._lookup.bind_cpu_input("input_ids", self._token)
-        row = ort.OrtValue.ortvalue_from_numpy(self._row)
-        self._lookup.bind_ortvalue_output("inputs_embeds", row)
+        with running(self._path):
+            self._cache = self._bind(vlm)
+            self._lookup.bind_cpu_input("input_ids", self._token)
+            row = ort.OrtValue.ortvalue_from_numpy(self._row)
+            self._lookup.bind_ortvalue_output("inputs_embeds", row)
 
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Raises UserError: this baseline takes no images."""
@@ -66,6 +72,14 @@ class BareLoop:
 
     def extend(self, step: Extend) -> FloatArray:
         """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
+        with running(self._path):
+            return self._run(step)
+
+    def close(self) -> None:
+        """Frees the graphs and the cache."""
+        del self._binding, self._lookup, self._cache, self._embed, self._decoder
+
+    def _run(self, step: Extend) -> FloatArray:
         ids, past = step.ids, step.past
         end = past + len(ids)
         if len(ids) == 1:
@@ -83,10 +97,6 @@ class BareLoop:
             self._binding.bind_cpu_input("position_ids", np.ascontiguousarray(axes))
         self._decoder.run_with_iobinding(self._binding)
         return self._last
-
-    def close(self) -> None:
-        """Frees the graphs and the cache."""
-        del self._binding, self._lookup, self._cache, self._embed, self._decoder
 
     def _bind(self, vlm: Vlm) -> list[ort.OrtValue]:
         """Binds buffers for the cache and the logits to the decoder graph, and returns them."""

@@ -214,9 +214,10 @@ def _judge_reading(checks: Checks) -> Iterator[str]:
     match checks.preprocessing:
         case PreprocessingCheck(n, difference, equal_ids, equal=False):
             other_ids = 0 if equal_ids is None else n - equal_ids
+            by = "not compared" if difference is None else f"by up to {difference:.2g}"
             yield (
-                f"preprocessing differs from transformers': pixels by up to {difference:.2g}, "
-                f"token ids in {other_ids} of {n} probes"
+                f"preprocessing differs from transformers': pixels {by}, token ids in {other_ids} "
+                f"of {n} probes"
             )
     match checks.reference:
         case ReferenceCheck(model=name, max_error=error) if not error <= MAX_ERROR:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from export.files import short
 from export.model import Model
 from export.proof import Skipped
 from runtimes.base import Request
@@ -47,7 +48,8 @@ def compare(model: Model, asked: Sequence[Probe]) -> PixelDifference | Skipped:
     try:
         processor, settings = _image_processor(model.folder)
     except BROKEN as error:  # ModuleNotFoundError if a library below it cannot be imported
-        return Skipped(f"transformers' image processor cannot be imported ({error})")
+        reason = short(" ".join(str(error).split()), 200)
+        return Skipped(f"transformers' image processor cannot be opened ({reason})")
     backend = getattr(processor, "backend", type(processor).__name__)
     if backend != BACKEND:
         return Skipped(

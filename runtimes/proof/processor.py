@@ -19,8 +19,9 @@ def compare(model: Model) -> PreprocessingCheck | Skipped:
     """Compares our preprocessing of the probes (test questions) with transformers'.
 
     Compares pixels with its image processor, and token ids with its tokenizer and the chat
-    template. Returns Skipped with a reason if there is nothing to compare with. Images are cut as
-    the checkpoint says, without --max-tiles, which transformers does not have.
+    template, each also where the other cannot be opened. Returns Skipped with a reason if there is
+    nothing to compare with. Images are cut as the checkpoint says, without --max-tiles, which
+    transformers does not have.
     """
     if model.folder is None:
         return Skipped("random weights come without a processor")
@@ -31,14 +32,14 @@ def compare(model: Model) -> PreprocessingCheck | Skipped:
     image = None if model.image is None else model.image.within(None)
     asked = probes(edge(image))
     found = pixels.compare(model, asked)
-    if isinstance(found, Skipped):
-        return found
     ids = prompt_ids.compare(replace(model, image=image), model.prompt, asked)
-    return PreprocessingCheck(
-        n=len(asked),
-        max_pixel_difference=found.largest,
-        equal_ids=ids.count,
-        equal=found.largest <= PIXEL_TOLERANCE and ids.count in (None, len(asked)),
-        prompts=ids.prompts,
-        backend=found.backend,
-    )
+    equal_ids = ids.count in (None, len(asked))
+    if not isinstance(found, Skipped):
+        equal = equal_ids and found.largest <= PIXEL_TOLERANCE
+        return PreprocessingCheck(
+            len(asked), found.largest, ids.count, equal, ids.prompts, found.backend
+        )
+    if ids.count is None:
+        return Skipped(f"{found.skipped}; token ids {ids.prompts}")
+    reason = f"not compared, {found.skipped}"
+    return PreprocessingCheck(len(asked), None, ids.count, equal_ids, ids.prompts, pixels=reason)

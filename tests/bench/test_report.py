@@ -11,7 +11,7 @@ from bench.record import Damage, Outcome, Record
 from bench.reporting.report import Figure, report
 from bench.reporting.reproduce import flags
 from export.origin import identity
-from export.proof import Proof, RegionCheck, Skipped
+from export.proof import PreprocessingCheck, Proof, RegionCheck, Skipped
 from tests.bench.made import PROOF, files, phases
 
 GOLDEN = Path(__file__).parent / "golden" / "report.md"
@@ -76,6 +76,16 @@ def test_a_failed_proof_is_shown_with_its_reason_and_every_check(records: list[R
         "failed: logits: mean KLD 9",
         *("84", "skipped", "skipped", "0.000400", "98.4 %", "12", "12", "0.250"),
     ]
+
+
+def test_pixels_that_were_not_compared_are_named_with_the_reason(records: list[Record]) -> None:
+    ids = PreprocessingCheck(6, None, 6, True, "chat_template.json", pixels="not compared, no PIL")
+    proof = replace(PROOF, checks=replace(PROOF.checks, preprocessing=ids))
+    own = records[2]
+    case = replace(own.case, subject=replace(own.case.subject, proof=proof))
+    found = report([replace(own, case=case)])
+    assert "| equal, pixels not compared |" in found
+    assert "Pixels: not compared, no PIL." in found
 
 
 def test_damaged_lines_are_in_the_report(records: list[Record]) -> None:

@@ -117,6 +117,12 @@ NUMBERS: dict[str, tuple[str, dict[str, Any], str]] = {
         "fullatt_block_indexes [1, 2] names layers that the vision tower does not have",
     ),
     "qwen2_5_vl: window": ("qwen2_5_vl", {"vision_config__window_size": 20}, "window_size 20 is"),
+    "qwen2_5_vl: a window of 2**63 patches": (
+        "qwen2_5_vl",
+        {"vision_config__window_size": 16 << 63},
+        "window_size is 147573952589676412928, expected an integer of at least 1 (from -2147483647 "
+        "to 2147483647); take config.json",
+    ),
     "qwen2_5_vl: patch": ("qwen2_5_vl", {"vision_config__patch_size": 0}, "patch_size is 0"),
     "qwen2_5_vl: vocabulary": ("qwen2_5_vl", {"image_token_id": 400}, "image_token_id 400 is not"),
     "qwen2_5_vl: object": ("qwen2_5_vl", {"vision_config__num_heads": {}}, "expected an integer"),

@@ -140,6 +140,12 @@ def test_the_memory_keeps_the_newest(memory: Path, file: Path) -> None:
     assert digests._read(memory) == {digests._state(file): sha256_of(file)}
 
 
+def test_tests_do_not_use_the_users_memory() -> None:
+    file = cache_file()
+    assert file is not None
+    assert file.parents[1].name.startswith("pocket-vlm-cache-")
+
+
 def test_the_memory_is_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
     assert cache_file() == Path("/some/where/pocket-vlm/digests.json")

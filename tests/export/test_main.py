@@ -19,7 +19,7 @@ from export.errors import UserError
 from export.manifest import Fallback, Quantization, Share
 from export.model import Model
 from export.modeling.vlm import component
-from export.proof import Checks, Fidelity, Proof, Skipped, TensorCheck
+from export.proof import Checks, Fidelity, PreprocessingCheck, Proof, Skipped, TensorCheck
 from export.quantize.recipe import RECIPES, Recipe
 from export.target import Target, Write, Written
 from export.targets import TARGETS
@@ -68,7 +68,8 @@ def targets(function: Write = write) -> Mapping[str, Target]:
 def proof(passed: bool | None, *failures: str) -> Callable[[Model, Artifact], Proof]:
     left_out = Skipped("a fake proof")
     logits = Fidelity(3, 0.00012345, 0.0, 0.0, 0.0, 1.0)
-    checks = Checks(TensorCheck(9), left_out, left_out, logits, left_out)
+    ids = PreprocessingCheck(6, None, 6, True, pixels="not compared, a fake")
+    checks = Checks(TensorCheck(9), ids, features=left_out, logits=logits, greedy=left_out)
     reason = "it is a fake" if passed is None else None
     return lambda model, artifact: Proof(passed, reason, failures, checks)
 

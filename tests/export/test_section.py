@@ -22,9 +22,13 @@ CONTENT: dict[str, Any] = {
     "eos": [7, 9],
     "image_size": [448, 448],
     "huge": 10**400,
+    "most": 2**31 - 1,
+    "one more": 2**31,
+    "far": [1, -(10**40)],
     "infinite": float("inf"),
     "text": {"hidden": 64, "act": "relu", "rope": {"theta": "x"}},
 }
+RANGE = " (from -2147483647 to 2147483647);"
 ACTIVATIONS = {"silu": 1, "gelu": 2}
 TOP = Section(CONTENT, "/models/mine/config.json")
 
@@ -32,6 +36,8 @@ READ: dict[str, tuple[Callable[[Section], object], object]] = {
     "integer": (lambda s: s.integer("layers"), 12),
     "integer, least": (lambda s: s.integer("zero", least=0), 0),
     "count": (lambda s: s.count("layers"), 12),
+    "largest": (lambda s: s.count("most"), 2**31 - 1),
+    "larger as a number": (lambda s: s.number("one more"), 2.0**31),
     "edge": (lambda s: s.edge("layers"), 12),
     "edge of two": (lambda s: s.edge("image_size"), 448),
     "number": (lambda s: s.number("theta", above=0), 1e6),
@@ -66,10 +72,15 @@ WRONG: dict[str, tuple[Callable[[Section], object], str]] = {
     "float as integer": (lambda s: s.integer("theta"), "is 1000000.0, expected an integer"),
     "null": (lambda s: s.integer("nothing", 5), "nothing is null, expected an integer"),
     "zero": (lambda s: s.count("zero"), "zero is 0, expected an integer of at least 1"),
+    "too large an integer": (lambda s: s.integer("one more"), f"an integer{RANGE}"),
+    "too large a count": (lambda s: s.count("huge"), f"an integer of at least 1{RANGE}"),
+    "too large an edge": (lambda s: s.edge("one more"), f"or two equal ones{RANGE}"),
+    "too large in a list": (lambda s: s.integers("far"), f"a list of integers{RANGE}"),
+    "too large an id": (lambda s: s.token_ids("far"), f"a list of ids{RANGE}"),
     "unequal edges": (lambda s: s.edge("eos"), "is [7, 9], expected an integer of at least 1, or"),
     "not above": (lambda s: s.number("zero", above=0), "zero is 0, expected a number above 0"),
     "infinite": (lambda s: s.number("infinite"), "infinite is Infinity, expected a number"),
-    "too large": (lambda s: s.number("huge"), "expected a number"),
+    "too large": (lambda s: s.number("huge"), "expected a number;"),
     "integer as string": (lambda s: s.string("layers"), "layers is 12, expected a string"),
     "no choice": (
         lambda s: s.section("text").choice("act", ACTIVATIONS),

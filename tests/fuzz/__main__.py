@@ -24,6 +24,7 @@ SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # official builds queue events in XDG_CACHE_HOME, and send them
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "MPLBACKEND": "Agg",
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="pocket-vlm-fuzz-") as name:
         folder = Path(os.path.realpath(name))
         cache = folder / "cache"
-        os.environ |= SETTINGS | {"HF_HOME": f"{cache}/hub", "MPLCONFIGDIR": f"{cache}/plots"}
+        folders = {"HF_HOME": "hub", "MPLCONFIGDIR": "plots", "XDG_CACHE_HOME": "others"}
+        os.environ |= SETTINGS | {name: f"{cache}/{part}" for name, part in folders.items()}
         sound = arguments.sound or _made(folder / "sound")
         preload()
         places = (sound, folder / "tries", KEPT.resolve(), cache)

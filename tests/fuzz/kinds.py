@@ -173,7 +173,9 @@ KINDS: Mapping[str, Kind] = {
     "artifact.json": Kind(sound.ARTIFACT, mutations.json_fault("artifact.json"), (ASK,), 6),
     "artifact files": Kind(sound.ARTIFACT, mutations.file_fault, (ASK, OVERHEAD), 2),
     "artifact bytes": Kind(sound.ARTIFACT, mutations.parts_fault, (ASK, OVERHEAD), 2),
-    "artifact forged": Kind(sound.ARTIFACT, mutations.honest(mutations.parts_fault), (ASK,), 4),
+    "artifact forged": Kind(
+        sound.ARTIFACT, mutations.honest(mutations.parts_fault), (ASK, ASK, OVERHEAD), 4
+    ),
     "artifact tokenizer": Kind(
         sound.ARTIFACT, mutations.honest(mutations.json_fault("tokenizer.json", 1)), (ASK,)
     ),

@@ -78,7 +78,8 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> watch.Campaign:
     made.start()
     made.join()
     assert made.exitcode == 0
-    places = (folder / "sound", folder / "tries", folder / "kept", folder / "cache")
+    cache = Path(os.environ["XDG_CACHE_HOME"]).resolve()
+    places = (folder / "sound", folder / "tries", folder / "kept", cache)
     return watch.Campaign(1, *places, 300)
 
 

@@ -1,7 +1,7 @@
 """Runs one input: by the command's own main in this process, or as a real process.
 
-What a command prints goes to a file, its temporary files and caches to a folder of its own; what it
-opens for writing elsewhere is noted.
+What a command prints goes to a file, its temporary files to a folder of its own; what it opens for
+writing elsewhere, but for the caches that all inputs share, is noted.
 """
 
 import os
@@ -71,9 +71,11 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Environment variables that keep a command's caches and temporary files in `folder`."""
-    names = ("TMPDIR", "HOME", "XDG_CACHE_HOME")
-    return {name: str(folder / "scratch") for name in names}
+    """Environment variables that keep a command's temporary files in `folder`.
+
+    XDG_CACHE_HOME stays: a process remembers the file of digests there from its first command on.
+    """
+    return {name: str(folder / "scratch") for name in ("TMPDIR", "HOME")}
 
 
 def here(words: tuple[str, ...], folder: Path, confinement: Confinement | None = None) -> Ending:

@@ -59,7 +59,7 @@ class Campaign:
     kept: Path
     """Findings are kept here, each in a folder with its input's name."""
     cache: Path
-    """Libraries' caches, which all inputs share; HF_HOME and MPLCONFIGDIR are in it."""
+    """Caches, which all inputs share; HF_HOME, MPLCONFIGDIR and XDG_CACHE_HOME are in it."""
     limit_s: float = SECONDS
 
 

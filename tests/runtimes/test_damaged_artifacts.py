@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 import runtimes
@@ -109,6 +110,87 @@ def test_a_graph_that_is_none_is_one_line(
     assert (out, err.count("\n")) == ("", 1)
     assert f"{name}: onnxruntime cannot use it on the CPU (" in err
     assert err.endswith("; export it again\n")
+
+
+OVERHEAD = (*("--pairs", "1", "--openings", "1", "--threads", "1"), "--decode-tokens", "2")
+
+
+def lines_of_overhead(folder: Path, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What `bench overhead`, which loads a bare loop first, says when it refuses the artifact."""
+    assert main(["overhead", str(folder), *OVERHEAD]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    return err.splitlines()
+
+
+LOADED = {
+    GRAPHS[1]: ("onnx", "onnxruntime cannot use it on the CPU (", "; export it again"),
+    GRAPHS[2]: ("onnx", "onnxruntime cannot use it on the CPU (", "; export it again"),
+    "tiny-smolvlm-Q4_0.gguf": ("gguf", "not a GGUF file", "; export the model again"),
+}
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_a_bare_loop_refuses_files_in_one_line(
+    name: str, made: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target, said, remedy = LOADED[name]
+    folder = changed(made[target], tmp_path / "copy", name, erase)
+    (line,) = lines_of_overhead(folder, capfd)
+    assert "changed since the export" in line
+    described(folder)
+    (line,) = lines_of_overhead(folder, capfd)
+    assert f"{name}: {said}" in line
+    assert line.endswith(remedy)
+
+
+@pytest.mark.parametrize("files", [None, []])
+@pytest.mark.parametrize(
+    ("target", "component"),
+    [
+        *(("onnx", part) for part in ("vision", "embedding", "decoder")),
+        *(("gguf", part) for part in ("vision", "decoder")),
+    ],
+)
+def test_a_component_without_a_file_is_one_line(
+    target: str, component: str, files: list[str] | None, made: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(made[target], folder)
+    content = json.loads((folder / MANIFEST).read_text())
+    content["components"] |= {component: files}
+    if files is None:
+        del content["components"][component]
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(UserError) as refused:
+        runtimes.ask(folder, PICTURE, "what color is it?", max_tokens=1, threads=1)
+    said = f"{folder / MANIFEST}: components names no file for {component}; export it again"
+    assert str(refused.value) == said
+
+
+def test_a_bare_loop_refuses_graphs_that_it_cannot_run(
+    made: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = onnx.load(made["onnx"] / GRAPHS[2], load_external_data=False)
+    table.graph.input[0].name = "ids"
+    for node in table.graph.node:
+        node.input[:] = ["ids" if name == "input_ids" else name for name in node.input]
+    folder = changed(made["onnx"], tmp_path / "a", GRAPHS[2], lambda _: table.SerializeToString())
+    described(folder)
+    (line,) = lines_of_overhead(folder, capfd)
+    assert f"{folder}: onnxruntime cannot run it (" in line
+
+
+def test_onnxruntime_genai_refuses_a_folder_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_genai")
+    from runtimes.peers.genai import GenaiBackend
+
+    for content in (None, "{", '{"model": {"type": "llama"}}'):
+        if content is not None:
+            (tmp_path / "genai_config.json").write_text(content)
+        with pytest.raises(UserError, match="onnxruntime-genai cannot load it") as refused:
+            GenaiBackend(tmp_path, threads=1)
+        assert "\n" not in str(refused.value)
 
 
 def test_damaged_graphs_are_refused_without_a_traceback(

@@ -10,7 +10,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from export.checkpoint.registry import open_model
-from export.proof import PreprocessingCheck
+from export.prompts import Prompt
+from export.proof import PreprocessingCheck, Skipped
 from runtimes.proof import processor
 from runtimes.proof.prompt_ids import BUILT_IN
 
@@ -62,6 +63,12 @@ def text_only(folder: Path) -> None:
     assert json.loads((folder / TOKENIZER).read_text())["processor_class"] == "Gemma3Processor"
 
 
+def unknown_tokenizer(folder: Path) -> None:
+    content = json.loads((folder / TOKENIZER).read_text()) | {"tokenizer_class": "Ours"}
+    content["auto_map"] = {"AutoTokenizer": ["code.Ours", None]}
+    (folder / TOKENIZER).write_text(json.dumps(content))
+
+
 CASES: dict[str, tuple[str, Edit, str]] = {
     "smolvlm": ("tiny-smolvlm", lambda folder: None, LEGACY),
     "gemma3": ("tiny-gemma3", as_jinja, TEMPLATE),
@@ -99,13 +106,31 @@ def test_another_prompt_is_seen() -> None:
     assert (check.equal_ids, check.equal) == (5, False)
 
 
-def test_a_tokenizer_that_transformers_cannot_open_is_said(tmp_path: Path) -> None:
-    def edit(folder: Path) -> None:
-        content = json.loads((folder / TOKENIZER).read_text())
-        content |= {"tokenizer_class": "Ours", "auto_map": {"AutoTokenizer": ["code.Ours", None]}}
-        (folder / TOKENIZER).write_text(json.dumps(content))
+def test_ids_are_compared_where_pixels_cannot_be(tmp_path: Path) -> None:
+    model = open_model(copied("tiny-smolvlm", tmp_path / "m"))
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (tmp_path / "m" / name).unlink()
+    check = processor.compare(model)
+    assert isinstance(check, PreprocessingCheck)
+    assert (check.max_pixel_difference, check.equal_ids, check.equal) == (None, 6, True)
+    assert check.pixels.startswith("not compared, transformers' image processor cannot be opened (")
+    assert "\n" not in check.pixels
+    assert check.verdict == "equal, pixels not compared"
 
-    check = processor.compare(open_model(copied("tiny-smolvlm", tmp_path / "m", edit)))
+    assert isinstance(model.prompt, Prompt)
+    text_only = model.prompt.text_only.replace("User", "Me")
+    check = processor.compare(replace(model, prompt=replace(model.prompt, text_only=text_only)))
+    assert isinstance(check, PreprocessingCheck)
+    assert check.verdict == "unequal, pixels not compared"
+
+    unknown_tokenizer(tmp_path / "m")
+    neither = processor.compare(model)
+    assert isinstance(neither, Skipped)
+    assert "; token ids not compared, transformers cannot open" in neither.skipped
+
+
+def test_a_tokenizer_that_transformers_cannot_open_is_said(tmp_path: Path) -> None:
+    check = processor.compare(open_model(copied("tiny-smolvlm", tmp_path / "m", unknown_tokenizer)))
     assert isinstance(check, PreprocessingCheck)
     assert check.equal_ids is None
     assert check.prompts.startswith("not compared, transformers cannot open the tokenizer (The rep")
