@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 CLOSED_PIPE = 128 + signal.SIGPIPE
 """Exit code of a command whose reader left, as shells show it for programs that SIGPIPE ends."""
 
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""1 keeps ONNX Runtime's wheels (1.29 and newer) from queueing usage events for their maker."""
+
 
 def on_console(command: Callable[[], int]) -> int:
     """Runs a command line and returns its exit code; CLOSED_PIPE if the reader of its output left.
 
     Letters that the console's encoding lacks are printed as "?". A full disk under its output is an
-    error of one line, with exit code 2. Output that does not exist (`>&-`) is discarded. Only for
-    the `main` of a command: it changes this process's stdout and stderr.
+    error of one line, with exit code 2. Output that does not exist (`>&-`) is discarded. ONNX
+    Runtime queues no usage events unless the environment asks for it. Only for the `main` of a
+    command: it changes this process's stdout, stderr and environment.
     """
+    os.environ.setdefault(TELEMETRY, "1")
     sys.stdout = sys.stdout or _nowhere()
     sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):

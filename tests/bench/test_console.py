@@ -11,7 +11,7 @@ import pytest
 from bench.cli import main
 from bench.record import Record, append
 from export.__main__ import main as export_main
-from export.console import CLOSED_PIPE
+from export.console import CLOSED_PIPE, TELEMETRY
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
@@ -86,3 +86,17 @@ def test_control_characters_of_a_name_do_not_reach_the_console(
     shown = capsys.readouterr().err
     assert shown.count("\n") == 2
     assert "\x1b" not in shown
+
+
+def test_a_command_lets_onnx_runtime_queue_no_events(tmp_path: Path) -> None:
+    program = (
+        "from export.console import on_console\n"
+        "def command():\n"
+        "    import onnxruntime\n"
+        "    return 0\n"
+        "on_console(command)\n"
+    )
+    asked = {name: value for name, value in os.environ.items() if name != TELEMETRY}
+    caches = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=asked | caches, check=True)
+    assert not list(tmp_path.iterdir())
