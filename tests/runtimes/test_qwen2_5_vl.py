@@ -193,7 +193,7 @@ BAD = {
     "an activation that is not ours": (
         {"hidden_act": "relu"},
         {},
-        "hidden_act is relu",
+        'hidden_act is "relu"',
     ),
 }
 
