@@ -120,7 +120,7 @@ NOT_NUMBERS = (
 )
 def test_every_number_of_the_authors_config_is_read(part: str, key: str) -> None:
     config = {"model_type": "moondream1", "config": {part: {key: "x"}}}
-    with pytest.raises(UserError, match=rf"{part}\.{key} is x"):
+    with pytest.raises(UserError, match=rf'{part}\.{key} is "x"'):
         MOONDREAM.read(Section(config, "config.json"))
 
 
@@ -166,7 +166,7 @@ BROKEN: Mapping[str, tuple[Change, str]] = {
     ),
     "a template that is no list of ids": (
         lambda c: c.update(tokenizer={"templates": {"caption": {"normal": ["a"]}}}),
-        "config.tokenizer.templates.caption.normal is ['a'], expected a list of integers",
+        'config.tokenizer.templates.caption.normal is ["a"], expected a list of integers',
     ),
     "parts that are no object": (lambda c: c.update(text=3), "text is 3, expected an object"),
 }
