@@ -23,6 +23,14 @@ TOO_DEEP = f"nested too deeply: over {NESTED_LIMIT} lists and objects in each ot
 BLOCK_BYTES = 1 << 20
 
 
+def is_folder(path: Path) -> bool:
+    """Whether the path is a folder; False for a name that is too long for a file system, too."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def inside(folder: Path, name: str) -> Path:
     """Returns the path of the file `name` in `folder`, which need not exist.
 

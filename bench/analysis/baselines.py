@@ -116,7 +116,7 @@ def load(path: Path) -> list[Accepted]:
     """Reads the entries of a baseline file. Raises UserError if it is missing or damaged."""
 
     def rows(content: Mapping[str, Any]) -> list[Accepted]:
-        return [decode(Accepted, row) for row in content.get("rows", ())]
+        return list(decode(tuple[Accepted, ...], content.get("rows", []), "rows"))
 
     return load_baseline(path, ACCEPT, rows)
 

@@ -54,10 +54,11 @@ def exported(models: Sequence[str], recipes: Sequence[str], target: str, build: 
     """
     layout, folders = FORMATS[target].layout, list[Path]()
     running: dict[Path, subprocess.Popen[bytes]] = {}
+    opened = {model: open_model(model, weights="synthetic") for model in models}
     for model, recipe in product(models, recipes):
         folder = build / model / folder_name(target, recipe, layout)
         folders.append(folder)
-        if not is_of(folder, open_model(model, weights="synthetic")):
+        if not is_of(folder, opened[model]):
             words = [model, "--target", target, "--recipe", recipe, "--layout", layout]
             words += ["--weights", "synthetic", "--no-verify", "--out", str(folder)]
             words += _one_tile(model, target)

@@ -17,7 +17,7 @@ from export.errors import UserError, unknown
 from export.families import family_of
 from export.families.section import Json, Section
 from export.families.spec import Family
-from export.files import inside, read_file, read_json, short, snapshot_of
+from export.files import inside, is_folder, read_file, read_json, short, snapshot_of
 from export.images import ImageRecipe
 from export.manifest import MANIFEST
 from export.model import Model
@@ -132,7 +132,7 @@ def expect_one_reading(name: str, file: str, what: str) -> None:
     `what` says what such a folder is. The folder that the entry itself names is no other reading.
     """
     folder = Path(name)
-    if "/" in name or not (folder / file).is_file():
+    if "/" in name or not is_folder(folder) or not (folder / file).is_file():
         return
     entry = list_models().get(name)
     own = [data_root() / path for path in (entry.path, entry.config) if path] if entry else []
@@ -153,16 +153,16 @@ def _locate(
         return _of_entry(name, entry, weights == "synthetic", revision, offline)
     if given != name:
         raise unknown("model", name, models)
-    if Path(name).is_dir():
+    if is_folder(Path(name)):
         return _of_folder(Path(name), weights == "synthetic")
     if weights == "hub" and name.count("/") == 1:
         return _fetched(name.partition("/")[2], name, revision or "main", offline)
     if "/" in name:
         raise UserError(
-            f"{name}: no such folder; expected a checkpoint's folder or one of "
+            f"{short(name, 200)}: no such folder; expected a checkpoint's folder or one of "
             f"{', '.join(models)} (a hub id needs --weights hub)"
         )
-    raise unknown("model", name, models)
+    raise unknown("model", short(name, 200), models)
 
 
 def _of_entry(
@@ -181,8 +181,8 @@ def _of_entry(
 
 
 def _of_folder(folder: Path, synthetic: bool) -> _ModelFolder:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected a checkpoint's")
+    if not is_folder(folder):
+        raise UserError(f"{short(str(folder), 200)}: no such folder; expected a checkpoint's")
     real = folder.resolve()
     return _ModelFolder(snapshot_of(real) or real.name, folder, synthetic)
 

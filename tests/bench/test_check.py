@@ -106,6 +106,7 @@ def test_growth_fails_until_it_is_accepted(
         ('{"schema": 0, "rows": []}', "has schema 0", "`bench check --update`"),
         ('{"schema": 2, "rows": []}', "has schema 2, expected 1", "update PocketVLM"),
         ('{"schema": 1, "rows": [{"model": "x"}]}', "cannot be used", "`bench check --update`"),
+        ('{"schema": 1, "rows": true}', "rows", "`bench check --update`"),
     ],
 )
 def test_an_unusable_baseline_is_a_users_error_with_the_remedy(

@@ -168,6 +168,10 @@ BROKEN: Mapping[str, tuple[Change, str]] = {
         lambda c: c.update(tokenizer={"templates": {"caption": {"normal": ["a"]}}}),
         'config.tokenizer.templates.caption.normal is ["a"], expected a list of integers',
     ),
+    "a template beyond the vocabulary": (
+        lambda c: c.update(tokenizer={"templates": {"caption": {"normal": [1, 10**6]}}}),
+        "the template of caption has the id 1000000, but the vocabulary has",
+    ),
     "parts that are no object": (lambda c: c.update(text=3), "text is 3, expected an object"),
 }
 

@@ -87,6 +87,8 @@ def test_a_models_yaml_is_read_in_its_order(tmp_path: Path) -> None:
 ASKED: Mapping[str, tuple[str, dict[str, Any], str]] = {
     "near name": ("smolvlm-256", {}, "unknown model 'smolvlm-256'; did you mean smolvlm"),
     "no folder": ("models/none", {}, "no such folder"),
+    "a long name": ("x" * 5000, {}, "unknown model 'xxx"),
+    "a long path": ("models/" + "x" * 5000, {}, "no such folder"),
     "revision of a bundled model": ("tiny-smolvlm", {"revision": "x"}, "--revision has no effect"),
     "revision of random weights": (
         "smolvlm-256m",
