@@ -18,6 +18,7 @@ from export.checkpoint.registry import open_model
 from export.console import on_console, one_line
 from export.errors import UserError
 from export.exporter import ExportOptions, default_out, prepared, prove
+from export.files import is_folder
 from export.model import Model
 from export.origin import difference
 from export.progress import Stages, peak_bytes, showing
@@ -99,6 +100,8 @@ def _other(out: Path, model: Model) -> str | None:
 
     None, too, if there is no artifact.
     """
+    if not is_folder(out):
+        return None
     try:
         before = load_artifact(out).manifest.origin
     except UserError:

@@ -3,6 +3,7 @@
 Its output may have another encoding than UTF-8, and its reader may leave before the end.
 """
 
+import errno
 import io
 import logging
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from export.errors import DISK_FULL
+from export.files import short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,10 +28,10 @@ TELEMETRY = "ORT_DISABLE_TELEMETRY"
 def on_console(command: Callable[[], int]) -> int:
     """Runs a command line and returns its exit code; CLOSED_PIPE if the reader of its output left.
 
-    Letters that the console's encoding lacks are printed as "?". A full disk under its output is an
-    error of one line, with exit code 2. Output that does not exist (`>&-`) is discarded. ONNX
-    Runtime queues no usage events unless the environment asks for it. Only for the `main` of a
-    command: it changes this process's stdout, stderr and environment.
+    Letters that the console's encoding lacks are printed as "?". A full disk under its output, and
+    a name too long for a file, are an error of one line, with exit code 2. Output that does not
+    exist (`>&-`) is discarded. ONNX Runtime queues no usage events unless the environment asks for
+    it. Only for the `main` of a command: it changes this process's stdout, stderr and environment.
     """
     os.environ.setdefault(TELEMETRY, "1")
     sys.stdout = sys.stdout or _nowhere()
@@ -49,6 +51,12 @@ def on_console(command: Callable[[], int]) -> int:
         _discard_rest(sys.stdout, sys.stderr)
         return CLOSED_PIPE
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            name = short(str(error.filename))
+            sys.stderr.write(
+                f"error: {one_line(name)}: is too long for a file's name; shorten it\n"
+            )
+            return 2
         if error.errno not in DISK_FULL:
             raise
         _discard_rest(sys.stdout)

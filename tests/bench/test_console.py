@@ -100,3 +100,29 @@ def test_a_command_lets_onnx_runtime_queue_no_events(tmp_path: Path) -> None:
     caches = {"XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=asked | caches, check=True)
     assert not list(tmp_path.iterdir())
+
+
+LONG = "a" * 5000
+TOO_LONG = {
+    "an artifact": ("bench", "ask", LONG, "why?"),
+    "a model": ("bench", "run", LONG),
+    "records": ("bench", "run", "tiny-smolvlm", "-o", LONG),
+    "rows": ("bench", "run", "tiny-smolvlm", "--task", "realworldqa", "--data", LONG),
+    "an output": ("export", "tiny-smolvlm", "--target", "onnx", "--recipe", "int8", "--out", LONG),
+}
+
+
+@pytest.mark.parametrize("words", TOO_LONG.values(), ids=TOO_LONG)
+def test_a_name_too_long_for_a_file_is_one_line(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert {"bench": main, "export": export_main}[words[0]](list(words[1:])) == 2
+    *progress, said = capsys.readouterr().err.splitlines()
+    assert said.startswith(("error: ", "bench: "))
+    assert len(said) < 1000
+    assert not any(line.startswith(("error", "Traceback")) for line in progress)
+    assert not list(tmp_path.iterdir())
