@@ -13,17 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-SETTINGS = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "ORT_DISABLE_TELEMETRY": "1",  # official builds queue events in XDG_CACHE_HOME, and send them
-    "OMP_NUM_THREADS": "1",  # torch: sums in one order, and no threads that outnumber the cores
-    "TOKENIZERS_PARALLELISM": "false",
-    "MPLBACKEND": "Agg",
-}
-
+from quiet import SETTINGS
 
 # A shell's background job ignores SIGINT, and so would what tests start to interrupt it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

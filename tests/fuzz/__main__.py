@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from quiet import SETTINGS
+
 from tests.fuzz.kills import VICTIMS, killed
 from tests.fuzz.kinds import KINDS, inputs
 from tests.fuzz.report import finding_lines, kill_lines, table
@@ -20,15 +22,6 @@ from tests.fuzz.watch import FORK, Campaign, Tried, preload, tried
 
 KEPT = Path("build/fuzz")
 INPUTS_PER_KILL = 50
-SETTINGS = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "ORT_DISABLE_TELEMETRY": "1",  # official builds queue events in XDG_CACHE_HOME, and send them
-    "OMP_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "MPLBACKEND": "Agg",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
