@@ -32,9 +32,9 @@ class Emit:
 
     nodes, parameters: the graph's nodes and initializers. integer_matmul: multiply quantized
     weights by integer products with one activation scale for each call (for compute-bound vision
-    towers) instead of MatMulNBits (for bandwidth-bound decoding). web: unpack embeddings and 4-bit
-    towers by operators that every build of ONNX Runtime Web has. grid: the image's patches, for a
-    tower that takes any image size. attention: the key-value cache, for a decoder.
+    towers) instead of MatMulNBits (for bandwidth-bound decoding). portable: as in layouts.Layout.
+    grid: the image's patches, for a tower that takes any image size. attention: the key-value
+    cache, for a decoder.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Emit:
         parameters: Parameters,
         *,
         integer_matmul: bool = False,
-        web: bool = False,
+        portable: bool = False,
         grid: PatchGrid | None = None,
         attention: CachedAttention | None = None,
     ) -> None:
         self._nodes = nodes
         self._parameters = parameters
         self._integer_matmul = integer_matmul
-        self._web = web
+        self._portable = portable
         self._grid = grid
         self._attention = attention
         self._half = nodes.precision.compute == HALF
@@ -246,7 +246,7 @@ class Emit:
 
     def _rows(self, ids: ir.Value, name: str) -> ir.Value:
         storage = self._parameters.storage(name)
-        if storage.quantized and self._web:
+        if storage.quantized and self._portable:
             return self._dequantized(ids, name, storage)
         if storage.quantized:
             codes, scales = self._parameters.in_halves([name], storage, flat=True)
@@ -316,10 +316,9 @@ class Emit:
     ) -> ir.Value:
         """Multiplies `x`, rounded to 8 bits, by 8-bit weights, and adds `offset`.
 
-        4-bit weights have 4 bits on disk; ONNX Runtime turns them into 8 once, when a session
-        loads, by constant folding. Codes are unsigned around 128: with signed ones, x86 without
-        VNNI adds pairs of products in 16 bits that saturate, and single outputs are wrong by a
-        tenth of the largest.
+        4-bit weights have 4 bits on disk; nodes turn them into 8 (_unpacked). Codes are unsigned
+        around 128: with signed ones, x86 without VNNI adds pairs of products in 16 bits that
+        saturate, and single outputs are wrong by a tenth of the largest.
         """
         odd = any(self._parameters.rows([name]) % 2 for name in names)
         unpacked = storage.bits == 4 and not odd
@@ -342,21 +341,9 @@ class Emit:
         return codes, self._node("Mul", [wide, scales])[0]
 
     def _unpacked(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
-        """Unpacks 4-bit weights to uint8 [columns, rows] around 128; also returns scales [rows].
-
-        ONNX Runtime folds the nodes when a session loads. It holds the output of each node until
-        all weights of a graph are folded, so there are as few nodes as possible: a product with the
-        identity matrix multiplies each block by its factor and shifts it to 128.
-        """
-        codes, factors, scales, identity = self._parameters.int4_columns(
-            names, storage, in_bytes=self._web
-        )
-        wide = self._halves(codes) if self._web else self._cast(codes, ir.DataType.UINT8)
-        by = self._cast(factors, FLOAT)
-        one, middle = self._parameters.scalar(1.0), self._parameters.bytes(MIDDLE)
-        zero, middle_of_4 = (self._parameters.bytes(n) for n in (0, MIDDLE_OF_4))
-        inputs = [identity, one, zero, wide, by, middle_of_4, one, middle]
-        wide = self._node("QLinearMatMul", inputs)[0]  # [blocks, block, rows]
+        """Unpacks 4-bit weights to uint8 [columns, rows] around 128; also returns scales [rows]."""
+        unpack = self._unpacked_at_run if self._portable else self._unpacked_at_load
+        wide, scales = unpack(names, storage)  # [blocks, block, rows]
         wide = self._reshape(wide, -1, self._parameters.rows(names))
         columns = self._parameters.columns(names[0])
         if self._parameters.pads(columns, storage):
@@ -364,14 +351,38 @@ class Emit:
             wide = self._node("Slice", [wide, start, end])[0]
         return wide, scales
 
-    def _halves(self, packed: ir.Value) -> ir.Value:
-        """Unpacks bytes to two 4-bit codes: low halves, then high ones, along the axis before last.
+    def _unpacked_at_load(
+        self, names: Sequence[str], storage: Storage
+    ) -> tuple[ir.Value, ir.Value]:
+        """Unpacks 4-bit weights by nodes that ONNX Runtime folds when a session loads.
 
-        [blocks, block / 2, rows] -> [blocks, block, rows].
+        It holds the output of each node until all weights of a graph are folded, so there are as
+        few nodes as possible: a product with the identity matrix multiplies each block by its
+        factor and shifts it to 128.
         """
-        low = self._node("BitwiseAnd", [packed, self._parameters.bytes(0x0F)])[0]
-        high = self._node("BitShift", [packed, self._parameters.bytes(4)], {"direction": "RIGHT"})
-        return self._node("Concat", [low, *high], {"axis": -2})[0]
+        codes, factors, scales, identity = self._parameters.int4_columns(names, storage)
+        wide, by = self._cast(codes, ir.DataType.UINT8), self._cast(factors, FLOAT)
+        one, middle = self._parameters.scalar(1.0), self._parameters.bytes(MIDDLE)
+        zero, middle_of_4 = (self._parameters.bytes(n) for n in (0, MIDDLE_OF_4))
+        inputs = [identity, one, zero, wide, by, middle_of_4, one, middle]
+        return self._node("QLinearMatMul", inputs)[0], scales
+
+    def _unpacked_at_run(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
+        """Unpacks 4-bit weights in every run: QLinearMul is not folded.
+
+        The two halves of a byte are multiplied by their block's factor where they are: the high one
+        counts 16 times, so its scale is 1/16 and its zero 16 * 8.
+        """
+        packed, factors, scales = self._parameters.int4_halves(names, storage)
+        one, middle = self._parameters.scalar(1.0), self._parameters.bytes(MIDDLE)
+        halves = ((0x0F, 1.0, MIDDLE_OF_4), (0xF0, 1 / 16, 16 * MIDDLE_OF_4))
+        parts = []
+        for mask, scale, zero in halves:
+            half = self._node("BitwiseAnd", [packed, self._parameters.bytes(mask)])[0]
+            read = [half, self._parameters.scalar(scale), self._parameters.bytes(zero)]
+            inputs = [*read, factors, one, middle, one, middle]
+            parts.append(self._node("QLinearMul", inputs, None, MICROSOFT)[0])
+        return self._node("Concat", parts, {"axis": -2})[0], scales
 
     def _cast(self, x: ir.Value, dtype: ir.DataType) -> ir.Value:
         return self._node("Cast", [x], {"to": int(dtype)})[0]

@@ -149,7 +149,7 @@ def embed_tokens(vlm: Vlm, parameters: Parameters, layout: Layout) -> ir.Model:
     adapter = Adapter(nodes, parameters)
     ids = _value("input_ids", INT64, ["batch_size", "sequence_length"])
     inputs = [ids]
-    embeds = vlm.text.embed(Emit(nodes, parameters, web=layout.web), ids)
+    embeds = vlm.text.embed(Emit(nodes, parameters, portable=layout.portable), ids)
     if layout.marks(vlm):
         embeds = adapter.marked(embeds, 0.0)
     if layout.merged and vlm.image_token_id is not None:
@@ -283,7 +283,7 @@ def _tower_ops(
     layout: Layout, nodes: Nodes, parameters: Parameters, grid: PatchGrid | None = None
 ) -> Emit:
     integer = nodes.precision == SINGLE
-    return Emit(nodes, parameters, integer_matmul=integer, web=layout.web, grid=grid)
+    return Emit(nodes, parameters, integer_matmul=integer, portable=layout.portable, grid=grid)
 
 
 def _cache_shape(text: Decoder, layer: int, batch: Axis, length: str) -> list[Axis]:

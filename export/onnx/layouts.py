@@ -31,9 +31,9 @@ class Layout:
     device: for GPUs. Matrix products, attention and its cache are float16 (nodes.Precision). The
     decoder takes lengths and positions as inputs instead of an attention mask, so that shapes are
     the same in every step, and also returns the most likely token.
-    web: for ONNX Runtime Web, whose WebGPU build has neither GatherBlockQuantized nor Cast from
-    uint4 on the CPU: standard operators unpack embeddings and 4-bit towers. Loading a 4-bit tower
-    takes more memory so.
+    portable: 4-bit towers are stored in bytes and unpacked in each run, and embeddings by standard
+    operators, as every build of ONNX Runtime can. It takes a third of the memory of a tower that
+    is unpacked when it loads, and a tenth more time (docs/reference/layouts.md).
     """
 
     client: str = "onnxruntime"
@@ -47,7 +47,7 @@ class Layout:
     flat: bool = False
     padded_tiles: bool = False
     device: bool = False
-    web: bool = False
+    portable: bool = False
 
     @property
     def precision(self) -> Precision:
@@ -78,7 +78,7 @@ LAYOUTS: Mapping[str, Layout] = {
         own_weights=True,
         marked=True,
         flat=True,
-        web=True,
+        portable=True,
     ),
     "cuda": Layout(last_only=True, device=True),
     "genai": Layout(

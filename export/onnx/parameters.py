@@ -21,6 +21,7 @@ from export.modeling.tensors import Shape
 from export.modeling.vlm import component
 from export.onnx.data import DataFile, Groups, Packed
 from export.quantize import blocks, finite
+from export.quantize.blocks import Codes
 from export.quantize.recipe import Recipe, Storage
 from export.quantize.rounding import Rounding
 from export.weights import Weights
@@ -260,7 +261,7 @@ class Parameters:
         return -(-self.columns(names[0]) // storage.block)
 
     def int4_columns(
-        self, names: Sequence[str], storage: Storage, in_bytes: bool = False
+        self, names: Sequence[str], storage: Storage
     ) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
         """Returns transposed 4-bit weights, to be unpacked to int8 when a session loads.
 
@@ -268,37 +269,67 @@ class Parameters:
         float32 scales [rows] and the uint8 identity matrix [block, block] (blocks.four_bit_rows).
         A block is up to a quarter shorter than `storage.block` if it then divides the columns;
         otherwise the last one is padded. The number of rows must be even.
-
-        in_bytes: the codes are uint8 [blocks, block / 2, rows]; the low four bits are those of the
-        first half of a block, the high ones of the second.
         """
-        rows, columns = self.rows(names), self.columns(names[0])
-        storage = replace(storage, block=_dividing(columns, storage.block))
-        count, block = self._blocks_a_row(names, storage), storage.block
-        kind, height = (ir.DataType.UINT8, block // 2) if in_bytes else (ir.DataType.UINT4, block)
-        packed = [
-            Packed(_key(names, "codes"), kind, (count, height, rows), True),
-            Packed(_key(names, "factors"), ir.DataType.INT8, (count, 1, rows), True),
-            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
-        ]
-        self._account(names, packed, f"int4 in blocks of {block}, by rows")
 
-        def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
-            codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
-            unsigned = codes.view(np.uint8) + np.uint8(8)
-            if in_bytes:
-                halves = unsigned.reshape(len(rows), count, 2, block // 2)
-                joined = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(len(rows), -1)
-                return [joined.T, factors.T, scales]
-            lines = unsigned.reshape(len(rows), -1).T
-            return [blocks.pairs(lines), factors.T, scales]
+        def pack(codes: Codes, factors: NDArray[np.int8]) -> list[NDArray[Any]]:
+            return [blocks.pairs(codes.reshape(len(codes), -1).T), factors.T]
 
-        codes, factors, scales = self._put(packed, lambda: self._groups(names, pack, True))
+        block = _dividing(self.columns(names[0]), storage.block)
+        types = ir.DataType.UINT4, ir.DataType.INT8
+        codes, factors, scales = self._by_columns(names, storage, types, block, pack)
         if block not in self._identities:  # named after the weight: no other graph refers to it
             name, shape = _key(names, "identity"), (block, block)
             identity = self.constant(name, ir.DataType.UINT8, shape, lambda: np.eye(block))
             self._identities[block] = identity
         return codes, factors, scales, self._identities[block]
+
+    def int4_halves(
+        self, names: Sequence[str], storage: Storage
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """Returns the weights of int4_columns in bytes: uint8 codes [blocks, block / 2, rows].
+
+        The low four bits are those of the first half of a block, the high ones of the second.
+        Factors are uint8 [blocks, 1, rows] with 128 for 0, scales as there.
+        """
+
+        def pack(codes: Codes, factors: NDArray[np.int8]) -> list[NDArray[Any]]:
+            first, second = np.split(codes, 2, axis=-1)
+            joined = (first | second << np.uint8(4)).reshape(len(codes), -1)
+            return [joined.T, factors.view(np.uint8).T ^ np.uint8(128)]
+
+        half = _dividing(self.columns(names[0]), storage.block) // 2
+        types = ir.DataType.UINT8, ir.DataType.UINT8
+        codes, factors, scales = self._by_columns(names, storage, types, half, pack)
+        return codes, factors, scales
+
+    def _by_columns(
+        self,
+        names: Sequence[str],
+        storage: Storage,
+        types: tuple[ir.DataType, ir.DataType],
+        height: int,
+        pack: Callable[[Codes, NDArray[np.int8]], list[NDArray[Any]]],
+    ) -> list[ir.Value]:
+        """Returns codes [blocks, height, rows], factors [blocks, 1, rows] and scales [rows].
+
+        `pack` gets codes 0…15 [rows, blocks, block] and factors [rows, blocks] of some rows, and
+        returns what is written of both.
+        """
+        rows, columns = self.rows(names), self.columns(names[0])
+        storage = replace(storage, block=_dividing(columns, storage.block))
+        count = self._blocks_a_row(names, storage)
+        packed = [
+            Packed(_key(names, "codes"), types[0], (count, height, rows), True),
+            Packed(_key(names, "factors"), types[1], (count, 1, rows), True),
+            Packed(_key(names, "scales"), ir.DataType.FLOAT, (rows,)),
+        ]
+        self._account(names, packed, f"int4 in blocks of {storage.block}, by rows")
+
+        def values(name: str, rows: FloatArray) -> list[NDArray[Any]]:
+            codes, factors, scales = self._rounding.four_bit_rows(name, rows, storage)
+            return [*pack(codes.view(np.uint8) + np.uint8(8), factors), scales]
+
+        return self._put(packed, lambda: self._groups(names, values, True))
 
     def pads(self, columns: int, storage: Storage) -> bool:
         """Whether `int4_columns` pads a weight that has this number of columns."""
