@@ -283,9 +283,9 @@ class Emit:
     def _nibbles(self, packed: ir.Value) -> ir.Value:
         """Returns the two 4-bit codes of each byte on a new last axis, the low one first."""
         wide = self._node("Unsqueeze", [packed, self._parameters.integers(-1)])[0]
-        shifts, four = self._parameters.bytes(4, 0), self._parameters.bytes(4)
-        high = self._node("BitShift", [wide, shifts], {"direction": "LEFT"})[0]
-        return self._node("BitShift", [high, four], {"direction": "RIGHT"})[0]
+        shifts, mask = self._parameters.bytes(0, 4), self._parameters.bytes(0x0F)
+        shifted = self._node("BitShift", [wide, shifts], {"direction": "RIGHT"})[0]
+        return self._node("BitwiseAnd", [shifted, mask])[0]
 
     def _widened(self, rows: ir.Value, bits: int) -> ir.Value:
         """Casts rows of an embedding table, which are stored as `bits`-bit floats, to float32."""
