@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.scorers.regions import iou
 from export.artifact import load_artifact
 from export.bounds import BOUNDS, MAX_ERROR
 from export.build import ExportSpec, build
@@ -74,7 +75,7 @@ def expect_equal(expected: Arrays, found: Arrays, *names: str) -> None:
 
 def expect_same_choices(expected: Arrays, found: Arrays) -> None:
     """Answers are equal up to a token whose logit was so near to another one that the largest
-    difference of two logits explains the other choice."""
+    difference of two logits explains the other choice; boxes overlap by half, as detection asks."""
     logits = parts(expected, "logits").items()
     near = 2 * max(np.abs(array - found[key]).max() for key, array in logits)
     for key, tokens in parts(expected, "tokens").items():
@@ -84,6 +85,9 @@ def expect_same_choices(expected: Arrays, found: Arrays) -> None:
             assert expected[key.replace("tokens", "margins")][differ[0]] <= near, key
         else:
             assert len(tokens) == len(found[key]), key
+    for key, boxes in parts(expected, "places").items():
+        pairs = zip(boxes, found[key], strict=True)
+        assert all(iou(tuple(one), tuple(other)) >= 0.5 for one, other in pairs), key
 
 
 def errors(expected: Arrays, found: Arrays, name: str) -> np.ndarray:
@@ -129,7 +133,7 @@ def test_cpuinfo_lists_the_features_that_qemu_emulates(cpu: Cpu, workshop: Works
 def test_float32_on_arm_is_float32_here(model: str, workshop: Workshop) -> None:
     expected, found = (make(model, "fp32", ONNX) for make in (workshop.here, workshop.there))
     tell(model, "fp32", "onnx", expected, found)
-    expect_equal(expected, found, "ids", "pixels", "tokens")
+    expect_equal(expected, found, "ids", "pixels", "tokens", "places")
     assert errors(expected, found, "features").max() <= MAX_ERROR
     assert errors(expected, found, "logits").max() <= MAX_ERROR
 
