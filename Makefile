@@ -38,7 +38,7 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
 .PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test \
-  test-newest test-lowest fuzz fuzz-parsers clean help
+  test-newest test-lowest test-arm fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
 NPM_READY := tests/clients/node_modules/.ready
@@ -124,6 +124,10 @@ test-lowest: clients ## run the tests with the lowest versions that pyproject.to
 	@mkdir -p build
 	@$(PYTHON) tests/shared/lowest.py $(WITH) >build/lowest.txt
 	$(call TEST_WITH,lowest,-c build/lowest.txt)
+
+test-arm: $(READY) ## run artifacts on an emulated Arm CPU (docs/notes/2026-11-arm.md says what it installs)
+	@tests/arm/setup.sh build/arm $(PY)
+	@$(PY) -m pytest -m arm tests/arm $(ARGS)
 
 clean: ## remove what was built and all caches; .venv stays
 	@rm -rf build dist $(DEMO) .venv-newest .venv-lowest .mypy_cache .pytest_cache .ruff_cache

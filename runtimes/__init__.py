@@ -250,6 +250,14 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("onnxruntime-gpu",),
         hidden=True,
     ),
+    "onnxruntime_no_kleidiai": Runtime(
+        "runtimes.peers.onnxruntime_no_kleidiai",
+        targets=("onnx",),
+        devices=("cpu",),
+        imports=("onnxruntime",),
+        distributions=("onnxruntime",),
+        hidden=True,
+    ),
     "genai": Runtime(
         "runtimes.peers.genai",
         targets=("genai",),

@@ -26,7 +26,7 @@ README = ROOT / "README.md"
 INDEX = ROOT / "docs" / "README.md"
 EVERY_COMMAND = [(page, words) for page in GUIDES for words in commands(page)]
 CI = [*sorted((ROOT / ".github" / "workflows").glob("*.yml")), ROOT / ".ci" / "run"]
-SYSTEM = {"python3", "pip"}
+SYSTEM = {"python3", "pip", "rsync", "ssh"}
 DEVICES = {"cpu": "CPU", "cuda": "NVIDIA GPU"}
 
 

@@ -36,13 +36,20 @@ HEAVY = frozenset(
 
 
 def open_graph(
-    path: Path, threads: int, device: Device = CPU, capture: bool = False, steps: bool = False
+    path: Path,
+    threads: int,
+    device: Device = CPU,
+    *,
+    capture: bool = False,
+    steps: bool = False,
+    kleidiai: bool = True,
 ) -> ort.InferenceSession:
     """Loads one ONNX file and returns the ONNX Runtime session that runs it.
 
     `capture`: enable CUDA graphs. `steps`: the graph runs in a loop, for milliseconds each time, so
-    idle threads keep spinning. Raises UserError if ONNX Runtime cannot run all of the graph on the
-    given GPU, or refuses it.
+    idle threads keep spinning. `kleidiai`: on Arm, 4-bit products may run in KleidiAI's kernels,
+    which round each row of activations with one scale (docs/notes/2026-11-arm.md). Raises UserError
+    if ONNX Runtime cannot run all of the graph on the given GPU, or refuses it.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -52,6 +59,8 @@ def open_graph(
         # they may: waking them takes 1 to 2 % of a decode step
         # (docs/notes/2026-11-harness-overhead.md).
         options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not kleidiai:
+        options.add_session_config_entry("mlas.disable_kleidiai", "1")
     # A plan is made for each new input length and takes memory in addition to the arena.
     options.enable_mem_pattern = False
     if device.kind == "cuda":

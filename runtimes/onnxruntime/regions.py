@@ -16,9 +16,11 @@ NAMES: Mapping[RegionHead, str] = {"coord": "coordinate", "size": "size"}
 class OnnxRegionHeads:
     """The loaded region heads of an artifact, in one ONNX graph."""
 
-    def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int, device: Device = CPU, *, kleidiai: bool = True
+    ) -> None:
         self._path = artifact.path
-        self._graph = open_graph(artifact.file("region"), threads, device)
+        self._graph = open_graph(artifact.file("region"), threads, device, kleidiai=kleidiai)
 
     def embeddings(self, head: RegionHead, values: FloatArray) -> FloatArray:
         """Returns embeddings [n, hidden] of n coordinates or sizes, for the decoder's input.

@@ -35,16 +35,23 @@ def open_session(
     device: str = "cpu",
     context: int | None = None,
     capture: bool = True,
+    kleidiai: bool = True,
 ) -> Session:
     """Loads an ONNX artifact into ONNX Runtime and returns the session.
 
     `device`: "cpu", "cuda" or "cuda:N". `context`: positions of the key-value cache (default: the
     model's limit, at most CONTEXT). `capture`: on a GPU, capture decode steps as CUDA graphs and
-    replay them. Raises UserError for a context or a device that the artifact does not support.
+    replay them. `kleidiai`: on Arm, use KleidiAI's kernels (open_graph). Raises UserError for a
+    context or a device that the artifact does not support.
     """
     manifest, where = artifact.manifest, device_of(device)
     backend = OnnxBackend(
-        artifact, threads, context_length(manifest.vlm, context), device=where, capture=capture
+        artifact,
+        threads,
+        context_length(manifest.vlm, context),
+        device=where,
+        capture=capture,
+        kleidiai=kleidiai,
     )
     return GreedySession(backend, preparer_of(artifact), manifest.vlm.stop_token_ids)
 
@@ -64,14 +71,19 @@ class OnnxBackend:
         device: Device = CPU,
         capture: bool = True,
         load_tower: bool = True,
+        kleidiai: bool = True,
     ) -> None:
-        """`capture`: use CUDA graphs on a GPU. `load_tower`: False: images cannot be encoded."""
+        """`capture`: use CUDA graphs on a GPU. `load_tower`: False: images cannot be encoded.
+        `kleidiai`: on Arm, use KleidiAI's kernels (open_graph)."""
         manifest = artifact.manifest
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
         _check(artifact, device, context)
         self.context, self._path = context, artifact.path
-        self._tower = OnnxTower(artifact, threads, device) if load_tower else None
+        self._kleidiai = kleidiai
+        self._tower = (
+            OnnxTower(artifact, threads, device, kleidiai=kleidiai) if load_tower else None
+        )
         # On the CPU: a step reads one row, so the table would only take memory on a GPU.
         self._embed = open_graph(artifact.file("embedding"), 1)
         self._decoder = self._opened_decoder(artifact, threads, device, capture)
@@ -82,7 +94,7 @@ class OnnxBackend:
         self._token = np.zeros((1, 1), np.int64)
         self._row = np.zeros((1, 1, self._text.hidden + self._marks), np.float32)
         self._lookup = self._bind_lookup()
-        self._open_heads = partial(OnnxRegionHeads, artifact, threads, device)
+        self._open_heads = partial(OnnxRegionHeads, artifact, threads, device, kleidiai=kleidiai)
 
     def _opened_decoder(
         self, artifact: Artifact, threads: int, device: Device, capture: bool
@@ -90,9 +102,10 @@ class OnnxBackend:
         """Loads the decoder graph; returns a DeviceDecoder for layout cuda, else a HostDecoder."""
         path = artifact.file("decoder")
         if artifact.manifest.layout != CUDA:
-            return HostDecoder(open_graph(path, threads, steps=True), self._text, self.context)
+            graph = open_graph(path, threads, steps=True, kleidiai=self._kleidiai)
+            return HostDecoder(graph, self._text, self.context)
         captured = capture and device.kind == "cuda"
-        graph = open_graph(path, threads, device, captured)
+        graph = open_graph(path, threads, device, capture=captured)
         with memory_errors("while the cache was made"):
             return DeviceDecoder(graph, self._text, self.context, device, captured)
 

@@ -18,11 +18,14 @@ from runtimes.prepare.request import Pixels
 class OnnxTower:
     """Runs the vision graphs of an artifact, which turn images into features (VisionTower)."""
 
-    def __init__(self, artifact: Artifact, threads: int, device: Device = CPU) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int, device: Device = CPU, *, kleidiai: bool = True
+    ) -> None:
         manifest = artifact.manifest
         self._vlm, self._path = manifest.vlm, artifact.path
         self._graphs = {
-            part: open_graph(artifact.file(part), threads, device) for part in _parts(manifest.vlm)
+            part: open_graph(artifact.file(part), threads, device, kleidiai=kleidiai)
+            for part in _parts(manifest.vlm)
         }
         graphs = self._graphs.values()
         self._padded = any("pixel_attention_mask" in inputs_of(graph) for graph in graphs)
