@@ -31,8 +31,8 @@ if [ ! -d "$folder/debian" ]; then
     echo "Fetching Debian's packages for aarch64 (90 MB)."
     fakeroot debootstrap --arch=arm64 --variant=minbase --download-only \
         --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-        --include=python3,libgomp1,libstdc++6 $release "$work/fetched" \
-        http://deb.debian.org/debian >"$work/log" || { cat "$work/log" >&2; exit 1; }
+        --include=python3,libgomp1,libstdc++6 $release "$work/fetched" >"$work/log" ||
+        { cat "$work/log" >&2; exit 1; }
     for name in $packages; do
         dpkg-deb -x "$work"/fetched/var/cache/apt/archives/"${name}"_*.deb "$work/debian"
     done
