@@ -1,7 +1,7 @@
 """Times the events that a session yields while it answers a request.
 
-Only the wait for each event counts, not what the consumer does between two events. NOT aware of
-runtimes, tasks or memory.
+Only the wait for each event counts, not what the consumer does between two events; an event
+that was measured elsewhere has its own seconds. NOT aware of runtimes, tasks or memory.
 """
 
 import time
@@ -59,10 +59,14 @@ class Stopwatch:
         self._steps: list[tuple[Event, float]] = []
 
     def watch(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Yield the same events, and record how long each one had to be waited for."""
+        """Yield the same events, and record how long each one took.
+
+        That is what the event says, if it was measured elsewhere, or else the wait for it.
+        """
         start = self._clock()
         for event in events:
-            self._steps.append((event, self._clock() - start))
+            waited = self._clock() - start
+            self._steps.append((event, waited if event.seconds is None else event.seconds))
             yield event
             start = self._clock()
 

@@ -21,6 +21,7 @@ from export.files import json_lines, parse_json, short
 from export.manifest import Quantization
 from export.proof import Features, Fidelity, Proof
 from export.quantize.recipe import RecipeUsed
+from runtimes.base import Browser
 from runtimes.nvidia import GpuState
 
 SCHEMA = 1
@@ -209,6 +210,8 @@ class Outcome:
     """Clocks, temperature and power of the job's GPU before loading; None: it ran on the CPU."""
     gpu_after: GpuState | None = None
     """The same just after the last answer."""
+    browser: Browser | None = None
+    """The browser that it ran in; None: it ran in none."""
 
 
 @dataclass(frozen=True)

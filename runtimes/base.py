@@ -4,9 +4,9 @@ A session yields each event as soon as its result exists, so that the caller can
 of clocks, reports or models' names: a runtime neither measures nor prints.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -84,6 +84,9 @@ class Event:
     part of one that was cut."""
     region: Region = ()
     """The point or box (place)."""
+    seconds: float | None = None
+    """Seconds of the step as measured where it ran, if that is a browser or another device; None:
+    it ran here, and the caller times it."""
 
 
 class Logits(Protocol):
@@ -117,3 +120,48 @@ class BatchSession(Session, Protocol):
 
         Raises UserError as `generate` does.
         """
+
+
+@dataclass(frozen=True)
+class Browser:
+    """The browser that a session ran in, as it describes itself. None: it does not say.
+
+    `cores` and `memory_gib` are what it tells pages of its machine: some round or cap them.
+    """
+
+    user_agent: str
+    platform: str | None
+    cores: int | None
+    memory_gib: float | None
+    secure_context: bool
+    """Whether the page came over https or from this machine; otherwise it has neither threads nor
+    WebGPU."""
+    cross_origin_isolated: bool
+    """Whether the page may use threads and measure its memory."""
+    adapter: str | None
+    """The GPU that WebGPU offers; None: none."""
+    device: Literal["wasm", "webgpu"]
+    """What computed: WebAssembly on the CPU, or WebGPU."""
+    threads: int
+    """Threads of WebAssembly."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the npm packages that computed, by name."""
+    page_bytes: int | None = None
+    """Memory of the page after the last answer as the browser counts it, which is less than the
+    whole of its process."""
+
+
+@runtime_checkable
+class RemoteSession(Session, Protocol):
+    """A session whose work is done by other processes, where its time and memory are measured.
+
+    All its events have `seconds`.
+    """
+
+    load_s: float
+    """Seconds that loading the model took there."""
+    processes: tuple[int, ...]
+    """Ids of the processes on this machine that do the work; () if they are elsewhere."""
+
+    def surroundings(self) -> Browser | None:
+        """Returns what it runs in, if that is a browser; call it after the last answer."""

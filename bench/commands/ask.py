@@ -14,7 +14,7 @@ from export.artifact import Artifact
 from export.errors import UserError
 from export.model import Model
 from runtimes.answer import runtime_for
-from runtimes.base import Region, Request
+from runtimes.base import Region, RemoteSession, Request
 from runtimes.prepare.image import load_image, note_of
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # stands for a character that the next token completes
@@ -44,8 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         if event.kind == "place":
             regions.append(event.region)
             sys.stdout.write(_numbers(event.region) + "\n")
-    session.close()
     timing, load_s, peak = watch.timing(), reading_s + opening_s, peak_bytes()
+    if isinstance(session, RemoteSession):
+        load_s, peak = session.load_s, peak_bytes(session.processes)
+    session.close()
     sys.stdout.write("\n")
     answer = text(timing.tokens).strip() or "\n".join(map(_numbers, regions))
     line = answer_line(answer, timing, load_s, peak, regions)

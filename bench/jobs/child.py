@@ -147,13 +147,34 @@ def _end(process: subprocess.Popen[bytes], grace_s: float) -> None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(grace_s)
+    kill = _killer(process.pid)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    kill()
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None
         with suppress(BrokenPipeError):
             pipe.close()
+
+
+def _killer(process: int) -> Callable[[], None]:
+    """Return a function that ends all that a process has started by now, and what these have.
+
+    Some leave the process's group, as Chromium does.
+    """
+    import psutil
+
+    below: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        below = psutil.Process(process).children(recursive=True)
+
+    def kill() -> None:
+        for found in below:
+            with suppress(psutil.NoSuchProcess):
+                found.kill()
+
+    return kill
 
 
 def _tail(stderr: IO[bytes]) -> str:

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from bench.machine.profiles import PROFILES, Profile, row_of
 from bench.options import Options
-from bench.record import Case
+from bench.record import Case, Subject
 from bench.references import Reference, References
 from bench.subjects import Candidate
 from bench.tasks import (
@@ -132,13 +132,17 @@ def _cases(candidates: Sequence[Candidate], choices: Choices) -> Iterator[tuple[
     ]
     for task, (name, profile), candidate in product(choices.tasks, choices.profiles.items(), once):
         for runtime, row in choices.runtimes.items():
-            if choices.asked_runtimes or row.opens(candidate.subject.target):
+            if choices.asked_runtimes or _able(row, candidate.subject):
                 threads = min(choices.threads, profile.threads) if profile else choices.threads
                 device = profile.device if profile else choices.device
                 options = choices.options
                 held = name and row_of(name)
                 case = Case(candidate.subject, runtime, device, threads, task, options, 0, held)
                 yield case, candidate
+
+
+def _able(runtime: Runtime, subject: Subject) -> bool:
+    return runtime.opens(subject.target) and runtime.runs_layout(subject.layout)
 
 
 def _mismatch(case: Case, runtime: Runtime) -> str | None:

@@ -29,7 +29,7 @@ from export.errors import UserError
 from export.model import Model
 from export.origin import difference
 from runtimes import RUNTIMES, Runtime
-from runtimes.base import Session
+from runtimes.base import RemoteSession, Session
 from runtimes.devices import device_of
 from runtimes.nvidia import GpuState, state
 
@@ -54,6 +54,9 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
     expect_planned(planned, case.subject)  # reads the files, so not within a timing
     cold = is_latency(case.task) and page_cache.drop(weight_files(planned))
     loaded, session, first_s = _open(job)
+    if isinstance(session, RemoteSession):
+        phases.follow(session.processes)
+        cold = False  # it was given the files before it measured
     phases.end("loaded")
 
     journal = Journal(Path(job.journal) if job.journal else None)
@@ -62,8 +65,9 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
     after = _gpu(case.device)
     journal.close()
     phases.end("answers")
+    browser = session.surroundings() if isinstance(session, RemoteSession) else None
     session.close()
-    outcome = replace(outcome, memory=tuple(phases.done), cpus=_cpus())
+    outcome = replace(outcome, memory=tuple(phases.done), cpus=_cpus(), browser=browser)
     outcome = replace(outcome, gpu_before=before, gpu_after=after)
     if not outcome.timings:
         return replace(outcome, load_s=first_s)
@@ -120,12 +124,17 @@ def _load(job: Job) -> Artifact | Model:
 
 
 def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
-    """Open the artifact or checkpoint and a session on it; return both and the seconds it took."""
+    """Open the artifact or checkpoint and a session on it; return both and the seconds it took.
+
+    A session that works elsewhere has measured that itself.
+    """
     loaded, reading_s = timed(lambda: _load(job))
     runtime, case = RUNTIMES[job.case.runtime], job.case
     session, opening_s = timed(
         lambda: runtime.open_session(loaded, threads=case.threads, device=case.device)
     )
+    if isinstance(session, RemoteSession):
+        return loaded, session, session.load_s
     return loaded, session, reading_s + opening_s
 
 

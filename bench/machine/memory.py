@@ -1,10 +1,11 @@
-"""Reads the memory of this process from /proc at the end of each phase of a job.
+"""Reads the memory of a job's process from /proc at the end of each phase.
 
-Writing 5 to /proc/self/clear_refs resets the peak (VmHWM), so that each phase has a peak of its own
-(man 5 proc_pid_clear_refs). What the system does not report is None.
+That is this process, or those that do its work, such as a browser's. Writing 5 to clear_refs resets
+the peak (VmHWM), so that each phase has a peak of its own (man 5 proc_pid_clear_refs). What the
+system does not report is None.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,9 @@ from bench.machine.device_memory import DeviceMemory, MemorySource
 from runtimes.devices import device_of
 from runtimes.nvidia import memory
 
-STATUS, ROLLUP, CLEAR = "/proc/self/status", "/proc/self/smaps_rollup", "/proc/self/clear_refs"
+PROC = Path("/proc")
+STATUS, ROLLUP, CLEAR = "status", "smaps_rollup", "clear_refs"
+SELF = "self"
 PHASES = ("start", "loaded", "image", "prefill", "decode")
 """Phases up to the end of the first answer. A last one, `answers`, covers everything after it."""
 
@@ -42,18 +45,25 @@ class PhaseMemory:
     the growth of the GPU's used memory. None without a figure."""
 
 
-def reset_peak() -> bool:
-    """Reset this process's peak memory; returns False if the system does not allow that."""
+def reset_peak(process: str = SELF) -> bool:
+    """Reset a process's peak memory; returns False if the system does not allow that.
+
+    `process` is its id, by default this one.
+    """
     try:
-        Path(CLEAR).write_text("5")
+        (PROC / process / CLEAR).write_text("5")
     except OSError:
         return False
     return True
 
 
-def peak_bytes() -> int | None:
-    """Return this process's highest resident set in bytes since its start or the last reset."""
-    return fields(STATUS).get("VmHWM")
+def peak_bytes(processes: Sequence[int | str] = (SELF,)) -> int | None:
+    """Return the highest resident set in bytes of processes since their start or last reset.
+
+    By default it is this process. Of several it is the sum, although they may not have been at
+    their highest at once. None: not known, or no processes.
+    """
+    return _sum([fields(f"{PROC}/{process}/{STATUS}") for process in processes], "VmHWM")
 
 
 class Phases:
@@ -64,30 +74,48 @@ class Phases:
     """
 
     def __init__(self, device: str = "cpu") -> None:
+        self._processes: tuple[str, ...] = (SELF,)
         self._resets = reset_peak()
         where = device_of(device)
         self._gpu = DeviceMemory(partial(memory, where.index)) if where.kind == "cuda" else None
         self.done: list[PhaseMemory] = []
 
+    def follow(self, processes: Sequence[int]) -> None:
+        """Record from now on the memory of other processes, which do the work; () for none.
+
+        What was recorded of this one is forgotten. The present phase counts as theirs from their
+        start.
+        """
+        self._processes = tuple(map(str, processes))
+        self.done.clear()
+
     def end(self, phase: str) -> None:
         """Record the memory of the phase that ends now under this name; the next phase starts."""
-        peak = peak_bytes() if self._resets else None
-        now, rollup = fields(STATUS), fields(ROLLUP)
+        peak = peak_bytes(self._processes) if self._resets else None
+        now = [fields(f"{PROC}/{process}/{STATUS}") for process in self._processes]
+        rollup = [fields(f"{PROC}/{process}/{ROLLUP}") for process in self._processes]
         held, source = (None, None) if self._gpu is None else self._gpu.now()
-        clean, dirty = rollup.get("Private_Clean"), rollup.get("Private_Dirty")
+        clean, dirty = _sum(rollup, "Private_Clean"), _sum(rollup, "Private_Dirty")
         self.done.append(
             PhaseMemory(
                 phase=phase,
                 peak_bytes=peak,
-                rss_bytes=now.get("VmRSS"),
-                pss_bytes=rollup.get("Pss"),
+                rss_bytes=_sum(now, "VmRSS"),
+                pss_bytes=_sum(rollup, "Pss"),
                 private_bytes=None if clean is None or dirty is None else clean + dirty,
-                file_bytes=rollup.get("Pss_File"),
+                file_bytes=_sum(rollup, "Pss_File"),
                 device_bytes=held,
                 device_source=source,
             )
         )
-        self._resets = self._resets and reset_peak()
+        self._resets = self._resets and all([reset_peak(process) for process in self._processes])
+
+
+def _sum(of_processes: Sequence[Mapping[str, int]], name: str) -> int | None:
+    """Return the sum of a field over processes; None if one does not have it, or there are none."""
+    values = [found.get(name) for found in of_processes]
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
 
 
 def fields(path: str) -> Mapping[str, int]:

@@ -1,6 +1,7 @@
 """Events become seconds by one clock; the reader's own time does not count."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,13 @@ def test_steps_are_timed_alone_and_totals_from_the_request() -> None:
     assert timing.tokens == (7, 8, 0)
     assert (timing.prompt_positions, timing.image_positions, timing.image_reused) == (10, 4, True)
     assert timing.decode_tokens_per_s == pytest.approx(2 / 650000)
+
+
+def test_an_event_that_was_measured_elsewhere_keeps_its_seconds() -> None:
+    clock, seconds = Clock(), iter((1, 20, 300, 4000, 50000, 600000))
+    passed = (replace(event, seconds=next(seconds)) for event in events(clock))
+    slow = (event for event in passed if (setattr(clock, "now", clock.now + 1e9), True)[1])
+    assert measure(slow, clock) == measure(events(fresh := Clock()), fresh)
 
 
 def test_the_consumers_time_does_not_count() -> None:

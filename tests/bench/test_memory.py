@@ -37,6 +37,27 @@ def test_the_peak_of_a_phase_is_of_its_own_allocations() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux only")
+def test_the_memory_of_other_processes_is_theirs_alone() -> None:
+    program = f"block = b'x' * {ALLOCATED}; print(len(block)); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    phases = Phases()
+    phases.end("start")
+    others = [subprocess.Popen([sys.executable, "-c", program], **pipes) for _ in range(2)]
+    for other in others:
+        assert other.stdout is not None
+        assert int(other.stdout.readline()) == ALLOCATED
+    phases.follow([other.pid for other in others])
+    phases.end("loaded")
+    for other in others:
+        other.communicate(b"\n")
+    phases.end("gone")
+    loaded, gone = phases.done
+    assert loaded.phase == "loaded"
+    assert 2 * ALLOCATED < (loaded.rss_bytes or 0) < 2 * ALLOCATED + 100_000_000
+    assert (gone.rss_bytes, gone.peak_bytes) == (None, None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux only")
 def test_memory_at_the_end_of_a_phase_is_split() -> None:
     phases = Phases()
     phases.end("loaded")
