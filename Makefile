@@ -37,7 +37,7 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test \
+.PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test browser \
   test-newest test-lowest test-arm fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
@@ -109,6 +109,10 @@ fix: $(READY) ## let ruff repair and format what it can
 
 test: $(READY) clients ## run the tests (ARGS="-k name" for some of them, ARGS="-m packages" for those that download)
 	@$(PY) -m pytest $(ARGS)
+
+browser: $(READY) clients ## install what drives Chromium, and run the tests that need it (ARGS="-k name")
+	@$(INSTALL) --quiet -e '.[browser]'
+	@$(PY) -m pytest -m browser $(ARGS)
 
 fuzz: $(READY) ## try N damaged inputs on every command (SEED=, ONLY=kind or kind/number; docs/notes/2026-11-fuzz.md)
 	@PYTHONPATH=tests/shared $(PY) -m tests.fuzz -n "$(N)" --seed "$(SEED)" --only "$(ONLY)" $(ARGS)

@@ -10,7 +10,7 @@ code. Importing this package imports none of those modules or their libraries.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -20,6 +20,7 @@ from export.errors import UserError
 from export.files import short
 from export.lazy import importing
 from export.model import Model
+from export.target import late
 from runtimes.base import Event, Request, Session
 from runtimes.devices import MachineKind, device_of
 from runtimes.nvidia import BUILDS, load_linked, problem
@@ -57,7 +58,10 @@ GPU_VALUE_BYTES = 2
 EXTRAS: Mapping[str, str] = {
     "llama_cpp": "llama-cpp",
     "onnxruntime_genai": "peers",
+    "playwright": "browser",
+    "starlette": "browser",
     "torch": "reference",
+    "uvicorn": "browser",
 }
 
 
@@ -103,12 +107,20 @@ class Runtime:
     """Whether its sessions are BatchSessions, which answer several requests at once."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables to set in the process before its libraries are loaded."""
+    lacks: Callable[[], str | None] = field(default=lambda: None)
+    """Returns what else is missing on this machine, such as a program, in words; None: nothing."""
 
     def opens(self, target: str | None) -> bool:
         """Returns whether it opens artifacts of an export target; None asks about checkpoints."""
         if target is None:
             return self.takes == "checkpoint"
         return target in self.targets or ANY_TARGET in self.targets
+
+    def runs_layout(self, layout: str | None) -> bool:
+        """Returns whether any of its devices runs artifacts of a layout; None: a checkpoint."""
+        if layout is None:
+            return True
+        return any(layout in self.layouts.get(kind, (layout,)) for kind in self.devices)
 
     def unavailable(self, layout: str | None = None, device: str = "cpu") -> str | None:
         """Returns why it cannot be used on this machine, in words; None if it can be used.
@@ -119,13 +131,16 @@ class Runtime:
         where = device_of(device)
         layouts = self.layouts.get(where.kind)
         if layout is not None and layouts is not None and layout not in layouts:
-            return f"on {device} it runs layout {' or '.join(layouts)}, and this is {layout}"
+            run = " or ".join(layouts)
+            return f"on {device} it runs layout {run}, and this is {layout} (export --layout)"
         absent = [name for name in self._needed(layout) if find_spec(name) is None]
-        if not absent:
+        if absent:
+            extras = ",".join(dict.fromkeys(EXTRAS.get(name, name) for name in absent))
+            return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{extras}]')"
+        if where.kind == "cuda":
             problems = (problem(where.index, name) for name in self.imports if name in BUILDS)
-            return next(filter(None, problems), None) if where.kind == "cuda" else None
-        extras = ",".join(EXTRAS.get(name, name) for name in absent)
-        return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{extras}]')"
+            return next(filter(None, problems), None)
+        return self.lacks()
 
     def open_session(
         self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
@@ -207,6 +222,26 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("llama-cpp-python", "onnxruntime"),
         cache_value_bytes=2,
         batches=True,
+    ),
+    # transformers.js in Chromium, which runs here and on any phone.
+    "browser": Runtime(
+        "runtimes.browser.session",
+        targets=("onnx",),
+        devices=("cpu",),
+        layouts={"cpu": ("transformers.js",)},
+        imports=("playwright", "starlette", "uvicorn"),
+        distributions=("playwright",),
+        lacks=late("runtimes.browser.chromium:problem"),
+    ),
+    "browser_webgpu": Runtime(
+        "runtimes.browser.webgpu",
+        targets=("onnx",),
+        devices=("cpu",),
+        layouts={"cpu": ("transformers.js",)},
+        imports=("playwright", "starlette", "uvicorn"),
+        distributions=("playwright",),
+        lacks=late("runtimes.browser.chromium:problem"),
+        hidden=True,
     ),
     # Baseline without CUDA graphs: each kernel of a decode step is launched on its own.
     "llama_cpp_no_graphs": Runtime(

@@ -99,7 +99,8 @@ def runtime_for(opened: Artifact | Model, name: str | None = None, device: str =
     open the model, or if there is no default.
     """
     target = opened.manifest.target if isinstance(opened, Artifact) else None
-    able = [key for key, row in RUNTIMES.items() if row.opens(target) and not row.hidden]
+    opening = [key for key, row in RUNTIMES.items() if row.opens(target) and not row.hidden]
+    able = [key for key in opening if RUNTIMES[key].runs_layout(_layout(opened))]
     if name is None:
         fitting = [RUNTIMES[key] for key in able if RUNTIMES[key].runs_on(device)]
     elif name in RUNTIMES:

@@ -215,6 +215,7 @@ def support_table() -> str:
         for target in (*TARGETS, None)
         for runtime, row in RUNTIMES.items()
         if row.opens(target) and not row.hidden
+        if target is None or row.runs_layout(TARGETS[target].layouts[0])
     ]
     clients = [layout for layout in TARGETS["onnx"].layouts if families_of(layout)]
     header = [

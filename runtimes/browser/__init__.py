@@ -1,0 +1,1 @@
+"""Runs artifacts of the layout transformers.js in Chromium."""
