@@ -45,6 +45,13 @@ def one_of(kind: str, table: Iterable[str]) -> Callable[[str], str]:
     return check
 
 
+def port(text: str) -> int:
+    """Parses the number of a port, from 0 to 65535. Raises ArgumentTypeError for other texts."""
+    if not (text.isascii() and text.isdecimal()) or int(text[:6]) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port, a number from 0 to 65535")
+    return int(text)
+
+
 def seed(word: str) -> int:
     """Convert a word to an integer of at least 0. Raises ArgumentTypeError for other words."""
     if not (word.isascii() and word.isdecimal()):

@@ -129,6 +129,11 @@ COMMANDS: Mapping[str, Command] = {
         "ask an artifact about an image and print the timings",
         command_arguments.ask_arguments,
     ),
+    "phone": Command(
+        "bench.commands.phone",
+        "measure artifacts in a phone's browser, which opens an address of this machine",
+        command_arguments.phone_arguments,
+    ),
     "overhead": Command(
         "bench.commands.overhead",
         "measure how much slower PocketVLM answers than a bare loop on the same files",

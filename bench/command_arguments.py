@@ -16,6 +16,7 @@ from bench.arguments import (
     device,
     one_of,
     percentage,
+    port,
     region,
 )
 from bench.commands import gpu
@@ -196,6 +197,30 @@ def peers_arguments(command: argparse.ArgumentParser) -> None:
     add("--weights", choices=get_args(WeightsKind), help=f"weights to build with; {WEIGHTS}")
     bits = "number format of the weights that onnxruntime-genai stores (default int4)"
     add("--recipe", choices=PEER_RECIPES, default="int4", help=bits)
+
+
+def phone_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bench phone`."""
+    add = command.add_argument
+    folders = "folder of an artifact of the layout transformers.js"
+    add("artifacts", nargs="+", metavar="ARTIFACT", help=folders)
+    where = (
+        "IP address to listen at: 0.0.0.0 for phones in this network, which without --tls have one "
+        "thread and no GPU (default: this machine alone, for a phone with `adb reverse`)"
+    )
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help=where)
+    own = (
+        "serve over https with a certificate made for this run; the phone warns of it once, and "
+        "its fingerprint is printed to compare"
+    )
+    add("--tls", action="store_true", help=own)
+    number = "port to listen at; 0 takes a free one (default 8765)"
+    add("--port", type=port, default=8765, metavar="N", help=number)
+    add_count(add, "repeats", 5, "time N requests of each artifact, after a warm-up (default 5)")
+    answer = "number of tokens in the answer to every request (default 32)"
+    add_count(add, "decode-tokens", 32, answer)
+    records = "append one line of JSON, a record, for each artifact to this file"
+    add("-o", "--output", required=True, metavar="RUN.jsonl", help=records)
 
 
 def gpu_arguments(command: argparse.ArgumentParser) -> None:

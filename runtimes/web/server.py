@@ -20,10 +20,11 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from export.errors import UserError
+from runtimes.web.certificate import Certificate
 from runtimes.web.guard import Guard, Seen
 from runtimes.web.ticket import Ticket
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK, EVERY = "127.0.0.1", "0.0.0.0"
 BODY_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 """Of a file that is sent; artifacts have hundreds of megabytes."""
@@ -36,6 +37,7 @@ TYPES = {
     ".js": "text/javascript",
     ".json": "application/json",
     ".mjs": "text/javascript",
+    ".png": "image/png",
     ".wasm": "application/wasm",
 }
 """By the end of a file's name; not from the system, whose table may lack some."""
@@ -57,14 +59,6 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Tls:
-    """Files of a certificate and its key in PEM."""
-
-    certificate: Path
-    key: Path
-
-
-@dataclass(frozen=True)
 class Serving:
     """A running server: where it is, whom it admits, and what it was asked for."""
 
@@ -81,7 +75,7 @@ class Serving:
 
 @contextmanager
 def serving(
-    site: Site, *, host: str = LOOPBACK, port: int = 0, tls: Tls | None = None
+    site: Site, *, host: str = LOOPBACK, port: int = 0, tls: Certificate | None = None
 ) -> Iterator[Serving]:
     """Serves `site` in a thread until the context ends; `port` 0 takes a free one.
 
@@ -89,7 +83,7 @@ def serving(
     """
     listening = _listening(host, port)
     number = listening.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{reached(host)}]" if ":" in host else reached(host)
     running = Serving(f"{'http' if tls is None else 'https'}://{shown}:{number}", Ticket())
     app = Guard(_app(site), running.ticket, running.log, site.policy, site.body_bytes)
     config = uvicorn.Config(
@@ -100,7 +94,7 @@ def serving(
         server_header=False,
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=1,
-        ssl_certfile=None if tls is None else str(tls.certificate),
+        ssl_certfile=None if tls is None else str(tls.file),
         ssl_keyfile=None if tls is None else str(tls.key),
     )
     server = uvicorn.Server(config)
@@ -115,16 +109,32 @@ def serving(
         listening.close()
 
 
+def reached(host: str) -> str:
+    """Returns the address by which others reach a server that listens at `host`.
+
+    That is `host`, or for 0.0.0.0, which means all addresses, the one that this machine uses.
+    """
+    if host != EVERY:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probing:
+        try:
+            probing.connect(("192.0.2.1", 9))  # chooses an address and sends nothing
+        except OSError as error:
+            raise UserError("this machine has no network address; name one with --host") from error
+        return str(probing.getsockname()[0])
+
+
 def _app(site: Site) -> Starlette:
     async def file(request: Request) -> Response:
         # Only addresses that are in the table are files: no path of a request reaches the disk.
         found = site.files.get(request.url.path)
-        kind = TYPES.get(Path(request.url.path).suffix, OTHER)
+        name = "index.html" if request.url.path == "/" else request.url.path
+        kind = TYPES.get(Path(name).suffix, OTHER)
         match found:
             case None:
                 return PlainTextResponse("there is nothing at this address", 404)
             case bytes():
-                return Response(found, media_type=TYPES[".html"])
+                return Response(found, media_type=kind)
             case _:
                 response = FileResponse(found, media_type=kind)
                 response.chunk_size = CHUNK_BYTES

@@ -45,23 +45,17 @@ export async function heldBytes() {
 }
 
 // Downloads files of an artifact before they are timed. `files`: path -> bytes.
-// `progress(done, all)` counts bytes. Returns a fetch that answers from what was downloaded.
-export async function downloaded(base, files, progress = () => {}) {
+// `progress(done, all)` counts bytes; `patient(work)` may repeat work that lost the connection.
+// Returns a fetch that answers from what was downloaded.
+export async function downloaded(base, files, progress = () => {}, patient = (work) => work()) {
   const all = Object.values(files).reduce((sum, bytes) => sum + bytes, 0);
   const blobs = new Map();
-  let done = 0;
+  let before = 0;
   for (const path of Object.keys(files)) {
     const url = new URL(base + path, location.href).href;
-    const response = await fetch(url);
-    if (!response.ok) throw new Error(`${path}: the server answered ${response.status}`);
-    const parts = [];
-    for (const reader = response.body.getReader(); ; ) {
-      const { value, done: ended } = await reader.read();
-      if (ended) break;
-      parts.push(value);
-      progress((done += value.length), all);
-    }
-    blobs.set(url, new Blob(parts));
+    const blob = await patient(() => fetched(url, (bytes) => progress(before + bytes, all)));
+    blobs.set(url, blob);
+    before += blob.size;
   }
   return async (address, init) => {
     const url = new URL(address, location.href).href;
@@ -79,18 +73,32 @@ async function placed(device) {
   return { embed_tokens: 'wasm', vision_encoder: device, decoder_model_merged: device };
 }
 
+async function fetched(url, progress) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url}: the server answered ${response.status}`);
+  const parts = [];
+  let done = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    const { value, done: ended } = await reader.read();
+    if (ended) return new Blob(parts);
+    parts.push(value);
+    progress((done += value.length));
+  }
+}
+
 // Loads an artifact that the server offers at `${folder}${name}/`. Options: `files` (path -> bytes),
 // `device` ("wasm" or "webgpu"), `threads` (for wasm, if the page is isolated; otherwise one) and
 // `dtype` (null: the artifact's own).
-export async function open(folder, name, { files, device, threads, dtype = null, progress }) {
+export async function open(folder, name, options) {
+  const { files, device, threads, dtype = null, progress, patient } = options;
   env.backends.onnx.wasm.numThreads = crossOriginIsolated ? threads : 1;
   env.localModelPath = folder;
-  const kept = await downloaded(`${folder}${name}/`, files, progress);
+  const kept = await downloaded(`${folder}${name}/`, files, progress, patient);
   const start = performance.now();
   env.fetch = kept;
   const processor = await AutoProcessor.from_pretrained(name);
-  const options = { device: await placed(device), ...(dtype === null ? {} : { dtype }) };
-  const model = await AutoModelForImageTextToText.from_pretrained(name, options);
+  const chosen = { device: await placed(device), ...(dtype === null ? {} : { dtype }) };
+  const model = await AutoModelForImageTextToText.from_pretrained(name, chosen);
   env.fetch = (...words) => fetch(...words);
   return new Opened(processor, model, seconds(start, performance.now()));
 }

@@ -1,0 +1,1 @@
+"""What `bench` serves to other devices over HTTP."""
