@@ -21,19 +21,16 @@ REGIONS = {f"{n}_{kind}" for n in ("coordinate", "size") for kind in ("embedding
 MORE = {"tiny-moondream": {"projection", *REGIONS}}
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "int8", "int4"])
 @pytest.mark.parametrize("model", TWINS)
-def test_the_proof_passes(model: str, recipe: str, made: Made) -> None:
-    proof = made(model, recipe).manifest.proof
+def test_the_proof_of_float32_passes(model: str, made: Made) -> None:
+    proof = made(model, "fp32").manifest.proof
     assert proof is not None
     assert proof.passed, proof.failures
     checks = proof.checks
     assert isinstance(checks.features, Features)
     assert isinstance(checks.logits, Fidelity)
     assert isinstance(checks.greedy, GreedyCheck)
-    if recipe == "fp32":
-        assert checks.features.max_error < 0.01
-        assert checks.logits.mean_kld < 1e-6
+    assert checks.logits.mean_kld < 1e-9
 
 
 @pytest.mark.parametrize("model", TWINS)
