@@ -6,6 +6,7 @@ from torch.export import ExportedProgram
 
 from export.executorch.tracing import compile_spec_schema, partitioner, xnnpack_partitioner
 
+BACKEND = "XnnpackBackend"
 LINEAR_PASS_ALONE = "dqlinear_partitioner"
 """A compile spec that reduces the 17 passes over each delegated graph to the one that restores
 linear layers (backends/xnnpack/xnnpack_preprocess.py). The others change nothing in our graphs,
@@ -22,7 +23,7 @@ class Partitioner(xnnpack_partitioner.XnnpackPartitioner):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         spec = compile_spec_schema.CompileSpec(LINEAR_PASS_ALONE, b"")
-        self.delegation_spec = partitioner.DelegationSpec(self.delegation_spec.backend_id, [spec])
+        self.delegation_spec = partitioner.DelegationSpec(BACKEND, [spec])
 
     def ops_to_not_decompose(self, ep: ExportedProgram) -> tuple[list[Any], None]:
         """Returns the operators to keep; None: they are kept in every place."""
