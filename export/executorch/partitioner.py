@@ -20,6 +20,8 @@ class Partitioner(xnnpack_partitioner.XnnpackPartitioner):  # type: ignore[misc]
     each of them costs one more trace of the program.
     """
 
+    delegation_spec: Any
+
     def __init__(self) -> None:
         super().__init__()
         spec = compile_spec_schema.CompileSpec(LINEAR_PASS_ALONE, b"")
