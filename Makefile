@@ -37,8 +37,8 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients setup-cuda bench-cuda demo results export bench report footprint check fix test browser \
-  test-newest test-lowest test-arm fuzz fuzz-parsers clean help
+.PHONY: quickstart setup clients executorch browser setup-cuda bench-cuda demo results export bench report footprint \
+  check fix test test-newest test-lowest test-arm fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
 NPM_READY := tests/clients/node_modules/.ready
@@ -53,6 +53,9 @@ setup: $(READY) ## make .venv and install the pinned versions into it
 clients: ## install what tests run in Node.js; where there is no npm they are skipped
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory -s $(NPM_READY); \
 	else echo "no npm here, so the tests of transformers.js are skipped"; fi
+
+executorch: $(READY) ## install ExecuTorch (0.3 GB), for --target executorch and its tests
+	@$(INSTALL) -e '.[executorch]'
 
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \

@@ -104,7 +104,8 @@ def footprint_arguments(command: argparse.ArgumentParser) -> None:
         "models.yaml)"
     )
     add("models", nargs="*", metavar="MODEL|DIR", help=models)
-    add_names(add, "target", TARGETS, "predict exports to this format (default: to all formats)")
+    target = "predict exports to this format (default: to all whose sizes can be predicted)"
+    add_names(add, "target", TARGETS, target)
     add_names(
         add, "recipe", RECIPES, "predict exports with this recipe (default: with all recipes)"
     )

@@ -1,4 +1,4 @@
-"""Exports small vision-language models to ONNX and GGUF, and compares each with its checkpoint.
+"""Exports small vision-language models to ONNX, GGUF and ExecuTorch, and proves each export.
 
     import export
 

@@ -26,8 +26,10 @@ equal: both sides must choose the same bins, which are 1/1024 wide."""
 class Bounds:
     """Limits that an artifact's results on the probes must keep, for one quantization recipe.
 
-    They are wide: a wrong graph misses them by far. `cosine` and `top1` are lower bounds,
-    `mean_kld` is an upper bound. `exact`: whether they also hold for random weights.
+    They hold for every runtime: XNNPACK's float32 differs from torch's as little as ONNX Runtime's
+    (docs/reference/executorch.md). They are wide: a wrong graph misses them by far. `cosine` and
+    `top1` are lower bounds, `mean_kld` is an upper bound. `exact`: whether they also hold for
+    random weights.
     """
 
     cosine: float

@@ -35,8 +35,9 @@ def footprint(
     """Predicts the size of an export of `model` and the peak memory of running `request` on it.
 
     Sizes on disk are exact, memory is estimated. layout None: the one that an export would choose.
-    Raises UserError if the target cannot represent the model.
+    Raises UserError if the target cannot represent the model, or has no such recipe.
     """
+    target.expect(recipe)
     layout = layout or target.layout_for(model.vlm)
     memory = target.memory
     cache = None if memory is None else memory.cache_bytes_per_token(model.vlm)

@@ -102,20 +102,52 @@ class GgufDetails:
 
 
 @dataclass(frozen=True)
+class Delegation:
+    """What of one method of an ExecuTorch program its backend XNNPACK runs.
+
+    calls: how many times a pass calls XNNPACK. operators: of the method's graph, and those of them
+    that XNNPACK runs. weight_bytes: in memory before packing, and those of them that XNNPACK reads.
+    outside: operator that ExecuTorch's own kernels run -> how often a pass runs it.
+    """
+
+    calls: int
+    operators: int
+    delegated_operators: int
+    weight_bytes: int
+    delegated_weight_bytes: int
+    outside: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ExecutorchDetails:
+    """What a program needs to run an ExecuTorch artifact, and what runs where.
+
+    context: positions of the key-value cache, fixed when the program was made. libraries: whose
+    operators it uses besides ExecuTorch's own, "llama" or "quantized". methods: method ->
+    Delegation.
+    """
+
+    context: int
+    libraries: tuple[str, ...]
+    methods: Mapping[str, Delegation]
+
+
+@dataclass(frozen=True)
 class Details:
     """Facts about an artifact that depend on its format.
 
-    onnx, gguf: None if the artifact has no file of that format. limits: what programs that load it
-    cannot do, or compute differently from the model's own code, and what the checkpoint lacks, a
-    line each.
+    onnx, gguf, executorch: None if the artifact has no file of that format. limits: what programs
+    that load it cannot do, or compute differently from the model's own code, and what the
+    checkpoint lacks, a line each.
     """
 
     limits: tuple[str, ...] = ()
     onnx: OnnxDetails | None = None
     gguf: GgufDetails | None = None
+    executorch: ExecutorchDetails | None = None
 
     def beside(self, other: "Details") -> "Details":
-        """Merges two: keeps the limits of both, and `onnx` and `gguf` of `other`.
+        """Merges two: keeps the limits of both, and what `other` says of its formats.
 
         If one of these is None in `other`, it keeps that of self.
         """
@@ -124,6 +156,7 @@ class Details:
             limits=self.limits + other.limits,
             onnx=other.onnx or self.onnx,
             gguf=other.gguf or self.gguf,
+            executorch=other.executorch or self.executorch,
         )
 
 

@@ -1,7 +1,7 @@
 """Formats the summary that an export prints at its end: as a JSON object or as lines of text."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from export.artifact import Artifact
 from export.bounds import BOUNDS
 from export.decode import encode
 from export.files import few
-from export.manifest import Fallback, Manifest, Quantization
+from export.manifest import Delegation, Fallback, Manifest, Quantization
 from export.proof_lines import proof_lines
 from export.quantize.recipe import Calibration
 
@@ -45,6 +45,7 @@ def facts(artifact: Artifact, cost: Cost) -> dict[str, Any]:
         "types": manifest.quantization.types,
         "fallbacks": encode(manifest.quantization.fallbacks),
         "limits": manifest.details.limits,
+        "executorch": encode(manifest.details.executorch),
         "proof": encode(manifest.proof),
         **encode(cost),
     }
@@ -64,6 +65,8 @@ def lines(artifact: Artifact, cost: Cost) -> Iterator[str]:
     yield f"  {types_line(quantization)}"
     yield from (f"  {line}" for line in calibration_lines(manifest.recipe_used.calibrated))
     yield from _fallbacks(quantization.fallbacks)
+    if manifest.details.executorch is not None:
+        yield from (f"  {line}" for line in delegation_lines(manifest.details.executorch.methods))
     yield from (f"  note: {limit}" for limit in manifest.details.limits)
     bounds = BOUNDS[manifest.recipe_used.base]
     yield from (f"  {line}" for line in proof_lines(manifest.proof, bounds))
@@ -75,9 +78,13 @@ def lines(artifact: Artifact, cost: Cost) -> Iterator[str]:
 
 
 def _component_bytes(manifest: Manifest) -> dict[str, int]:
+    """Returns the bytes of each component's files; components that share them are one row."""
+    names: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, files in manifest.components.items():
+        names[files].append(name)
     return {
-        name: sum(manifest.files[file].bytes for file in files)
-        for name, files in manifest.components.items()
+        ", ".join(sharing): sum(manifest.files[file].bytes for file in files)
+        for files, sharing in names.items()
     }
 
 
@@ -98,6 +105,20 @@ def calibration_lines(calibrated: Calibration | None) -> Iterator[str]:
     own = "PocketVLM's own questions"
     asked = own if calibrated.n is None else f"{calibrated.n} questions of {calibrated.questions}"
     yield f"4-bit weights were rounded with GPTQ, calibrated on {asked}"
+
+
+def delegation_lines(methods: Mapping[str, Delegation]) -> Iterator[str]:
+    """Yields two lines for each method: what of it XNNPACK runs, and what it does not."""
+    for name, found in methods.items():
+        operators = found.delegated_operators / (found.operators or 1)
+        weights = found.delegated_weight_bytes / (found.weight_bytes or 1)
+        yield (
+            f"{name}: XNNPACK runs {100 * operators:.0f} % of {found.operators} operators, with "
+            f"{100 * weights:.0f} % of the weight bytes, in {found.calls} calls"
+        )
+        if found.outside:
+            outside = ", ".join(f"{count} {kind}" for kind, count in found.outside.items())
+            yield f"  outside of XNNPACK: {outside}"
 
 
 def _fallbacks(fallbacks: Sequence[Fallback]) -> Iterator[str]:

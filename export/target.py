@@ -6,9 +6,11 @@ Each format has a Target in its package (export/onnx/target.py); the table is ex
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from export.errors import UserError
 from export.families import FAMILIES
 from export.manifest import Details, Quantization
 from export.memory import RuntimeMemory
@@ -69,6 +71,8 @@ class Target:
     write: fills an empty folder. sizes: predicts the exact bytes of each file; None: it cannot.
     client_files: makes the other files that clients need. memory: predicts the memory of running
     it; None: there is no prediction. tools: module -> PyPI distribution whose version is recorded.
+    recipes: the names of those that it can store; None: all. extra: of pyproject.toml, if the
+    format's library is not part of `all`; `imports` are its modules.
     """
 
     layouts: tuple[str, ...]
@@ -80,6 +84,23 @@ class Target:
     """Returns path in the artifact -> content."""
     memory: RuntimeMemory | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
+    recipes: tuple[str, ...] | None = None
+    extra: str | None = None
+    imports: tuple[str, ...] = ()
+
+    def unavailable(self) -> str | None:
+        """Returns why it cannot be written on this machine, in words; None if it can."""
+        absent = [name for name in self.imports if find_spec(name) is None]
+        if not absent:
+            return None
+        return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{self.extra}]')"
+
+    def expect(self, recipe: Recipe) -> None:
+        """Raises UserError if the format has no types for a recipe."""
+        if self.recipes is not None and recipe.base not in self.recipes:
+            raise UserError(
+                f"the target has no recipe {recipe.base}; expected one of {', '.join(self.recipes)}"
+            )
 
     def layout_for(self, vlm: Vlm) -> str:
         """Selects the layout for an export that names none.

@@ -256,7 +256,24 @@ RUNTIMES: Mapping[str, Runtime] = {
         variables={"GGML_CUDA_DISABLE_GRAPHS": "1"},
         hidden=True,
     ),
+    "executorch": Runtime(
+        "runtimes.executorch.session",
+        targets=("executorch",),
+        devices=("cpu",),
+        imports=("executorch", "export.executorch.library"),
+        distributions=("executorch",),
+    ),
     # Baselines: other ways to run the same files.
+    # The C++ class that apps on Android and iOS use.
+    "executorch_runner": Runtime(
+        "runtimes.peers.executorch_runner",
+        targets=("executorch",),
+        devices=("cpu",),
+        imports=("executorch", "export.executorch.library"),
+        distributions=("executorch",),
+        hidden=True,
+        ours=False,
+    ),
     "llama_bench": Runtime(
         "runtimes.peers.llama_bench",
         targets=("gguf",),

@@ -20,8 +20,11 @@ BY_NAME = {"export/exporter.py"}
 # and is itself only imported by name, at the last moment
 WRAPPERS = {
     "torch": {
+        "export/executorch/",
         "export/torch/",
         "runtimes/calibrate/hessian.py",
+        "runtimes/executorch/",
+        "runtimes/peers/executorch_runner.py",
         "runtimes/proof/transformers_model.py",
         "runtimes/reference.py",
     },
@@ -33,6 +36,7 @@ WRAPPERS = {
     "optimum": {"export/optimum_"},
     "gguf": {"export/gguf/", "runtimes/llama_cpp/"},
     "llama_cpp": {"runtimes/llama_cpp/", "runtimes/peers/"},
+    "executorch": {"export/executorch/"},
     "jinja2": {"export/checkpoint/render.py"},
     "matplotlib": set[str](),
     "scipy": set[str](),

@@ -54,7 +54,10 @@ def listing() -> Listing:
             for name, entry in list_models().items()
         },
         "recipes": {name: {"keeps": _rules(name)} for name in KNOWN},
-        "targets": {name: {"layouts": target.layouts} for name, target in TARGETS.items()},
+        "targets": {
+            name: {"layouts": target.layouts, "unavailable": target.unavailable()}
+            for name, target in TARGETS.items()
+        },
         "runtimes": {
             name: {
                 "opens": ", ".join(runtime.targets) or runtime.takes,

@@ -104,12 +104,16 @@ def export_request(arguments: argparse.Namespace) -> ExportRequest:
     """Decide which exports of each named model to measure, and whether also its checkpoint.
 
     Without --target, --recipe and --runtime only the checkpoint is measured. With one of them,
-    exports are measured instead: to each --target (default: all that a chosen runtime opens), with
-    each --recipe (default: int4). The checkpoint is then measured too if a runtime named by
-    --runtime opens checkpoints.
+    exports are measured instead: to each --target (default: all that a chosen runtime opens, or all
+    that can be written here), with each --recipe (default: int4). The checkpoint is then measured
+    too if a runtime named by --runtime opens checkpoints.
     """
     rows = [RUNTIMES[name] for name in arguments.runtime or ()]
-    opened = [name for name in TARGETS if not rows or any(row.opens(name) for row in rows)]
+    opened = [
+        name
+        for name, target in TARGETS.items()
+        if (not rows and target.unavailable() is None) or any(row.opens(name) for row in rows)
+    ]
     asked = arguments.target or arguments.recipe or rows
     targets = arguments.target or (opened if asked else [])
     return ExportRequest(

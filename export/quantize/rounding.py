@@ -30,10 +30,12 @@ class Hessians(Protocol):
 class Rounding:
     """Rounds matrices to 4 bits: with GPTQ if there is a Hessian, otherwise as Storage.method says.
 
-    hessians: from calibration; None: GPTQ is never used.
+    hessians: from calibration; None: GPTQ is never used. positive: `four_bits` gives no negative
+    scales, for kernels that refuse them.
     """
 
     hessians: Hessians | None = None
+    positive: bool = False
 
     def differs(self, name: str, storage: Storage) -> bool:
         """Whether `{name}.weight` is rounded otherwise than to nearest: by search or by GPTQ."""
@@ -49,13 +51,16 @@ class Rounding:
         factor = self._factor(name, values)
         if factor is not None:
             codes, scales = gptq.gptq_quantize(
-                values, factor, storage.block, lambda part, _: blocks.block_scales(part)
+                values,
+                factor,
+                storage.block,
+                lambda part, _: blocks.block_scales(part, self.positive),
             )
             whole = _whole_blocks(codes, storage.block)
             return (whole + np.int8(8)).astype(np.uint8), scales
         if storage.method == "nearest":
-            return blocks.four_bits(values, storage.block)
-        return blocks.four_bits_searched(values, storage.block)
+            return blocks.four_bits(values, storage.block, self.positive)
+        return blocks.four_bits_searched(values, storage.block, self.positive)
 
     def four_bit_rows(
         self, name: str, values: FloatArray, storage: Storage

@@ -17,6 +17,7 @@ from export.arrays import FloatArray
 from export.modeling.decoder import Decoder
 from export.modeling.ops import Heads
 from export.modeling.rotary import Rope, by_axes, full_tables, rotary_tables
+from export.modeling.state import LayerState
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and signed sines for a head's values (rotary.full_tables): [new, dims], for a batch
@@ -210,11 +211,21 @@ class StaticCache(nn.Module):
         self._ropes = tuple(dict.fromkeys(text.rope(i) for i in range(text.layers)))
         for layer, state in enumerate(text.states):
             for name in ("key", "value"):
-                zeros = torch.zeros(state.shape(length))
+                zeros = torch.zeros(self.shape(state))
                 self.register_buffer(f"{name}_{layer}", zeros, persistent=False)
         for n, rope in enumerate(self._ropes):
             for name, table in zip(("cos", "sin"), rotary_tables(rope, length), strict=True):
                 self.register_buffer(f"{name}_{n}", torch.from_numpy(table), persistent=False)
+
+    def shape(self, state: LayerState) -> tuple[int, ...]:
+        """Returns the shape of a layer's buffer of keys, which is also that of its values."""
+        return state.shape(self.length)
+
+    def state(
+        self, indices: Tensor, positions: Tensor | None, image_ids: Tensor | None
+    ) -> "StaticState":
+        """Returns the state of a pass over this cache (StaticState)."""
+        return StaticState(self, indices, positions, image_ids)
 
     def tables(self, rope: Rope) -> tuple[Tensor, Tensor]:
         """Returns the cosines and sines [length, pairs] for the rotary settings of a layer."""

@@ -1,5 +1,7 @@
 """Rounding to few bits agrees with ggml's and stays within half a step."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
@@ -40,6 +42,24 @@ def test_a_block_of_zeros_stays_zero() -> None:
     assert blocks.four_bits(zeros, 32)[1].tolist() == [[0.0], [0.0]]
     assert blocks.eight_bits(zeros, 32)[1].tolist() == [[0.0], [0.0]]
     assert not blocks.eight_bit_rows(zeros)[0].any()
+
+
+@pytest.mark.parametrize("rounded", [blocks.four_bits, blocks.four_bits_searched])
+def test_positive_scales_cost_a_little_more_error(rounded: Any) -> None:
+    errors = []
+    for positive in (False, True):
+        codes, scales = rounded(VALUES, 32, positive)
+        assert codes.max() <= 15
+        assert (scales > 0).all() == positive
+        back = ((codes - np.float32(8)) * scales[..., None]).reshape(VALUES.shape)
+        errors.append(float(np.square(back - VALUES).sum()))
+    assert 1 < errors[1] / errors[0] < 1.25
+
+
+def test_a_positive_scale_to_nearest_clips_no_value() -> None:
+    codes, scales = blocks.four_bits(VALUES, 32, positive=True)
+    back = ((codes - np.float32(8)) * scales[..., None]).reshape(VALUES.shape)
+    assert (np.abs(back - VALUES) <= np.repeat(scales, 32, axis=1) * 0.5001).all()
 
 
 def test_rows_of_eight_bits_are_within_half_a_step() -> None:

@@ -8,8 +8,8 @@ from tiny_moondream import tiny_moondream
 
 from export.model import Model
 from export.modeling.vision import TileVision
-from export.torch.attention import GrowingCache, GrowingState
-from export.torch.modules import DecoderModule, EmbeddingModule, TileModule
+from export.torch.attention import GrowingCache, GrowingState, StaticCache
+from export.torch.modules import DecoderModule, EmbeddingModule, TensorBuffers, TileModule
 from export.torch.run import Run, resident
 
 CASES = {
@@ -47,7 +47,9 @@ def positions() -> torch.Tensor:
 
 def exported(model: Model) -> torch.export.ExportedProgram:
     text = model.vlm.text
-    module = DecoderModule(model.vlm, model.weights, LENGTH).eval()
+    parts = ("decoder", *(("embedding",) if text.tied else ()))
+    weights = TensorBuffers(model.weights, parts)
+    module = DecoderModule(model.vlm, weights, StaticCache(text, LENGTH)).eval()
     new = torch.export.Dim("new", min=1, max=LENGTH - 1)
     inputs = [torch.zeros(1, 5, text.hidden), torch.arange(5)]
     shapes: list[object] = [{1: new}, {0: new}]
@@ -72,6 +74,9 @@ def test_an_exported_decoder_gives_the_logits_of_the_growing_cache(model: Model)
         arguments.append(where[:, start:stop] if text.rope_sections else None)
         arguments.append(numbers if text.sees_later_positions else None)
         found = decoder(*arguments)
+        if model.vlm.region is not None:
+            found, state = found
+            assert state.shape == (1, 1, text.hidden)
         assert found.shape == wanted.shape == (1, 1, text.vocab)
         assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
@@ -91,7 +96,7 @@ def test_weights_and_cache_of_an_exported_decoder_are_buffers(model: Model) -> N
 
 def test_embeddings_and_tiles_are_exported_too(model: Model) -> None:
     ids = torch.tensor([[5, 7, 11]])
-    embedding = EmbeddingModule(model.vlm, model.weights)
+    embedding = EmbeddingModule(model.vlm, TensorBuffers(model.weights, ("embedding",)))
     program = torch.export.export(embedding, (ids,)).module()
     assert torch.equal(program(ids), model.vlm.text.embed(Run(resident(model.weights)), ids))
     if not isinstance(model.vlm.vision, TileVision):
@@ -99,6 +104,7 @@ def test_embeddings_and_tiles_are_exported_too(model: Model) -> None:
     vision = model.vlm.vision
     edge = vision.tower.image_size
     pixels = torch.randn(1, 3, edge, edge, generator=torch.Generator().manual_seed(0))
-    tiles = torch.export.export(TileModule(vision, model.weights), (pixels,)).module()
+    module = TileModule(vision, TensorBuffers(model.weights, ("vision",)))
+    tiles = torch.export.export(module, (pixels,)).module()
     wanted = vision.forward(Run(resident(model.weights)), pixels)
     assert (tiles(pixels) - wanted).abs().max() <= 1e-5 * wanted.abs().max()

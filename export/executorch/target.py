@@ -1,0 +1,12 @@
+"""Defines the ExecuTorch target: one program (.pte) for apps on phones, lowered to XNNPACK."""
+
+from export.target import Target, late
+
+EXECUTORCH = Target(
+    layouts=("native",),
+    write=late("export.executorch.write:write"),
+    recipes=("fp32", "int8", "int4"),
+    extra="executorch",
+    imports=("executorch",),
+    tools={"executorch": "executorch", "torchao": "torchao", "torch": "torch"},
+)

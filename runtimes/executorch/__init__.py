@@ -1,0 +1,1 @@
+"""Runs ExecuTorch programs (.pte) with ExecuTorch's runtime in Python."""
