@@ -19,6 +19,7 @@ from export.checkpoint import check
 from export.decode import Mismatch, decode, encode
 from export.digests import remembered
 from export.errors import DISK_FULL, UserError
+from export.families import FAMILIES
 from export.files import few, inside, parse_json, read_file, short
 from export.manifest import MANIFEST, SCHEMA, FileFacts, Manifest
 
@@ -137,8 +138,14 @@ def _expect_schema(schema: object, where: str) -> None:
 
 
 def _expect_sound(manifest: Manifest, where: str) -> None:
+    if manifest.vlm.family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise UserError(
+            f"{where}: vlm.family: expected one of {known}, found {short(manifest.vlm.family)!a}"
+        )
     check.numbers(manifest.vlm, where)
     check.recipe(manifest.image, manifest.vlm, where)
+    check.prompt(manifest.prompt, manifest.vlm, where)
     named = {name for names in manifest.components.values() for name in names}
     if left := sorted(named - manifest.files.keys()):
         raise UserError(f"{where}: components name {few(left)}, which files does not list")

@@ -87,6 +87,14 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def plain_text(data: bytes, where: str) -> str:
+    """Returns the text of a file. Raises a UserError that begins with `where` if not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: is not UTF-8 text (byte {error.start})") from None
+
+
 def json_value(data: bytes, **hooks: Any) -> Any:
     """Parses a stranger's JSON of any type; `hooks` are those of `json.loads`.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.machine.environment import Environment, environment, load
 from bench.record import append_line
-from bench.reporting.fmt import megabytes, significant, table
+from bench.reporting.fmt import in_bytes, megabytes, significant, table
 from export.decode import decode
 from export.errors import UserError
 from export.files import json_lines, json_value, short
@@ -175,4 +175,4 @@ def _write(lines: Path, rows: Sequence[ExportCost]) -> None:
     lines.parent.mkdir(parents=True, exist_ok=True)
     with lines.open("ab+", buffering=0) as file:
         append_line(file, json.dumps(asdict(rows[-1])).encode() + b"\n")
-    lines.with_name("EXPORTS.md").write_text(document(rows), encoding="utf-8")
+    lines.with_name("EXPORTS.md").write_bytes(in_bytes(document(rows)))

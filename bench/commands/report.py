@@ -8,7 +8,7 @@ from bench import record
 from bench.analysis.pareto import Budget, profile_budget
 from bench.analysis.rows import rows
 from bench.record import Damage, Record
-from bench.reporting.fmt import count
+from bench.reporting.fmt import count, in_bytes
 from bench.reporting.html import page
 from bench.reporting.readme import block, filled
 from bench.reporting.report import document, report
@@ -58,10 +58,10 @@ def _write(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         figures = draw(shown, output.parent, stem, budget)
-        output.write_text(report(records, figures, budget, damages), encoding="utf-8")
+        output.write_bytes(in_bytes(report(records, figures, budget, damages)))
         figures, drawings = inline(shown, stem, budget)
         text = page(document(records, figures, budget, damages), drawings)
-        html.write_text(text, encoding="utf-8")
+        html.write_bytes(in_bytes(text))
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from error
     sys.stderr.write(f"{count(len(records), 'record')}, report in {output} and {html}\n")
@@ -70,7 +70,7 @@ def _write(
 def _fill(readme: Path, records: list[Record], budget: Budget | None) -> None:
     try:
         text = filled(readme.read_text(encoding="utf-8"), block(records, budget))
-        readme.write_text(text, encoding="utf-8")
+        readme.write_bytes(in_bytes(text))
     except OSError as error:
         raise UserError(f"--readme {readme}: {error.strerror}") from error
     except UserError as error:

@@ -138,3 +138,8 @@ def _escape(cell: str) -> str:
 
 def _pad(cell: str, width: int, left: bool) -> str:
     return cell.ljust(width) if left else cell.rjust(width)
+
+
+def in_bytes(text: str) -> bytes:
+    """Returns a page in UTF-8; "?" for half of a surrogate pair, which names in JSON may hold."""
+    return text.encode(errors="replace")

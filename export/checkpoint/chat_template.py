@@ -18,7 +18,7 @@ from typing import Any
 from export.checkpoint.tokenizer_files import special_tokens
 from export.errors import UserError
 from export.families.spec import Family
-from export.files import few, parse_json, short
+from export.files import few, parse_json, plain_text, short
 from export.prompts import ChatTemplate, Prompt
 
 JINJA, TOKENIZER = "chat_template.jinja", "tokenizer_config.json"
@@ -186,10 +186,7 @@ def _source(data: bytes, name: str, folder: Path) -> str | None:
     """Returns the chat template in a file, of several the default one; None: it has none."""
     where = str(folder / name)
     if name == JINJA:
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{where}: is not UTF-8 text (byte {error.start})") from None
+        return plain_text(data, where)
     found: Any = parse_json(data, where).get(KEY)
     if isinstance(found, list) and all(isinstance(item, dict) for item in found):
         found = {str(item.get("name")): item.get("template") for item in found}

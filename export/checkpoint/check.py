@@ -16,7 +16,9 @@ from export.files import few, short
 from export.images import ImageRecipe
 from export.images.pixels import Normalization
 from export.modeling.tensors import Shape
+from export.modeling.vision import TileVision
 from export.modeling.vlm import Vlm
+from export.prompts import Prompt, PromptRecipe
 
 T = TypeVar("T")
 
@@ -53,6 +55,20 @@ def recipe(image: ImageRecipe | None, vlm: Vlm, where: str) -> ImageRecipe | Non
     if problems:
         raise UserError(f"{where}: {'; '.join(problems)}; take the checkpoint's own")
     return checked
+
+
+def prompt(recipe: PromptRecipe, vlm: Vlm, where: str) -> None:
+    """Raises a UserError that begins with `where` if a prompt has other image tokens than features.
+
+    Prompts of templates have no such number.
+    """
+    tiles = isinstance(vlm.vision, TileVision)
+    made = vlm.require_vision().tokens_per_tile if tiles else None
+    if isinstance(recipe, Prompt) and recipe.tokens_per_tile != made:
+        raise UserError(
+            f"{where}: prompt.tokens_per_tile is {recipe.tokens_per_tile}, but the vision tower's "
+            f"features are {made or 'as many as an image needs'}; export it again"
+        )
 
 
 def renamed(

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from export.checkpoint.tokenizer import SPACE
 from export.errors import UserError
 from export.families.spec import Gguf
-from export.files import parse_json
+from export.files import parse_json, plain_text
 from export.gguf.metadata import Value
 from export.modeling.vlm import Vlm
 
@@ -208,7 +208,7 @@ def _added(data: bytes, content: Json, config: Json, vlm: Vlm) -> dict[str, Valu
 def _chat_template(files: Mapping[str, bytes], config: Json) -> dict[str, Value]:
     template = config.get("chat_template")
     if template is None and "chat_template.jinja" in files:
-        template = files["chat_template.jinja"].decode()
+        template = plain_text(files["chat_template.jinja"], "chat_template.jinja")
     if template is None and "chat_template.json" in files:
         template = _json(files, "chat_template.json").get("chat_template")
     return {Keys.Tokenizer.CHAT_TEMPLATE: template} if isinstance(template, str) else {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from export.checkpoint.registry import CONFIG, GENERATION, PREPROCESSOR, PROCESSOR
 from export.families.spec import Client
-from export.files import parse_json
+from export.files import parse_json, plain_text
 from export.images import ImageRecipe
 from export.model import Model
 from export.modeling.vlm import Vlm
@@ -114,7 +114,7 @@ def _text_config(vlm: Vlm, client: Client) -> dict[str, Any]:
 
 def _template(model: Model, tokenizer: Mapping[str, Any]) -> str:
     if TEMPLATE in model.files:
-        return model.files[TEMPLATE].decode()
+        return plain_text(model.files[TEMPLATE], TEMPLATE)
     written: Any = _read(model, OLD_TEMPLATE).get("chat_template", tokenizer.get("chat_template"))
     return written if isinstance(written, str) else ""
 

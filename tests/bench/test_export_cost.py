@@ -54,6 +54,16 @@ def test_without_lines_the_table_is_empty() -> None:
     assert "| model" in document([])
 
 
+def test_a_name_that_is_not_unicode_is_a_question_mark_in_the_table(tmp_path: Path) -> None:
+    folder = save(tmp_path / "tiny", CONFIGS["gemma3"], PREPROCESSORS["gemma3"])
+    rows = tmp_path / "exports.jsonl"
+    command = ["export-cost", "-o", str(rows), str(folder), *ARGUMENTS]
+    assert main(command) == 0
+    rows.write_text(rows.read_text().replace('"model": "tiny"', r'"model": "\ud800"'))
+    assert main(command) == 0
+    assert "| ? " in (tmp_path / "EXPORTS.md").read_text()
+
+
 @pytest.mark.parametrize("line", ["{broken", "[1]", "{}", '{"model": 7, "outside": []}'])
 def test_a_file_of_other_lines_is_refused_before_the_export(
     line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

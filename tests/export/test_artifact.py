@@ -200,6 +200,14 @@ BROKEN: dict[str, tuple[Edit, str]] = {
         lambda c, _: c["quantization"]["components"]["decoder"].update(parameters="1"),
         "quantization.components.decoder.parameters: expected an integer",
     ),
+    "half a surrogate pair": (
+        lambda c, _: c["vlm"].update(family="\ud800"),
+        r", internvl, found '\ud800'",
+    ),
+    "other image tokens": (
+        lambda c, _: c["prompt"].update(tokens_per_tile=12),
+        "prompt.tokens_per_tile is 12, but the vision tower's features are",
+    ),
     "unlisted component": (lambda c, _: c["components"].update(x=["y"]), "components name y"),
 }
 

@@ -44,6 +44,11 @@ def test_the_vocabulary_is_the_models_with_every_id_in_place() -> None:
     assert (found["tokenizer.ggml.model"], found["tokenizer.ggml.pre"]) == ("gpt2", "smollm")
 
 
+def test_a_chat_template_that_is_not_text_is_refused() -> None:
+    with pytest.raises(UserError, match=r"chat_template.jinja: is not UTF-8 text \(byte 1\)"):
+        metadata(dict(MODEL.files) | {"chat_template.jinja": b"J\xa9"})
+
+
 def added(number: int, content: str, special: bool) -> dict[str, Any]:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": number, "content": content, "special": special, **flags}
