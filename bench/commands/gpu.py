@@ -16,7 +16,9 @@ from pathlib import Path
 
 from bench.jobs.exports import is_of
 from export.checkpoint.registry import open_model
+from export.errors import UserError
 from export.targets import folder_name
+from runtimes import RUNTIMES
 
 MODELS = ("smolvlm-256m", "moondream-2b", "qwen2.5-vl-3b", "gemma-3-4b")
 RECIPES = ("fp16", "int4")
@@ -106,16 +108,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Exports the models, measures them with `bench run` and writes a report.
 
     Returns the exit code: 0; 1 if a job failed; 2 if nothing could be exported, or if `bench run`
-    or `bench report` ended with a user's error.
+    or `bench report` ended with a user's error. Raises UserError, before the first export, if the
+    device cannot be used here.
     """
     models, recipes = arguments.models or MODELS, arguments.recipe or RECIPES
     target: str = arguments.target
+    _expect_device(FORMATS[target], arguments.device)
     output: Path = arguments.output or Path("build/cuda") / f"{target}.jsonl"
     folders = exported(models, recipes, target, arguments.folder)
     if not folders:
         return 2
     code = measured(folders, target, arguments.device, arguments.rounds, output)
     return max(code, _bench("report", str(output), "-o", str(output.with_suffix(".md"))))
+
+
+def _expect_device(kind: GpuFormat, device: str) -> None:
+    reasons = [RUNTIMES[name].unavailable(kind.layout, device) for name in kind.with_images]
+    if all(reasons):
+        raise UserError(f"--device {device}: {reasons[0]}")
 
 
 def _bench(*words: str) -> int:

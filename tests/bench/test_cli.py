@@ -220,3 +220,13 @@ def test_run_uses_and_records_at_most_the_usable_cpus(
     (record,), _ = read([run])
     assert record.case.threads == usable_cpus()
     assert "note: --threads 9999: " in capfd.readouterr().err
+
+
+@pytest.mark.skipif(RUNTIMES["llama_cpp"].unavailable("native", "cuda") is None, reason="has a GPU")
+def test_without_a_gpu_nothing_is_exported_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = ["gpu", "tiny-smolvlm", "--folder", str(tmp_path / "made"), "-o", str(tmp_path / "x")]
+    assert main(order) == 2
+    assert capsys.readouterr().err.startswith("bench: --device cuda: ")
+    assert not any(tmp_path.iterdir())
