@@ -157,6 +157,8 @@ LINES = (
     ROWS,
     Command("bench footprint tiny-smolvlm --target onnx --recipe int4 --context 100"),
     Command("bench list --json"),
+    # Of another layout, so it is refused; it would wait for a phone.
+    Command("bench phone {fake} -o {out}/run.jsonl", ANY),
     Command("bench overhead {fake} --pairs 1"),
     Command("bench peers {model} --recipe int4", ANY),
     Command("bench gpu tiny-smolvlm --target gguf --folder {out} -o {out}/gpu.jsonl", ANY),
