@@ -4,7 +4,6 @@ The types and shapes of initializers follow from the weights' shapes and the rec
 are read only if the data file is really written.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 
 from export.ahead import ahead
 from export.arrays import FloatArray
-from export.manifest import Fallback, Quantization, Share
 from export.modeling.tensors import Shape
 from export.modeling.vlm import component
 from export.onnx.data import DataFile, Groups, Packed
+from export.onnx.ledger import Ledger
 from export.quantize import blocks, finite
 from export.quantize.blocks import Codes
 from export.quantize.recipe import Recipe, Storage
@@ -31,42 +30,6 @@ ROW_VALUES = 1 << 20
 COLUMN_VALUES = 1 << 21
 """The same for transposed matrices; more, because each group is written to many offsets."""
 FLOATS = {32: (np.float32, ir.DataType.FLOAT), 16: (np.float16, ir.DataType.FLOAT16)}
-
-
-class Ledger:
-    """Sums up how the weights of all graphs of an artifact are stored, for its Quantization.
-
-    A weight in two graphs, such as a tied output head, counts once as parameters; its bytes count
-    as often as they are written.
-    """
-
-    def __init__(self) -> None:
-        self._known: set[str] = set()
-        self._sums: dict[str, Counter[str]] = {}
-        self._types: Counter[str] = Counter()
-        self._fallbacks: dict[str, Fallback] = {}
-
-    def fell_back(self, names: Sequence[str], asked: str, got: str, reason: str) -> None:
-        """Notes that the weights `{name}.weight` are stored as `got`, not as their recipe says."""
-        for name in names:
-            self._fallbacks[name] = Fallback(f"{name}.weight", asked, got, reason)
-
-    def add(self, name: str, parameters: int, nbytes: int, kind: str, quantized: bool) -> None:
-        sums = self._sums.setdefault(component(name), Counter())
-        sums["weight_bytes"] += nbytes
-        if name in self._known:
-            return
-        self._known.add(name)
-        sums["parameters"] += parameters
-        sums["quantized_parameters"] += parameters if quantized else 0
-        self._types[kind] += parameters
-
-    def result(self) -> Quantization:
-        shares = {
-            name: Share(s["parameters"], s["quantized_parameters"], s["weight_bytes"])
-            for name, s in self._sums.items()
-        }
-        return Quantization.of(shares, dict(self._types), tuple(self._fallbacks.values()))
 
 
 class Parameters:

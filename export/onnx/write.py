@@ -18,7 +18,8 @@ from export.onnx import client_files as clients
 from export.onnx.data import DataFile, Locations, new_data_file
 from export.onnx.graph import DECODER_GRAPHS, GRAPHS, WIDE, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
-from export.onnx.parameters import Ledger, Parameters
+from export.onnx.ledger import Ledger
+from export.onnx.parameters import Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
 from export.target import Written

@@ -19,8 +19,9 @@ from export.manifest import Quantization
 from export.onnx.data import new_data_file
 from export.onnx.emit import Emit
 from export.onnx.graph import IR_VERSION, OPSETS
+from export.onnx.ledger import Ledger
 from export.onnx.nodes import Nodes
-from export.onnx.parameters import Ledger, Parameters
+from export.onnx.parameters import Parameters
 from export.quantize.recipe import RECIPES
 
 ROWS, COLUMNS = 32, 96
