@@ -11,7 +11,7 @@ code. Importing this package imports none of those modules or their libraries.
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -185,6 +185,16 @@ class Runtime:
         return (*self.imports, *self.imports_for.get(layout or "", ()))
 
 
+# transformers.js in Chromium, which runs here and on any phone.
+BROWSER = Runtime(
+    "runtimes.browser.session",
+    targets=("onnx",),
+    devices=("cpu",),
+    layouts={"cpu": ("transformers.js",)},
+    imports=("playwright", "starlette", "uvicorn"),
+    distributions=("playwright",),
+    lacks=late("runtimes.browser.chromium:problem"),
+)
 RUNTIMES: Mapping[str, Runtime] = {
     "reference": Runtime(
         "runtimes.reference",
@@ -223,26 +233,8 @@ RUNTIMES: Mapping[str, Runtime] = {
         cache_value_bytes=2,
         batches=True,
     ),
-    # transformers.js in Chromium, which runs here and on any phone.
-    "browser": Runtime(
-        "runtimes.browser.session",
-        targets=("onnx",),
-        devices=("cpu",),
-        layouts={"cpu": ("transformers.js",)},
-        imports=("playwright", "starlette", "uvicorn"),
-        distributions=("playwright",),
-        lacks=late("runtimes.browser.chromium:problem"),
-    ),
-    "browser_webgpu": Runtime(
-        "runtimes.browser.webgpu",
-        targets=("onnx",),
-        devices=("cpu",),
-        layouts={"cpu": ("transformers.js",)},
-        imports=("playwright", "starlette", "uvicorn"),
-        distributions=("playwright",),
-        lacks=late("runtimes.browser.chromium:problem"),
-        hidden=True,
-    ),
+    "browser": BROWSER,
+    "browser_webgpu": replace(BROWSER, module="runtimes.browser.webgpu", hidden=True),
     # Baseline without CUDA graphs: each kernel of a decode step is launched on its own.
     "llama_cpp_no_graphs": Runtime(
         "runtimes.llama_cpp.session",
