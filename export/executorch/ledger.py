@@ -2,9 +2,8 @@
 
 from collections import Counter
 
-from export.manifest import Fallback, Quantization, Share
+from export.manifest import Quantization, Share
 from export.modeling.vlm import COMPONENTS
-from export.quantize.recipe import Storage
 
 
 class Ledger:
@@ -15,7 +14,6 @@ class Ledger:
         self._quantized: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._types: Counter[str] = Counter()
-        self._fallbacks: list[Fallback] = []
 
     def add(self, part: str, parameters: int, kind: str, nbytes: int) -> None:
         """Notes a weight of a component: how many values, of which type, in how many bytes.
@@ -28,10 +26,6 @@ class Ledger:
         if kind != "float32":
             self._quantized[part] += parameters
 
-    def fall_back(self, name: str, storage: Storage, got: str, reason: str) -> None:
-        """Notes a weight that is not stored as the recipe says, and why."""
-        self._fallbacks.append(Fallback(name, f"{storage.bits} bits", got, reason))
-
     def result(self) -> Quantization:
         """Returns the sums over all weights noted."""
         shares = {
@@ -39,4 +33,4 @@ class Ledger:
             for part in COMPONENTS
             if self._parameters[part]
         }
-        return Quantization.of(shares, dict(self._types), tuple(self._fallbacks))
+        return Quantization.of(shares, dict(self._types), ())
