@@ -13,7 +13,7 @@ from export.executorch.delegation import delegation
 from export.executorch.log import kept
 from export.executorch.methods import Method
 from export.executorch.partitioner import Partitioner
-from export.executorch.tracing import exir
+from export.executorch.tracing import exir, memory_planning_pass
 from export.manifest import Delegation
 
 
@@ -45,7 +45,10 @@ def lower(methods: Mapping[str, Method], constants: Mapping[str, Any]) -> Lowere
             compile_config=exir.EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
         shares = {name: delegation(edge.exported_program(name)) for name in methods}
-        return Lowered(edge.to_executorch(exir.ExecutorchBackendConfig()), shares)
+        # The cache gets memory of its own: intermediate values of all methods share the rest.
+        planning = memory_planning_pass.MemoryPlanningPass(share_mutable_buffers=True)
+        config = exir.ExecutorchBackendConfig(memory_planning_pass=planning)
+        return Lowered(edge.to_executorch(config), shares)
 
 
 def _traced(method: Method) -> ExportedProgram:

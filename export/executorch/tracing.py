@@ -15,6 +15,7 @@ with kept(), warnings.catch_warnings():
     from executorch.backends.xnnpack.partition import xnnpack_partitioner
     from executorch.exir.backend import compile_spec_schema, partitioner
     from executorch.exir.passes import _quant_patterns_and_replacements as embedding_operators
+    from executorch.exir.passes import memory_planning_pass
     from executorch.extension.llm.custom_ops import custom_ops
 
 OPERATORS = torch.ops.llama
@@ -28,6 +29,7 @@ __all__ = [
     "custom_ops",
     "embedding_operators",
     "exir",
+    "memory_planning_pass",
     "partitioner",
     "xnnpack_partitioner",
 ]

@@ -18,12 +18,13 @@ Array = NDArray[Any]
 
 
 class Program:
-    """A loaded .pte file. Each method has memory of its own, as in ExecuTorch's C++ runners."""
+    """A loaded .pte file, whose methods share the memory of intermediate values."""
 
     def __init__(self, path: Path) -> None:
         """Raises UserError for a file that is no program of ExecuTorch's."""
         expect_program(path)
         self._path = path
+        self._program: Any = None
         self._methods: dict[str, Any] = {}
 
     def load(self, *names: str) -> None:
@@ -51,12 +52,14 @@ class Program:
     def close(self) -> None:
         """Frees the methods and the file."""
         self._methods.clear()
+        self._program = None
 
     def _loaded(self, name: str) -> Any:
-        # Methods of one program object share their memory, caches included.
         try:
             with kept() as log:
-                return portable._load_program(str(self._path)).load_method(name)
+                if self._program is None:
+                    self._program = portable._load_program(str(self._path))
+                return self._program.load_method(name)
         except RuntimeError as error:
             raise UserError(f"{self._path}: {_why(error, log.lines)}") from error
 
