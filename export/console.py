@@ -41,6 +41,8 @@ def on_console(command: Callable[[], int]) -> int:
             stream.reconfigure(errors="replace")
     if not (pillow := logging.getLogger("PIL")).handlers:
         pillow.addHandler(logging.NullHandler())  # it logs what it then raises
+    # torchao, which transformers imports where it is installed, has classes that torch warns about.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         try:
             return command()
