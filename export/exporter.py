@@ -7,6 +7,7 @@ runs the artifact, calibration runs the model.
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from export.artifact import Artifact
@@ -147,9 +148,12 @@ def _rounded(
                 f"leave it out, or choose a recipe with fewer bits"
             )
         within = importlib.import_module("runtimes.calibrate.sensitivity").within
-        recipe = within(
-            model, recipe, lambda tried: sizes(model, tried, layout), options.budget_mb, questions
-        )
+        most = 1 + target.size_error.get(layout, 0.0)
+
+        def largest(tried: Recipe) -> dict[str, int]:
+            return {name: ceil(most * size) for name, size in sizes(model, tried, layout).items()}
+
+        recipe = within(model, recipe, largest, options.budget_mb, questions)
     if options.calibrate:
         model = importlib.import_module("runtimes.calibrate.hessian").calibrated(model, questions)
         assert model.hessians is not None

@@ -1,4 +1,4 @@
-"""Predicts an artifact before it is made: exact bytes on disk, and peak memory when it runs.
+"""Predicts an artifact before it is made: bytes on disk, and peak memory when it runs.
 
 The prediction needs hyperparameters, tokenizer files and a recipe; no weight is read.
 """
@@ -34,8 +34,9 @@ def footprint(
 ) -> Footprint:
     """Predicts the size of an export of `model` and the peak memory of running `request` on it.
 
-    Sizes on disk are exact, memory is estimated. layout None: the one that an export would choose.
-    Raises UserError if the target cannot represent the model, or has no such recipe.
+    Sizes on disk are exact (or within the target's `size_error`), memory is estimated. layout None:
+    the one that an export would choose. Raises UserError if the target cannot represent the model,
+    or has no such recipe.
     """
     target.expect(recipe)
     layout = layout or target.layout_for(model.vlm)

@@ -68,11 +68,13 @@ class Target:
     """One output format, such as ONNX: its layouts, and the functions that write and predict it.
 
     Each function takes a model, a recipe and a layout, one of `layouts` (the first is the default).
-    write: fills an empty folder. sizes: predicts the exact bytes of each file; None: it cannot.
-    client_files: makes the other files that clients need. memory: predicts the memory of running
-    it; None: there is no prediction. tools: module -> PyPI distribution whose version is recorded.
-    recipes: the names of those that it can store; None: all. extra: of pyproject.toml, if the
-    format's library is not part of `all`; `imports` are its modules.
+    write: fills an empty folder. sizes: predicts the bytes of each file; None: it cannot.
+    size_error: layout -> largest error of the predicted `sizes` together, as a share of what is
+    written, where a library writes the files; in other layouts each size is exact. client_files:
+    makes the other files that clients need. memory: predicts the memory of running it; None: there
+    is no prediction. tools: module -> PyPI distribution whose version is recorded. recipes: the
+    names of those that it can store; None: all. extra: of pyproject.toml, if the format's library
+    is not part of `all`; `imports` are its modules.
     """
 
     layouts: tuple[str, ...]
@@ -80,6 +82,7 @@ class Target:
     """Works tensor by tensor. Raises UserError."""
     sizes: Sizes | None = None
     """Reads no weight. Raises UserError."""
+    size_error: Mapping[str, float] = field(default_factory=dict)
     client_files: ClientFiles = own_files
     """Returns path in the artifact -> content."""
     memory: RuntimeMemory | None = None

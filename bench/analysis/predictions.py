@@ -100,13 +100,15 @@ class PredictionError:
     """A predicted peak of memory and the one that a latency job measured.
 
     `export` names model, target, recipe, and the request's image tiles and positions;
-    `disk_bytes_off` is predicted minus measured size on disk.
+    `disk_bytes_off` is predicted minus measured size on disk, `disk_bytes_allowed` how far off it
+    may be (Target.size_error; 0: exact).
     """
 
     export: str
     predicted_peak_bytes: int
     measured_peak_bytes: int
     disk_bytes_off: int
+    disk_bytes_allowed: float = 0.0
 
     @property
     def relative(self) -> float:
@@ -115,8 +117,9 @@ class PredictionError:
 
     @property
     def wrong(self) -> bool:
-        """Whether the predicted peak is off by more than 5 %, or the size on disk by any byte."""
-        return abs(self.relative) > PEAK_TOLERANCE or self.disk_bytes_off != 0
+        """Whether the predicted peak is off by more than 5 %, or the size on disk by too much."""
+        misses = abs(self.disk_bytes_off) > self.disk_bytes_allowed
+        return misses or abs(self.relative) > PEAK_TOLERANCE
 
 
 def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
@@ -138,13 +141,15 @@ def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
         request = RequestSize(tiles, positions, context_length(model.vlm))
         target, recipe = TARGETS[subject.target], RECIPES[subject.recipe]
         predicted = footprint(model, recipe, target, request, subject.layout)
+        disk_bytes = subject.disk_bytes or 0
         if predicted.peak_bytes is None or predicted.disk_bytes is None:
             continue
         yield PredictionError(
             f"{subject.model} {subject.target} {subject.recipe}, {tiles} tiles, {positions}",
             predicted.peak_bytes,
             max(peaks),
-            predicted.disk_bytes - (subject.disk_bytes or 0),
+            predicted.disk_bytes - disk_bytes,
+            target.size_error.get(subject.layout or "", 0.0) * disk_bytes,
         )
 
 

@@ -1,6 +1,7 @@
 """`bench peaks`: compares predicted with measured peak memory and size on disk.
 
-The exit code is 1 if a peak is off by more than 5 %, or a size at all.
+The exit code is 1 if a peak is off by more than 5 %, or a size by more than its target states
+(Target.size_error; for most layouts: at all).
 """
 
 import argparse

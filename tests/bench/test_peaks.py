@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.analysis.predictions import prediction_errors
+from bench.analysis.predictions import PredictionError, prediction_errors
 from bench.cli import main
 from bench.machine.memory import PhaseMemory
 from bench.record import Record, append
@@ -55,6 +55,11 @@ def test_a_peak_may_be_off_by_five_percent_and_a_size_not_at_all(
     path = tmp_path / "run.jsonl"
     append(path, measured(exact, peak, (subject.disk_bytes or 0) + more_bytes))
     assert main(["peaks", str(path)]) == code
+
+
+@pytest.mark.parametrize(("off", "wrong"), [(20, False), (-20, False), (21, True), (-21, True)])
+def test_a_size_may_be_off_by_what_its_target_states(off: int, wrong: bool) -> None:
+    assert PredictionError("a layout that a library writes", 100, 100, off, 20.0).wrong == wrong
 
 
 def test_a_run_without_measured_peaks_is_an_error(

@@ -1,4 +1,5 @@
-"""What is predicted is what is written, byte for byte; memory follows the stated parts."""
+"""What is predicted is what is written, byte for byte or within the target's stated error; memory
+follows the stated parts."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -68,6 +69,18 @@ def written(
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
 
 
+def assert_as_written(
+    found: Mapping[str, int] | None, on_disk: Mapping[str, int], error: float | None
+) -> None:
+    """Fails if sizes differ from those on disk; with an `error`, if their sum is off by more."""
+    assert found is not None
+    if error is None:
+        assert found == on_disk
+    else:
+        assert found.keys() == on_disk.keys()
+        assert sum(found.values()) == pytest.approx(sum(on_disk.values()), rel=error)
+
+
 @pytest.mark.parametrize(("target", "layout"), LAYOUTS)
 @pytest.mark.parametrize("recipe", [*RECIPES, *ODD])
 @pytest.mark.parametrize("case", CASES)
@@ -76,7 +89,8 @@ def test_predicted_bytes_are_those_on_disk(
 ) -> None:
     model = tiny_model(hf_model(case))
     found = predicted(model, recipe, target, layout=layout).files
-    assert found == written(model, recipe, target, tmp_path, layout)
+    on_disk = written(model, recipe, target, tmp_path, layout)
+    assert_as_written(found, on_disk, TARGETS[target].size_error.get(layout))
 
 
 @pytest.mark.parametrize("layout", TARGETS["onnx"].layouts)
@@ -87,7 +101,8 @@ def test_predicted_bytes_of_a_tied_head_are_those_on_disk(
 ) -> None:
     model = tiny_model(hf_model(case))
     found = predicted(model, recipe, "onnx", layout=layout).files
-    assert found == written(model, recipe, "onnx", tmp_path, layout)
+    on_disk = written(model, recipe, "onnx", tmp_path, layout)
+    assert_as_written(found, on_disk, TARGETS["onnx"].size_error.get(layout))
 
 
 @pytest.mark.parametrize("weights", ["synthetic", None])
