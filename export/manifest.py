@@ -122,12 +122,13 @@ class Delegation:
 class ExecutorchDetails:
     """What a program needs to run an ExecuTorch artifact, and what runs where.
 
-    context: positions of the key-value cache, fixed when the program was made. libraries: whose
-    operators it uses besides ExecuTorch's own, "llama" or "quantized". methods: method ->
-    Delegation.
+    context: positions of the key-value cache, and new_positions: the most that one call of the
+    decoder takes; both are fixed when the program is made. libraries: whose operators it uses
+    besides ExecuTorch's own, "llama" or "quantized". methods: method -> Delegation.
     """
 
     context: int
+    new_positions: int
     libraries: tuple[str, ...]
     methods: Mapping[str, Delegation]
 

@@ -9,8 +9,13 @@ from export.model import Model
 from export.modeling.vision import ImageVision
 from export.modeling.vlm import Vlm
 
+PROGRAM = "model.pte"
+"""Name of the file in an artifact."""
 CACHED_POSITIONS = 4096
 """Most positions of a program's key-value cache, whose memory is taken when it is loaded."""
+NEW_POSITIONS = 1024
+"""Most positions that one call of a decoder takes; their memory is planned when the program is made.
+That of 4096 would be half as large as SmolVLM's key-value cache."""
 MOST_PATCHES = 4096
 """Most patches of an image of any size, whose memory is planned when the program is made."""
 
@@ -18,6 +23,14 @@ MOST_PATCHES = 4096
 def cached_positions(vlm: Vlm) -> int:
     """Returns how many positions the key-value cache of a model's program has."""
     return min(vlm.text.context, CACHED_POSITIONS)
+
+
+def new_positions(vlm: Vlm) -> int:
+    """Returns the most positions that one call of the decoder takes.
+
+    Positions that attend to each other in both directions have to come together.
+    """
+    return min(cached_positions(vlm), max(NEW_POSITIONS, vlm.text.prefix))
 
 
 def most_patches(model: Model) -> int:
@@ -38,7 +51,7 @@ def constants(model: Model) -> Mapping[str, int | bool | list[int]]:
     """Returns the constant methods of a model's program: name -> value."""
     text = model.vlm.text
     found: dict[str, int | bool | list[int]] = {
-        "get_max_seq_len": cached_positions(model.vlm),
+        "get_max_seq_len": new_positions(model.vlm),
         "get_max_context_len": cached_positions(model.vlm),
         "get_vocab_size": text.vocab,
         "get_n_layers": text.layers,

@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from export.executorch.attention import OperatorCache
 from export.executorch.layers import Layers
-from export.executorch.metadata import cached_positions, most_patches
+from export.executorch.metadata import cached_positions, most_patches, new_positions
 from export.model import Model
 from export.modeling.region_heads import Head
 from export.modeling.vision import ImageVision, TileVision, Vision
@@ -92,14 +92,14 @@ def _places(count: int) -> Mapping[str, torch.Tensor]:
 
 
 def _embedding(vlm: Vlm, make: MakeLayers) -> Method:
-    new = Dim("new", min=1, max=cached_positions(vlm))
+    new = Dim("new", min=1, max=new_positions(vlm))
     ids = torch.zeros(1, EXAMPLE, dtype=torch.int64)
     return Method(EmbeddingModule(vlm, make("embedding", 0)), {"ids": ids}, {"ids": {1: new}})
 
 
 def _decoder(vlm: Vlm, make: MakeLayers) -> Method:
     text, length = vlm.text, cached_positions(vlm)
-    new = Dim("new", min=1, max=length)
+    new = Dim("new", min=1, max=new_positions(vlm))
     inputs = {"embeds": torch.zeros(1, EXAMPLE, text.hidden), "indices": torch.arange(EXAMPLE)}
     shapes: dict[str, Any] = {"embeds": {1: new}, "indices": {0: new}}
     if text.rope_sections:

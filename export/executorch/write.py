@@ -6,15 +6,13 @@ from pathlib import Path
 from export.executorch.layers import Layers
 from export.executorch.ledger import Ledger
 from export.executorch.lower import lower
-from export.executorch.metadata import cached_positions, constants
+from export.executorch.metadata import PROGRAM, cached_positions, constants, new_positions
 from export.executorch.methods import methods
 from export.manifest import Details, ExecutorchDetails
 from export.model import Model
 from export.modeling.vlm import COMPONENTS
 from export.quantize.recipe import Recipe
 from export.target import Written
-
-PROGRAM = "model.pte"
 
 
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
@@ -32,7 +30,10 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     quantization = ledger.result()
     parts = tuple(part for part in COMPONENTS if part in quantization.components)
     details = ExecutorchDetails(
-        cached_positions(model.vlm), ("llama", "quantized"), lowered.methods
+        cached_positions(model.vlm),
+        new_positions(model.vlm),
+        ("llama", "quantized"),
+        lowered.methods,
     )
     return Written(
         dict.fromkeys(parts, (PROGRAM,)),

@@ -7,12 +7,10 @@ import numpy as np
 from export.arrays import FloatArray, IntArray
 from export.artifact import Artifact
 from export.errors import UserError
-from export.executorch.library import portable
-from export.executorch.log import kept
 from export.manifest import ExecutorchDetails
 from export.modeling.vision import ImageVision, TileVision
 from runtimes.base import Session
-from runtimes.executorch.program import Program
+from runtimes.executorch.program import Program, use_threads
 from runtimes.prepare.crops import stitched
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Extend
@@ -42,8 +40,7 @@ class ExecutorchBackend:
                 f"{artifact.path}: artifact.json does not say what its program needs; export it "
                 f"again"
             )
-        with kept():
-            portable._unsafe_reset_threadpool(threads)
+        use_threads(threads)
         self._details: ExecutorchDetails = details
         self._vlm, self._text = artifact.manifest.vlm, artifact.manifest.vlm.text
         self.context = details.context
@@ -58,6 +55,12 @@ class ExecutorchBackend:
 
     def extend(self, step: Extend) -> FloatArray:
         """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
+        whole = self._text.sees_later_positions
+        parts = step.parts(self._details.new_positions, self._vlm.image_token_id, whole)
+        *_, last = map(self._extended, parts)
+        return last
+
+    def _extended(self, step: Extend) -> FloatArray:
         ids, features, past, positions = step
         token, prefix = self._vlm.image_token_id, self._text.prefix
         image_ids(self._image_ids, ids, features, past, token, prefix)

@@ -12,11 +12,11 @@ import torch
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.executorch.library import portable
 from export.executorch.log import kept
 from export.files import short
 from export.modeling.vision import ImageVision
 from runtimes.base import Event, Request, Session
+from runtimes.executorch.program import use_threads
 from runtimes.prepare.request import Prepared, preparer_of
 
 TOKENIZER = "tokenizer.json"
@@ -43,8 +43,7 @@ class RunnerSession:
         self._api, self._preparer = runner, preparer_of(artifact)
         self._image_token_id = artifact.manifest.vlm.image_token_id
         _expect_inputs(artifact)
-        with kept():
-            portable._unsafe_reset_threadpool(threads)
+        use_threads(threads)
         path, tokenizer = str(artifact.file("decoder")), str(artifact.path / TOKENIZER)
         try:
             with kept():

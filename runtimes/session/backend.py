@@ -3,12 +3,13 @@
 A backend holds one loaded model and does its arithmetic. NOT aware of requests, prompts or clocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from export.arrays import FloatArray, IntArray
+from export.errors import UserError
 from export.images.pixels import Pixels
 from export.modeling.vlm import Vlm
 from runtimes.base import Logits
@@ -66,6 +67,33 @@ class Extend(NamedTuple):
             features = features[np.count_nonzero(self.ids[:length] == image_token_id) :]
             features = features if len(features) else None
         return Extend(self.ids[length:], features, length, self.positions[:, length:])
+
+    def parts(
+        self, most: int, image_token_id: int | None, whole_images: bool
+    ) -> Iterator["Extend"]:
+        """Yields steps of at most `most` tokens each, which together do the same.
+
+        `whole_images`: a run of image tokens is not divided, because they attend to each other in
+        both directions. Raises UserError if a run is too long.
+        """
+        image, start, used = self.ids == image_token_id, 0, 0
+        while start < len(self.ids):
+            end = min(start + most, len(self.ids))
+            while whole_images and start < end < len(image) and image[end - 1] and image[end]:
+                end -= 1
+            if end == start:
+                raise UserError(
+                    f"an image of more than {most} tokens does not fit into one step of the decoder"
+                )
+            count = int(np.count_nonzero(image[start:end]))
+            rows = None if self.features is None else self.features[used : used + count]
+            yield Extend(
+                self.ids[start:end],
+                rows if rows is not None and len(rows) else None,
+                self.past + start,
+                self.positions[:, start:end],
+            )
+            start, used = end, used + count
 
     @property
     def activity(self) -> str:
