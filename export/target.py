@@ -4,7 +4,7 @@ Each format has a Target in its package (export/onnx/target.py); the table is ex
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,6 +97,10 @@ class Target:
         if not absent:
             return None
         return f"{', '.join(absent)} is not installed (pip install 'pocket-vlm[{self.extra}]')"
+
+    def of(self, recipes: Iterable[str]) -> list[str]:
+        """Returns those of the recipes' names that the format can store."""
+        return [name for name in recipes if self.recipes is None or name in self.recipes]
 
     def expect(self, recipe: Recipe) -> None:
         """Raises UserError if the format has no types for a recipe."""

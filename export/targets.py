@@ -12,9 +12,6 @@ from export.target import Target
 
 TARGETS: Mapping[str, Target] = {"onnx": ONNX, "gguf": GGUF, "executorch": EXECUTORCH}
 
-PREDICTABLE: Mapping[str, Target] = {n: row for n, row in TARGETS.items() if row.sizes is not None}
-"""Those whose artifacts' sizes are known before an export."""
-
 
 def folder_name(target: str, recipe: str, layout: str) -> str:
     """Returns the default name of an artifact's folder: <target>-<recipe>[-<layout>].

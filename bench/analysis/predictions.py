@@ -15,7 +15,7 @@ from export.memory import RequestSize, full_context
 from export.model import Model
 from export.quantize.recipe import RECIPES
 from export.target import Target
-from export.targets import PREDICTABLE, TARGETS
+from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.session.backend import context_length
 
@@ -43,15 +43,15 @@ class Prediction:
 
 def predict(
     models: Iterable[str],
-    targets: Mapping[str, Target] = PREDICTABLE,
-    recipes: Sequence[str] = tuple(RECIPES),
+    targets: Mapping[str, Target] = TARGETS,
+    recipes: Sequence[str] | None = None,
     context: int | None = None,
 ) -> tuple[list[Prediction], list[str]]:
     """Predicts every combination of models, targets and recipes.
 
-    Returns the predictions, and a text with the reason for each combination that cannot be
-    predicted. The peak is that of a request that fills a context of `context` positions (None: the
-    length that a session has by default).
+    recipes None: those of the table that a target has. The peak is that of a request that fills a
+    context of `context` positions (None: the length that a session has by default). Returns the
+    predictions, and a text with the reason for each combination that cannot be predicted.
     """
     rows: list[Prediction] = []
     refusals: list[str] = []
@@ -63,7 +63,7 @@ def predict(
             continue
         for target, row in targets.items():
             refused: dict[str, list[str]] = {}
-            for recipe in recipes:
+            for recipe in recipes or row.of(RECIPES):
                 try:
                     rows.append(_prediction(model, target, row, recipe, context))
                 except UserError as error:

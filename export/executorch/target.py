@@ -5,6 +5,8 @@ from export.target import Target, late
 EXECUTORCH = Target(
     layouts=("native",),
     write=late("export.executorch.write:write"),
+    sizes=late("export.executorch.sizes:sizes"),
+    size_error={"native": 0.02},
     recipes=("fp32", "int8", "int4"),
     extra="executorch",
     imports=("executorch",),

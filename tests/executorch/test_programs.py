@@ -1,14 +1,20 @@
 """ExecuTorch programs of the bundled models compute what the checkpoints do. -m executorch."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from answering import TWINS
 
+from export.arrays import FloatArray
 from export.artifact import Artifact, load_artifact
+from export.checkpoint.registry import open_model
 from export.proof import Features, Fidelity, GreedyCheck
+from export.quantize.recipe import RECIPES
 from export.summary import delegation_lines
+from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.base import Request
 from runtimes.proof.probes import probes
@@ -16,6 +22,9 @@ from runtimes.proof.probes import probes
 pytestmark = pytest.mark.executorch
 Made = Callable[[str, str], Artifact]
 PROBES = probes(64)
+NEW_POSITIONS = 20
+"""Fewer than any prompt has, and not fewer than an image that sees ahead."""
+INT4 = ("tiny-qwen2.5-vl", "int4")
 NETWORKS = {"vision_encoder", "token_embedding", "text_decoder"}
 REGIONS = {f"{n}_{kind}" for n in ("coordinate", "size") for kind in ("embedding", "bins")}
 MORE = {"tiny-moondream": {"projection", *REGIONS}}
@@ -31,6 +40,13 @@ def test_the_proof_of_float32_passes(model: str, made: Made) -> None:
     assert isinstance(checks.logits, Fidelity)
     assert isinstance(checks.greedy, GreedyCheck)
     assert checks.logits.mean_kld < 1e-9
+
+
+@pytest.mark.parametrize("model", TWINS)
+def test_the_proof_of_int8_passes(model: str, made: Made) -> None:
+    proof = made(model, "int8").manifest.proof
+    assert proof is not None
+    assert proof.passed, proof.failures
 
 
 @pytest.mark.parametrize("model", TWINS)
@@ -56,3 +72,42 @@ def test_a_prompt_whose_start_is_cached_gives_the_same_logits(model: str, made: 
         for _ in range(2)
     )
     assert np.abs(first - again).max() <= 1e-4 * np.abs(first).max()
+
+
+@pytest.mark.parametrize("model", TWINS)
+def test_a_prompt_in_parts_gives_the_same_logits(model: str, made: Made) -> None:
+    whole = made(model, "fp32")
+    logits = [first_logits(artifact) for artifact in (whole, in_parts(whole))]
+    assert np.abs(logits[0] - logits[1]).max() <= 1e-4 * np.abs(logits[0]).max()
+
+
+def in_parts(artifact: Artifact) -> Artifact:
+    """Returns the artifact as if its decoder took fewer positions at once than the prompt has."""
+    manifest = artifact.manifest
+    found = manifest.details.executorch
+    assert found is not None
+    fewer = replace(found, new_positions=max(NEW_POSITIONS, manifest.vlm.text.prefix))
+    details = replace(manifest.details, executorch=fewer)
+    return replace(artifact, manifest=replace(manifest, details=details))
+
+
+def first_logits(artifact: Artifact) -> FloatArray:
+    session = RUNTIMES["executorch"].open_session(artifact, threads=1)
+    request = Request("what color is it?", PROBES[0].images, max_tokens=1, arrays=True)
+    found = next(e.logits for e in session.generate(request) if e.logits is not None).copy()
+    session.close()
+    return found
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "int4"])
+@pytest.mark.parametrize(("model", "recipe"), [*product(TWINS, ("fp32", "int8")), INT4])
+def test_the_predicted_size_is_within_what_the_target_states(
+    model: str, recipe: str, made: Made
+) -> None:
+    artifact, target = made(model, recipe), TARGETS["executorch"]
+    predicted = target.sizes(open_model(model), RECIPES[recipe], "native")
+    written = {name: artifact.manifest.files[name].bytes for name in predicted}
+    assert list(written) == ["model.pte"]
+    assert sum(predicted.values()) == pytest.approx(
+        sum(written.values()), rel=target.size_error["native"]
+    )
