@@ -14,8 +14,8 @@ PROGRAM = "model.pte"
 CACHED_POSITIONS = 4096
 """Most positions of a program's key-value cache, whose memory is taken when it is loaded."""
 NEW_POSITIONS = 1024
-"""Most positions that one call of a decoder takes; their memory is planned when the program is made.
-That of 4096 would be half as large as SmolVLM's key-value cache."""
+"""Most positions that a decoder takes at once. Their memory is planned when the program is made;
+that of 4096 would be half as large as SmolVLM's key-value cache."""
 MOST_PATCHES = 4096
 """Most patches of an image of any size, whose memory is planned when the program is made."""
 
