@@ -13,7 +13,8 @@ from export.executorch.delegation import delegation
 from export.executorch.log import kept
 from export.executorch.methods import Method
 from export.executorch.partitioner import Partitioner
-from export.executorch.tracing import exir, memory_planning_pass
+from export.executorch.planning import Planning
+from export.executorch.tracing import exir
 from export.manifest import Delegation
 
 
@@ -45,9 +46,7 @@ def lower(methods: Mapping[str, Method], constants: Mapping[str, Any]) -> Lowere
             compile_config=exir.EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )
         shares = {name: delegation(edge.exported_program(name)) for name in methods}
-        # The cache gets memory of its own: intermediate values of all methods share the rest.
-        planning = memory_planning_pass.MemoryPlanningPass(share_mutable_buffers=True)
-        config = exir.ExecutorchBackendConfig(memory_planning_pass=planning)
+        config = exir.ExecutorchBackendConfig(memory_planning_pass=Planning())
         return Lowered(edge.to_executorch(config), shares)
 
 
