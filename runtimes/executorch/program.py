@@ -1,6 +1,8 @@
 """Loads a .pte file into ExecuTorch's runtime and executes its methods on numpy arrays."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,13 @@ class Program:
         """Raises UserError for a file that is no program of ExecuTorch's."""
         expect_program(path)
         self._path = path
-        self._program: Any = None
+        self._program = self._answer(lambda: portable._load_program(str(path)))
         self._methods: dict[str, Any] = {}
 
     def load(self, *names: str) -> None:
         """Loads methods, so that the first `run` need not. Raises UserError."""
         for name in names:
-            self._methods[name] = self._loaded(name)
+            self._methods[name] = self._answer(partial(self._program.load_method, name))
 
     def run(self, name: str, *inputs: Array) -> list[Array]:
         """Executes a method and returns its outputs. Raises UserError.
@@ -65,12 +67,10 @@ class Program:
         self._methods.clear()
         self._program = None
 
-    def _loaded(self, name: str) -> Any:
+    def _answer(self, ask: Callable[[], Any]) -> Any:
         try:
             with kept() as log:
-                if self._program is None:
-                    self._program = portable._load_program(str(self._path))
-                return self._program.load_method(name)
+                return ask()
         except RuntimeError as error:
             raise UserError(f"{self._path}: {_why(error, log.lines)}") from error
 
