@@ -99,7 +99,6 @@ def first_logits(artifact: Artifact) -> FloatArray:
     return found
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "int4"])
 @pytest.mark.parametrize(("model", "recipe"), [*product(TWINS, ("fp32", "int8")), INT4])
 def test_the_predicted_size_is_within_what_the_target_states(
     model: str, recipe: str, made: Made
