@@ -4,7 +4,7 @@ The code that fills in images is in runtimes/prepare/.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,6 +83,16 @@ class Templates:
     @property
     def image_token(self) -> None:
         """Always None: in these prompts no text token stands for an image."""
+
+    def problems(self, vocab: int) -> Iterator[str]:
+        """Yields a message for each part with an id that a vocabulary of `vocab` tokens lacks."""
+        parts = {name: (*task.before, *task.after) for name, task in self.tasks.items()}
+        parts |= {"every prompt": self.start, "answers": self.never_later}
+        for name, ids in parts.items():
+            if beyond := [id_ for id_ in ids if not 0 <= id_ < vocab]:
+                yield (
+                    f"the template of {name} has the id {beyond[0]}, but the vocabulary has {vocab}"
+                )
 
     @property
     def most_images(self) -> int:

@@ -18,7 +18,7 @@ from export.images.pixels import Normalization
 from export.modeling.tensors import Shape
 from export.modeling.vision import TileVision
 from export.modeling.vlm import Vlm
-from export.prompts import Prompt, PromptRecipe
+from export.prompts import Prompt, PromptRecipe, Templates
 
 T = TypeVar("T")
 
@@ -60,8 +60,10 @@ def recipe(image: ImageRecipe | None, vlm: Vlm, where: str) -> ImageRecipe | Non
 def prompt(recipe: PromptRecipe, vlm: Vlm, where: str) -> None:
     """Raises a UserError that begins with `where` if a prompt has other image tokens than features.
 
-    Prompts of templates have no such number.
+    Prompts of templates have no such number, but ids, which must be in the vocabulary.
     """
+    if isinstance(recipe, Templates) and (problems := [*recipe.problems(vlm.text.vocab)]):
+        raise UserError(f"{where}: {'; '.join(problems)}; export it again")
     tiles = isinstance(vlm.vision, TileVision)
     made = vlm.require_vision().tokens_per_tile if tiles else None
     if isinstance(recipe, Prompt) and recipe.tokens_per_tile != made:

@@ -220,20 +220,18 @@ def prompt(vlm: Vlm, config: Section) -> Templates:
         key: saved.section(key, None) if key in saved else Section(ids, saved.file, key)
         for key, ids in generation.templates.items()
     }
-    tasks = dict(_tasks(templates, generation))
-    for name, task in tasks.items():
-        if beyond := [id_ for id_ in (*task.before, *task.after) if not 0 <= id_ < vlm.text.vocab]:
-            raise UserError(
-                f"{saved.file}: the template of {name} has the id {beyond[0]}, but the vocabulary "
-                f"has {vlm.text.vocab}; take config.json from the checkpoint"
-            )
-    return Templates(
+    made = Templates(
         start=(vlm.bos_token_id,),
         placeholder=vision.image_token_id,
         image_positions=vision.tower.patches,
-        tasks=tasks,
+        tasks=dict(_tasks(templates, generation)),
         never_later=tuple(tokenizer.integer("answer_id", id_) for id_ in generation.answer),
     )
+    if problems := [*made.problems(vlm.text.vocab)]:
+        raise UserError(
+            f"{saved.file}: {'; '.join(problems)}; take config.json from the checkpoint"
+        )
+    return made
 
 
 def _tasks(

@@ -4,22 +4,25 @@ import errno
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from export.artifact import digests, load_artifact, new_folder, save_manifest, verify_digests
-from export.decode import Mismatch, decode
+from export.decode import Mismatch, decode, encode
 from export.errors import UserError
 from export.families.section import Section
 from export.families.smolvlm import SMOLVLM
 from export.manifest import SCHEMA, Details, Manifest, Quantization, Share
+from export.prompts import PromptTask, Templates
 from export.quantize.recipe import Calibration, RecipeUsed
 from tests.export.checkpoints import CONFIG, PREPROCESSOR
 
 VLM = SMOLVLM.read(Section(CONFIG, "config.json"))
+TEMPLATES = Templates(start=(1,), placeholder=3, image_positions=16, tasks={})
+NEGATIVE = PromptTask(before=(5, -1), opening="", closing="", after=())
 USED = RecipeUsed("int4", "nearest", 12.5, Calibration("own.jsonl", "0" * 64, 3))
 
 
@@ -207,6 +210,10 @@ BROKEN: dict[str, tuple[Edit, str]] = {
     "other image tokens": (
         lambda c, _: c["prompt"].update(tokens_per_tile=12),
         "prompt.tokens_per_tile is 12, but the vision tower's features are",
+    ),
+    "an id outside of the vocabulary": (
+        lambda c, _: c.update(prompt=encode(replace(TEMPLATES, tasks={"query": NEGATIVE}))),
+        "the template of query has the id -1, but the vocabulary has",
     ),
     "unlisted component": (lambda c, _: c["components"].update(x=["y"]), "components name y"),
 }
