@@ -331,8 +331,10 @@ class Emit:
         """Returns a weight's codes and scales for MatMulNBits.
 
         The scales are computed from stored ones by nodes that ONNX Runtime folds when a session
-        loads. They have the float type of the product.
+        loads, or by the export (Parameters.folded). They have the float type of the product.
         """
+        if self._parameters.folded:
+            return self._parameters.in_floats(names, storage)
         if self._parameters.has_half_scales(names):
             codes, scales = self._parameters.in_halves(names, storage)
             return codes, self._float(scales, 16)

@@ -34,6 +34,8 @@ class Layout:
     portable: 4-bit towers are stored in bytes and unpacked in each run, and embeddings by standard
     operators, as every build of ONNX Runtime can. It takes a third of the memory of a tower that
     is unpacked when it loads, and a tenth more time (docs/reference/layouts.md).
+    ort: graphs are converted to ONNX Runtime's own format (ort_format.py), whose readers fold no
+    constants. So scales of blocks are stored as its kernels read them.
     """
 
     client: str = "onnxruntime"
@@ -48,6 +50,7 @@ class Layout:
     padded_tiles: bool = False
     device: bool = False
     portable: bool = False
+    ort: bool = False
 
     @property
     def precision(self) -> Precision:
@@ -84,6 +87,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "genai": Layout(
         client="onnxruntime-genai", marked=True, merged=True, last_only=True, flat=True
     ),
+    "ort": Layout(own_weights=True, portable=True, ort=True),
 }
 
 

@@ -47,8 +47,10 @@ class Parameters:
         ledger: Ledger,
         rounding: Rounding = Rounding(),  # noqa: B008  (frozen)
         half: bool = False,
+        folded: bool = False,
     ) -> None:
-        """`half`: quantized matrices have float16 scales, as graphs in half precision need."""
+        """`half`: quantized matrices have float16 scales, as graphs in half precision need.
+        `folded`: `blocked` weights have the scales that its caller would compute from factors."""
         self._weights = weights
         self._rounding = rounding
         self._shapes = weights.shapes()
@@ -56,6 +58,7 @@ class Parameters:
         self._data = data
         self._ledger = ledger
         self._half = half
+        self.folded = folded
         self._identities: dict[int, ir.Value] = {}
         self.values: dict[str, ir.Value] = {}
 
@@ -180,15 +183,35 @@ class Parameters:
         scales = Packed(_key(names, "scales"), ir.DataType.FLOAT16, (rows, blocks_a_row))
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
-            if storage.bits == 4:
-                codes, scales = self._rounding.four_bits(name, rows, storage)
-                return [blocks.pairs(codes), scales.astype(np.float16)]
-            codes, scales = blocks.eight_bits(rows, storage.block)
-            return [codes, scales.astype(np.float16)]
+            return self._in_halves(name, rows, storage)
 
         self._account(names, [codes, scales], f"int{storage.bits} in blocks of {storage.block}")
         found = self._put([codes, scales], lambda: self._groups(names, pack))
         return found[0], found[1]
+
+    def in_floats(self, names: Sequence[str], storage: Storage) -> tuple[ir.Value, ir.Value]:
+        """Returns quantized weights as uint8 codes and float32 scales [rows, blocks].
+
+        The codes and the values of the scales are those of `in_halves`, if the weights
+        `has_half_scales`, otherwise of `blocked`.
+        """
+        shape = self.rows(names), self._blocks_a_row(names, storage)
+        packed = [
+            self._codes(names, storage),
+            Packed(_key(names, "scales"), ir.DataType.FLOAT, shape),
+        ]
+        halves = self.has_half_scales(names)
+
+        def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
+            if halves:
+                codes, scales = self._in_halves(name, rows, storage)
+                return [codes, scales.astype(np.float32)]
+            codes, factors, scales = self._in_factors(name, rows, storage)
+            return [codes, factors.astype(np.float32) * scales]
+
+        self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
+        codes, scales = self._put(packed, lambda: self._groups(names, pack))
+        return codes, scales
 
     def blocked(
         self, names: Sequence[str], storage: Storage
@@ -206,14 +229,26 @@ class Parameters:
         ]
 
         def pack(name: str, rows: FloatArray) -> list[NDArray[Any]]:
-            if storage.bits == 8:
-                return list(blocks.eight_bit_factors(rows, storage.block))
-            codes, scales = self._rounding.four_bits(name, rows, storage)
-            return [blocks.pairs(codes), *blocks.row_factors(scales)]
+            return self._in_factors(name, rows, storage)
 
         self._account(names, packed, f"int{storage.bits} in blocks of {storage.block}")
         codes, factors, scales = self._put(packed, lambda: self._groups(names, pack))
         return codes, factors, scales
+
+    def _in_halves(self, name: str, rows: FloatArray, storage: Storage) -> list[NDArray[Any]]:
+        """Rounds some rows of a weight; returns codes and float16 scales."""
+        if storage.bits == 8:
+            codes, scales = blocks.eight_bits(rows, storage.block)
+            return [codes, scales.astype(np.float16)]
+        codes, scales = self._rounding.four_bits(name, rows, storage)
+        return [blocks.pairs(codes), scales.astype(np.float16)]
+
+    def _in_factors(self, name: str, rows: FloatArray, storage: Storage) -> list[NDArray[Any]]:
+        """Rounds some rows of a weight; returns codes, int8 factors and the rows' scales."""
+        if storage.bits == 8:
+            return list(blocks.eight_bit_factors(rows, storage.block))
+        codes, scales = self._rounding.four_bits(name, rows, storage)
+        return [blocks.pairs(codes), *blocks.row_factors(scales)]
 
     def _codes(self, names: Sequence[str], storage: Storage) -> Packed:
         shape = self.rows(names), self._blocks_a_row(names, storage)

@@ -1,10 +1,10 @@
-"""Writes a model as ONNX graphs with external data, named and arranged as a layout says.
+"""Writes a model as ONNX graphs with external data, or as .ort files, as a layout says.
 
 `sizes` builds the same graphs, but with data files that only count bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +19,16 @@ from export.onnx.data import DataFile, Locations, new_data_file
 from export.onnx.graph import DECODER_GRAPHS, GRAPHS, WIDE, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.ledger import Ledger
+from export.onnx.ort_format import (
+    OPERATORS,
+    SUFFIX,
+    Operator,
+    convert,
+    estimated_bytes,
+    expect_convertible,
+    operator_list,
+    operators_of,
+)
 from export.onnx.parameters import Parameters
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
@@ -36,6 +46,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     Raises UserError if the layout's client cannot run the model.
     """
     chosen = layout_of(model.vlm, layout)
+    if chosen.ort:
+        expect_convertible(sizes(model, recipe, layout))
     written = write_graphs(model, recipe, folder, graphs_of(model.vlm), chosen)
     return replace(written, details=replace(written.details, limits=clients.limits(model, layout)))
 
@@ -54,6 +66,7 @@ def write_graphs(
     """
     ledger, written = Ledger(), {}
     domains: dict[str, int] = {}
+    operators: set[Operator] = set()
     known: Locations = {}
     for component in components:
         stem = layout.stem(GRAPHS[component].__name__, recipe)
@@ -63,49 +76,72 @@ def write_graphs(
         with new_data_file(_data_path(path), layout.chunk_bytes, known) as data:
             rounding = Rounding(model.hessians)
             half = _half(layout, component)
-            parameters = Parameters(model.weights, recipe, data, ledger, rounding, half)
+            parameters = Parameters(model.weights, recipe, data, ledger, rounding, half, layout.ort)
             graph = GRAPHS[component](model.vlm, parameters, layout)
         path.write_bytes(ir.to_proto(graph).SerializeToString())
         domains |= graph.opset_imports
-        written[component] = (f"{stem}.onnx", *(f"{layout.folder}{name}" for name in data.sizes))
+        operators |= operators_of(graph)
+        names = [convert(path, data.sizes)] if layout.ort else [path.name, *data.sizes]
+        written[component] = tuple(f"{layout.folder}{name}" for name in names)
+    if layout.ort:
+        (folder / OPERATORS).write_bytes(operator_list(operators))
     opsets = {domain or "ai.onnx": version for domain, version in domains.items()}
     return Written(written, ledger.result(), Details(onnx=OnnxDetails(opsets)))
 
 
 def sizes(model: Model, recipe: Recipe, layout: str) -> Mapping[str, int]:
-    """Returns the exact bytes of each file that `write` would write, by path (Target.sizes)."""
+    """Returns the bytes of each file that `write` would write, by path (Target.sizes)."""
     return sizes_of(model, recipe, graphs_of(model.vlm), layout_of(model.vlm, layout))
 
 
 def sizes_of(
     model: Model, recipe: Recipe, components: Sequence[str], layout: Layout = NATIVE
 ) -> Mapping[str, int]:
-    """Returns the exact bytes of each file that `write_graphs` would write, by path."""
+    """Returns the bytes of each file that `write_graphs` would write, by path.
+
+    They are exact but for .ort files (ort_format.SIZE_ERROR).
+    """
     groups = graphs_beside_decoder(model.vlm), DECODER_GRAPHS  # they share no tensor
     found: dict[str, int] = {}
+    operators: set[Operator] = set()
     for group in groups:
         named = tuple(component for component in components if component in group)
-        found |= _sizes_of(model.vlm, recipe, named, layout)
+        plan = _planned(model.vlm, recipe, named, layout)
+        found |= plan.sizes
+        operators |= plan.operators
+    if layout.ort:
+        found[OPERATORS] = len(operator_list(operators))
     return found
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is known of some graphs before they are written: the bytes of files, and operators."""
+
+    sizes: Mapping[str, int]
+    operators: frozenset[Operator]
+
+
 @lru_cache(maxsize=256)  # other models and targets need the same graphs
-def _sizes_of(
-    vlm: Vlm, recipe: Recipe, components: tuple[str, ...], layout: Layout
-) -> Mapping[str, int]:
+def _planned(vlm: Vlm, recipe: Recipe, components: tuple[str, ...], layout: Layout) -> _Plan:
     found: dict[str, int] = {}
+    operators: set[Operator] = set()
     known: Locations = {}
     for component in components:
         stem = layout.stem(GRAPHS[component].__name__, recipe)
         known = {} if layout.own_weights else known
         path = _data_path(Path(f"{stem}.onnx"))
         data = DataFile(path, chunk_bytes=layout.chunk_bytes, known=known)
-        half = _half(layout, component)
-        parameters = Parameters(Synthetic(vlm), recipe, data, Ledger(), half=half)
+        half, folded = _half(layout, component), layout.ort
+        parameters = Parameters(Synthetic(vlm), recipe, data, Ledger(), half=half, folded=folded)
         graph = GRAPHS[component](vlm, parameters, layout)
+        operators |= operators_of(graph)
+        if layout.ort:
+            found[f"{stem}{SUFFIX}"] = estimated_bytes(graph)
+            continue
         found[f"{stem}.onnx"] = ir.to_proto(graph).ByteSize()
         found |= {f"{layout.folder}{name}": nbytes for name, nbytes in data.sizes.items()}
-    return found
+    return _Plan(found, frozenset(operators))
 
 
 def client_files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, bytes]:
