@@ -19,13 +19,12 @@ from export.onnx.data import DataFile, Locations, new_data_file
 from export.onnx.graph import DECODER_GRAPHS, GRAPHS, WIDE, graphs_beside_decoder, graphs_of
 from export.onnx.layouts import LAYOUTS, Layout, layout_of
 from export.onnx.ledger import Ledger
-from export.onnx.ort_format import (
+from export.onnx.ort_format import SUFFIX, convert, expect_onnxruntime
+from export.onnx.ort_plan import (
     OPERATORS,
-    SUFFIX,
     Operator,
-    convert,
     estimated_bytes,
-    expect_convertible,
+    expect_fitting,
     operator_list,
     operators_of,
 )
@@ -47,7 +46,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """
     chosen = layout_of(model.vlm, layout)
     if chosen.ort:
-        expect_convertible(sizes(model, recipe, layout))
+        expect_onnxruntime()
+        expect_fitting(sizes(model, recipe, layout))
     written = write_graphs(model, recipe, folder, graphs_of(model.vlm), chosen)
     return replace(written, details=replace(written.details, limits=clients.limits(model, layout)))
 
@@ -99,7 +99,7 @@ def sizes_of(
 ) -> Mapping[str, int]:
     """Returns the bytes of each file that `write_graphs` would write, by path.
 
-    They are exact but for .ort files (ort_format.SIZE_ERROR).
+    They are exact but for .ort files (export.onnx.target.SIZE_ERROR).
     """
     groups = graphs_beside_decoder(model.vlm), DECODER_GRAPHS  # they share no tensor
     found: dict[str, int] = {}

@@ -1,5 +1,6 @@
 """On an Arm CPU, artifacts answer what they answer on this one. Run by `make test-arm`."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from export.artifact import load_artifact
 from export.bounds import BOUNDS, MAX_ERROR
 from export.build import ExportSpec, build
 from export.checkpoint.registry import open_model
+from export.onnx.graph import graphs_of
+from export.onnx.layouts import LAYOUTS
+from export.onnx.ort_format import convert
+from export.onnx.ort_order import reorder
+from export.onnx.write import write_graphs
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
 from runtimes.proof.fidelity import Accumulator, FeatureAccumulator
@@ -163,6 +169,39 @@ def test_int4_in_kleidiais_kernels_keeps_the_limits_of_a_proof(
     expect_same_choices(expected, found)
     expect_within_bounds("int4", workshop.here(model, "fp32", ONNX), found)
     assert errors(workshop.there(model, "int4", PLAIN), found, "logits").any(), "not used"
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+@EVERY_MODEL
+def test_graphs_become_the_same_ort_files_on_arm(
+    model: str, recipe: str, workshop: Workshop, tmp_path: Path
+) -> None:
+    opened, layout = open_model(model), replace(LAYOUTS["ort"], ort=False)
+    write_graphs(opened, RECIPES[recipe], tmp_path, graphs_of(opened.vlm), layout)
+    program = (
+        "import sys, pathlib; from export.onnx.ort_format import save\n"
+        "for path in map(pathlib.Path, sys.argv[1:]): save(path, path.with_suffix('.arm'))"
+    )
+    graphs = sorted(tmp_path.glob("*.onnx"))
+    workshop.machine(A76).run("-c", program, *map(str, graphs))
+    for graph in graphs:
+        there = graph.with_suffix(".arm")
+        reorder(there)
+        here = tmp_path / convert(graph, [f"{graph.name}_data"])
+        assert there.read_bytes() == here.read_bytes(), graph.stem
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_layout_ort_computes_on_arm_what_layout_native_does(
+    recipe: str, workshop: Workshop, tmp_path: Path
+) -> None:
+    model = "tiny-smolvlm"
+    out = tmp_path / "ort"
+    build(open_model(model), ExportSpec("onnx", RECIPES[recipe], "ort"), out, targets=TARGETS)
+    workshop.machine(A76).run(SCRIPT, ONNX, str(tmp_path), str(out))
+    with np.load(tmp_path / "ort.npz") as found:
+        names = ("ids", "pixels", "tokens", "features", "logits")
+        expect_equal(workshop.there(model, recipe, ONNX), dict(found), *names)
 
 
 @pytest.mark.parametrize("recipe", ["int8", "int4"])

@@ -23,7 +23,7 @@ from export.onnx.data import DataFile
 from export.onnx.graph import GRAPHS, graphs_of
 from export.onnx.layouts import LAYOUTS
 from export.onnx.ledger import Ledger
-from export.onnx.ort_format import OPERATORS
+from export.onnx.ort_plan import OPERATORS
 from export.onnx.parameters import Parameters
 from export.quantize.recipe import RECIPES
 from runtimes import RUNTIMES

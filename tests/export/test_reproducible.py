@@ -20,13 +20,17 @@ from export.manifest import MANIFEST
 from export.modeling.rotary import Rope, frequencies, rotary_tables
 
 TARGETS = ("onnx", "gguf")
+EXPORTS = {
+    **{target: ["--target", target] for target in TARGETS},
+    "ort": ["--target", "onnx", "--layout", "ort"],
+}
 PROGRAM = """
-import os, sys
+import json, os, sys
 os.umask(int(sys.argv[1], 8))
 from export.__main__ import main
-for target in sys.argv[3:]:
-    words = ["--target", target, "--recipe", "int4", "--no-verify", "--out", target]
-    assert main([sys.argv[2], *words]) == 0
+for out, more in json.loads(sys.argv[3]).items():
+    words = ["--recipe", "int4", "--no-verify", "--out", out]
+    assert main([sys.argv[2], *more, *words]) == 0
 """
 
 
@@ -78,13 +82,13 @@ def exported(place: Place, folder: Path) -> dict[str, str]:
     variables = {**os.environ, "PYTHONPATH": str(data_root()), "PYTHONHASHSEED": "0"}
     variables["NPY_DISABLE_CPU_FEATURES"] = " ".join(sorted(place.without))
     subprocess.run(
-        [sys.executable, "-c", PROGRAM, place.umask, "./tiny-smolvlm", *TARGETS],
+        [sys.executable, "-c", PROGRAM, place.umask, "./tiny-smolvlm", json.dumps(EXPORTS)],
         cwd=folder,
         env={**variables, **place.variables},
         capture_output=True,
         check=True,
     )
-    paths = [path for name in TARGETS for path in (folder / name).rglob("*") if path.is_file()]
+    paths = [path for name in EXPORTS for path in (folder / name).rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 
