@@ -4,6 +4,7 @@ What other programs read in the files is asked of ONNX Runtime's own tools (ort_
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from pages import blocks
 from tiny_models import tiny_artifact
 
 from export.__main__ import main
@@ -144,6 +146,26 @@ def _fed(value: Any, embeds: np.ndarray) -> np.ndarray:
         "image_numbers": np.zeros((1, length), np.int64),
         "position_ids": np.tile(positions, (3, 1, 1)),
     }[value.name]
+
+
+def test_the_guides_loop_runs_the_files_by_their_names(tmp_path: Path) -> None:
+    words = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", "--layout", "ort"]
+    out = tmp_path / "build" / "tiny-smolvlm" / "onnx-int4-ort"
+    assert main([*words, "--no-verify", "--out", str(out)]) == 0
+    (tmp_path / "models").symlink_to(data_root() / "models")
+    (loop,) = blocks(data_root() / "docs" / "guide" / "mobile.md", "python")
+    for native, other in (("onnx-int4", "onnx-int4-ort"), (".onnx", ".ort")):
+        assert native in loop
+        loop = loop.replace(native, other)
+    done = subprocess.run(
+        [sys.executable, "-c", loop],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(data_root())},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "3"
 
 
 def test_a_file_that_would_be_too_large_is_refused_before_anything_is_written(
