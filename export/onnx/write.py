@@ -59,7 +59,7 @@ def write_graphs(
     components: Sequence[str],
     layout: Layout = NATIVE,
 ) -> Written:
-    """Writes some of the model's graphs, with their data files, into `folder`.
+    """Writes some of the model's graphs, with their data files or as .ort files, into `folder`.
 
     `components` are keys of export.onnx.graph.GRAPHS. Returns the names of the files and how the
     weights were quantized.
