@@ -18,19 +18,18 @@ from flatbuffers.table import Table
 IDENTIFIER = b"ORTM"
 ALIGN = 64
 """Objects of the model stay aligned to this many bytes; a flatbuffer is aligned from its end."""
-VERSION, MODEL, TYPES = 0, 1, 3
-"""Fields of the root, an InferenceSession."""
+VERSION, MODEL, TYPES, FIELDS = 0, 1, 3, 4
+"""Fields of the root, an InferenceSession, and how many it has; 2 is out of use."""
 
 
 def reorder(file: Path) -> None:
     """Rewrites an .ort file so that the same model always gives the same bytes."""
     with file.open("rb") as old, mmap.mmap(old.fileno(), 0, access=mmap.ACCESS_READ) as content:
         root = Table(content, int.from_bytes(content[:4], "little"))
+        assert not root.Offset(_slot(FIELDS)), "a newer format: the root has more fields"
         model = _target(root, MODEL)
-        fields = model.Pos - model.Get(
-            SOffsetTFlags, model.Pos
-        )  # its list of fields lies before it
-        start = min(model.Pos, fields)
+        before = max(0, model.Get(SOffsetTFlags, model.Pos))  # the list of its fields
+        start = model.Pos - before
         front = _front(root, len(content) - start, model.Pos - start)
         sorted_ = file.with_name(f"{file.name}.sorted")
         with sorted_.open("wb") as new:
@@ -49,7 +48,7 @@ def _front(root: Table, rest: int, model: int) -> bytes:
     builder = Builder()
     version = builder.CreateString(_text(root, VERSION))
     types = _types(builder, _target(root, TYPES))
-    builder.StartObject(4)
+    builder.StartObject(FIELDS)
     builder.PrependUOffsetTRelativeSlot(VERSION, version, 0)
     builder.PrependUint32Slot(MODEL, 1, 0)  # the offset, set below
     builder.PrependUOffsetTRelativeSlot(TYPES, types, 0)
