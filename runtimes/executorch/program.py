@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from export.errors import UserError
 from export.executorch.library import portable
-from export.executorch.log import kept
+from export.library_log import kept
 from export.files import short
 from runtimes.executorch.header import expect_program
 

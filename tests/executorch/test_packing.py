@@ -116,7 +116,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     import torch
 
     from export.executorch.library import portable
-    from export.executorch.log import kept
+    from export.library_log import kept
     from export.executorch.tracing import exir, xnnpack_partitioner
 
     class All(torch.nn.Module):
