@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from export.images import ImageRecipe
 from export.litert.attention import SliceState, cache_name
 from export.litert.lengths import cached_positions, prefill_positions
+from export.litert.layers import LitertBuffers
 from export.model import Model
 from export.modeling.vision import TileVision
 from export.modeling.vlm import Vlm
 from export.torch.attention import StaticCache
-from export.torch.modules import EmbeddingModule, NetworkWeights, TensorBuffers, TileModule
+from export.torch.modules import EmbeddingModule, NetworkWeights, TileModule
 
 Kind = Literal["vision_encoder", "embedder", "prefill_decode"]
 """The runner's names of the .tflite models in a bundle."""
@@ -33,13 +34,13 @@ def networks(model: Model) -> Mapping[Kind, Mapping[str, Signature]]:
     vlm, found = model.vlm, {}
     if isinstance(vlm.vision, TileVision):
         assert model.image is not None
-        weights = TensorBuffers(model.weights, ("vision",))
+        weights = LitertBuffers(model.weights, ("vision",))
         edge = vlm.vision.tower.image_size
         encoder = EncoderNetwork(vlm.vision, weights, model.image)
         inputs = {"images": torch.zeros(1, edge, edge, vlm.vision.tower.channels)}
         found["vision_encoder"] = {"vision": Signature(encoder, inputs)}
     token = {"token_ids": torch.zeros(1, 1, dtype=torch.int32)}
-    embedder = EmbedderNetwork(vlm, TensorBuffers(model.weights, ("embedding",)))
+    embedder = EmbedderNetwork(vlm, LitertBuffers(model.weights, ("embedding",)))
     found["embedder"] = {"embedder": Signature(embedder, token)}
     found["prefill_decode"] = _decoder(model)
     return found
@@ -48,7 +49,7 @@ def networks(model: Model) -> Mapping[Kind, Mapping[str, Signature]]:
 def _decoder(model: Model) -> Mapping[str, Signature]:
     vlm = model.vlm
     parts = ("decoder", "embedding") if vlm.text.tied else ("decoder",)
-    weights = TensorBuffers(model.weights, parts)
+    weights = LitertBuffers(model.weights, parts)
     cache, length = StaticCache(vlm.text, cached_positions(vlm)), prefill_positions(vlm)
     prefill, decode = (DecoderNetwork(vlm, weights, cache, logits=n) for n in (False, True))
     return {
