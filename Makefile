@@ -37,7 +37,7 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients executorch browser setup-cuda bench-cuda demo results export bench report footprint \
+.PHONY: quickstart setup clients executorch litert browser setup-cuda bench-cuda demo results export bench report footprint \
   check fix test test-newest test-lowest test-arm fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
@@ -56,6 +56,14 @@ clients: ## install what tests run in Node.js; where there is no npm they are sk
 
 executorch: $(READY) ## install ExecuTorch (0.3 GB), for --target executorch and its tests
 	@$(INSTALL) -e '.[executorch]'
+
+# xdsl, which LiteRT's converter pins, wants an older typing_extensions than everything else here.
+litert: ## make .venv-litert with LiteRT (2.3 GB), for --target litert, and run its tests (ARGS="-k name")
+	@mkdir -p build && grep -v '^typing_extensions==' constraints.txt >build/litert.txt
+	@test -x $(VENV)-litert/bin/python || $(PYTHON) -m venv $(VENV)-litert
+	@$(VENV)-litert/bin/python -m pip install --disable-pip-version-check --quiet -c build/litert.txt \
+	  -e '.[litert,dev]'
+	@$(VENV)-litert/bin/python -m pytest -m litert $(ARGS)
 
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \
@@ -137,7 +145,7 @@ test-arm: $(READY) ## run artifacts on an emulated Arm CPU (docs/notes/2026-11-a
 	@$(PY) -m pytest -m arm tests/arm $(ARGS)
 
 clean: ## remove what was built and all caches; .venv stays
-	@rm -rf build dist $(DEMO) .venv-newest .venv-lowest .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build dist $(DEMO) .venv-newest .venv-lowest .venv-litert .mypy_cache .pytest_cache .ruff_cache
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 help: ## this list

@@ -11,7 +11,12 @@ from export.litert.target import LITERT
 from export.onnx.target import ONNX
 from export.target import Target
 
-TARGETS: Mapping[str, Target] = {"onnx": ONNX, "gguf": GGUF, "executorch": EXECUTORCH, "litert": LITERT}
+TARGETS: Mapping[str, Target] = {
+    "onnx": ONNX,
+    "gguf": GGUF,
+    "executorch": EXECUTORCH,
+    "litert": LITERT,
+}
 
 
 def folder_name(target: str, recipe: str, layout: str) -> str:

@@ -229,7 +229,11 @@ def support_table() -> str:
     for family in FAMILIES:
         able = ["yes" if family in families_of(layout) else "no" for layout in clients]
         models = ", ".join(real_models(family)) or "your checkpoint"
-        lines.append([f"`{family}`", models, *devices, *able])
+        within = [
+            found if target is None or family in (TARGETS[target].families or FAMILIES) else "no"
+            for (target, _), found in zip(ways, devices, strict=True)
+        ]
+        lines.append([f"`{family}`", models, *within, *able])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -6,6 +6,7 @@ LITERT = Target(
     layouts=("native",),
     write=late("export.litert.write:write"),
     recipes=("fp32", "int8"),
+    families=("smolvlm", "gemma3", "internvl"),  # whose images are tiles of one size
     extra="litert",
     imports=("litert_torch", "litert_lm_builder"),
     tools={

@@ -1,20 +1,15 @@
 """Writes a model as a LiteRT-LM bundle, which Google's runner opens on phones."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
-from export.errors import UserError
 from export.litert.bundle import pack
 from export.litert.networks import Kind, networks
 from export.litert.sections import convert, round_to_8_bits
 from export.litert.stored import PARTS, quantization
 from export.manifest import Details
 from export.model import Model
-from export.modeling.vision import TileVision
-from export.modeling.vlm import Vlm
-from export.prompts import Prompt
 from export.quantize.recipe import Recipe
 from export.target import Written
 
@@ -24,12 +19,8 @@ BUNDLE = "model.litertlm"
 def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
     """Writes model.litertlm into `folder` (Target.write). The whole model is in memory meanwhile.
 
-    Raises UserError for a model that LiteRT-LM's runner has no inputs for.
+    Returns how the weights are stored, and what the runner computes differently.
     """
-    if lacking := _lacking(model.vlm):
-        raise UserError(
-            f"LiteRT-LM has no {lacking}, which {model.name} needs; choose target executorch or onnx"
-        )
     models: dict[Kind, Path] = {}
     with tempfile.TemporaryDirectory(dir=folder) as work:
         for kind, signatures in networks(model).items():
@@ -39,19 +30,8 @@ def write(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
                 round_to_8_bits(models[kind])
         stored = quantization(model.weights, recipe, models, model.vlm.text.tied)
         pack(model, models, Path(work), folder / BUNDLE)
-    components: Mapping[str, tuple[str, ...]] = {PARTS[kind]: (BUNDLE,) for kind in models}
-    return Written(components, stored, replace(Details(), limits=tuple(_limits(model))))
-
-
-def _lacking(vlm: Vlm) -> str | None:
-    """Returns what of a model the runner has nothing for; None: it has all."""
-    if vlm.text.rope_sections:
-        return "positions on three axes"
-    if vlm.region is not None:
-        return "heads for regions"
-    if vlm.vision is not None and (not isinstance(vlm.vision, TileVision) or vlm.vision.crops):
-        return "images of more than one tile of a fixed size"
-    return None
+    files = {PARTS[kind]: (BUNDLE,) for kind in models}
+    return Written(files, stored, Details(limits=tuple(_limits(model))))
 
 
 def _limits(model: Model) -> Iterator[str]:
@@ -59,7 +39,6 @@ def _limits(model: Model) -> Iterator[str]:
         yield "LiteRT-LM: the checkpoint has no chat template, so apps must write the prompt"
     if model.image is None:
         return
-    assert isinstance(model.prompt, Prompt)
     yield (
         "LiteRT-LM resizes images with another filter (Catmull-Rom, of linear light) than the "
         f"checkpoint ({model.image.resample})"

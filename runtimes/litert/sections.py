@@ -17,13 +17,15 @@ PREFIX = "tf_lite_"
 def tflite_models(path: Path) -> Mapping[str, bytes]:
     """Returns the .tflite models of a bundle by the runner's names, such as prefill_decode.
 
-    Raises UserError for a file that is no bundle.
+    Raises UserError for a file that is no bundle, or not a whole one.
     """
     try:
         header = peek.read_litertlm_header(str(path), io.StringIO())
         places = dict(_places(header))
     except (ValueError, TypeError, IndexError, struct.error) as error:
         raise UserError(f"{path}: is not a bundle of LiteRT-LM's; export it again") from error
+    if any(end > path.stat().st_size for _, end in places.values()):
+        raise UserError(f"{path}: is cut off; export it again")
     with path.open("rb") as file:
         return {name: _read(file, *place) for name, place in places.items()}
 
