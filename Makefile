@@ -20,6 +20,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 BENCH := $(VENV)/bin/bench
 READY := $(VENV)/.ready
+LITERT := $(VENV)-litert/bin/python
 QUICK := $(VENV)/.quick
 INSTALL = $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 # GCC leaves out stores to the settings of AMX's tiles, so on CPUs with AMX the first prompt would end
@@ -57,13 +58,14 @@ clients: ## install what tests run in Node.js; where there is no npm they are sk
 executorch: $(READY) ## install ExecuTorch (0.3 GB), for --target executorch and its tests
 	@$(INSTALL) -e '.[executorch]'
 
-# xdsl, which LiteRT's converter pins, wants an older typing_extensions than everything else here.
+# In two steps: xdsl, which LiteRT's converter pins, says that it wants an older typing_extensions than
+# constraints.txt has. It works with that one, too; pip complains and goes on.
 litert: ## make .venv-litert with LiteRT (2.3 GB), for --target litert, and run its tests (ARGS="-k name")
-	@mkdir -p build && grep -v '^typing_extensions==' constraints.txt >build/litert.txt
-	@test -x $(VENV)-litert/bin/python || $(PYTHON) -m venv $(VENV)-litert
-	@$(VENV)-litert/bin/python -m pip install --disable-pip-version-check --quiet -c build/litert.txt \
-	  -e '.[litert,dev]'
-	@$(VENV)-litert/bin/python -m pytest -m litert $(ARGS)
+	@test -x $(LITERT) || $(PYTHON) -m venv $(VENV)-litert
+	@$(LITERT) -m pip install --disable-pip-version-check --quiet \
+	  $(shell grep -E '^(ai-edge-|jax|litert-|torch==|xdsl==)' constraints.txt)
+	@$(LITERT) -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[reference,dev]'
+	@$(LITERT) -m pytest -m litert $(ARGS)
 
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from export.images import ImageRecipe
 from export.litert.attention import SliceState, cache_name
-from export.litert.lengths import cached_positions, prefill_positions
 from export.litert.layers import LitertBuffers
+from export.litert.lengths import cached_positions, prefill_positions
 from export.model import Model
 from export.modeling.vision import TileVision
 from export.modeling.vlm import Vlm
@@ -31,7 +31,8 @@ class Signature:
 
 def networks(model: Model) -> Mapping[Kind, Mapping[str, Signature]]:
     """Returns the .tflite models of a bundle, each as its signatures by name."""
-    vlm, found = model.vlm, {}
+    vlm = model.vlm
+    found: dict[Kind, Mapping[str, Signature]] = {}
     if isinstance(vlm.vision, TileVision):
         assert model.image is not None
         weights = LitertBuffers(model.weights, ("vision",))

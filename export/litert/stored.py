@@ -28,9 +28,7 @@ def quantization(
         part = PARTS[kind]
         names = [n for n in weights.shapes() if component(n) == part or _is_head(n, part, tied)]
         sizes = {name: math.prod(weights.shapes()[name]) for name in names}
-        asked = sum(
-            sizes[n] for n in names if recipe.storage(n, weights.shapes()[n]).quantized
-        )
+        asked = sum(sizes[n] for n in names if recipe.storage(n, weights.shapes()[n]).quantized)
         rounded, scales = rounded_values(path.read_bytes())
         total = sum(sizes.values())
         nbytes = rounded + SCALE_BYTES * (scales + total - rounded)
@@ -70,4 +68,4 @@ def rounded_values(data: bytes) -> tuple[int, int]:
 
 
 def _is_constant(buffer: schema.Buffer) -> bool:
-    return buffer.DataLength() > 0 or buffer.Size() > 0
+    return bool(buffer.DataLength() or buffer.Size())

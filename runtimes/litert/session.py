@@ -150,5 +150,6 @@ def levels(tile: FloatArray, image: ImageRecipe) -> FloatArray:
 
     The network normalizes them again.
     """
-    values = tile.transpose(1, 2, 0) * np.float32(image.std) + np.float32(image.mean)
-    return (values / np.float32(255 * image.rescale)).astype(np.float32)
+    mean, std = (np.array(values, np.float32) for values in (image.mean, image.std))
+    found: FloatArray = (tile.transpose(1, 2, 0) * std + mean) / np.float32(255 * image.rescale)
+    return found

