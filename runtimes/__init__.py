@@ -262,7 +262,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         "runtimes.litert.session",
         targets=("litert",),
         devices=("cpu",),
-        imports=("ai_edge_litert.interpreter", "litert_lm_builder"),
+        imports=("ai_edge_litert", "litert_lm_builder"),
         distributions=("ai-edge-litert",),
     ),
     # Baselines: other ways to run the same files.

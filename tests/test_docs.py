@@ -81,7 +81,7 @@ def test_a_command_line_is_one(
 ) -> None:
     for command, row in cli.COMMANDS.items():
         monkeypatch.setitem(cli.COMMANDS, command, replace(row, module=__name__))
-    match words[0].removeprefix(".venv/bin/"), *words[1:]:
+    match re.sub(r"^\.venv(-litert)?/bin/", "", words[0]), *words[1:]:
         case "make", *given:
             expect_verb(given)
         case "bench", *given:

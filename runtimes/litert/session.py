@@ -5,6 +5,7 @@ in each pass, so it is slower.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,7 @@ class LitertBackend:
     def __init__(self, artifact: Artifact, threads: int) -> None:
         self._vlm, self._image = artifact.manifest.vlm, artifact.manifest.image
         path = artifact.file("decoder")
-        self._run = {}
-        for data in tflite_models(path).values():
-            try:
-                with kept():
-                    model = Interpreter(model_content=data, num_threads=threads)
-            except (ValueError, RuntimeError) as error:
-                raise UserError(f"{path}: LiteRT cannot load it; export it again") from error
-            for name in model.get_signature_list():
-                self._run[name.partition("_")[0]] = model.get_signature_runner(name)
+        self._run = dict(_runners(path, threads))
         inputs = self._run["prefill"].get_input_details()
         self._prefilled, self.context = (int(n) for n in inputs["mask"]["shape"][2:])
         self._caches: dict[str, Any] = {
@@ -143,6 +136,20 @@ class LitertBackend:
             image = self._image_ids[begin : begin + count, None]
             seen |= (image == self._image_ids) & (image > 0)
         return seen
+
+
+def _runners(path: Path, threads: int) -> Iterator[tuple[str, Any]]:
+    """Yields the signatures of a bundle's .tflite models, by the first word of their names."""
+    for data in tflite_models(path).values():
+        try:
+            with kept():  # LiteRT says when it has made a delegate
+                model = Interpreter(model_content=data, num_threads=threads)
+                runners = {
+                    name: model.get_signature_runner(name) for name in model.get_signature_list()
+                }
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: LiteRT cannot load it; export it again") from error
+        yield from ((name.partition("_")[0], runner) for name, runner in runners.items())
 
 
 def levels(tile: FloatArray, image: ImageRecipe) -> FloatArray:
