@@ -144,6 +144,7 @@ def _runners(path: Path, threads: int) -> Iterator[tuple[str, Any]]:
         try:
             with kept():  # LiteRT says when it has made a delegate
                 model = Interpreter(model_content=data, num_threads=threads)
+                model.allocate_tensors()
                 runners = {
                     name: model.get_signature_runner(name) for name in model.get_signature_list()
                 }
