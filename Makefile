@@ -20,6 +20,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 BENCH := $(VENV)/bin/bench
 READY := $(VENV)/.ready
+LITERT := $(VENV)-litert/bin/python
 QUICK := $(VENV)/.quick
 INSTALL = $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 # GCC leaves out stores to the settings of AMX's tiles, so on CPUs with AMX the first prompt would end
@@ -37,7 +38,7 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients executorch browser setup-cuda bench-cuda demo results export bench report footprint \
+.PHONY: quickstart setup clients executorch litert browser setup-cuda bench-cuda demo results export bench report footprint \
   check fix test test-newest test-lowest test-arm fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
@@ -56,6 +57,15 @@ clients: ## install what tests run in Node.js; where there is no npm they are sk
 
 executorch: $(READY) ## install ExecuTorch (0.3 GB), for --target executorch and its tests
 	@$(INSTALL) -e '.[executorch]'
+
+# In two steps: xdsl, which LiteRT's converter pins, says that it wants an older typing_extensions than
+# constraints.txt has. It works with that one, too; pip complains and goes on.
+litert: ## make .venv-litert with LiteRT (2.3 GB), for --target litert, and run its tests (ARGS="-k name")
+	@test -x $(LITERT) || $(PYTHON) -m venv $(VENV)-litert
+	@$(LITERT) -m pip install --disable-pip-version-check --quiet \
+	  $(shell grep -E '^(ai-edge-|jax|litert-|torch==|xdsl==)' constraints.txt)
+	@$(LITERT) -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[reference,dev]'
+	@$(LITERT) -m pytest -m litert $(ARGS)
 
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \
@@ -137,7 +147,7 @@ test-arm: $(READY) ## run artifacts on an emulated Arm CPU (docs/notes/2026-11-a
 	@$(PY) -m pytest -m arm tests/arm $(ARGS)
 
 clean: ## remove what was built and all caches; .venv stays
-	@rm -rf build dist $(DEMO) .venv-newest .venv-lowest .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build dist $(DEMO) .venv-newest .venv-lowest .venv-litert .mypy_cache .pytest_cache .ruff_cache
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 help: ## this list

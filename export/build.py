@@ -78,7 +78,7 @@ def build(
             f"recipe {recipe.name} needs types of target {', '.join(recipe.targets)}, which "
             f"{spec.target} does not have; choose int4 or int8"
         )
-    target.expect(recipe)
+    target.expect(recipe, model.vlm.family)
     tools = {**TOOLS, **target.tools}
     with new_folder(out, estimated_bytes(model, recipe)) as folder:
         stage("write")

@@ -62,8 +62,8 @@ def export_model(  # noqa: PLR0913 # one keyword for each flag of `python -m exp
 
     model: a name in models.yaml, a checkpoint folder (safetensors), or an opened `Model`. A Path is
     always a folder.
-    target: "onnx", "gguf" or "executorch". recipe: "fp32", "fp16", "int8", "int4", or one of
-    GGUF's own.
+    target: "onnx", "gguf", "executorch" or "litert".
+    recipe: "fp32", "fp16", "int8", "int4", or one of GGUF's own.
     out: the artifact's folder; default build/<model>/<target>-<recipe>[-<layout>]. An artifact
     there is replaced, and only when the new one is complete.
     layout: arrangement of the files; default: the best for the model's family.

@@ -38,7 +38,7 @@ def footprint(
     the one that an export would choose. Raises UserError if the target cannot represent the model,
     or has no such recipe.
     """
-    target.expect(recipe)
+    target.expect(recipe, model.vlm.family)
     layout = layout or target.layout_for(model.vlm)
     memory = target.memory
     cache = None if memory is None else memory.cache_bytes_per_token(model.vlm)

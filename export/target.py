@@ -72,9 +72,9 @@ class Target:
     size_error: layout -> largest error of the predicted `sizes` together, as a share of what is
     written, where a library writes the files; in other layouts each size is exact. client_files:
     makes the other files that clients need. memory: predicts the memory of running it; None: there
-    is no prediction. tools: module -> PyPI distribution whose version is recorded. recipes: the
-    names of those that it can store; None: all. extra: of pyproject.toml, if the format's library
-    is not part of `all`; `imports` are its modules.
+    is no prediction. tools: module -> PyPI distribution whose version is recorded. recipes,
+    families: the names of those that it can store; None: all. extra: of pyproject.toml, if the
+    format's library is not part of `all`; `imports` are its modules.
     """
 
     layouts: tuple[str, ...]
@@ -88,6 +88,7 @@ class Target:
     memory: RuntimeMemory | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
     recipes: tuple[str, ...] | None = None
+    families: tuple[str, ...] | None = None
     extra: str | None = None
     imports: tuple[str, ...] = ()
 
@@ -102,8 +103,13 @@ class Target:
         """Returns those of the recipes' names that the format can store."""
         return [name for name in recipes if self.recipes is None or name in self.recipes]
 
-    def expect(self, recipe: Recipe) -> None:
-        """Raises UserError if the format has no types for a recipe."""
+    def expect(self, recipe: Recipe, family: str) -> None:
+        """Raises UserError if the format has no types for a recipe, or no inputs for a family."""
+        if self.families is not None and family not in self.families:
+            raise UserError(
+                f"the target has no inputs for models of {family}; expected one of "
+                f"{', '.join(self.families)}"
+            )
         if self.recipes is not None and recipe.base not in self.recipes:
             raise UserError(
                 f"the target has no recipe {recipe.base}; expected one of {', '.join(self.recipes)}"

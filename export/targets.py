@@ -7,10 +7,16 @@ from collections.abc import Mapping
 
 from export.executorch.target import EXECUTORCH
 from export.gguf.target import GGUF
+from export.litert.target import LITERT
 from export.onnx.target import ONNX
 from export.target import Target
 
-TARGETS: Mapping[str, Target] = {"onnx": ONNX, "gguf": GGUF, "executorch": EXECUTORCH}
+TARGETS: Mapping[str, Target] = {
+    "onnx": ONNX,
+    "gguf": GGUF,
+    "executorch": EXECUTORCH,
+    "litert": LITERT,
+}
 
 
 def folder_name(target: str, recipe: str, layout: str) -> str:

@@ -56,6 +56,9 @@ MACHINES: tuple[MachineKind, ...] = get_args(MachineKind)
 GPU_VALUE_BYTES = 2
 # module -> the extra of pyproject.toml that installs it, where the names differ
 EXTRAS: Mapping[str, str] = {
+    "ai_edge_litert": "litert",
+    "litert_lm": "litert",
+    "litert_lm_builder": "litert",
     "llama_cpp": "llama-cpp",
     "onnxruntime_genai": "peers",
     "playwright": "browser",
@@ -255,6 +258,13 @@ RUNTIMES: Mapping[str, Runtime] = {
         imports=("executorch", "export.executorch.library"),
         distributions=("executorch",),
     ),
+    "litert": Runtime(
+        "runtimes.litert.session",
+        targets=("litert",),
+        devices=("cpu",),
+        imports=("ai_edge_litert", "litert_lm_builder"),
+        distributions=("ai-edge-litert",),
+    ),
     # Baselines: other ways to run the same files.
     # The C++ class that apps on Android and iOS use.
     "executorch_runner": Runtime(
@@ -263,6 +273,16 @@ RUNTIMES: Mapping[str, Runtime] = {
         devices=("cpu",),
         imports=("executorch", "export.executorch.library"),
         distributions=("executorch",),
+        hidden=True,
+        ours=False,
+    ),
+    # Google's runner, which apps on Android and iOS use.
+    "litert_lm": Runtime(
+        "runtimes.peers.litert_lm",
+        targets=("litert",),
+        devices=("cpu",),
+        imports=("litert_lm",),
+        distributions=("litert-lm-api",),
         hidden=True,
         ours=False,
     ),

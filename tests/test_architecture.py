@@ -21,6 +21,7 @@ BY_NAME = {"export/exporter.py"}
 WRAPPERS = {
     "torch": {
         "export/executorch/",
+        "export/litert/",
         "export/torch/",
         "runtimes/calibrate/hessian.py",
         "runtimes/executorch/",
@@ -37,6 +38,11 @@ WRAPPERS = {
     "gguf": {"export/gguf/", "runtimes/llama_cpp/"},
     "llama_cpp": {"runtimes/llama_cpp/", "runtimes/peers/"},
     "executorch": {"export/executorch/"},
+    "litert_torch": {"export/litert/"},
+    "ai_edge_litert": {"export/litert/", "runtimes/litert/"},
+    "ai_edge_quantizer": {"export/litert/"},
+    "litert_lm_builder": {"export/litert/", "runtimes/litert/"},
+    "litert_lm": {"runtimes/peers/"},
     "jinja2": {"export/checkpoint/render.py"},
     "matplotlib": set[str](),
     "scipy": set[str](),

@@ -81,7 +81,7 @@ def test_a_command_line_is_one(
 ) -> None:
     for command, row in cli.COMMANDS.items():
         monkeypatch.setitem(cli.COMMANDS, command, replace(row, module=__name__))
-    match words[0].removeprefix(".venv/bin/"), *words[1:]:
+    match re.sub(r"^\.venv(-litert)?/bin/", "", words[0]), *words[1:]:
         case "make", *given:
             expect_verb(given)
         case "bench", *given:
@@ -229,7 +229,11 @@ def support_table() -> str:
     for family in FAMILIES:
         able = ["yes" if family in families_of(layout) else "no" for layout in clients]
         models = ", ".join(real_models(family)) or "your checkpoint"
-        lines.append([f"`{family}`", models, *devices, *able])
+        within = [
+            found if target is None or family in (TARGETS[target].families or FAMILIES) else "no"
+            for (target, _), found in zip(ways, devices, strict=True)
+        ]
+        lines.append([f"`{family}`", models, *within, *able])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from export.executorch.log import kept
+from export.library_log import kept
 
 
 def _operators() -> Path:

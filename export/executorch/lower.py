@@ -10,11 +10,11 @@ import torch
 from torch.export import ExportedProgram
 
 from export.executorch.delegation import delegation
-from export.executorch.log import kept
 from export.executorch.methods import Method
 from export.executorch.partitioner import Partitioner
 from export.executorch.planning import Planning
 from export.executorch.tracing import exir
+from export.library_log import kept
 from export.manifest import Delegation
 
 

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from export.executorch.log import kept
+from export.library_log import kept
 
 with kept(), warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torchao's and torch's, about each other's old names

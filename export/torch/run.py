@@ -191,15 +191,17 @@ class Run:
         both = _rotate(both, *self._state.rotation(heads, qkv.shape[1]))
         query, key = both[:, : heads.heads], both[:, heads.heads :]
         key, value = self._state.extended(layer, key, value)
-        attended = functional.scaled_dot_product_attention(
+        return _merge(self._attended(query, key, value, heads))
+
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor, heads: Heads) -> Tensor:
+        return functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=self._state.mask(heads, qkv.shape[1]),
+            attn_mask=self._state.mask(heads, query.shape[2]),
             scale=heads.scale,
             enable_gqa=heads.kv_heads != heads.heads,  # few fused kernels take it
         )
-        return _merge(attended)
 
     def embed(self, ids: Tensor, name: str, scale: float = 1.0) -> Tensor:
         rows = self._parameter(f"{name}.weight")[ids]

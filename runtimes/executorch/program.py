@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from export.errors import UserError
 from export.executorch.library import portable
-from export.executorch.log import kept
 from export.files import short
+from export.library_log import kept
 from runtimes.executorch.header import expect_program
 
 Array = NDArray[Any]

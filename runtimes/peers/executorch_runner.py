@@ -12,8 +12,8 @@ import torch
 
 from export.artifact import Artifact
 from export.errors import UserError
-from export.executorch.log import kept
 from export.files import short
+from export.library_log import kept
 from export.modeling.vision import ImageVision
 from runtimes.base import Event, Request, Session
 from runtimes.executorch.program import use_threads

@@ -116,8 +116,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     import torch
 
     from export.executorch.library import portable
-    from export.executorch.log import kept
     from export.executorch.tracing import exir, xnnpack_partitioner
+    from export.library_log import kept
 
     class All(torch.nn.Module):
         def __init__(self) -> None:

@@ -117,7 +117,7 @@ def test_the_bundled_model_is_predicted_with_its_tokenizer(
     assert found.disk_bytes == sum(sizes.values())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [n for n, row in TARGETS.items() if row.memory])
 def test_a_target_and_its_runtime_agree_on_the_size_of_a_cache_value(target: str) -> None:
     memory = TARGETS[target].memory
     assert memory is not None
@@ -134,7 +134,7 @@ def test_the_cache_of_a_position_is_that_of_the_geometry(target: str, value_byte
     assert found.kv_bytes_per_token == 2 * 30 * 3 * 64 * value_bytes
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [n for n, row in TARGETS.items() if row.memory])
 @pytest.mark.parametrize(
     ("less", "more"),
     [

@@ -1,4 +1,4 @@
-"""Keeps what ExecuTorch's C++ code writes to the terminal, which it does for each file."""
+"""Keeps what the C++ code of a library writes to the terminal, such as a line for each file."""
 
 import os
 import sys
@@ -19,8 +19,8 @@ def kept(*handles: int) -> Iterator[Kept]:
     """Context manager: keeps what the process writes to its standard error from the terminal.
 
     `handles`: the file descriptors, 1 for standard output and 2, the default, for standard error.
-    It yields an object that has the lines afterwards, also after an exception. The library has no
-    other way to reach its log from Python.
+    It yields an object that has the lines afterwards, also after an exception. It is for libraries
+    that have no other way to reach their log from Python.
     """
     found = Kept()
     handles = handles or (2,)
