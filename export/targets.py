@@ -18,6 +18,9 @@ TARGETS: Mapping[str, Target] = {
     "litert": LITERT,
 }
 
+PREDICTABLE: Mapping[str, Target] = {n: row for n, row in TARGETS.items() if row.sizes is not None}
+"""Those whose artifacts' sizes are known before an export."""
+
 
 def folder_name(target: str, recipe: str, layout: str) -> str:
     """Returns the default name of an artifact's folder: <target>-<recipe>[-<layout>].

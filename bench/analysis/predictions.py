@@ -15,7 +15,7 @@ from export.memory import RequestSize, full_context
 from export.model import Model
 from export.quantize.recipe import RECIPES
 from export.target import Target
-from export.targets import TARGETS
+from export.targets import PREDICTABLE, TARGETS
 from runtimes import RUNTIMES
 from runtimes.session.backend import context_length
 
@@ -43,7 +43,7 @@ class Prediction:
 
 def predict(
     models: Iterable[str],
-    targets: Mapping[str, Target] = TARGETS,
+    targets: Mapping[str, Target] = PREDICTABLE,
     recipes: Sequence[str] | None = None,
     context: int | None = None,
 ) -> tuple[list[Prediction], list[str]]:

@@ -9,7 +9,7 @@ from bench.analysis.predictions import predict
 from bench.reporting.footprints import predicted
 from export.checkpoint.registry import PREFIX, list_models
 from export.errors import UserError
-from export.targets import TARGETS
+from export.targets import PREDICTABLE, TARGETS
 
 KEYS = ("model", "target", "recipe", "disk_bytes", "kv_bytes_per_token", "peak_bytes", "fits")
 """Keys of each object that --json prints; other programs rely on them."""
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     rows, refusals = predict(
         arguments.models or [PREFIX + name for name in list_models()],
-        {name: TARGETS[name] for name in arguments.target or TARGETS},
+        {name: TARGETS[name] for name in arguments.target or PREDICTABLE},
         arguments.recipe,
         arguments.context,
     )
