@@ -4,10 +4,8 @@ from typing import Any
 
 from export.executorch.tracing import memory_planning_pass
 
-PlanningPass = memory_planning_pass.MemoryPlanningPass
 
-
-class Planning(PlanningPass):  # type: ignore[misc] # has no annotations
+class Planning(memory_planning_pass.MemoryPlanningPass):  # type: ignore[misc] # has no annotations
     """Gives the key-value cache memory of its own, and only in the method that has it.
 
     ExecuTorch's Python runtime lets all methods of a program share memory, which would overwrite a
@@ -22,4 +20,4 @@ class Planning(PlanningPass):  # type: ignore[misc] # has no annotations
         """Plans one method. (The library's passes are called so.)"""
         if graph_signature is not None and graph_signature.buffers_to_mutate:
             return super().run(graph_module, graph_signature)
-        return PlanningPass().run(graph_module, graph_signature)
+        return memory_planning_pass.MemoryPlanningPass().run(graph_module, graph_signature)
