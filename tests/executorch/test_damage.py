@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from built_artifacts import Made
 
-from export.artifact import Artifact, digests
+from export.artifact import digests
 from export.manifest import MANIFEST
 
 pytestmark = pytest.mark.executorch
-Made = Callable[[str, str], Artifact]
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "models" / "example.png"
 NONE = "is not a program of ExecuTorch's; export it again"

@@ -1,17 +1,15 @@
 """ExecuTorch programs of the bundled models compute what the checkpoints do. -m executorch."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 from answering import TWINS
+from built_artifacts import Made, assert_float32_is_proven, first_logits
 
-from export.arrays import FloatArray
 from export.artifact import Artifact, load_artifact
 from export.checkpoint.registry import open_model
-from export.proof import Features, Fidelity, GreedyCheck
 from export.quantize.recipe import RECIPES
 from export.summary import delegation_lines
 from export.targets import TARGETS
@@ -20,7 +18,6 @@ from runtimes.base import Request
 from runtimes.proof.probes import probes
 
 pytestmark = pytest.mark.executorch
-Made = Callable[[str, str], Artifact]
 PROBES = probes(64)
 NEW_POSITIONS = 20
 """Fewer than any prompt has, and not fewer than an image that sees ahead."""
@@ -32,14 +29,7 @@ MORE = {"tiny-moondream": {"projection", *REGIONS}}
 
 @pytest.mark.parametrize("model", TWINS)
 def test_the_proof_of_float32_passes(model: str, made: Made) -> None:
-    proof = made(model, "fp32").manifest.proof
-    assert proof is not None
-    assert proof.passed, proof.failures
-    checks = proof.checks
-    assert isinstance(checks.features, Features)
-    assert isinstance(checks.logits, Fidelity)
-    assert isinstance(checks.greedy, GreedyCheck)
-    assert checks.logits.mean_kld < 1e-9
+    assert_float32_is_proven(made(model, "fp32"))
 
 
 @pytest.mark.parametrize("model", TWINS)
@@ -67,17 +57,18 @@ def test_the_manifest_says_what_runs_in_xnnpack(model: str, made: Made) -> None:
 def test_a_prompt_whose_start_is_cached_gives_the_same_logits(model: str, made: Made) -> None:
     session = RUNTIMES["executorch"].open_session(made(model, "fp32"), threads=1)
     request = Request("what color is it?", PROBES[0].images, max_tokens=1, arrays=True)
-    first, again = (
-        next(e.logits for e in session.generate(request) if e.logits is not None).copy()
-        for _ in range(2)
-    )
+    first, again = first_logits(session, request), first_logits(session, request)
     assert np.abs(first - again).max() <= 1e-4 * np.abs(first).max()
 
 
 @pytest.mark.parametrize("model", TWINS)
 def test_a_prompt_in_parts_gives_the_same_logits(model: str, made: Made) -> None:
     whole = made(model, "fp32")
-    logits = [first_logits(artifact) for artifact in (whole, in_parts(whole))]
+    request = Request("what color is it?", PROBES[0].images, max_tokens=1, arrays=True)
+    logits = [
+        first_logits(RUNTIMES["executorch"].open_session(artifact, threads=1), request)
+        for artifact in (whole, in_parts(whole))
+    ]
     assert np.abs(logits[0] - logits[1]).max() <= 1e-4 * np.abs(logits[0]).max()
 
 
@@ -89,14 +80,6 @@ def in_parts(artifact: Artifact) -> Artifact:
     fewer = replace(found, new_positions=max(NEW_POSITIONS, manifest.vlm.text.prefix))
     details = replace(manifest.details, executorch=fewer)
     return replace(artifact, manifest=replace(manifest, details=details))
-
-
-def first_logits(artifact: Artifact) -> FloatArray:
-    session = RUNTIMES["executorch"].open_session(artifact, threads=1)
-    request = Request("what color is it?", PROBES[0].images, max_tokens=1, arrays=True)
-    found = next(e.logits for e in session.generate(request) if e.logits is not None).copy()
-    session.close()
-    return found
 
 
 @pytest.mark.parametrize(("model", "recipe"), [*product(TWINS, ("fp32", "int8")), INT4])

@@ -1,11 +1,11 @@
 """ExecuTorch's C++ MultimodalRunner, the class of apps on phones, opens what we export."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from answering import QUESTIONS
+from built_artifacts import Made
 
-from export.artifact import Artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from runtimes import RUNTIMES
@@ -14,7 +14,6 @@ from runtimes.prepare.request import Preparer, preparer_of
 from runtimes.proof.probes import probes
 
 pytestmark = pytest.mark.executorch
-Made = Callable[[str, str], Artifact]
 ASKED = [
     *(Request(question, probe.images) for question in QUESTIONS for probe in probes(64)),
     Request("what is red?"),

@@ -8,7 +8,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from runtimes import RUNTIMES
 from runtimes.base import Request
 from runtimes.proof.probes import probes
 
+EXPORT = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", "--layout", "ort"]
 MODELS = ("tiny-smolvlm", "tiny-gemma3", "tiny-qwen2.5-vl", "tiny-moondream")
 CASES = [(model, recipe) for model in MODELS for recipe in RECIPES]
 EVERY = pytest.mark.parametrize(("model", "recipe"), CASES)
@@ -149,9 +150,8 @@ def _fed(value: Any, embeds: np.ndarray) -> np.ndarray:
 
 
 def test_the_guides_loop_runs_the_files_by_their_names(tmp_path: Path) -> None:
-    words = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", "--layout", "ort"]
     out = tmp_path / "build" / "tiny-smolvlm" / "onnx-int4-ort"
-    assert main([*words, "--no-verify", "--out", str(out)]) == 0
+    assert main([*EXPORT, "--no-verify", "--out", str(out)]) == 0
     (tmp_path / "models").symlink_to(data_root() / "models")
     (loop,) = blocks(data_root() / "docs" / "guide" / "mobile.md", "python")
     for native, other in (("onnx-int4", "onnx-int4-ort"), (".onnx", ".ort")):
@@ -184,20 +184,9 @@ def test_a_conversion_that_fails_is_one_line_and_leaves_nothing(tmp_path: Path) 
     def limit() -> None:  # more than the graph's data, less than the .ort file
         resource.setrlimit(resource.RLIMIT_FSIZE, (630_000, 630_000))
 
-    words = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", "--layout", "ort"]
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "export", *words, "--out", str(tmp_path / "out")],
-        cwd=data_root(),
-        preexec_fn=limit,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    line = refusal(["-B", "-m", "export"], tmp_path, limit)
     assert line.startswith("error: vision_encoder.ort: onnxruntime cannot write it (")
     assert "--layout native" in line
-    assert not any(tmp_path.iterdir())
 
 
 def test_without_onnxruntime_the_remedy_is_one_line(tmp_path: Path) -> None:
@@ -205,16 +194,22 @@ def test_without_onnxruntime_the_remedy_is_one_line(tmp_path: Path) -> None:
         "import sys; sys.modules['onnxruntime'] = None; from export.__main__ import main; "
         "sys.exit(main(sys.argv[1:]))"
     )
-    words = ["tiny-smolvlm", "--target", "onnx", "--recipe", "int4", "--layout", "ort"]
+    line = refusal(["-c", code], tmp_path)
+    assert line.startswith("error: --layout ort: onnxruntime is not installed")
+    assert "pip install 'pocket-vlm[onnxruntime]'" in line
+
+
+def refusal(python: list[str], folder: Path, before: Callable[[], None] | None = None) -> str:
+    """Returns the one line with which an export in a process of its own ends; it leaves nothing."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *words, "--out", str(tmp_path / "out")],
+        [sys.executable, *python, *EXPORT, "--out", str(folder / "out")],
         cwd=data_root(),
+        preexec_fn=before,
         check=False,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: --layout ort: onnxruntime is not installed")
-    assert "pip install 'pocket-vlm[onnxruntime]'" in line
-    assert not any(tmp_path.iterdir())
+    assert not any(folder.iterdir())
+    return line

@@ -1,37 +1,22 @@
 """LiteRT-LM bundles of the bundled models compute what the checkpoints do. make litert."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
+from built_artifacts import Made, assert_float32_is_proven, first_logits
 
-from export.artifact import Artifact
 from export.checkpoint.registry import open_model
-from export.proof import Features, Fidelity, GreedyCheck
 from runtimes import RUNTIMES
-from runtimes.base import Request, Session
+from runtimes.base import Request
 from runtimes.proof.probes import probes
 
 pytestmark = pytest.mark.litert
-Made = Callable[[str, str], Artifact]
 MODELS = ("tiny-smolvlm", "tiny-gemma3")
 PROBES = probes(64)
 
 
-def first_logits(session: Session, request: Request) -> np.ndarray:
-    return next(e.logits for e in session.generate(request) if e.logits is not None).copy()
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_the_proof_of_float32_passes(model: str, made: Made) -> None:
-    proof = made(model, "fp32").manifest.proof
-    assert proof is not None
-    assert proof.passed, proof.failures
-    checks = proof.checks
-    assert isinstance(checks.features, Features)
-    assert isinstance(checks.logits, Fidelity)
-    assert isinstance(checks.greedy, GreedyCheck)
-    assert checks.logits.mean_kld < 1e-9
+    assert_float32_is_proven(made(model, "fp32"))
 
 
 def test_8_bits_hold_every_matrix_and_the_proof_passes(made: Made) -> None:

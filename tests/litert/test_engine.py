@@ -1,18 +1,15 @@
 """LiteRT-LM's engine, which apps on phones use, opens what we export. make litert."""
 
-from collections.abc import Callable
-
 import pytest
+from built_artifacts import Made
 
 from bench.tasks.generated import questions
-from export.artifact import Artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
 
 pytestmark = pytest.mark.litert
-Made = Callable[[str, str], Artifact]
 
 
 def asked() -> list[Request]:
