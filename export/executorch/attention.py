@@ -1,6 +1,7 @@
 """Key-value caches and attention as ExecuTorch's own operators, llama::custom_sdpa among them.
 
-Attention without a mask reads only the filled part of the cache. With a mask it reads all of it.
+Attention without a mask reads only the filled part of the cache. With a mask it reads all of it,
+so a prefix whose positions see each other (Decoder.prefix) has none: it comes in a call of its own.
 """
 
 from collections.abc import Callable, Hashable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from export.executorch.tracing import OPERATORS
+from export.modeling.decoder import Decoder
 from export.modeling.ops import Heads
 from export.modeling.state import LayerState
 from export.torch.attention import Rotation, StaticCache, StaticState
@@ -24,8 +26,12 @@ positions, and a block that is masked whole would be NaN."""
 class OperatorCache(StaticCache):
     """A key-value cache of fixed size in the layout of llama::update_cache.
 
-    A layer's keys, and its values, are [1, length, kv_heads, head_dim].
+    A layer's keys, and its values, are [1, length, kv_heads, head_dim]. `prefix`: Decoder.prefix.
     """
+
+    def __init__(self, text: Decoder, length: int) -> None:
+        super().__init__(text, length)
+        self.prefix = text.prefix
 
     def shape(self, state: LayerState) -> tuple[int, ...]:
         """Returns the shape of a layer's buffer of keys, which is also that of its values."""
@@ -42,9 +48,11 @@ class OperatorCache(StaticCache):
 class OperatorState(StaticState):
     """The state of a decoder pass whose attention is llama::custom_sdpa.
 
-    The new positions `indices` must follow each other.
+    The new positions `indices` must follow each other. If the cache has a prefix whose positions
+    see each other, they are either all of the prefix or none of it.
     """
 
+    cache: OperatorCache
     _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def attended(
@@ -59,8 +67,15 @@ class OperatorState(StaticState):
         start = self._once("start", self._start)
         OPERATORS.update_cache(key, keys, start)
         OPERATORS.update_cache(value, values, start)
+        ahead = heads.bidirectional and self.image_ids is not None
+        if ahead and self.cache.prefix and heads.window is None:
+            full, causal = (
+                sdpa(query, keys, values, start, None, causal=causal, scale=heads.scale)
+                for causal in (False, True)
+            )
+            return torch.where(self._once("prefix", self._in_prefix), full, causal)
         mask = None
-        if heads.window is not None or (heads.bidirectional and self.image_ids is not None):
+        if heads.window is not None or ahead:
             mask = self._once(
                 (heads.window, heads.bidirectional), lambda: self._scores(heads, query.shape[1])
             )
@@ -81,6 +96,11 @@ class OperatorState(StaticState):
         end = start + self.indices.shape[0]
         torch._check(end <= self.cache.length)  # type: ignore[no-untyped-call]
         return start  # type: ignore[return-value] # a symbol while torch.export traces
+
+    def _in_prefix(self) -> Tensor:
+        """Returns whether each new position is in the prefix: bool [1, new, 1, 1]."""
+        assert self.image_ids is not None
+        return (self.image_ids[self.indices] > 0)[None, :, None, None]
 
     def _scores(self, heads: Heads, new: int) -> Tensor:
         mask = self.mask(heads, new)

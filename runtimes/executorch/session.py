@@ -55,8 +55,12 @@ class ExecutorchBackend:
 
     def extend(self, step: Extend) -> FloatArray:
         """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
-        whole = self._text.sees_later_positions
-        parts = step.parts(self._details.new_positions, self._vlm.image_token_id, whole)
+        parts = step.parts(
+            self._details.new_positions,
+            self._vlm.image_token_id,
+            whole_images=self._text.sees_later_positions,
+            prefix=self._text.prefix,
+        )
         *_, last = map(self._extended, parts)
         return last
 

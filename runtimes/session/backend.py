@@ -69,16 +69,19 @@ class Extend(NamedTuple):
         return Extend(self.ids[length:], features, length, self.positions[:, length:])
 
     def parts(
-        self, most: int, image_token_id: int | None, whole_images: bool
+        self, most: int, image_token_id: int | None, *, whole_images: bool, prefix: int = 0
     ) -> Iterator["Extend"]:
         """Yields steps of at most `most` tokens each, which together do the same.
 
         `whole_images`: a run of image tokens is not divided, because they attend to each other in
-        both directions. Raises UserError if a run is too long.
+        both directions. The first `prefix` positions of the cache (Decoder.prefix) are steps of
+        their own. Raises UserError if a run is too long.
         """
         image, start, used = self.ids == image_token_id, 0, 0
         while start < len(self.ids):
             end = min(start + most, len(self.ids))
+            if self.past + start < prefix:
+                end = min(end, prefix - self.past)
             while whole_images and start < end < len(image) and image[end - 1] and image[end]:
                 end -= 1
             if end == start:

@@ -1,4 +1,4 @@
-"""A step of many tokens can be taken in parts, none of which divides an image that sees ahead."""
+"""A step of many tokens can be taken in parts that divide no image that sees ahead."""
 
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ def test_the_parts_of_a_step_are_the_step(seed: int, whole_images: bool) -> None
     draw = np.random.default_rng(seed)
     runs = [[int(draw.choice([1, IMAGE]))] * int(draw.integers(1, 9)) for _ in range(6)]
     whole = step([token for run in runs for token in [*run, 2]], past=int(draw.integers(9)))
-    parts = list(whole.parts(8, IMAGE, whole_images))
+    parts = list(whole.parts(8, IMAGE, whole_images=whole_images))
     assert max(len(part.ids) for part in parts) <= 8
     np.testing.assert_array_equal(np.concatenate([part.ids for part in parts]), whole.ids)
     np.testing.assert_array_equal(
@@ -46,3 +46,11 @@ def test_an_image_that_sees_ahead_must_fit_into_one_part() -> None:
 def test_an_image_whose_tokens_see_only_earlier_ones_is_divided() -> None:
     parts = step([1, IMAGE, IMAGE, IMAGE, IMAGE, 1]).parts(3, IMAGE, whole_images=False)
     assert [part.ids.tolist() for part in parts] == [[1, IMAGE, IMAGE], [IMAGE, IMAGE, 1]]
+
+
+@pytest.mark.parametrize(
+    ("past", "lengths"), [(0, [5, 8, 2]), (3, [2, 8, 5]), (5, [8, 7]), (9, [8, 7])]
+)
+def test_the_prefix_is_a_part_of_its_own(past: int, lengths: list[int]) -> None:
+    parts = step([2] * 15, past).parts(8, IMAGE, whole_images=True, prefix=5)
+    assert [len(part.ids) for part in parts] == lengths
