@@ -4,15 +4,33 @@ A layer's cached keys (or values) are input and output of the graph in the same 
 long as the context. So GroupQueryAttention appends in place and no step copies the cache.
 """
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
 
 from export.arrays import FloatArray, IntArray
+from export.errors import UserError
 from export.modeling.decoder import Decoder
 from runtimes.base import Logits
 from runtimes.onnxruntime.graph import inputs_of
+
+CACHE = "past_key_values."
+"""How the names of the graph's inputs begin that take a layer's cached keys or values."""
+
+
+def expect_cache(graph: ort.InferenceSession, text: Decoder, path: Path) -> None:
+    """Raises UserError if the graph, loaded from `path`, has another number of layers than `text`.
+
+    Binding a cache that a graph lacks would end in ONNX Runtime's own error.
+    """
+    needed = {f"{CACHE}{i}.{kind}" for i in range(text.layers) for kind in ("key", "value")}
+    if {name for name in inputs_of(graph) if name.startswith(CACHE)} != needed:
+        raise UserError(
+            f"{path}: its cache is not that of the {text.layers} layers of which artifact.json "
+            f"speaks; export it again"
+        )
 
 
 class OnnxDecoder(Protocol):
@@ -89,7 +107,7 @@ class HostDecoder:
             for kind in ("key", "value"):
                 # Not cleared: the system allocates a page only when a position is written to it.
                 buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")
-                self._binding.bind_ortvalue_input(f"past_key_values.{i}.{kind}", buffer)
+                self._binding.bind_ortvalue_input(f"{CACHE}{i}.{kind}", buffer)
                 self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
                 cache.append(buffer)
         return cache

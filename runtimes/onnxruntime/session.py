@@ -13,7 +13,7 @@ from export.modeling.rotary import STORED_POSITIONS
 from runtimes.base import Logits, Session
 from runtimes.devices import CPU, Device, device_of
 from runtimes.nvidia import memory_errors
-from runtimes.onnxruntime.decoder import HostDecoder, OnnxDecoder
+from runtimes.onnxruntime.decoder import HostDecoder, OnnxDecoder, expect_cache
 from runtimes.onnxruntime.device import DeviceDecoder
 from runtimes.onnxruntime.graph import inputs_of, open_graph, running
 from runtimes.onnxruntime.regions import OnnxRegionHeads
@@ -103,9 +103,11 @@ class OnnxBackend:
         path = artifact.file("decoder")
         if artifact.manifest.layout != CUDA:
             graph = open_graph(path, threads, steps=True, kleidiai=self._kleidiai)
+            expect_cache(graph, self._text, path)
             return HostDecoder(graph, self._text, self.context)
         captured = capture and device.kind == "cuda"
         graph = open_graph(path, threads, device, capture=captured)
+        expect_cache(graph, self._text, path)
         with memory_errors("while the cache was made"):
             return DeviceDecoder(graph, self._text, self.context, device, captured)
 

@@ -168,6 +168,19 @@ def test_a_component_without_a_file_is_one_line(
     assert str(refused.value) == said
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+def test_another_number_of_layers_than_the_graph_has_is_one_line(
+    more: int, made: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(made["onnx"], folder)
+    content = json.loads((folder / MANIFEST).read_text())
+    content["vlm"]["text"]["layers"] += more
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"its cache is not that of the \d layers"):
+        runtimes.ask(folder, PICTURE, "what color is it?", max_tokens=1, threads=1)
+
+
 def test_a_bare_loop_refuses_graphs_that_it_cannot_run(
     made: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
