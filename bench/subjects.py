@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 from bench.record import Subject
 from export.artifact import Artifact, verify_digests
@@ -49,6 +50,10 @@ def load(
     return open_named(location, offline=offline, weights=weights)
 
 
+@overload
+def within_tiles(loaded: Model, most: int | None) -> Model: ...
+@overload
+def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model: ...
 def within_tiles(loaded: Artifact | Model, most: int | None) -> Artifact | Model:
     """Return it with images cut into at most `most` tiles; unchanged if `most` is None.
 

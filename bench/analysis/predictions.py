@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bench.machine.profiles import PROFILES, Profile
 from bench.record import Record, Subject
+from bench.subjects import within_tiles
 from export.checkpoint.registry import PREFIX, list_models, open_model
 from export.errors import UserError
 from export.footprint import Footprint, footprint
@@ -135,7 +136,7 @@ def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
         predictable = runtime is not None and not runtime.hidden and record.case.device == "cpu"
         if not (warmups and peaks and predictable and subject.target and subject.recipe):
             continue
-        model = _opened(subject)
+        model = within_tiles(_opened(subject), record.case.options.max_tiles)
         tiles = warmups[0].image_tiles or 0
         positions = (warmups[0].prompt_positions or 0) + len(warmups[0].tokens)
         request = RequestSize(tiles, positions, context_length(model.vlm))

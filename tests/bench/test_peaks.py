@@ -57,6 +57,24 @@ def test_a_peak_may_be_off_by_five_percent_and_a_size_not_at_all(
     assert main(["peaks", str(path)]) == code
 
 
+def test_the_work_is_that_of_the_most_tiles_of_the_run(exact: Record) -> None:
+    # llama.cpp cannot cut into crops, so this artifact was exported with one tile, too.
+    case = exact.case
+    subject = replace(
+        case.subject,
+        model="moondream-0.5b",
+        target="gguf",
+        layout="native",
+        synthetic=True,
+        origin={},
+    )
+    options = replace(case.options, max_tiles=1)
+    (found,) = prediction_errors(
+        [replace(exact, case=replace(case, subject=subject, options=options))]
+    )
+    assert found.predicted_peak_bytes > 0
+
+
 @pytest.mark.parametrize(("off", "wrong"), [(20, False), (-20, False), (21, True), (-21, True)])
 def test_a_size_may_be_off_by_what_its_target_states(off: int, wrong: bool) -> None:
     assert PredictionError("a layout that a library writes", 100, 100, off, 20.0).wrong == wrong
