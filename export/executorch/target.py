@@ -1,5 +1,6 @@
 """Defines the ExecuTorch target: one program (.pte) for apps on phones, lowered to XNNPACK."""
 
+from export.executorch.memory import EXECUTORCH as EXECUTORCH_MEMORY
 from export.target import Target, late
 
 EXECUTORCH = Target(
@@ -7,6 +8,7 @@ EXECUTORCH = Target(
     write=late("export.executorch.write:write"),
     sizes=late("export.executorch.sizes:sizes"),
     size_error={"native": 0.02},
+    memory=EXECUTORCH_MEMORY,
     recipes=("fp32", "int8", "int4"),
     extra="executorch",
     imports=("executorch",),

@@ -20,7 +20,7 @@ from export.target import Target, late
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "onnxruntime", "llama_cpp", "matplotlib", "scipy")
 
-PREDICTED = ("--target", "onnx", "--target", "gguf")
+PREDICTED = ("--target", "onnx", "--target", "gguf", "--target", "executorch")
 """Targets whose peaks are predicted."""
 
 

@@ -1,5 +1,6 @@
 """ExecuTorch programs of the bundled models compute what the checkpoints do. -m executorch."""
 
+import importlib
 from dataclasses import replace
 from itertools import product
 
@@ -10,6 +11,7 @@ from built_artifacts import Made, assert_float32_is_proven, first_logits
 
 from export.artifact import Artifact, load_artifact
 from export.checkpoint.registry import open_model
+from export.executorch.memory import planned_bytes
 from export.quantize.recipe import RECIPES
 from export.summary import delegation_lines
 from export.targets import TARGETS
@@ -93,3 +95,14 @@ def test_the_predicted_size_is_within_what_the_target_states(
     assert sum(predicted.values()) == pytest.approx(
         sum(written.values()), rel=target.size_error["native"]
     )
+
+
+@pytest.mark.parametrize("model", TWINS)
+def test_the_predicted_memory_of_a_program_is_what_was_planned(model: str, made: Made) -> None:
+    serialize = importlib.import_module("executorch.exir._serialize._program")
+    path = made(model, "int8").file("decoder")
+    plans = serialize.deserialize_pte_binary(path.read_bytes()).program.execution_plan
+    sizes = next(plan for plan in plans if plan.name == "text_decoder").non_const_buffer_sizes
+    values, cache = planned_bytes(open_model(model).vlm)
+    assert sizes[2] == cache
+    assert sizes[1] == pytest.approx(values, rel=0.01)
