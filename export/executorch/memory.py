@@ -52,12 +52,13 @@ def planned_bytes(vlm: Vlm) -> tuple[int, int]:
     """Returns the planned memory of intermediate values, and that of the key-value cache.
 
     Of intermediate values, the decoder's are the most: those of a feed-forward for the positions of
-    one call, rotary factors, and masks.
+    one call (or of attention, where it is computed twice), rotary factors, and masks.
     """
     text, rows, length = vlm.text, new_positions(vlm), cached_positions(vlm)
     inner = (4 if text.gated else 2) * text.intermediate
     ropes = {text.rope(layer) for layer in range(text.layers)}
-    values = inner + 2 * text.hidden + 2 * text.rotated * len(ropes) + length * len(_masks(vlm))
+    wide = max(inner + 2 * text.hidden, 10 * text.hidden if text.prefix else 0)
+    values = wide + 2 * text.rotated * len(ropes) + length * len(_masks(vlm))
     cache = length * cache_bytes_per_token(vlm, FLOAT_BYTES)
     return FLOAT_BYTES * rows * values, cache
 
