@@ -15,6 +15,7 @@ from export.memory import (
 )
 from export.modeling.vision import ImageVision
 from export.modeling.vlm import Vlm
+from export.onnx.memory import PREPARING
 from export.quantize.recipe import Recipe
 
 PROCESS = 400 * MB  # Python, numpy, torch, ExecuTorch with its operators
@@ -25,8 +26,6 @@ TOWER_INNER = 4.4
 """Memory of XNNPACK for a feed-forward of a tile, as a multiple of [patches, intermediate]."""
 PROMPT_INNER = 3.5
 """Memory of XNNPACK for a prompt, as a multiple of a matrix [positions of a call, intermediate]."""
-PREPARING = 3.3
-"""Memory while the next image is prepared, as a multiple of the size of its float32 tiles."""
 
 
 def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> int:
@@ -37,13 +36,12 @@ def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> 
     memory that was planned when the program was made. XNNPACK packs weights in memory of its own;
     tables stay in the mapped file.
     """
-    packed, tables, largest = 0, 0, 0
+    weights, largest = 0, 0
     for _, shape, part, storage in matrices(vlm, recipe):
         size = stored_bytes(shape, storage)
-        tables += size if part == "embedding" else 0
-        packed += size if part != "embedding" else 0
+        weights += size
         largest = max(largest, size if part == "decoder" else 0)
-    loaded = PROCESS + FILE + packed + tables + sum(planned_bytes(vlm))
+    loaded = PROCESS + FILE + weights + sum(planned_bytes(vlm))
     answering = TOKENIZER * vlm.text.vocab + PREPARING * pixels_bytes(vlm, request)
     return int(loaded + max(largest, answering + _workspace(vlm, request)))
 

@@ -14,6 +14,7 @@ from export.arrays import FloatArray, IntArray
 from export.modeling.decoder import Decoder
 from runtimes.base import Logits
 from runtimes.devices import Device
+from runtimes.onnxruntime.decoder import CACHE
 from runtimes.onnxruntime.graph import inputs_of
 
 STRIDE = 256
@@ -153,7 +154,7 @@ class DeviceDecoder:
 
     def _bind(self, binding: ort.IOBinding) -> None:
         for name, buffer in self._cache.items():
-            binding.bind_ortvalue_input(f"past_key_values.{name}", buffer)
+            binding.bind_ortvalue_input(f"{CACHE}{name}", buffer)
             binding.bind_ortvalue_output(f"present.{name}", buffer)
         for name, value in self._outputs.items():
             binding.bind_ortvalue_output(name, value)

@@ -194,6 +194,8 @@ MEASURED = [
     ("gemma-3-270m", "executorch", "int8", 0, 1508, 1217),
     ("tiny-gemma3", "executorch", "int8", 1, 41, 418),
     ("tiny-moondream", "executorch", "int8", 10, 91, 414),
+    ("tiny-qwen2.5-vl", "executorch", "int8", 1, 91, 415),
+    ("tiny-smolvlm", "executorch", "int8", 1, 43, 414),
     ("tiny-smolvlm", "onnx", "int4", 1, 66, 103.8),
     ("tiny-smolvlm", "gguf", "int4", 1, 66, 91.2),
 ]
