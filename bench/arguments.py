@@ -16,7 +16,8 @@ from runtimes.devices import device_of
 
 # Help texts of options that several commands have.
 THREADS = (
-    "compute with N CPU threads (default and maximum: one for each CPU that this process may use)"
+    "compute with N CPU threads, at most one for each CPU that this process may use (default: one "
+    "for each fast CPU, fewer if other processes use CPUs, one for a small model)"
 )
 JSON = "print one JSON object instead of text"
 OFFLINE = "download nothing from the Hugging Face hub; use only its local cache"

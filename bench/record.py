@@ -23,6 +23,7 @@ from export.proof import Features, Fidelity, Proof
 from export.quantize.recipe import RecipeUsed
 from runtimes.base import Browser
 from runtimes.nvidia import GpuState
+from runtimes.threads import Threads
 
 SCHEMA = 1
 
@@ -212,6 +213,8 @@ class Outcome:
     """The same just after the last answer."""
     browser: Browser | None = None
     """The browser that it ran in; None: it ran in none."""
+    threads: Threads | None = None
+    """The threads that the session computed with at the end, and why; None: older records."""
 
 
 @dataclass(frozen=True)

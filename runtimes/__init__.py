@@ -10,6 +10,7 @@ code. Importing this package imports none of those modules or their libraries.
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -20,10 +21,12 @@ from export.errors import UserError
 from export.files import short
 from export.lazy import importing
 from export.model import Model
+from export.modeling.vlm import component, shapes
 from export.target import late
-from runtimes.base import Event, Request, Session
+from runtimes.base import Event, Request, Session, ThreadedSession
 from runtimes.devices import MachineKind, device_of
 from runtimes.nvidia import BUILDS, load_linked, problem
+from runtimes.threads import ThreadWatch
 
 __all__ = [
     "RUNTIMES",
@@ -146,18 +149,24 @@ class Runtime:
         return self.lacks()
 
     def open_session(
-        self, subject: Artifact | Model, *, threads: int, device: str = "cpu"
+        self, subject: Artifact | Model, *, threads: int | ThreadWatch, device: str = "cpu"
     ) -> Session:
         """Loads an artifact or a checkpoint, whichever it `takes`, and returns the session.
 
-        `threads`: CPU threads. `device`: "cpu", "cuda" or "cuda:N". Raises UserError if the model
-        cannot be loaded, or if a file of the artifact has changed since its export.
+        `threads`: CPU threads, or a ThreadWatch that chooses and lowers them. `device`: "cpu",
+        "cuda" or "cuda:N". Raises UserError if the model cannot be loaded, or if a file of the
+        artifact has changed since its export.
         """
         self.preload()
         if isinstance(subject, Artifact):
             verify_digests(subject)
+        watch = threads if isinstance(threads, ThreadWatch) else ThreadWatch(threads, fixed=True)
+        count = watch.choose(_decoder_parameters(subject))
         function = importlib.import_module(self.module).open_session
-        return cast(Session, function(subject, threads=threads, device=device))
+        session = cast(Session, function(subject, threads=count, device=device))
+        if isinstance(session, ThreadedSession) and not watch.fixed:
+            session.adapt(watch)
+        return session
 
     def runs_on(self, device: str) -> bool:
         """Returns whether it supports the kind of this device ("cpu", "cuda" or "cuda:N").
@@ -186,6 +195,11 @@ class Runtime:
 
     def _needed(self, layout: str | None) -> tuple[str, ...]:
         return (*self.imports, *self.imports_for.get(layout or "", ()))
+
+
+def _decoder_parameters(subject: Artifact | Model) -> int:
+    vlm = subject.manifest.vlm if isinstance(subject, Artifact) else subject.vlm
+    return sum(math.prod(s) for name, s in shapes(vlm).items() if component(name) == "decoder")
 
 
 # transformers.js in Chromium, which runs here and on any phone.

@@ -15,6 +15,7 @@ from runtimes.base import Event, Region, Request, Session
 from runtimes.devices import threads_for
 from runtimes.prepare.image import load_image
 from runtimes.prepare.request import preparer_of
+from runtimes.threads import ThreadWatch
 
 Openable = Artifact | Model | str | Path
 """An opened artifact or checkpoint (Model), the folder of either, or the name of a checkpoint."""
@@ -70,13 +71,15 @@ def open_session(
     """Loads an artifact or a checkpoint and returns a session that answers requests.
 
     `runtime` is a name in RUNTIMES (default: the first one that can run the model here), `threads`
-    a number of CPU threads (default and maximum: the usable CPUs), `device` "cpu", "cuda" or
-    "cuda:N". Raises UserError if no runtime can load the model.
+    a number of CPU threads (maximum: the usable CPUs; default: a number that suits the model and
+    how busy the CPUs are, runtimes.threads), `device` "cpu", "cuda" or "cuda:N". Raises UserError
+    if no runtime can load the model.
     """
+    watch = ThreadWatch(threads_for(threads), fixed=threads is not None)
     opened = loaded(subject)
     row = runtime_for(opened, runtime, device)
     row.preload(_layout(opened))
-    return row.open_session(opened, threads=threads_for(threads), device=device)
+    return row.open_session(opened, threads=watch, device=device)
 
 
 def loaded(subject: Openable) -> Artifact | Model:

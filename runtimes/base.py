@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from PIL import Image
 
 from export.arrays import FloatArray
+from runtimes.threads import ThreadWatch
 
 Region = tuple[float, ...]
 """A point (x, y) or a box (x_min, y_min, x_max, y_max) in normalized coordinates, which are
@@ -120,6 +121,14 @@ class BatchSession(Session, Protocol):
 
         Raises UserError as `generate` does.
         """
+
+
+@runtime_checkable
+class ThreadedSession(Session, Protocol):
+    """A session that can go on with fewer CPU threads."""
+
+    def adapt(self, watch: ThreadWatch) -> None:
+        """Gives threads up whenever `watch` says that they had to wait for a CPU."""
 
 
 @dataclass(frozen=True)

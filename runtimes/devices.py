@@ -15,6 +15,8 @@ MachineKind = Literal["phone", "board", "computer"]
 """board: a single-board computer; computer: a laptop, desktop or server."""
 
 MEMBERSHIP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+CPUS = Path("/sys/devices/system/cpu")
+FAST = 0.4  # of the fastest CPU's capacity: above the small cores of phones (0.16 to 0.32)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,31 @@ def device_of(name: str) -> Device:
 
 
 def threads_for(asked: int | None) -> int:
-    """Returns how many threads to compute with: `asked`, but at most the usable CPUs; None: these.
+    """Returns how many threads to compute with: `asked`, but at most the usable CPUs; None: one for
+    each fast one of these.
 
     More threads than CPUs wait for each other: 999 on two CPUs took minutes to load a small model.
     """
-    usable = usable_cpus()
-    return usable if asked is None else min(asked, usable)
+    return min(usable_cpus(), len(fast_cpus()) if asked is None else asked)
+
+
+def fast_cpus(cpus: Path = CPUS) -> frozenset[int]:
+    """Returns the numbers of the usable CPUs whose capacity is at least FAST of the fastest one's.
+
+    Linux states capacities where cores differ, as in phones (cpu_capacity in the folder `cpus`);
+    elsewhere all usable CPUs are fast.
+    """
+    found = {number: _text(cpus / f"cpu{number}/cpu_capacity").strip() for number in affinity()}
+    capacity = {number: int(text) for number, text in found.items() if text.isdecimal()}
+    most = max(capacity.values(), default=0)
+    return frozenset(number for number in found if capacity.get(number, most) >= FAST * most)
+
+
+def affinity() -> frozenset[int]:
+    """Returns the numbers of the logical CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def usable_cpus(membership: Path = MEMBERSHIP, cgroups: Path = CGROUPS) -> int:
@@ -57,11 +78,7 @@ def usable_cpus(membership: Path = MEMBERSHIP, cgroups: Path = CGROUPS) -> int:
     That is those it may run on, or fewer if a cgroup limits its CPU time, as a container's does; a
     part of a CPU counts as a whole one. The paths are replaced only in tests.
     """
-    if hasattr(os, "sched_getaffinity"):
-        usable = len(os.sched_getaffinity(0))
-    else:
-        usable = os.cpu_count() or 1
-    return min([usable, *_cgroup_limits(membership, cgroups)])
+    return min([len(affinity()), *_cgroup_limits(membership, cgroups)])
 
 
 def _cgroup_limits(membership: Path, cgroups: Path) -> Iterator[int]:

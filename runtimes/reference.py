@@ -138,6 +138,10 @@ class TorchBackend:
         self._batch: list[int] = []  # numbers of the cached sequences, …
         self._end = 0  # … which have this many positions
 
+    def use_threads(self, threads: int) -> None:
+        """Computes with so many threads, as all of torch in this process (ThreadedBackend)."""
+        torch.set_num_threads(threads)
+
     @torch.inference_mode()
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Returns the features of one request's images [image tokens, hidden] (Backend)."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from bench.machine.profiles import PROFILES
+from bench.machine.threads import described
 from bench.measure import Timing
 from bench.record import Case, Outcome, Record
 
@@ -21,7 +22,8 @@ SHORTEST_S = 1.0  # ticks of /proc/stat are 10 ms: too coarse for shorter jobs
 def noise(record: Record) -> tuple[str, ...]:
     """Returns a sentence for each disturbance of a job, such as uneven times or a busy machine."""
     timings = record.outcome.timings
-    return (*_samples(timings), *_machine(record), *_profile(record.case, record.outcome))
+    machine, outcome = _machine(record), record.outcome
+    return (*_samples(timings), *machine, *_profile(record.case, outcome), *_threads(outcome))
 
 
 def _samples(timings: Sequence[Timing]) -> Iterator[str]:
@@ -56,6 +58,11 @@ def _machine(record: Record) -> Iterator[str]:
     gpu = record.outcome.gpu_after
     if gpu is not None and gpu.slowed:
         yield f"the GPU was throttled at the end ({', '.join(gpu.slowed)})"
+
+
+def _threads(outcome: Outcome) -> Iterator[str]:
+    if outcome.threads is not None and outcome.threads.reason in ("busy", "waited"):
+        yield f"computed with {described(outcome.threads)}"
 
 
 def _profile(case: Case, outcome: Outcome) -> Iterator[str]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from bench.machine.memory import peak_bytes
-from bench.machine.threads import chosen_threads
+from bench.machine.threads import chosen_threads, described
 from bench.measure import Stopwatch, Timing, timed
 from bench.reporting.fmt import megabytes, milliseconds, significant
 from bench.subjects import detokenizer, load, vlm, within_tiles
@@ -16,6 +16,7 @@ from export.model import Model
 from runtimes.answer import runtime_for
 from runtimes.base import Region, RemoteSession, Request
 from runtimes.prepare.image import load_image, note_of
+from runtimes.threads import ThreadWatch
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # stands for a character that the next token completes
 
@@ -25,12 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     The timings follow on stderr, or with --json on stdout as a last line (`answer_line`).
     """
+    threads = ThreadWatch(chosen_threads(arguments.threads), fixed=arguments.threads is not None)
     loaded, reading_s = timed(lambda: load(arguments.artifact, arguments.offline))
     loaded = within_tiles(loaded, arguments.max_tiles)
     request = _request(arguments, sees=vlm(loaded).vision is not None)
     runtime = runtime_for(loaded, arguments.runtime)
     runtime.preload(loaded.manifest.layout if isinstance(loaded, Artifact) else None)
-    threads = chosen_threads(arguments.threads)
     session, opening_s = timed(lambda: runtime.open_session(loaded, threads=threads))
     text = detokenizer(loaded)
     unused = loaded.notes if isinstance(loaded, Model) else ()
@@ -52,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     answer = text(timing.tokens).strip() or "\n".join(map(_numbers, regions))
     line = answer_line(answer, timing, load_s, peak, regions)
     sys.stdout.write(line + "\n" if arguments.json else "")
-    sys.stderr.write("" if arguments.json else _timings(timing, load_s, peak) + "\n")
+    timings = f"{_timings(timing, load_s, peak)}, {described(threads.threads)}\n"
+    sys.stderr.write("" if arguments.json else timings)
     return 0
 
 

@@ -39,6 +39,8 @@ class Job:
     weights: WeightsKind | None = None
     journal: str | None = None
     """Tasks with questions: file that each answer is appended to, so that a run can be resumed."""
+    fixed_threads: bool = False
+    """Whether the user chose the case's number of threads; otherwise the session may use fewer."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Choices:
     rounds: int
     threads: int
     references: References
+    fixed_threads: bool = False
+    """Job.fixed_threads of every job."""
     profiles: Mapping[str | None, Profile | None] = field(default_factory=lambda: {None: None})
     """Device profiles to limit jobs to, by name; None: this machine without limits."""
     device: str = "cpu"
@@ -97,7 +101,16 @@ def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
             skips.append(Skip(case, found))
             continue
         known = replace(case, reference=identity(found.origin) if found else None)
-        jobs.append(Job(known, candidate.location, found, choices.offline, candidate.weights))
+        jobs.append(
+            Job(
+                known,
+                candidate.location,
+                found,
+                choices.offline,
+                candidate.weights,
+                fixed_threads=choices.fixed_threads,
+            )
+        )
     return Plan(_interleave(jobs, choices.rounds), tuple(skips))
 
 

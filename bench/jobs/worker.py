@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from bench.jobs import page_cache
@@ -32,6 +33,7 @@ from runtimes import RUNTIMES, Runtime
 from runtimes.base import RemoteSession, Session
 from runtimes.devices import device_of
 from runtimes.nvidia import GpuState, state
+from runtimes.threads import ThreadWatch
 
 REFERENCE = "reference"
 Notify = Callable[[str], None]
@@ -45,6 +47,7 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
     """
     case, runtime = job.case, RUNTIMES[job.case.runtime]
     notify("starting")
+    watch = ThreadWatch(case.threads, fixed=job.fixed_threads)
     phases, before = Phases(case.device), _gpu(case.device)
     runtime.preload(case.subject.layout)
     phases.end("start")
@@ -53,14 +56,15 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
     planned = _load(job)
     expect_planned(planned, case.subject)  # reads the files, so not within a timing
     cold = is_latency(case.task) and page_cache.drop(weight_files(planned))
-    loaded, session, first_s = _open(job)
+    loaded, session, first_s = _open(job, watch)
     if isinstance(session, RemoteSession):
         phases.follow(session.processes)
         cold = False  # it was given the files before it measured
     phases.end("loaded")
 
     journal = Journal(Path(job.journal) if job.journal else None)
-    context = Context(case, loaded, session, phases, lambda: _open_reference(job), notify, journal)
+    open_reference = partial(_open_reference, job, watch)
+    context = Context(case, loaded, session, phases, open_reference, notify, journal)
     outcome = _described(run(context), job)
     after = _gpu(case.device)
     journal.close()
@@ -68,7 +72,7 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
     browser = session.surroundings() if isinstance(session, RemoteSession) else None
     session.close()
     outcome = replace(outcome, memory=tuple(phases.done), cpus=_cpus(), browser=browser)
-    outcome = replace(outcome, gpu_before=before, gpu_after=after)
+    outcome = replace(outcome, gpu_before=before, gpu_after=after, threads=watch.threads)
     if not outcome.timings:
         return replace(outcome, load_s=first_s)
     del session, context
@@ -77,7 +81,7 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
         outcome,
         work=_work(loaded, outcome.timings[0], runtime, case.device),
         cold_load_s=first_s if cold else None,
-        load_s=_load_again_s(job),
+        load_s=_load_again_s(job, watch.again()),
     )
 
 
@@ -123,25 +127,23 @@ def _load(job: Job) -> Artifact | Model:
     return within_tiles(loaded, job.case.options.max_tiles)
 
 
-def _open(job: Job) -> tuple[Artifact | Model, Session, float]:
+def _open(job: Job, watch: ThreadWatch) -> tuple[Artifact | Model, Session, float]:
     """Open the artifact or checkpoint and a session on it; return both and the seconds it took.
 
     A session that works elsewhere has measured that itself.
     """
     loaded, reading_s = timed(lambda: _load(job))
-    runtime, case = RUNTIMES[job.case.runtime], job.case
-    session, opening_s = timed(
-        lambda: runtime.open_session(loaded, threads=case.threads, device=case.device)
-    )
+    runtime, device = RUNTIMES[job.case.runtime], job.case.device
+    session, opening_s = timed(lambda: runtime.open_session(loaded, threads=watch, device=device))
     if isinstance(session, RemoteSession):
         return loaded, session, session.load_s
     return loaded, session, reading_s + opening_s
 
 
-def _load_again_s(job: Job) -> float:
+def _load_again_s(job: Job, watch: ThreadWatch) -> float:
     """Load once more, with initialized libraries and cached files; return the seconds it took."""
     page_cache.warm(weight_files(_load(job)))
-    _, session, seconds = _open(job)
+    _, session, seconds = _open(job, watch)
     session.close()
     return seconds
 
@@ -165,11 +167,11 @@ def _cpus() -> tuple[int, ...] | None:
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
-def _open_reference(job: Job) -> tuple[str, Session]:
+def _open_reference(job: Job, watch: ThreadWatch) -> tuple[str, Session]:
     assert job.reference is not None, "the plan sets the reference of a fidelity task"
     model = within_tiles(job.reference.open(job.offline), job.case.options.max_tiles)
     assert isinstance(model, Model), "a reference is a checkpoint"
-    return model.name, RUNTIMES[REFERENCE].open_session(model, threads=job.case.threads)
+    return model.name, RUNTIMES[REFERENCE].open_session(model, threads=watch.again())
 
 
 if __name__ == "__main__":

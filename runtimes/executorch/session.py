@@ -49,6 +49,10 @@ class ExecutorchBackend:
         self._program = Program(artifact.file("decoder"))
         self._program.load(*details.methods)
 
+    def use_threads(self, threads: int) -> None:
+        """Computes with so many threads from the next step on (ThreadedBackend)."""
+        use_threads(threads)
+
     def encode(self, images: tuple[Pixels, ...]) -> FloatArray:
         """Returns the features of all images in order: [image tokens, hidden] (Backend)."""
         return np.concatenate([self._encoded(image) for image in images])

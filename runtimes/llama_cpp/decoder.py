@@ -106,6 +106,11 @@ class LlamaDecoder:
                 return {number: self._prefill(number, step) for number, step in steps.items()}
         return dict(zip(steps, self._extend_with_text(steps), strict=True))
 
+    def use_threads(self, threads: int) -> None:
+        """Computes with so many threads from the next call on; the cache stays."""
+        self._settings.n_threads = self._settings.n_threads_batch = threads
+        llama.llama_set_n_threads(self._context, threads, threads)
+
     def close(self) -> None:
         """Frees the model and its cache."""
         if self._context:

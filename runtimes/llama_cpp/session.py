@@ -93,6 +93,10 @@ class LlamaBackend:
         """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
         return self._decoder.extend(step)
 
+    def use_threads(self, threads: int) -> None:
+        """Computes the decoder with so many threads, the tower as before (ThreadedBackend)."""
+        self._decoder.use_threads(threads)
+
     def encode_each(self, images: Sequence[tuple[Pixels, ...]]) -> list[FloatArray]:
         """Returns the features of each request's images [image tokens, hidden] (BatchBackend)."""
         return [self.encode(of_request) for of_request in images]

@@ -4,8 +4,9 @@ A layer's cached keys (or values) are input and output of the graph in the same 
 long as the context. So GroupQueryAttention appends in place and no step copies the cache.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -58,20 +59,32 @@ class OnnxDecoder(Protocol):
 class HostDecoder:
     """Runs the decoder graph on the CPU, with its key-value cache in host memory (OnnxDecoder)."""
 
-    def __init__(self, graph: ort.InferenceSession, text: Decoder, context: int) -> None:
-        self._graph, self._takes = graph, inputs_of(graph)
+    def __init__(
+        self,
+        open_with: Callable[[int], ort.InferenceSession],
+        threads: int,
+        text: Decoder,
+        context: int,
+    ) -> None:
+        """`open_with` loads the graph for a number of threads."""
+        self._open_with, self._threads = open_with, threads
         self._mask = np.ones((1, context), np.int64)
-        self._binding = graph.io_binding()
-        self._cache = self._bind_cache(text, context)
-        if "num_logits_to_keep" in self._takes:
-            self._binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
+        # Not cleared: the system allocates a page only when a position is written to it.
+        self._cache = {
+            f"{i}.{kind}": ort.OrtValue.ortvalue_from_shape_and_type(
+                state.shape(context), np.float32, "cpu"
+            )
+            for i, state in enumerate(text.states)
+            for kind in ("key", "value")
+        }
         # Bound once: IOBinding.get_outputs would wrap every output, the cache too, at each step.
         self._logits = np.zeros((1, 1, text.vocab), np.float32)
-        self._last: FloatArray = self._logits[0, 0]
-        self._bound = self._bind_output("logits", self._logits)
         self.state = np.zeros(text.hidden, np.float32)
-        if "state" in {output.name for output in graph.get_outputs()}:
-            self._bound_state = self._bind_output("state", self.state[None, None])
+        self._outputs = {
+            "logits": ort.OrtValue.ortvalue_from_numpy(self._logits),
+            "state": ort.OrtValue.ortvalue_from_numpy(self.state[None, None]),
+        }
+        self._loaded: _Loaded | None = self._load()
 
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
@@ -80,34 +93,43 @@ class HostDecoder:
 
         The next call overwrites the logits that this one returned.
         """
-        binding = self._binding
+        self._loaded = self._loaded or self._load()
+        graph, binding, takes = self._loaded
         binding.bind_cpu_input("inputs_embeds", embeds)
         binding.bind_cpu_input("attention_mask", self._mask[:, : past + embeds.shape[1]])
-        if "image_numbers" in self._takes:
+        if "image_numbers" in takes:
             binding.bind_cpu_input("image_numbers", image_ids[None])
-        if "position_ids" in self._takes:
+        if "position_ids" in takes:
             binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
-        self._graph.run_with_iobinding(binding)
-        return self._last
+        graph.run_with_iobinding(binding)
+        last: FloatArray = self._logits[0, 0]
+        return last
 
-    def _bind_output(self, name: str, values: FloatArray) -> ort.OrtValue:
-        """Makes an array the buffer of a graph output; returns the OrtValue that holds it."""
-        bound = ort.OrtValue.ortvalue_from_numpy(values)
-        self._binding.bind_ortvalue_output(name, bound)
-        return bound
+    def use_threads(self, threads: int) -> None:
+        """Frees the graph; the next step loads it again, for another number of threads.
 
-    def _bind_cache(self, text: Decoder, context: int) -> list[ort.OrtValue]:
-        """Binds a buffer for each layer's keys and one for its values, as graph input and output.
-
-        Returns the buffers.
+        ONNX Runtime cannot change the threads of a loaded graph. The cache stays.
         """
-        cache = []
-        for i, state in enumerate(text.states):
-            shape = state.shape(context)
-            for kind in ("key", "value"):
-                # Not cleared: the system allocates a page only when a position is written to it.
-                buffer = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu")
-                self._binding.bind_ortvalue_input(f"{CACHE}{i}.{kind}", buffer)
-                self._binding.bind_ortvalue_output(f"present.{i}.{kind}", buffer)
-                cache.append(buffer)
-        return cache
+        self._threads, self._loaded = threads, None
+
+    def _load(self) -> "_Loaded":
+        """Loads the graph and binds what does not change between steps."""
+        graph = self._open_with(self._threads)
+        binding, takes = graph.io_binding(), inputs_of(graph)
+        for name, buffer in self._cache.items():
+            binding.bind_ortvalue_input(f"{CACHE}{name}", buffer)
+            binding.bind_ortvalue_output(f"present.{name}", buffer)
+        for output in graph.get_outputs():
+            if output.name in self._outputs:
+                binding.bind_ortvalue_output(output.name, self._outputs[output.name])
+        if "num_logits_to_keep" in takes:
+            binding.bind_cpu_input("num_logits_to_keep", np.array(1, np.int64))
+        return _Loaded(graph, binding, takes)
+
+
+class _Loaded(NamedTuple):
+    """A loaded graph, the buffers bound to it, and the names of its inputs."""
+
+    graph: ort.InferenceSession
+    binding: ort.IOBinding
+    takes: frozenset[str]

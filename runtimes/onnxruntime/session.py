@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 
 from export.arrays import FloatArray, IntArray
-from export.artifact import Artifact
+from export.artifact import Artifact, verify_digests
 from export.errors import UserError
 from export.modeling.rotary import STORED_POSITIONS
 from runtimes.base import Logits, Session
@@ -79,7 +79,7 @@ class OnnxBackend:
         self._vlm, self._text = manifest.vlm, manifest.vlm.text
         self._image_token_id = manifest.vlm.image_token_id
         _check(artifact, device, context)
-        self.context, self._path = context, artifact.path
+        self.context, self._artifact = context, artifact
         self._kleidiai = kleidiai
         self._tower = (
             OnnxTower(artifact, threads, device, kleidiai=kleidiai) if load_tower else None
@@ -102,9 +102,8 @@ class OnnxBackend:
         """Loads the decoder graph; returns a DeviceDecoder for layout cuda, else a HostDecoder."""
         path = artifact.file("decoder")
         if artifact.manifest.layout != CUDA:
-            graph = open_graph(path, threads, steps=True, kleidiai=self._kleidiai)
-            expect_cache(graph, self._text, path)
-            return HostDecoder(graph, self._text, self.context)
+            open_with = partial(_host_graph, artifact, self._kleidiai)
+            return HostDecoder(open_with, threads, self._text, self.context)
         captured = capture and device.kind == "cuda"
         graph = open_graph(path, threads, device, capture=captured)
         expect_cache(graph, self._text, path)
@@ -122,9 +121,19 @@ class OnnxBackend:
         images = image_ids(
             self._image_ids, ids, features, past, self._image_token_id, self._text.prefix
         )
-        with running(self._path):
+        with running(self._artifact.path):
             embeds = self._embedded(ids, features)
             return self._decoder.extend(embeds, past, images, positions)
+
+    def use_threads(self, threads: int) -> None:
+        """Computes decoder steps with so many threads; the tower keeps its own (ThreadedBackend).
+
+        Loading a tower again may take several times its size in memory. Raises UserError if a file
+        of the artifact has changed since its export.
+        """
+        if isinstance(self._decoder, HostDecoder):
+            verify_digests(self._artifact)
+            self._decoder.use_threads(threads)
 
     def _embedded(self, ids: IntArray, features: FloatArray | None) -> FloatArray:
         """Returns the decoder's inputs [1, n, width]: embeddings of ids, features for image tokens.
@@ -184,6 +193,14 @@ class OnnxBackend:
     def _no_rows(self) -> FloatArray:
         """Returns features of no image tokens: [0, width]."""
         return np.zeros((0, self._text.hidden + self._marks), np.float32)
+
+
+def _host_graph(artifact: Artifact, kleidiai: bool, threads: int) -> ort.InferenceSession:
+    """Loads the decoder graph of a CPU layout."""
+    path = artifact.file("decoder")
+    graph = open_graph(path, threads, steps=True, kleidiai=kleidiai)
+    expect_cache(graph, artifact.manifest.vlm.text, path)
+    return graph
 
 
 def _width(embed: ort.InferenceSession, path: Path) -> int:

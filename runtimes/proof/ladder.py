@@ -37,6 +37,7 @@ from runtimes.proof.fidelity import Accumulator, FeatureAccumulator
 from runtimes.proof.memory import free_bytes, proof_bytes, too_little
 from runtimes.proof.probes import Probe, probes
 from runtimes.proof.torchvision import hide_broken
+from runtimes.threads import ThreadWatch
 
 if TYPE_CHECKING:
     from runtimes.reference import ReferenceScorer
@@ -49,7 +50,8 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
     """Runs all checks of an artifact against its checkpoint (`model`) and returns the Proof.
 
     `Proof.passed` is None if the artifact cannot be run or judged here. `free`: bytes of memory
-    that may be used (default: all that is free). `threads`: CPU threads of the artifact's session.
+    that may be used (default: all that is free). `threads`: CPU threads of the artifact's session,
+    at most.
     """
     target = artifact.manifest.target
     runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
@@ -76,7 +78,8 @@ def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads:
         manifest = replace(artifact.manifest, image=image)
         from runtimes.reference import ReferenceScorer  # imports torch
 
-        session = runtime.open_session(replace(artifact, manifest=manifest), threads=threads)
+        shown = replace(artifact, manifest=manifest)
+        session = runtime.open_session(shown, threads=ThreadWatch(threads))
         scorer = ReferenceScorer(replace(model, image=image))
         most = model.prompt.most_images
         asked = [p for p in probes(edge(image)) if most is None or len(p.images) <= most]

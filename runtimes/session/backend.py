@@ -4,7 +4,7 @@ A backend holds one loaded model and does its arithmetic. NOT aware of requests,
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -134,6 +134,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Frees the model's memory."""
+
+
+@runtime_checkable
+class ThreadedBackend(Backend, Protocol):
+    """A backend that can change its number of CPU threads between two steps."""
+
+    def use_threads(self, threads: int) -> None:
+        """Computes with so many threads from the next step on; the cache stays."""
 
 
 class BatchBackend(Backend, Protocol):

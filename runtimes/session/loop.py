@@ -14,11 +14,12 @@ from export.errors import UserError
 from runtimes.base import Event, Logits, Region, Request
 from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.prepare.request import Prepared, Preparer
-from runtimes.session.backend import Backend, BatchBackend, Encode, Extend
+from runtimes.session.backend import Backend, BatchBackend, Encode, Extend, ThreadedBackend
 from runtimes.session.batch import Steps, generate_batch
 from runtimes.session.positions import answer_positions, prompt_positions
 from runtimes.session.prefix import PrefixCache
 from runtimes.session.regions import RegionBackend, embed_region, generate_regions
+from runtimes.threads import ThreadWatch
 
 
 class GreedySession:
@@ -42,6 +43,11 @@ class GreedySession:
         self._stop = frozenset(stop)
         self._has_regions = has_regions
         self._cache = PrefixCache()
+        self._watch: ThreadWatch | None = None
+
+    def adapt(self, watch: ThreadWatch) -> None:
+        """Gives threads up as `watch` says, if the backend can (ThreadedSession)."""
+        self._watch = watch
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Answers one request; yields an Event for each finished step, in order (Session)."""
@@ -80,8 +86,12 @@ class GreedySession:
     def _executed(self, step: Encode | Extend) -> FloatArray | Logits:
         """Lets the backend execute a step; returns image features or logits."""
         if isinstance(step, Extend):
-            return self._backend.extend(step)
-        return self._backend.encode(step.images)
+            result: FloatArray | Logits = self._backend.extend(step)
+        else:
+            result = self._backend.encode(step.images)
+        if isinstance(self._backend, ThreadedBackend) and self._watch and self._watch.waited():
+            self._backend.use_threads(self._watch.threads.count)
+        return result
 
     def _steps(self, request: Request, cache: PrefixCache) -> Steps:
         """Yields one request's events, and the steps whose results must be sent back (Steps)."""
