@@ -31,6 +31,8 @@ class LatencyOptions(TaskOptions):
     """Number of tokens in a text prompt; how many an image takes depends on the model."""
     decode_tokens: int = 32
     repeats: int = 5
+    contended: bool = False
+    """Whether another process keeps one CPU busy during the job (bench/jobs/neighbour.py)."""
 
 
 @dataclass(frozen=True)

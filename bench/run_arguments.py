@@ -104,6 +104,8 @@ def _latency(add: Add) -> None:
     add_count(add, "decode-tokens", default.decode_tokens, answer)
     requests = f"time N requests in each process, after one warm-up (default {default.repeats})"
     add_count(add, "repeats", default.repeats, requests)
+    beside = "measure each job a second time while another process keeps one CPU busy"
+    add("--contended", action="store_true", help=beside)
 
 
 def _questions(add: Add) -> None:

@@ -22,8 +22,8 @@ SHORTEST_S = 1.0  # ticks of /proc/stat are 10 ms: too coarse for shorter jobs
 def noise(record: Record) -> tuple[str, ...]:
     """Returns a sentence for each disturbance of a job, such as uneven times or a busy machine."""
     timings = record.outcome.timings
-    machine, outcome = _machine(record), record.outcome
-    return (*_samples(timings), *machine, *_profile(record.case, outcome), *_threads(outcome))
+    machine, profile = _machine(record), _profile(record.case, record.outcome)
+    return (*_samples(timings), *machine, *profile, *_threads(record))
 
 
 def _samples(timings: Sequence[Timing]) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _machine(record: Record) -> Iterator[str]:
             yield f"the hypervisor gave {share:.1%} of the CPU time to other machines (steal)"
     if wall_s > SHORTEST_S and None not in (before.busy_s, after.busy_s, record.cpu_s):
         used = (after.busy_s or 0.0) - (before.busy_s or 0.0) - (record.cpu_s or 0.0)
-        if used / wall_s > OTHERS:
+        if used / wall_s > OTHERS and not record.case.options.contended:
             yield f"other processes used {used / wall_s:.2g} CPUs during the job"
     if after.throttled is not None and after.throttled > (before.throttled or 0):
         yield f"cores were throttled for heat {after.throttled - (before.throttled or 0)}×"
@@ -60,9 +60,12 @@ def _machine(record: Record) -> Iterator[str]:
         yield f"the GPU was throttled at the end ({', '.join(gpu.slowed)})"
 
 
-def _threads(outcome: Outcome) -> Iterator[str]:
-    if outcome.threads is not None and outcome.threads.reason in ("busy", "waited"):
-        yield f"computed with {described(outcome.threads)}"
+def _threads(record: Record) -> Iterator[str]:
+    threads = record.outcome.threads
+    if threads is None or record.case.options.contended:
+        return
+    if threads.reason in ("busy", "waited"):
+        yield f"computed with {described(threads)}"
 
 
 def _profile(case: Case, outcome: Outcome) -> Iterator[str]:

@@ -59,6 +59,12 @@ class LatencyRecords:
         return _median([record.outcome.cold_load_s for record in self.records])
 
     @property
+    def threads(self) -> frozenset[int]:
+        """The numbers of threads that the processes computed with."""
+        used = ((record.outcome.threads, record.case.threads) for record in self.records)
+        return frozenset(chosen.count if chosen else planned for chosen, planned in used)
+
+    @property
     def work(self) -> Work | None:
         return next((r.outcome.work for r in self.records if r.outcome.work), None)
 
@@ -138,6 +144,12 @@ class Row:
         return self.latencies[0] if self.latencies else None
 
     @property
+    def contended(self) -> LatencyRecords | None:
+        """The same request as `latency`, measured beside a busy process; None: not measured."""
+        wanted = self.latency and replace(self.latency.options, contended=True)
+        return next((one for one in self.latencies[1:] if one.options == wanted), None)
+
+    @property
     def ours(self) -> bool:
         """Whether the runtime is PocketVLM's, not another project's or a test's fake."""
         return self.runtime in RUNTIMES and RUNTIMES[self.runtime].ours
@@ -210,6 +222,10 @@ class Row:
 
     def decode_tokens_per_s(self) -> Estimate | None:
         return self.latency.over(lambda t: t.decode_tokens_per_s) if self.latency else None
+
+    def contended_tokens_per_s(self) -> Estimate | None:
+        """Returns the decode rate beside a busy process."""
+        return self.contended.over(lambda t: t.decode_tokens_per_s) if self.contended else None
 
     def accuracy_share(self) -> Estimate | None:
         return self.accuracy.share() if self.accuracy else None
@@ -289,7 +305,8 @@ def _alike(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Chooses what the summary of each model shows: one kind of request and one accuracy task.
 
     They are those that most rows of the model have. Returns copies of all rows in their order, with
-    `latencies` sorted by how many rows have such a request, and that task as `main_task`.
+    `latencies` sorted by how many rows have such a request, those beside a busy process last, and
+    that task as `main_task`.
     """
     alike: dict[int, Row] = {}
     for group in by_model(rows):
@@ -297,7 +314,9 @@ def _alike(rows: Sequence[Row]) -> tuple[Row, ...]:
         tasks = Counter(scores.task for row in group for scores in row.scores)
         main = max(tasks, key=lambda task: tasks[task], default=None)
         for row in group:
-            ordered = sorted(row.latencies, key=lambda latency: -asked[latency.options])
+            ordered = sorted(
+                row.latencies, key=lambda one: (one.options.contended, -asked[one.options])
+            )
             alike[id(row)] = replace(row, latencies=tuple(ordered), main_task=main)
     return tuple(alike[id(row)] for row in rows)
 

@@ -95,6 +95,7 @@ def choices(arguments: argparse.Namespace) -> Choices:
         rounds=arguments.rounds,
         threads=chosen_threads(arguments.threads),
         fixed_threads=arguments.threads is not None,
+        contended=arguments.contended,
         references=References(arguments.reference, arguments.offline),
         profiles={name: name and profile_of(name) for name in arguments.device or [None]},
         offline=arguments.offline,

@@ -81,6 +81,8 @@ class Choices:
     references: References
     fixed_threads: bool = False
     """Job.fixed_threads of every job."""
+    contended: bool = False
+    """Whether to measure latency a second time beside a busy process (Options.contended)."""
     profiles: Mapping[str | None, Profile | None] = field(default_factory=lambda: {None: None})
     """Device profiles to limit jobs to, by name; None: this machine without limits."""
     device: str = "cpu"
@@ -111,7 +113,7 @@ def plan(candidates: Sequence[Candidate], choices: Choices) -> Plan:
                 fixed_threads=choices.fixed_threads,
             )
         )
-    return Plan(_interleave(jobs, choices.rounds), tuple(skips))
+    return Plan(_interleave(jobs, choices), tuple(skips))
 
 
 def _impossible(case: Case, candidate: Candidate, choices: Choices) -> str | None:
@@ -220,12 +222,18 @@ def _incomparable(case: Case, candidate: Candidate) -> str | None:
     return _unanswerable(candidate)
 
 
-def _interleave(jobs: Sequence[Job], rounds: int) -> tuple[Job, ...]:
-    timed = [job for job in jobs if is_latency(job.case.task)]
+def _interleave(jobs: Sequence[Job], choices: Choices) -> tuple[Job, ...]:
+    conditions = (False, True) if choices.contended else (False,)
+    timed = [
+        replace(job, case=replace(job.case, options=replace(choices.options, contended=contended)))
+        for job in jobs
+        if is_latency(job.case.task)
+        for contended in conditions
+    ]
     others = [job for job in jobs if not is_latency(job.case.task)]
     repeated = [
         replace(job, case=replace(job.case, round=number))
-        for number in range(rounds)
+        for number in range(choices.rounds)
         for job in timed
     ]
     return (*repeated, *others)

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from bench.analysis.noise import noise
 from bench.jobs.child import Ending, StopConditions, run_child
 from bench.jobs.launch import command
 from bench.jobs.limits import Group, Limits, choose_cpus, memory_group
+from bench.jobs.neighbour import neighbour
 from bench.jobs.plan import Job, Skip
 from bench.machine.environment import Environment, load
 from bench.machine.memory import PhaseMemory
@@ -97,7 +99,8 @@ def _run(job: Job, timeout_s: float | None, on_phase: OnPhase) -> tuple[Outcome,
     budget = budget_bytes(job)
     held = budget if device_of(job.case.device).kind == "cpu" else None
     try:
-        with memory_group(held) as group:
+        busy = neighbour() if job.case.options.contended else nullcontext()
+        with memory_group(held) as group, busy:
             ending = _run_child(
                 job, StopConditions(timeout_s, None if group else held), group, on_phase
             )

@@ -6,6 +6,7 @@ its model.
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.options import Options
 from bench.record import Record, Subject
@@ -18,9 +19,14 @@ def commands(records: Sequence[Record]) -> str:
     """Returns shell commands, one per line: the exports, the benchmark runs, then the report."""
     subjects = _subjects(records)
     lines = [_export(subject) for subject in subjects if subject.target]
-    for options, profile in dict.fromkeys((r.case.options, r.case.profile) for r in records):
-        alike = [r for r in records if (r.case.options, r.case.profile) == (options, profile)]
-        lines.append(_run(alike, options, profile))
+    groups: dict[tuple[Options, str | None], list[Record]] = {}
+    every = {(record.case.options, record.case.profile) for record in records}
+    for record in records:
+        options, profile = record.case.options, record.case.profile
+        both = replace(options, contended=True)  # a run with --contended measures both
+        key = (both if (both, profile) in every else options, profile)
+        groups.setdefault(key, []).append(record)
+    lines += [_run(alike, options, profile) for (options, profile), alike in groups.items()]
     lines.append("bench report run.jsonl -o REPORT.md")
     return "\n".join(dict.fromkeys(lines))
 
@@ -68,10 +74,18 @@ def _run(records: Sequence[Record], options: Options, profile: str | None) -> st
         words += [f"{flag} {name}" for name in table if name in values]
     random = any(case.subject.target is None and case.subject.synthetic for case in cases)
     words += ["--weights synthetic"] if random else []
-    threads = str(max(case.threads for case in cases))
-    words += ["--threads", threads] if profile is None else ["--device", profile]
+    words += _threads(records) if profile is None else ["--device", profile]
     words += ["--rounds", str(1 + max(case.round for case in cases))]
     return " ".join([*words, *flags(options), "-o run.jsonl"])
+
+
+def _threads(records: Sequence[Record]) -> list[str]:
+    """Returns the flag for the number of threads, unless each session chose its own."""
+    chosen = [
+        r.outcome.threads is not None and r.outcome.threads.reason != "asked" for r in records
+    ]
+    most = max(record.case.threads for record in records)
+    return [] if all(chosen) else ["--threads", str(most)]
 
 
 def flags(options: Options) -> list[str]:
@@ -82,6 +96,6 @@ def flags(options: Options) -> list[str]:
 
 
 def _flag(name: str, value: object) -> str:
-    if value is False:
-        return f"--no-{name}"
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
     return f"--{name} {'DIR' if name == 'data' else value}"

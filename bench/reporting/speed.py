@@ -139,7 +139,8 @@ def _request(latency: LatencyRecords) -> str:
     positions = f" ({prompt} positions)" if prompt is not None else ""
     options = latency.options
     asked = "image" if options.prompt == "image" else f"{options.prefill_tokens} text tokens"
-    return f"{asked}{positions} + {options.decode_tokens} tokens"
+    beside = ", beside a busy process" if options.contended else ""
+    return f"{asked}{positions} + {options.decode_tokens} tokens{beside}"
 
 
 def _steps(latency: LatencyRecords) -> list[str]:

@@ -9,6 +9,8 @@ from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 from bench.tasks.latency import request_name
 
+BUSY = "decode beside a busy process"
+
 
 def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:
     """Builds a table of size, memory, speed and accuracy, and its legend.
@@ -22,6 +24,7 @@ def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:
         "GPU memory": [fmt.megabytes(row.device_bytes) for row in rows],
         "first token, ms": fmt.intervals([row.first_token_s() for row in rows], 1e3),
         "decode, tokens/s": fmt.intervals([row.decode_tokens_per_s() for row in rows]),
+        BUSY: fmt.intervals([row.contended_tokens_per_s() for row in rows]),
         "accuracy": fmt.shares([row.accuracy_share() for row in rows]),
         "KLD, nats": [_kld(row) for row in rows],
         f"fits {budget.name}" if budget else "fits": [_fits(row, budget) for row in rows],
@@ -102,7 +105,8 @@ def _latency(rows: Sequence[Row]) -> str:
     if not measured:
         return ""
     requests = dict.fromkeys(request_name(row.latency.options) for row in measured if row.latency)
-    threads = fmt.listed([str(n) for n in sorted({row.threads for row in measured})])
+    used = {n for row in measured if row.latency for n in row.latency.threads}
+    threads = fmt.listed([str(n) for n in sorted(used)])
     processes = {len(row.latency.records) for row in measured if row.latency}
     counts = {e.n for row in measured if (e := row.first_token_s())}
     medians = f"medians of {_span(counts)} requests" if counts else "medians"

@@ -57,7 +57,9 @@ def request_name(options: LatencyOptions) -> str:
     image = f"an image of {IMAGE}" if options.prompt == "image" else None
     if image and options.max_tiles:
         image += f" in at most {options.max_tiles} tile{'s' if options.max_tiles > 1 else ''}"
-    return f"{image or f'{options.prefill_tokens} text tokens'} + {options.decode_tokens} tokens"
+    beside = " beside a busy process" if options.contended else ""
+    prompt = image or f"{options.prefill_tokens} text tokens"
+    return f"{prompt} + {options.decode_tokens} tokens{beside}"
 
 
 def ids(numbers: Vlm, length: int) -> tuple[int, ...]:
