@@ -65,7 +65,7 @@ litert: ## make .venv-litert with LiteRT (2.3 GB), for --target litert, and run 
 	@$(LITERT) -m pip install --disable-pip-version-check --quiet \
 	  $(shell grep -E '^(ai-edge-|jax|litert-|torch==|xdsl==)' constraints.txt)
 	@$(LITERT) -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[reference,dev]'
-	@$(LITERT) -m pytest -m litert $(ARGS)
+	@$(LITERT) -m pytest -m litert tests/litert $(ARGS)
 
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,9 @@ from bench.tasks.latency import image
 from export.artifact import Artifact, load_artifact, verify_digests
 from export.console import rich_console
 from export.errors import UserError
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 LAYOUT = "transformers.js"
 NEEDED = ("cryptography", "segno", "starlette", "uvicorn")
@@ -77,9 +81,9 @@ class Visit:
         if self._console.is_terminal:
             import segno
 
-            segno.make(address).terminal(self._console.file, compact=True)
+            segno.make(address).terminal(cast(TextIO, self._console.file), compact=True)
 
-    def routes(self) -> list[object]:
+    def routes(self) -> "list[BaseRoute]":
         """Returns the addresses /plan and /reports/<number>."""
         from starlette.requests import Request
         from starlette.responses import JSONResponse, PlainTextResponse, Response
