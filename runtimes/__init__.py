@@ -10,7 +10,6 @@ code. Importing this package imports none of those modules or their libraries.
 """
 
 import importlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -21,7 +20,6 @@ from export.errors import UserError
 from export.files import short
 from export.lazy import importing
 from export.model import Model
-from export.modeling.vlm import component, shapes
 from export.target import late
 from runtimes.base import Event, Request, Session, ThreadedSession
 from runtimes.devices import MachineKind, device_of
@@ -161,10 +159,12 @@ class Runtime:
         if isinstance(subject, Artifact):
             verify_digests(subject)
         watch = threads if isinstance(threads, ThreadWatch) else ThreadWatch(threads, fixed=True)
-        count = watch.choose(_decoder_parameters(subject))
+        adapts = not watch.fixed and device_of(device).kind == "cpu"
+        if adapts:
+            watch.choose(subject.manifest.vlm if isinstance(subject, Artifact) else subject.vlm)
         function = importlib.import_module(self.module).open_session
-        session = cast(Session, function(subject, threads=count, device=device))
-        if isinstance(session, ThreadedSession) and not watch.fixed:
+        session = cast(Session, function(subject, threads=watch.threads.count, device=device))
+        if adapts and isinstance(session, ThreadedSession):
             session.adapt(watch)
         return session
 
@@ -195,11 +195,6 @@ class Runtime:
 
     def _needed(self, layout: str | None) -> tuple[str, ...]:
         return (*self.imports, *self.imports_for.get(layout or "", ()))
-
-
-def _decoder_parameters(subject: Artifact | Model) -> int:
-    vlm = subject.manifest.vlm if isinstance(subject, Artifact) else subject.vlm
-    return sum(math.prod(s) for name, s in shapes(vlm).items() if component(name) == "decoder")
 
 
 # transformers.js in Chromium, which runs here and on any phone.

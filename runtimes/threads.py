@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from export.modeling.vlm import Vlm, decoder_parameters
 from runtimes.devices import affinity
 
 PROC = Path("/proc")
@@ -70,18 +71,18 @@ class ThreadWatch:
         self.threads = Threads(most, "asked" if fixed else "free")
         self.fixed = fixed or most == 1
         self._proc, self._switches = proc, switches
-        self._cpus = _cpu_times(proc)
-        self._switched, self._spent = switches(), _spent(proc)
+        self._cpus = None if self.fixed else _cpu_times(proc)
+        self._switched = None if self.fixed else switches()
+        self._spent = (0, 0) if self.fixed else _spent(proc)
 
-    def choose(self, parameters: int) -> int:
-        """Returns the number of threads for a session whose decoder has so many parameters."""
+    def choose(self, vlm: Vlm) -> None:
+        """Sets the number of threads for a session of this model, unless it is fixed."""
         if self.fixed:
-            return self.threads.count
-        if parameters < SMALL_PARAMETERS:
+            return
+        if decoder_parameters(vlm) < SMALL_PARAMETERS:
             self.threads = Threads(1, "small")
-        elif others := round(self._others() or 0.0):
+        elif (others := round(self._others() or 0.0)) > 0:  # ticks may leave less than nothing
             self.threads = Threads(max(1, self.threads.count - others), "busy")
-        return self.threads.count
 
     def again(self) -> "ThreadWatch":
         """Returns a watch for one more session of this process, of at most as many threads."""

@@ -61,10 +61,8 @@ def _machine(record: Record) -> Iterator[str]:
 
 
 def _threads(record: Record) -> Iterator[str]:
-    threads = record.outcome.threads
-    if threads is None or record.case.options.contended:
-        return
-    if threads.reason in ("busy", "waited"):
+    threads, contended = record.outcome.threads, record.case.options.contended
+    if threads is not None and threads.reason in ("busy", "waited") and not contended:
         yield f"computed with {described(threads)}"
 
 

@@ -1,14 +1,12 @@
 """Computes the operations and bytes that a request needs at least, from the network's shapes."""
 
-import math
-
 from bench.measure import Timing
 from bench.record import Work
 from bench.subjects import vlm
 from export.artifact import Artifact
 from export.count import FLOAT_BYTES, cache_bytes_per_token, decoder_counts, vision_counts
 from export.model import Model
-from export.modeling.vlm import Vlm, component, shapes
+from export.modeling.vlm import Vlm, decoder_parameters
 
 
 def work_of(
@@ -44,7 +42,7 @@ def decoder_bytes(loaded: Artifact | Model, value_bytes: int = FLOAT_BYTES) -> i
     state the size of its decoder.
     """
     text = vlm(loaded).text
-    values = sum(math.prod(s) for n, s in shapes(vlm(loaded)).items() if component(n) == "decoder")
+    values = decoder_parameters(vlm(loaded))
     values += text.vocab * text.hidden if text.tied else 0
     if isinstance(loaded, Model):
         return values * value_bytes

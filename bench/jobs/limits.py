@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine.memory import fields
+from runtimes.devices import fast_cpus
 
 CGROUPS, OUR_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 MEMORY_CGROUPS = "memory"  # folder of the memory controller's own hierarchy, in version 1
@@ -38,19 +39,20 @@ class Limits:
 def choose_cpus(threads: int, cpus: Path = CPUS) -> tuple[int, ...]:
     """Choose logical CPUs for a job with that many threads; () where they cannot be chosen.
 
-    Of the CPUs that this process may use, takes one of each core first, then the second ones.
-    `cpus` is the folder in /sys that describes the cores.
+    Of the CPUs that this process may use, takes fast ones first, and one of each core before the
+    second ones. `cpus` is the folder in /sys that describes the cores.
     """
     if not hasattr(os, "sched_getaffinity"):
         return ()
     usable = sorted(os.sched_getaffinity(0))
+    fast = fast_cpus(cpus)
     seen: dict[str, int] = {}
     turns = []
     for number in usable:
         core = _text(cpus / f"cpu{number}/topology/thread_siblings_list") or str(number)
         seen[core] = seen.get(core, -1) + 1
-        turns.append((seen[core], number))
-    return tuple(number for _, number in sorted(turns)[:threads])
+        turns.append((number not in fast, seen[core], number))
+    return tuple(number for *_, number in sorted(turns)[:threads])
 
 
 @dataclass(frozen=True)

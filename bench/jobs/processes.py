@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +51,9 @@ def run_job(
     starts, and the job waits until it returns. `timeout_s` None: no limit.
     """
     before, started, cpu_s = load(), _now(), _children_s()
-    (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s, on_phase))
+    with ExitStack() as beside:  # what ends after the job's CPU time was read
+        (outcome, reason), wall_s = timed(lambda: _run(job, timeout_s, on_phase, beside))
+        cpu_s = _children_s() - cpu_s
     record = Record(
         schema=SCHEMA,
         case=job.case,
@@ -63,7 +65,7 @@ def run_job(
         after=load(),
         environment=environment,
         outcome=outcome,
-        cpu_s=_children_s() - cpu_s,
+        cpu_s=cpu_s,
     )
     return replace(record, noise=noise(record))
 
@@ -95,12 +97,16 @@ def variables(threads: int, offline: bool = False) -> dict[str, str]:
     }
 
 
-def _run(job: Job, timeout_s: float | None, on_phase: OnPhase) -> tuple[Outcome, str | None]:
+def _run(
+    job: Job, timeout_s: float | None, on_phase: OnPhase, beside: ExitStack
+) -> tuple[Outcome, str | None]:
+    """Run the job's process; what shall go on until its CPU time is read enters `beside`."""
     budget = budget_bytes(job)
     held = budget if device_of(job.case.device).kind == "cpu" else None
     try:
-        busy = neighbour() if job.case.options.contended else nullcontext()
-        with memory_group(held) as group, busy:
+        if job.case.options.contended:
+            beside.enter_context(neighbour())
+        with memory_group(held) as group:
             ending = _run_child(
                 job, StopConditions(timeout_s, None if group else held), group, on_phase
             )

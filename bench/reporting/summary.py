@@ -9,7 +9,7 @@ from bench.reporting import fmt
 from bench.reporting.document import Block, Table, Text
 from bench.tasks.latency import request_name
 
-BUSY = "decode beside a busy process"
+BUSY = "beside a busy process, tokens/s"
 
 
 def summary(rows: Sequence[Row], budget: Budget | None = None) -> list[Block]:

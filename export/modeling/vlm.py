@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from export.modeling.decoder import Decoder
 from export.modeling.limits import size_problems
@@ -72,6 +73,11 @@ def shapes(vlm: Vlm) -> dict[str, Shape]:
     found = {} if vlm.vision is None else dict(vlm.vision.tensors(vlm.text.hidden))
     found |= dict(vlm.text.tensors())
     return found if vlm.region is None else found | dict(vlm.region.tensors(vlm.text.hidden))
+
+
+def decoder_parameters(vlm: Vlm) -> int:
+    """Returns the number of the decoder's parameters; a head tied to the embedding is not one."""
+    return sum(prod(s) for name, s in shapes(vlm).items() if component(name) == "decoder")
 
 
 def component(name: str) -> str:

@@ -47,7 +47,7 @@ class GreedySession:
 
     def adapt(self, watch: ThreadWatch) -> None:
         """Gives threads up as `watch` says, if the backend can (ThreadedSession)."""
-        self._watch = watch
+        self._watch = watch if isinstance(self._backend, ThreadedBackend) else None
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Answers one request; yields an Event for each finished step, in order (Session)."""
@@ -89,8 +89,8 @@ class GreedySession:
             result: FloatArray | Logits = self._backend.extend(step)
         else:
             result = self._backend.encode(step.images)
-        if isinstance(self._backend, ThreadedBackend) and self._watch and self._watch.waited():
-            self._backend.use_threads(self._watch.threads.count)
+        if self._watch is not None and self._watch.waited():
+            cast(ThreadedBackend, self._backend).use_threads(self._watch.threads.count)
         return result
 
     def _steps(self, request: Request, cache: PrefixCache) -> Steps:

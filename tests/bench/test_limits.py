@@ -82,6 +82,16 @@ def test_siblings_of_a_core_are_used_last(tmp_path: Path) -> None:
     assert sorted(order) == USABLE
 
 
+@pytest.mark.skipif(len(USABLE) < 2, reason="needs two CPUs")
+def test_fast_cpus_are_used_first(tmp_path: Path) -> None:
+    for number in USABLE:
+        (tmp_path / f"cpu{number}").mkdir()
+        capacity = "1024" if number == USABLE[-1] else "160"
+        (tmp_path / f"cpu{number}/cpu_capacity").write_text(capacity)
+    assert choose_cpus(1, tmp_path) == (USABLE[-1],)
+    assert choose_cpus(len(USABLE), tmp_path) == (USABLE[-1], *USABLE[:-1])
+
+
 def test_at_most_the_usable_cpus_are_chosen() -> None:
     assert len(choose_cpus(10_000)) == len(USABLE)
 

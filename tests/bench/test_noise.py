@@ -8,6 +8,7 @@ import pytest
 from bench.analysis.noise import noise
 from bench.machine.environment import Load
 from bench.record import Outcome, Record
+from runtimes.threads import Threads
 from tests.bench.made import record, subject, timing
 
 QUIET = Load(0.25, 10.0, busy_s=100.0, hz=3e9, throttled=0)
@@ -40,6 +41,16 @@ NOISES = [
 def test_a_disturbance_is_a_sentence(change: dict[str, Any], sentence: str) -> None:
     (found,) = noise(replace(quiet(), **change))
     assert sentence in found
+
+
+def test_a_busy_process_of_our_own_is_no_disturbance() -> None:
+    lowered = Outcome(timings=quiet().outcome.timings, threads=Threads(1, "busy"))
+    made = replace(quiet(), after=replace(QUIET, busy_s=103.0), outcome=lowered)
+    used, threads = noise(made)
+    assert used.startswith("other processes used 0.5 CPUs")
+    assert threads == "computed with 1 thread (other processes used the CPUs)"
+    beside = replace(made.case, options=replace(made.case.options, contended=True))
+    assert noise(replace(made, case=beside)) == ()
 
 
 def test_a_profile_with_more_threads_than_cpus_is_a_disturbance() -> None:

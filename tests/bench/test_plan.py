@@ -65,6 +65,16 @@ def test_repeated_tasks_are_interleaved_by_rounds_and_come_first() -> None:
     assert found == rounds + once
 
 
+def test_contended_jobs_follow_the_same_job_on_a_free_machine() -> None:
+    jobs = plan([ONNX, GGUF], choices(rounds=2, contended=True)).jobs
+    found = [(job.case.options.contended, job.case.round, job.location[-4:]) for job in jobs]
+    rounds = [
+        (busy, n, end) for n in range(2) for end in ("int4", "int8") for busy in (False, True)
+    ]
+    others = [(False, 0, end) for _ in range(2) for end in ("int4", "int8")]
+    assert found == rounds + others
+
+
 def test_an_artifact_named_twice_is_measured_once() -> None:
     again = replace(ONNX, location="elsewhere/onnx-int4")
     assert plan([ONNX, GGUF, again], choices()).jobs == plan([ONNX, GGUF], choices()).jobs

@@ -42,6 +42,17 @@ def test_a_job_gives_a_record_with_raw_samples(make_job: MakeJob) -> None:
     assert record.cpu_s > 0
 
 
+def test_the_busy_process_is_not_counted_as_the_job(make_job: MakeJob) -> None:
+    job = make_job({"token": {"delay_s": 0.5}}, decode_tokens=5, repeats=1, contended=True)
+    record = run_job(job, 60, ENVIRONMENT)
+    assert record.status == "ok"
+    assert record.wall_s is not None
+    assert record.cpu_s is not None
+    assert record.wall_s > 5
+    assert record.cpu_s < record.wall_s - 2.5  # the busy process computed all the time
+    assert not any("other processes" in sentence for sentence in record.noise)
+
+
 def test_text_prompts_have_exact_lengths(make_job: MakeJob) -> None:
     job = make_job(prompt="text", prefill_tokens=33, decode_tokens=5, repeats=1)
     (timing,) = run_job(job, 60, ENVIRONMENT).outcome.timings
