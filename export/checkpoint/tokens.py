@@ -1,5 +1,7 @@
 """Reads a tokenizer.json and checks that it belongs to the model."""
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +12,16 @@ from export.modeling.vlm import Vlm
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# A key of BPE models that has a value other than null and "". A large file is not parsed for it.
+_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"[^"]')
+
 
 def read_tokenizer(data: bytes, where: str) -> "Tokenizer":
     """Parses the content of a tokenizer.json; `where` is its path in errors. Raises UserError."""
     from tokenizers import Tokenizer
 
+    if _PREFIX.search(data):
+        _expect_prefixed_merges(data, where)
     try:
         return Tokenizer.from_str(data.decode("utf-8"))
     except BaseException as error:
@@ -24,6 +31,25 @@ def read_tokenizer(data: bytes, where: str) -> "Tokenizer":
         raise UserError(
             f"{where}: is not a tokenizer ({short(str(error))}); fetch or save it again"
         ) from None
+
+
+def _expect_prefixed_merges(data: bytes, where: str) -> None:
+    """Raises UserError if the second part of a merge lacks the prefix that the model declares.
+
+    The library takes such a file to be sound, and need not end in an error.
+    """
+    try:
+        model = json.loads(data)["model"]
+        prefix, merges = model["continuing_subword_prefix"], model.get("merges", ())
+        seconds = [(m.split(" ") if isinstance(m, str) else m)[1] for m in merges]
+        other = next((second for second in seconds if not second.startswith(prefix)), None)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return  # the library says what is wrong with it
+    if other is not None:
+        raise UserError(
+            f"{where}: is not a tokenizer (continuing_subword_prefix is {short(prefix)!r}, but a "
+            f"merge ends in {short(other)!r}); fetch or save it again"
+        )
 
 
 class Tokens:

@@ -88,6 +88,10 @@ def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Break:
     return broken
 
 
+def prefix_subwords(content: dict[str, Any]) -> None:
+    content["model"].update(continuing_subword_prefix="#", merges=[["t", "#h"], ["t", "h"]])
+
+
 def rename_image(content: dict[str, Any]) -> None:
     content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] != "<image>"]
     content["model"]["vocab"].pop("<image>", None)
@@ -243,6 +247,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "save the tokenizer"),
     "tokenizer broken": (text("tokenizer.json", b"{}"), "is not a tokenizer"),
     "tokenizer binary": (text("tokenizer.json", b"\x80abc"), "is not a tokenizer"),
+    "tokenizer of other merges": (tokenizer(prefix_subwords), "but a merge ends in 'h'"),
     "no image token": (tokenizer(rename_image), "has no such token for <image>"),
     "other image token": (config(image_token_id=397), "has id 398 for <image>"),
     "tokenizer_config cut": (text("tokenizer_config.json", b'{"bos_token": '), "is not valid JSON"),
