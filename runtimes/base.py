@@ -72,8 +72,8 @@ class Event:
     kind: Literal["prepare", "image", "prefill", "token", "place"]
     positions: int = 0
     reused: bool = False
-    """Whether the image features (image) or the start of the prompt (prefill) were reused from the
-    last request."""
+    """Whether all image features were there already (image), or the start of the prompt was reused
+    from the last request (prefill)."""
     token: int | None = None
     """The id of the token (token); None for other kinds."""
     logits: FloatArray | None = None

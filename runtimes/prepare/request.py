@@ -69,6 +69,8 @@ class Preparer:
         self.image_token_id = image_token_id
         self.only_first = prompt.never_later if isinstance(prompt, Templates) else ()
         """Token ids that the model may choose only as the first token of an answer."""
+        self.tiles_apart = isinstance(prompt, Prompt) and prompt.tokens_per_tile is not None
+        """Whether a tile's features depend on no other tile of its image."""
         self._image = image
         self._prompt = prompt
         self._name, self._tokenizer = _read_tokenizer(tokenizer_json)

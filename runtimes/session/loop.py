@@ -19,6 +19,7 @@ from runtimes.session.batch import Steps, generate_batch
 from runtimes.session.positions import answer_positions, prompt_positions
 from runtimes.session.prefix import PrefixCache
 from runtimes.session.regions import RegionBackend, embed_region, generate_regions
+from runtimes.session.tiles import Encoded, TileFeatures
 from runtimes.threads import ThreadWatch
 
 
@@ -106,11 +107,10 @@ class GreedySession:
             key = f"{key} as {hashlib.sha256(request.features.tobytes()).hexdigest()}"
         features = None
         if request.images:
-            features, reused = yield from self._features(key, prepared, request, cache)
+            features, tiles = yield from self._features(key, prepared, request, cache)
             shown = features if request.arrays else None
-            tiles = sum(image.tiles for image in prepared.images)
             yield Event(
-                "image", positions=len(features), reused=reused, features=shown, tiles=tiles
+                "image", positions=len(features), reused=not tiles, features=shown, tiles=tiles
             )
 
         rows = self._with_region(features, prepared.region)
@@ -134,20 +134,23 @@ class GreedySession:
 
     def _features(
         self, key: str, prepared: Prepared, request: Request, cache: PrefixCache
-    ) -> Generator[Encode, Any, tuple[FloatArray, bool]]:
-        """Returns the features of the images, and whether they are the last request's.
+    ) -> Generator[Encode, Any, Encoded]:
+        """Returns the features of the images, and how many tiles were encoded for them.
 
-        Yields an Encode step if they must be computed. `key` identifies the images.
+        Yields an Encode step if there are any. `key` identifies the images.
         """
         known, last = cache.features
         if request.reuse and key == known and last is not None:
-            return last, True
-        features = request.features
-        if features is None:
-            cache.forget_prompt()  # a backend may free the decoder to make room for the tower
-            features = yield Encode(key if request.reuse else "", prepared.images)
-        cache.features = (key, features)
-        return features, False
+            return Encoded(last, 0)
+        cache.forget_prompt()  # a backend may free the decoder to make room for the tower
+        if request.features is not None:
+            found = Encoded(request.features, 0)
+        else:
+            tiles, shown = (cache.tiles, key) if request.reuse else (TileFeatures(), "")
+            apart = self._preparer.tiles_apart
+            found = yield from tiles.encode(prepared.images, shown, apart=apart)
+        cache.features = (key, found.features)
+        return found
 
     def _decode(self, request: Request, logits: Logits, prompt: IntArray) -> Steps:
         """Yields a token event for each token of the answer, and the Extend steps between them.

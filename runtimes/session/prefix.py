@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from export.arrays import FloatArray, IntArray
+from runtimes.session.tiles import TileFeatures
 
 NO_IDS: IntArray = np.zeros(0, np.int64)
 
@@ -15,11 +16,12 @@ class PrefixCache:
 
     `prompt`: the ids whose keys and values are in the backend's cache. `features`: the image
     features [image tokens, hidden], or None. Both come with the key of their images
-    (Prepared.images_key).
+    (Prepared.images_key). `tiles`: features of earlier requests' tiles, too.
     """
 
     prompt: tuple[str, IntArray] = field(default=("", NO_IDS))
     features: tuple[str, FloatArray | None] = ("", None)
+    tiles: TileFeatures = field(default_factory=TileFeatures)
 
     def forget_prompt(self) -> None:
         """Marks the key-value cache as not reusable until `prompt` is set again."""

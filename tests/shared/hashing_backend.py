@@ -71,9 +71,11 @@ class HashingBackend:
         if each is None:
             grid = image.token_grid
             each = int(np.prod(grid)) if grid else self._vlm.vision.tokens_per_tile
-        rows = each * image.tiles
-        start = int.from_bytes(hashlib.sha256(image.values.tobytes()).digest()[:4], "little")
-        return (start + np.arange(rows * HIDDEN)).reshape(rows, HIDDEN).astype(np.float32)
+        parts = image.values if self._tokens_per_tile else (image.values,)
+        rows = each * image.tiles // len(parts) * HIDDEN
+        starts = [int.from_bytes(hashlib.sha256(part).digest()[:4], "little") for part in parts]
+        numbers = np.concatenate([start + np.arange(rows) for start in starts])
+        return numbers.reshape(-1, HIDDEN).astype(np.float32)
 
     def _extend(self, cache: list[bytes], step: Extend) -> None:
         assert step.past <= len(cache)
