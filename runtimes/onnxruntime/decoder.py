@@ -5,59 +5,20 @@ long as the context. So GroupQueryAttention appends in place and no step copies 
 """
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
 from export.arrays import FloatArray, IntArray
-from export.errors import UserError
 from export.modeling.decoder import Decoder
 from runtimes.base import Logits
+from runtimes.graphs.decoder import CACHE, step_inputs
 from runtimes.onnxruntime.graph import inputs_of
-
-CACHE = "past_key_values."
-"""How the names of the graph's inputs begin that take a layer's cached keys or values."""
-
-
-def expect_cache(graph: ort.InferenceSession, text: Decoder, path: Path) -> None:
-    """Raises UserError if the graph, loaded from `path`, has another number of layers than `text`.
-
-    Binding a cache that a graph lacks would end in ONNX Runtime's own error.
-    """
-    needed = {f"{CACHE}{i}.{kind}" for i in range(text.layers) for kind in ("key", "value")}
-    if {name for name in inputs_of(graph) if name.startswith(CACHE)} != needed:
-        raise UserError(
-            f"{path}: its cache is not that of the {text.layers} layers of which artifact.json "
-            f"speaks; export it again"
-        )
-
-
-class OnnxDecoder(Protocol):
-    """A loaded decoder graph with its key-value cache."""
-
-    @property
-    def state(self) -> FloatArray:
-        """Returns the decoder's state before the output norm at the last position: [hidden].
-
-        Region heads read it; only graphs of models with region heads compute it.
-        """
-
-    def extend(
-        self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
-    ) -> Logits:
-        """Runs the decoder on new embeddings, which it caches; returns the last logits [vocab].
-
-        `embeds` [1, n, width] follow the first `past` positions. `image_ids` [past + n] number the
-        image of each position (runtimes.session.images); `positions` [3, n] are time, row and
-        column (runtimes.session.positions). A graph is fed only those of the two that its model
-        reads.
-        """
 
 
 class HostDecoder:
-    """Runs the decoder graph on the CPU, with its key-value cache in host memory (OnnxDecoder)."""
+    """Runs the decoder graph on the CPU, with its key-value cache in host memory (GraphDecoder)."""
 
     def __init__(
         self,
@@ -89,18 +50,15 @@ class HostDecoder:
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """Runs the decoder on new embeddings; returns the last logits [vocab] (OnnxDecoder).
+        """Runs the decoder on new embeddings; returns the last logits [vocab] (GraphDecoder).
 
         The next call overwrites the logits that this one returned.
         """
         self._loaded = self._loaded or self._load()
         graph, binding, takes = self._loaded
-        binding.bind_cpu_input("inputs_embeds", embeds)
-        binding.bind_cpu_input("attention_mask", self._mask[:, : past + embeds.shape[1]])
-        if "image_numbers" in takes:
-            binding.bind_cpu_input("image_numbers", image_ids[None])
-        if "position_ids" in takes:
-            binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions[:, None]))
+        mask = self._mask[:, : past + embeds.shape[1]]
+        for name, values in step_inputs(takes, embeds, mask, image_ids, positions).items():
+            binding.bind_cpu_input(name, values)
         graph.run_with_iobinding(binding)
         last: FloatArray = self._logits[0, 0]
         return last

@@ -14,7 +14,7 @@ from export.arrays import FloatArray, IntArray
 from export.modeling.decoder import Decoder
 from runtimes.base import Logits
 from runtimes.devices import Device
-from runtimes.onnxruntime.decoder import CACHE
+from runtimes.graphs.decoder import CACHE
 from runtimes.onnxruntime.graph import inputs_of
 
 STRIDE = 256
@@ -43,7 +43,7 @@ class DeviceLogits:
 
 
 class DeviceDecoder:
-    """Runs the decoder graph with its inputs, cache and logits on `device` (OnnxDecoder).
+    """Runs the decoder graph with its inputs, cache and logits on `device` (GraphDecoder).
 
     `capture`: whether decode steps are captured as CUDA graphs; the graph must have been loaded
     with CUDA graphs enabled.
@@ -90,7 +90,7 @@ class DeviceDecoder:
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
-        """Runs the decoder on new embeddings; returns the last logits [vocab] (OnnxDecoder).
+        """Runs the decoder on new embeddings; returns the last logits [vocab] (GraphDecoder).
 
         The logits stay on the device and are valid until the next call.
         """

@@ -1,14 +1,16 @@
 """Loads an ONNX graph into ONNX Runtime, with the settings that all graphs share."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+from export.arrays import FloatArray
 from export.errors import UserError
 from export.files import short
 from runtimes.devices import CPU, Device
@@ -33,6 +35,25 @@ HEAVY = frozenset(
         "SkipSimplifiedLayerNormalization", "DynamicQuantizeMatMul", "MRotaryEmbedding",
     }
 )  # fmt: skip
+
+
+class OnnxGraph:
+    """A graph in an ONNX Runtime session (Graph)."""
+
+    def __init__(self, session: ort.InferenceSession, path: Path) -> None:
+        """`path` names the artifact."""
+        self._session, self._path = session, path
+        self.inputs: Mapping[str, Sequence[Any]] = {
+            value.name: value.shape for value in session.get_inputs()
+        }
+        last = session.get_outputs()[0].shape[-1]
+        self.width = last if isinstance(last, int) else None
+
+    def run(self, fed: Mapping[str, NDArray[Any]], output: str | None = None) -> FloatArray:
+        """Computes one output from all inputs; None: the first one (Graph)."""
+        with running(self._path):
+            result: FloatArray = self._session.run(None if output is None else [output], fed)[0]
+        return result
 
 
 def open_graph(

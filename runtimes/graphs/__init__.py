@@ -1,0 +1,1 @@
+"""What runtimes share that run the ONNX graphs of an artifact, each with its own library."""
