@@ -38,7 +38,7 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients executorch litert browser setup-cuda bench-cuda demo results export bench report footprint \
+.PHONY: quickstart setup clients executorch litert openvino browser setup-cuda bench-cuda demo results export bench report footprint \
   check fix test test-newest test-lowest test-arm fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
@@ -66,6 +66,10 @@ litert: ## make .venv-litert with LiteRT (2.3 GB), for --target litert, and run 
 	  $(shell grep -E '^(ai-edge-|jax|litert-|torch==|xdsl==)' constraints.txt)
 	@$(LITERT) -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[reference,dev]'
 	@$(LITERT) -m pytest -m litert tests/litert $(ARGS)
+
+openvino: $(READY) ## install OpenVINO (0.2 GB), and run the tests that need it (ARGS="-k name")
+	@$(INSTALL) --quiet -e '.[openvino]'
+	@$(PY) -m pytest -m openvino tests/runtimes $(ARGS)
 
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \

@@ -51,8 +51,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     where = command.add_argument_group("where to run it")
     add = where.add_argument
     visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
+    named = ", ".join(name for name in visible if RUNTIMES[name].by_name)
     runtime = (
-        "run each artifact or checkpoint in this runtime (default: every runtime that can open it)"
+        "run each artifact or checkpoint in this runtime (default: every runtime that can open it, "
+        f"but {named} only if it is named)"
     )
     add_names(add, "runtime", RUNTIMES, runtime, visible)
     held = (

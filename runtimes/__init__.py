@@ -102,6 +102,9 @@ class Runtime:
     """PyPI names of its libraries; bench records their versions."""
     hidden: bool = False
     """Whether it is used only if a caller names it: never chosen by default, nor listed."""
+    by_name: bool = False
+    """Whether it is used only if a caller names it, but listed: it opens what a default runtime
+    opens, in other time and memory than footprints predict."""
     ours: bool = True
     """Whether its results count as PocketVLM's; False for other projects' baselines and the
     fake."""
@@ -113,6 +116,11 @@ class Runtime:
     """Environment variables to set in the process before its libraries are loaded."""
     lacks: Callable[[], str | None] = field(default=lambda: None)
     """Returns what else is missing on this machine, such as a program, in words; None: nothing."""
+
+    @property
+    def default(self) -> bool:
+        """Returns whether it may be used where the caller names no runtime."""
+        return not (self.hidden or self.by_name)
 
     def opens(self, target: str | None) -> bool:
         """Returns whether it opens artifacts of an export target; None asks about checkpoints."""
@@ -225,6 +233,16 @@ RUNTIMES: Mapping[str, Runtime] = {
         layouts={"cuda": ("cuda",)},
         imports=("onnxruntime",),
         distributions=("onnxruntime", "onnxruntime-gpu"),
+    ),
+    "openvino": Runtime(
+        "runtimes.openvino.session",
+        targets=("onnx",),
+        devices=("cpu",),
+        machines=("board", "computer"),
+        layouts={"cpu": ("native",)},
+        imports=("openvino",),
+        distributions=("openvino",),
+        by_name=True,
     ),
     # In less memory: loads the tower and then the decoder for every new image.
     "onnxruntime_lean": Runtime(

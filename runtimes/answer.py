@@ -97,15 +97,16 @@ def loaded(subject: Openable) -> Artifact | Model:
 def runtime_for(opened: Artifact | Model, name: str | None = None, device: str = "cpu") -> Runtime:
     """Returns the runtime to use for an opened model: the one called `name`, or a default.
 
-    The default is the first of RUNTIMES, hidden ones excepted, that opens the model, supports the
-    device and is available. Raises UserError if the named one is unknown, unavailable or does not
-    open the model, or if there is no default.
+    The default is the first of RUNTIMES that opens the model, supports the device, is available and
+    need not be named (Runtime.default). Raises UserError if the named one is unknown, unavailable
+    or does not open the model, or if there is no default.
     """
     target = opened.manifest.target if isinstance(opened, Artifact) else None
     opening = [key for key, row in RUNTIMES.items() if row.opens(target) and not row.hidden]
     able = [key for key in opening if RUNTIMES[key].runs_layout(_layout(opened))]
     if name is None:
-        fitting = [RUNTIMES[key] for key in able if RUNTIMES[key].runs_on(device)]
+        rows = [RUNTIMES[key] for key in able]
+        fitting = [row for row in rows if row.default and row.runs_on(device)]
     elif name in RUNTIMES:
         fitting = [RUNTIMES[name]] if RUNTIMES[name].opens(target) else []
     else:

@@ -126,14 +126,14 @@ class PredictionError:
 def prediction_errors(records: Iterable[Record]) -> Iterator[PredictionError]:
     """Compares prediction and measurement of each latency record that can be predicted.
 
-    These are records of artifacts on the CPU, on runtimes that RUNTIMES does not hide. The peak is
+    These are records of artifacts on the CPU, on default runtimes (Runtime.default). The peak is
     predicted for the lengths of the record's warm-up request.
     """
     for record in records:
         subject, warmups = record.case.subject, record.outcome.warmups
         peaks = [phase.peak_bytes for phase in record.outcome.memory if phase.peak_bytes]
         runtime = RUNTIMES.get(record.case.runtime)
-        predictable = runtime is not None and not runtime.hidden and record.case.device == "cpu"
+        predictable = runtime is not None and runtime.default and record.case.device == "cpu"
         if not (warmups and peaks and predictable and subject.target and subject.recipe):
             continue
         model = within_tiles(_opened(subject), record.case.options.max_tiles)

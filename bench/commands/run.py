@@ -86,9 +86,9 @@ def choices(arguments: argparse.Namespace) -> Choices:
         reuse=arguments.reuse,
         batch=arguments.batch,
     )
-    visible = [name for name, runtime in RUNTIMES.items() if not runtime.hidden]
+    default = [name for name, runtime in RUNTIMES.items() if runtime.default]
     return Choices(
-        runtimes={name: RUNTIMES[name] for name in arguments.runtime or visible},
+        runtimes={name: RUNTIMES[name] for name in arguments.runtime or default},
         asked_runtimes=arguments.runtime is not None,
         tasks={name: TASKS[name] for name in arguments.task or DEFAULT_TASKS},
         options=options,

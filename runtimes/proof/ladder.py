@@ -29,7 +29,7 @@ from export.proof import (
     Skipped,
     TensorCheck,
 )
-from runtimes import RUNTIMES
+from runtimes import RUNTIMES, Runtime
 from runtimes.base import Request, Session
 from runtimes.prepare.image import edge, one_tile
 from runtimes.proof import original, processor
@@ -46,15 +46,22 @@ MAX_TOKENS = 16
 NO_IMAGES = "the model takes no images"
 
 
-def prove(model: Model, artifact: Artifact, *, free: int | None = None, threads: int = 2) -> Proof:
+def prove(
+    model: Model,
+    artifact: Artifact,
+    *,
+    runtime: Runtime | None = None,
+    free: int | None = None,
+    threads: int = 2,
+) -> Proof:
     """Runs all checks of an artifact against its checkpoint (`model`) and returns the Proof.
 
-    `Proof.passed` is None if the artifact cannot be run or judged here. `free`: bytes of memory
-    that may be used (default: all that is free). `threads`: CPU threads of the artifact's session,
-    at most.
+    `Proof.passed` is None if the artifact cannot be run or judged here. `runtime` runs the artifact
+    (default: the first one of its target). `free`: bytes of memory that may be used (default: all
+    that is free). `threads`: CPU threads of the artifact's session, at most.
     """
     target = artifact.manifest.target
-    runtime = next(r for r in RUNTIMES.values() if not r.hidden and r.opens(target))
+    runtime = runtime or next(r for r in RUNTIMES.values() if r.default and r.opens(target))
     free = free_bytes() if free is None else free
     reason = (
         runtime.unavailable(artifact.manifest.layout)

@@ -45,12 +45,17 @@ def assert_float32_is_proven(artifact: Artifact) -> None:
     assert checks.logits.mean_kld < 1e-9
 
 
-def assert_answers_as_the_reference(case: str, target: str, folder: Path) -> None:
-    """Compares tokens and logits of a small random model; the runtime is called like the target."""
+def assert_answers_as_the_reference(
+    case: str, target: str, folder: Path, runtime: str | None = None
+) -> None:
+    """Compares tokens and logits of a small random model.
+
+    `runtime`: the runtime's name (default: that of the target).
+    """
     model = tiny_model(hf_model(case))
     request = Request("what is it?", CASES[case], max_tokens=8, arrays=True)
     artifact = tiny_artifact(model, target, "fp32", folder)
-    session = RUNTIMES[target].open_session(artifact, threads=1)
+    session = RUNTIMES[runtime or target].open_session(artifact, threads=1)
     reference = RUNTIMES["reference"].open_session(model, threads=1)
     (found, logits), (wanted, expected) = (_answered(s, request) for s in (session, reference))
     assert found == wanted

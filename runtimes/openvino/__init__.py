@@ -1,0 +1,1 @@
+"""Runs ONNX artifacts with OpenVINO."""
