@@ -240,7 +240,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         devices=("cpu",),
         machines=("board", "computer"),
         layouts={"cpu": ("native",)},
-        imports=("openvino",),
+        imports=("runtimes.openvino", "openvino"),  # in this order: the first one says why
         distributions=("openvino",),
         by_name=True,
     ),

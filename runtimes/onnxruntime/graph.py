@@ -1,6 +1,5 @@
 """Loads an ONNX graph into ONNX Runtime, with the settings that all graphs share."""
 
-import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from export.arrays import FloatArray
 from export.errors import UserError
 from export.files import short
 from runtimes.devices import CPU, Device
+from runtimes.graphs.memory import give_back
 from runtimes.nvidia import load_libraries, memory_errors
 
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -184,13 +184,3 @@ def check_placement(session: ort.InferenceSession, path: Path, device: Device) -
 def _line(error: Exception) -> str:
     """Returns the first line of an error's text; the error's type if it has none."""
     return short(next(iter(str(error).strip().splitlines()), type(error).__name__), 200)
-
-
-def give_back() -> None:
-    """Gives memory back to the system that is freed but kept by the C library (glibc only).
-
-    After the constants of an int4 tower are folded, that is more than twice the tower's size.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

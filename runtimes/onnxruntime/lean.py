@@ -9,7 +9,7 @@ from functools import partial
 from export.arrays import FloatArray
 from export.artifact import Artifact
 from runtimes.base import Logits, Session
-from runtimes.onnxruntime.graph import give_back
+from runtimes.graphs.memory import give_back
 from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import Pixels, preparer_of

@@ -12,6 +12,7 @@ from openvino.frontend import FrontEndManager
 from export.arrays import FloatArray
 from export.errors import UserError
 from export.files import short
+from runtimes.graphs.memory import give_back
 from runtimes.openvino.operators import extensions
 
 SETTINGS = {
@@ -61,12 +62,14 @@ class Loader:
             model = self._reader.convert(self._reader.load(path))
             if not model.outputs:
                 raise ValueError("it has no outputs")
-            return self._core.compile_model(model, "CPU", settings)
+            compiled = self._core.compile_model(model, "CPU", settings)
         except Exception as error:  # OpenVINO's exceptions have no narrower base class
             raise UserError(
                 f"{path}: openvino cannot use it ({_line(error)}); export it again, or choose "
                 f"--runtime onnxruntime"
             ) from error
+        give_back()
+        return compiled
 
     def graph(self, path: Path) -> OpenvinoGraph:
         """Returns the graph of an ONNX file. Raises UserError if OpenVINO refuses it."""

@@ -1,6 +1,7 @@
 """ONNX artifacts in OpenVINO compute what their checkpoints do. make openvino."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,8 +36,8 @@ PICTURE = ROOT / "models" / "example.png"
 OPENVINO = RUNTIMES["openvino"]
 IMAGE = Image.effect_mandelbrot((50, 30), (-2, -1.5, 1, 1.5), 100)
 # Recipe -> smallest cosine of a feature, largest mean KLD. Measured on AVX2, the worst of the four:
-# 1 and 3.5e-12 at fp32, .99961 and .0026 at int8, .949 and .37 at int4; ONNX Runtime's are .9986 and
-# .0026, .951 and .38 (docs/notes/2026-11-openvino.md).
+# 1 and 3.5e-12 at fp32, .99961 and .0026 at int8, .949 and .37 at int4; ONNX Runtime's are .9986
+# and .0026, .951 and .38 (docs/notes/2026-11-openvino.md).
 FIGURES: Mapping[str, tuple[float, float]] = {
     "fp32": (0.999999, 1e-10),
     "int8": (0.9995, 4e-3),
@@ -151,6 +152,40 @@ def test_it_computes_in_float32_with_the_threads_asked_for(made: Made) -> None:
     model = Loader(artifact.path, 2).compiled(artifact.file("decoder"))
     assert model.get_property("INFERENCE_NUM_THREADS") == 2
     assert model.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+
+
+SILENT = """
+import socket, threading
+from pathlib import Path
+
+def refused(host, *rest, **more):
+    (Path.home() / "looked-up").write_text(host)  # maybe in another process
+    raise OSError
+
+socket.getaddrinfo = refused
+from runtimes import RUNTIMES
+
+RUNTIMES["openvino"].preload("native")
+import runtimes.openvino.session
+
+for thread in threading.enumerate():
+    if thread is not threading.current_thread():
+        thread.join(5)
+print([path.name for path in Path.home().iterdir()])
+"""
+
+
+def test_it_reports_nothing_to_its_maker(tmp_path: Path) -> None:
+    here = {name: value for name, value in os.environ.items() if name != "CI"}
+    said = subprocess.run(
+        [sys.executable, "-c", SILENT],
+        cwd=ROOT,
+        env=here | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "[]\n"
 
 
 def test_it_is_chosen_by_name_in_python(made: Made) -> None:
