@@ -19,8 +19,8 @@ from runtimes.graphs.memory import give_back
 from runtimes.openvino.graph import inputs_of, running
 
 HELD = 32
-"""Steps after which holes are given back. With smolvlm-256m at 300 positions, they grow by 150 MB in
-20 steps, and giving back takes a fourth of a step."""
+"""Steps after which holes are given back. With smolvlm-256m at 300 positions, they grow by 150 MB
+in 20 steps, and giving back takes a fourth of a step."""
 
 
 class OpenvinoDecoder:
