@@ -69,7 +69,7 @@ litert: ## make .venv-litert with LiteRT (2.3 GB), for --target litert, and run 
 
 openvino: $(READY) ## install OpenVINO (0.2 GB), and run the tests that need it (ARGS="-k name")
 	@$(INSTALL) --quiet -e '.[openvino]'
-	@$(PY) -m pytest -m openvino tests/runtimes $(ARGS)
+	@$(PY) -m pytest -m openvino tests/runtimes/test_openvino.py $(ARGS)
 
 setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C++ compiler)
 	@command -v nvcc >/dev/null || \
