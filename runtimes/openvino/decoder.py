@@ -18,9 +18,9 @@ from runtimes.graphs.decoder import CACHE, cache_names, expect_cache, step_input
 from runtimes.graphs.memory import give_back
 from runtimes.openvino.graph import inputs_of, running
 
-HELD = 32
-"""Steps after which holes are given back. With smolvlm-256m at 300 positions, they grow by 150 MB
-in 20 steps, and giving back takes a fourth of a step."""
+HELD = 4
+"""Steps after which holes are given back. Behind 512 positions of smolvlm-256m they grow by 36 MB a
+step at first; giving back takes 9 % of the CPU time (docs/notes/2026-11-openvino.md)."""
 
 
 class OpenvinoDecoder:
