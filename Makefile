@@ -38,7 +38,8 @@ DEMO_FAMILIES := tiny-gemma3 tiny-qwen2.5-vl tiny-moondream
 
 .DEFAULT_GOAL := help
 # `export` and `bench` are folders too. (A rule written `export : …` would be a directive of make.)
-.PHONY: quickstart setup clients executorch litert openvino browser setup-cuda bench-cuda demo results export bench report footprint \
+.PHONY: quickstart setup clients executorch litert openvino browser setup-cuda bench-cuda demo results export bench report \
+  footprint peers \
   check fix test test-newest test-lowest test-arm fuzz fuzz-parsers clean help
 
 # What tests run in Node.js.
@@ -114,6 +115,9 @@ report: $(READY) ## turn all records of results/runs/ into results/runs/REPORT.m
 
 footprint: $(READY) ## fail if an export of any model would grow (ARGS="RUN.jsonl --update")
 	@$(BENCH) check $(ARGS)
+
+peers: $(READY) ## make the environments of the programs that `bench peers` measures (ARGS="genai" for one)
+	@$(LLAMA_FLAGS) $(PY) -m runtimes.peers $(ARGS)
 
 check: $(READY) ## ruff (rules and format) and mypy --strict
 	@$(VENV)/bin/ruff check .

@@ -12,6 +12,7 @@ code. Importing this package imports none of those modules or their libraries.
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -61,7 +62,6 @@ EXTRAS: Mapping[str, str] = {
     "litert_lm": "litert",
     "litert_lm_builder": "litert",
     "llama_cpp": "llama-cpp",
-    "onnxruntime_genai": "peers",
     "playwright": "browser",
     "starlette": "browser",
     "torch": "reference",
@@ -205,6 +205,19 @@ class Runtime:
         return (*self.imports, *self.imports_for.get(layout or "", ()))
 
 
+LACK = late("runtimes.peers.environments:lack")
+# llama.cpp's own programs, in an environment of their own.
+LLAMA_PROGRAM = Runtime(
+    "runtimes.peers.llama_server",
+    targets=("gguf",),
+    devices=("cpu",),
+    layouts={"cpu": ("native",)},
+    imports=("gguf",),
+    cache_value_bytes=2,
+    hidden=True,
+    ours=False,
+    lacks=partial(LACK, "llama.cpp"),
+)
 # transformers.js in Chromium, which runs here and on any phone.
 BROWSER = Runtime(
     "runtimes.browser.session",
@@ -349,14 +362,24 @@ RUNTIMES: Mapping[str, Runtime] = {
         distributions=("onnxruntime",),
         hidden=True,
     ),
+    "llama_server": LLAMA_PROGRAM,
+    "llama_bench_program": replace(LLAMA_PROGRAM, module="runtimes.peers.llama_bench_program"),
+    "llama_mtmd_cli": replace(LLAMA_PROGRAM, module="runtimes.peers.llama_mtmd_cli"),
     "genai": Runtime(
         "runtimes.peers.genai",
         targets=("genai",),
         devices=("cpu",),
-        imports=("onnxruntime_genai",),
-        distributions=("onnxruntime-genai",),
         hidden=True,
         ours=False,
+        lacks=partial(LACK, "genai"),
+    ),
+    "openvino": Runtime(
+        "runtimes.peers.openvino",
+        targets=("openvino",),
+        devices=("cpu",),
+        hidden=True,
+        ours=False,
+        lacks=partial(LACK, "openvino"),
     ),
     "fake": Runtime(
         "runtimes.fake",

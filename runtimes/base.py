@@ -167,10 +167,13 @@ class RemoteSession(Session, Protocol):
     All its events have `seconds`.
     """
 
-    load_s: float
-    """Seconds that loading the model took there."""
     processes: tuple[int, ...]
-    """Ids of the processes on this machine that do the work; () if they are elsewhere."""
+    """Ids of the processes on this machine that do the work; () if they are elsewhere, or if each
+    answer has its own."""
+
+    @property
+    def load_s(self) -> float | None:
+        """Seconds that loading the model took there; None: not known."""
 
     def surroundings(self) -> Browser | None:
         """Returns what it runs in, if that is a browser; call it after the last answer."""

@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         if event.kind == "place":
             regions.append(event.region)
             sys.stdout.write(_numbers(event.region) + "\n")
-    timing, load_s, peak = watch.timing(), reading_s + opening_s, peak_bytes()
+    timing, peak = watch.timing(), peak_bytes()
+    load_s: float | None = reading_s + opening_s
     if isinstance(session, RemoteSession):
         load_s, peak = session.load_s, peak_bytes(session.processes)
     session.close()
@@ -81,7 +82,11 @@ def _request(arguments: argparse.Namespace, sees: bool) -> Request:
 
 
 def answer_line(
-    answer: str, timing: Timing, load_s: float, peak: int | None, regions: Sequence[Region] = ()
+    answer: str,
+    timing: Timing,
+    load_s: float | None,
+    peak: int | None,
+    regions: Sequence[Region] = (),
 ) -> str:
     """Return the answer and its measurements as a line of JSON, whose keys other programs rely on.
 
@@ -125,7 +130,7 @@ class _Printer:
             self._written = whole
 
 
-def _timings(timing: Timing, load_s: float, peak: int | None) -> str:
+def _timings(timing: Timing, load_s: float | None, peak: int | None) -> str:
     parts = [
         f"load {milliseconds(load_s)}",
         f"image {milliseconds(timing.image_s)}",

@@ -127,10 +127,10 @@ def _load(job: Job) -> Artifact | Model:
     return within_tiles(loaded, job.case.options.max_tiles)
 
 
-def _open(job: Job, watch: ThreadWatch) -> tuple[Artifact | Model, Session, float]:
+def _open(job: Job, watch: ThreadWatch) -> tuple[Artifact | Model, Session, float | None]:
     """Open the artifact or checkpoint and a session on it; return both and the seconds it took.
 
-    A session that works elsewhere has measured that itself.
+    A session that works elsewhere has measured that itself; None: it could not.
     """
     loaded, reading_s = timed(lambda: _load(job))
     runtime, device = RUNTIMES[job.case.runtime], job.case.device
@@ -140,7 +140,7 @@ def _open(job: Job, watch: ThreadWatch) -> tuple[Artifact | Model, Session, floa
     return loaded, session, reading_s + opening_s
 
 
-def _load_again_s(job: Job, watch: ThreadWatch) -> float:
+def _load_again_s(job: Job, watch: ThreadWatch) -> float | None:
     """Load once more, with initialized libraries and cached files; return the seconds it took."""
     page_cache.warm(weight_files(_load(job)))
     _, session, seconds = _open(job, watch)

@@ -1,1 +1,1 @@
-"""Baselines for our runtimes: other ways to run a text decoder, timed in our generation loop."""
+"""Baselines for our runtimes: bare loops, and other projects' programs in their environments."""

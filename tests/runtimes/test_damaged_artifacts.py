@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -196,13 +197,13 @@ def test_a_bare_loop_refuses_graphs_that_it_cannot_run(
 
 def test_onnxruntime_genai_refuses_a_folder_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime_genai")
-    from runtimes.peers.genai import GenaiBackend
+    from runtimes.peers.program import ProgramSession
 
     for content in (None, "{", '{"model": {"type": "llama"}}'):
         if content is not None:
             (tmp_path / "genai_config.json").write_text(content)
-        with pytest.raises(UserError, match="onnxruntime-genai cannot load it") as refused:
-            GenaiBackend(tmp_path, threads=1)
+        with pytest.raises(UserError, match=r"genai_text: .*; build it again with") as refused:
+            ProgramSession(Path(sys.executable), "genai_text", tmp_path, threads=1)
         assert "\n" not in str(refused.value)
 
 

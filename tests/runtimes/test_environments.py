@@ -41,7 +41,9 @@ def test_an_environment_has_the_versions_of_its_lock_and_is_made_once(
     assert [python_of(one, tmp_path) for one in both] == [None, None]
     made = [make(one, cache=tmp_path, notify=said.append) for one in both]
     for python, version in zip(made, ("1.0", "2.0"), strict=True):
-        done = subprocess.run([python, "-m", "tiny_peer"], capture_output=True, text=True)
+        done = subprocess.run(
+            [python, "-m", "tiny_peer"], capture_output=True, text=True, check=True
+        )
         assert done.stdout == f"{version}\n"
     assert [make(one, cache=tmp_path, notify=said.append) for one in both] == made
     assert [python_of(one, tmp_path) for one in both] == made
@@ -97,7 +99,7 @@ def test_of_two_processes_one_makes_what_a_killed_third_began(index: Path, tmp_p
 
 def test_a_folder_that_cannot_be_written_is_an_error(index: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written .*XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match=r"cannot be written .*XDG_CACHE_HOME"):
         make(environment(index), cache=tmp_path / "file" / "below")
 
 
