@@ -146,7 +146,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "peers": Command(
         "bench.commands.peers",
-        "build a model with onnxruntime-genai, to measure it next to PocketVLM's exports",
+        "measure other projects' programs beside PocketVLM's runtimes, in one run",
         command_arguments.peers_arguments,
     ),
     "gpu": Command(

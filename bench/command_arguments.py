@@ -193,11 +193,24 @@ def export_cost_arguments(command: argparse.ArgumentParser) -> None:
 def peers_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `bench peers`."""
     add = command.add_argument
-    model = "model to build: name in models.yaml, or folder of a checkpoint"
+    model = "model to measure: name in models.yaml, or folder of a checkpoint"
     add("model", metavar="MODEL|DIR", help=model)
     add("--weights", choices=get_args(WeightsKind), help=f"weights to build with; {WEIGHTS}")
-    bits = "number format of the weights that onnxruntime-genai stores (default int4)"
+    bits = "number format of the weights, ours and theirs (default int4)"
     add("--recipe", choices=PEER_RECIPES, default="int4", help=bits)
+    prompt = "ask about a text, which all programs take, or about an image (default text)"
+    add("--prompt", choices=("text", "image"), default="text", help=prompt)
+    add_count(add, "prefill-tokens", 512, "number of tokens in a text prompt (default 512)")
+    add_count(add, "decode-tokens", 128, "number of tokens in the answer (default 128)")
+    add_count(add, "rounds", 5, "run each program in N processes, in turns (default 5)")
+    repeats = "time N requests in each process, after a warm-up (default 2)"
+    add_count(add, "repeats", 2, repeats)
+    add_count(add, "threads", None, THREADS)
+    records = (
+        "append one line of JSON, a record, for each process to this file (default: a new file in "
+        "results/runs/)"
+    )
+    add("-o", "--output", metavar="RUN.jsonl", help=records)
 
 
 def phone_arguments(command: argparse.ArgumentParser) -> None:

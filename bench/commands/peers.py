@@ -1,110 +1,176 @@
-"""`bench peers`: builds a model with onnxruntime-genai, so that `bench run` can measure it too.
+"""`bench peers`: measures other projects' programs beside our runtimes, in one run.
 
-It writes build/MODEL/genai-RECIPE: only the text decoder, because onnxruntime-genai's model builder
-makes no vision tower for these families. llama.cpp needs no such build: the hidden runtime
-`llama_bench` runs PocketVLM's GGUF files in a bare loop.
+It exports the model to our formats and builds it with the other projects' exporters, where that is
+not done yet. Then each program answers the same request, in a process of its own and with the same
+threads, in turns. `make peers` makes the environments that the programs need.
 """
 
 import argparse
-import math
 import subprocess
 import sys
-import tempfile
-from dataclasses import MISSING, fields
+from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
+
+from bench.commands.run import measure, output_file
+from bench.jobs.exports import is_of
+from bench.jobs.plan import Choices, Job, Plan, plan
+from bench.machine.threads import chosen_threads
+from bench.options import Options
+from bench.peers.builders import BUILDERS
+from bench.peers.table import OURS, PEERS, Peer
+from bench.record import read
+from bench.references import References
+from bench.reporting import fmt
+from bench.reporting.markdown import markdown
+from bench.reporting.peers import Line, document
+from bench.subjects import candidate
+from bench.tasks import TASKS
+from bench.tasks.latency import request_name
 from export.build import ExportSpec, build
 from export.checkpoint.registry import open_model
+from export.console import rich_console
 from export.errors import UserError
-from export.families import FAMILIES
-from export.manifest import Quantization, Share
 from export.model import Model
-from export.modeling.decoder import Decoder
-from export.modeling.vlm import component
-from export.quantize.recipe import RECIPES, Recipe
-from export.target import Target, Written
+from export.quantize.recipe import RECIPES
+from export.targets import folder_name
+from runtimes import RUNTIMES
 
-
-def write_genai(model: Model, recipe: Recipe, folder: Path, layout: str) -> Written:
-    """Build the model's text decoder with onnxruntime_genai.models.builder into a folder.
-
-    Uses the builder's defaults for a CPU; `layout` is ignored. Raises UserError if it fails.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        checkpoint = Path(scratch) / "checkpoint"
-        _write_decoder_checkpoint(model, checkpoint)
-        command = ["-i", checkpoint, "-o", folder, "-p", recipe.name, "-e", "cpu", "-c", scratch]
-        builder = [sys.executable, "-m", "onnxruntime_genai.models.builder", *map(str, command)]
-        done = subprocess.run(builder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"onnxruntime-genai's builder failed: {done.stderr.strip()[-300:]}")
-    size = sum(path.stat().st_size for path in folder.glob("model.onnx*"))
-    shapes = model.weights.shapes()
-    parameters = sum(math.prod(shapes[name]) for name in _decoder_names(model))
-    shares = {"decoder": Share(parameters, 0, size)}
-    kinds = {f"as onnxruntime-genai builds {recipe.name}": parameters}
-    files = tuple(path.name for path in sorted(folder.iterdir()))
-    return Written({"decoder": files}, Quantization.of(shares, kinds, ()))
-
-
-GENAI = Target(layouts=("native",), write=write_genai)
-
-
-def _decoder_names(model: Model) -> dict[str, str]:
-    """Map our name of each text tensor to its name in a checkpoint of LlamaForCausalLM."""
-    sources = FAMILIES[model.vlm.family].sources(model.vlm)
-    return {
-        name: source.name.replace("model.text_model.", "model.")
-        for name, source in sources.items()
-        if component(name) != "vision"
-    }
-
-
-def _expect_llama(text: Decoder) -> None:
-    """Raise UserError unless the decoder is a Llama: no optional field differs from its default."""
-    for field in fields(text):
-        if field.default is not MISSING and getattr(text, field.name) != field.default:
-            raise UserError(
-                f"the decoder has {field.name}, but genai builds only Llama's decoder here"
-            )
-
-
-def _write_decoder_checkpoint(model: Model, folder: Path) -> None:
-    """Write the text decoder alone to a folder, as transformers would save it."""
-    from safetensors.numpy import save_file
-    from transformers import LlamaConfig
-
-    text = model.vlm.text
-    _expect_llama(text)
-    config = LlamaConfig(
-        architectures=["LlamaForCausalLM"],
-        vocab_size=text.vocab,
-        hidden_size=text.hidden,
-        intermediate_size=text.intermediate,
-        num_hidden_layers=text.layers,
-        num_attention_heads=text.heads,
-        num_key_value_heads=text.kv_heads,
-        head_dim=text.head_dim,
-        max_position_embeddings=text.context,
-        rms_norm_eps=text.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": text.rope_theta},
-        tie_word_embeddings=text.tied,
-        dtype="float32",
-    )
-    config.save_pretrained(folder)
-    names = _decoder_names(model)
-    tensors = {hub: model.weights.read(name) for name, hub in names.items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        if name in model.files:
-            (folder / name).write_bytes(model.files[name])
+TASK = "latency"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build one model with onnxruntime-genai and print its folder; returns 0."""
+    """Build what is missing, measure each program that can be, and print the table.
+
+    Returns 0, or 1 if a job failed. Raises UserError if our own exports fail.
+    """
+    console = rich_console(stderr=True)
     model = open_model(arguments.model, weights=arguments.weights)
-    out = Path("build") / model.name / f"genai-{arguments.recipe}"
-    spec = ExportSpec("genai", RECIPES[arguments.recipe], "native")
-    build(model, spec, out, targets={"genai": GENAI})
-    sys.stdout.write(f"{out}\n")
-    return 0
+    folder = Path("build") / model.name
+    made = {target: _exported(arguments, model, folder, target) for target in OURS.values()}
+    absent: dict[str, str] = {}
+    for peer in PEERS:
+        reason = _absent(peer, arguments, model) or _built(peer, model, arguments, folder, made)
+        if reason is not None:
+            absent[peer.runtime] = reason
+    choices = _choices(arguments)
+    jobs = _jobs(made, absent, choices)
+    _print(console, f"{len(jobs)} to measure, {choices.rounds} of each program")
+    output = output_file(arguments.output)
+    before = len(read([output])[0])
+    code = measure(console, Plan(tuple(jobs), ()), output, ceilings=False)
+    records = read([output])[0][before:]
+    table = markdown(
+        document(
+            _lines(arguments.prompt, absent),
+            records,
+            request_name(choices.options),
+            choices.threads,
+        )
+    )
+    sys.stdout.write(table)
+    return code
+
+
+def _exported(arguments: argparse.Namespace, model: Model, folder: Path, target: str) -> Path:
+    """Return the folder of our artifact for a target, exported if it is missing.
+
+    Raises UserError if the export fails.
+    """
+    out = folder / folder_name(target, arguments.recipe, "native")
+    if is_of(out, model):
+        return out
+    words = [arguments.model, "--target", target, "--recipe", arguments.recipe]
+    words += ["--layout", "native", "--out", str(out), "--no-verify"]
+    words += ["--weights", arguments.weights] if arguments.weights else []
+    done = subprocess.run(
+        [sys.executable, "-m", "export", *words], stdout=subprocess.DEVNULL, check=False
+    )
+    if done.returncode:
+        raise UserError(f"{model.name} could not be exported as {target}, see above")
+    return out
+
+
+def _absent(peer: Peer, arguments: argparse.Namespace, model: Model) -> str | None:
+    """Why a peer cannot be measured with this request; None: it may be."""
+    if arguments.prompt not in peer.prompts:
+        return f"it takes {_takes(peer)} alone; measure it with --prompt {peer.prompts[0]}"
+    if arguments.prompt == "image" and model.vlm.vision is None:
+        return "the model takes no images"
+    return RUNTIMES[peer.runtime].unavailable("native")
+
+
+def _built(
+    peer: Peer, model: Model, arguments: argparse.Namespace, folder: Path, made: dict[str, Path]
+) -> str | None:
+    """Build the model with a peer's exporter unless that is done; return why it cannot be built.
+
+    Adds the folder to `made`, by the peer's target.
+    """
+    if peer.target in made:
+        return None
+    out = folder / folder_name(peer.target, arguments.recipe, "native")
+    if not is_of(out, model):
+        spec = ExportSpec(peer.target, RECIPES[arguments.recipe], "native")
+        try:
+            build(model, spec, out, targets=BUILDERS)
+        except UserError as error:
+            return f"it cannot build {model.name}: {error}"
+    made[peer.target] = out
+    return None
+
+
+def _choices(arguments: argparse.Namespace) -> Choices:
+    options = Options(
+        prompt=arguments.prompt,
+        prefill_tokens=arguments.prefill_tokens,
+        decode_tokens=arguments.decode_tokens,
+        repeats=arguments.repeats,
+        max_tiles=None,
+    )
+    return Choices(
+        runtimes={},
+        asked_runtimes=True,
+        tasks={TASK: TASKS[TASK]},
+        options=options,
+        rounds=arguments.rounds,
+        threads=chosen_threads(arguments.threads),
+        references=References(None, True),
+        fixed_threads=True,  # also where other programs compute: peers do not give way
+    )
+
+
+def _jobs(made: dict[str, Path], absent: dict[str, str], choices: Choices) -> list[Job]:
+    """Return the jobs of our runtimes and of the peers, in rounds.
+
+    Adds to `absent` why a runtime has none.
+    """
+    of = {**OURS, **{peer.runtime: peer.target for peer in PEERS}}
+    jobs: list[Job] = []
+    for name, target in of.items():
+        if name in absent:
+            continue
+        own = replace(choices, runtimes={name: RUNTIMES[name]})
+        planned = plan([candidate(str(made[target]), offline=True)], own)
+        jobs += planned.jobs
+        absent |= {skip.case.runtime: skip.reason for skip in planned.skips}
+    return sorted(jobs, key=lambda job: job.case.round)
+
+
+def _lines(prompt: str, absent: dict[str, str]) -> list[Line]:
+    ours = [Line(f"ours: {name}", name, None, "text, images", absent.get(name)) for name in OURS]
+    theirs = [
+        Line(peer.title, peer.runtime, peer.beside, _takes(peer), absent.get(peer.runtime))
+        for peer in PEERS
+    ]
+    return [*ours, *theirs]
+
+
+def _takes(peer: Peer) -> str:
+    return fmt.listed([{"text": "text", "image": "images"}[prompt] for prompt in peer.prompts])
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(escape(text), highlight=False, soft_wrap=True)

@@ -58,12 +58,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("there is nothing to run: every job is skipped for the reasons above")
     for name in {job.case.task: None for job in planned.jobs}:
         check(name, chosen.options)
-    output = _output(arguments.output)
+    output = output_file(arguments.output)
     if arguments.resume:
         planned = _rest(console, planned, output)
     try:
         unmade = any(source.problem for source in subjects)
-        return _measure(console, planned, arguments, output) or int(unmade)
+        failed = measure(
+            console,
+            planned,
+            output,
+            ceilings=arguments.ceilings,
+            resumed=arguments.resume,
+            timeout_s=arguments.timeout,
+        )
+        return failed or int(unmade)
     except KeyboardInterrupt:
         again = f"continue with --resume -o {output}"
         _print(console, f"interrupted; records so far are in {output}; {again}")
@@ -136,19 +144,32 @@ def _expect_sense(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.output} is a folder; name a file with -o RUN.jsonl")
 
 
-def _measure(console: Console, planned: Plan, arguments: argparse.Namespace, output: Path) -> int:
+def measure(
+    console: Console,
+    planned: Plan,
+    output: Path,
+    *,
+    ceilings: bool,
+    resumed: bool = False,
+    timeout_s: float | None = None,
+) -> int:
+    """Run the jobs of a plan one by one, and append a record of each job and skip to a file.
+
+    `ceilings`: measure the machine's, too. `resumed`: go on with the journals of an interrupted
+    run. `timeout_s` is that of each job. Returns 1 if a job failed, otherwise 0.
+    """
     distributions = {name for row in RUNTIMES.values() for name in row.distributions}
     here = environment(distributions.union(LIBRARIES))
     for skip in planned.skips:
         append(output, skipped(skip, here))
-    machines = _machines(planned, here, arguments.ceilings)
+    machines = _machines(planned, here, ceilings)
     failed = 0
     with showing(console, [job.case for job in planned.jobs]) as shown:
         for job in planned.jobs:
             on_phase = partial(shown.phase, job.case)
-            noted, journal = _with_journal(job, output, arguments.resume)
+            noted, journal = _with_journal(job, output, resumed)
             machine = machines[job.case.threads, job.case.device]
-            record = run_job(noted, arguments.timeout, machine, on_phase)
+            record = run_job(noted, timeout_s, machine, on_phase)
             append(output, record)
             journal.unlink(missing_ok=True)
             shown.end(record)
@@ -252,7 +273,11 @@ def _print(console: Console, text: str) -> None:
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def _output(asked: str | None) -> Path:
+def output_file(asked: str | None) -> Path:
+    """Create the file of records unless it is there, and return its path.
+
+    None: one in results/runs/, named by the time. Raises UserError if it cannot be written.
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     path = Path(asked) if asked else Path("results/runs") / f"{stamp}.jsonl"
     try:

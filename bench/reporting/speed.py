@@ -105,10 +105,10 @@ def _speed(base: Row, row: Row) -> list[str]:
         for number in SPEEDS.values()
     ]
     n = next((str(change.n) for change in changes if change), fmt.ABSENT)
-    return [*(_times(change) for change in changes), n, "yes" if pairs else "no"]
+    return [*(times(change) for change in changes), n, "yes" if pairs else "no"]
 
 
-def _times(change: Change | None) -> str:
+def times(change: Change | None) -> str:
     """Formats a relative change as a factor with its interval: + 25 % is `× 1.25 [1.20, 1.31]`."""
     if change is None:
         return fmt.ABSENT

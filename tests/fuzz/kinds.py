@@ -125,7 +125,11 @@ COST = Command(
     "bench export-cost -o {out}/exports.jsonl {model} --target onnx --recipe int4 --no-verify", ANY
 )
 COST_AGAIN = Command(COST.words.replace("{out}", "{costs}"), ANY)
-PEER = Command("bench peers {model}", ANY)
+PEER = Command(
+    "bench peers {model} --rounds 1 --repeats 1 --threads 1 --prefill-tokens 4 --decode-tokens 2 "
+    "-o {out}/run.jsonl",
+    ANY,
+)
 ROWS = Command(
     "bench run {fake} --runtime fake --task {task} --data {rows} --limit {max} --threads 1 "
     "-o {out}/run.jsonl",
@@ -160,7 +164,7 @@ LINES = (
     # Of another layout, so it is refused; it would wait for a phone.
     Command("bench phone {fake} -o {out}/run.jsonl", ANY),
     Command("bench overhead {fake} --pairs 1"),
-    Command("bench peers {model} --recipe int4", ANY),
+    PEER,
     Command("bench gpu tiny-smolvlm --target gguf --folder {out} -o {out}/gpu.jsonl", ANY),
     Command("bench export-cost -o {out}/costs.jsonl {model} --target onnx --recipe int4", ANY),
     Command("bench check --baseline {baseline}/footprint.json --peaks {baseline}/peaks.json", ANY),

@@ -1,0 +1,1 @@
+"""Builds models with other projects' exporters, and compares their programs with our runtimes."""
