@@ -20,7 +20,7 @@ from bench.jobs.plan import Choices, Job, Plan, plan
 from bench.machine.threads import chosen_threads
 from bench.options import Options
 from bench.peers.builders import BUILDERS
-from bench.peers.table import OURS, PEERS, Peer
+from bench.peers.table import OURS, PEERS, UNMEASURED, Peer
 from bench.record import read
 from bench.references import References
 from bench.reporting import fmt
@@ -39,18 +39,25 @@ from export.targets import folder_name
 from runtimes import RUNTIMES
 
 TASK = "latency"
+NOT_EXPORTED = "we cannot export the model for it, see above"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build what is missing, measure each program that can be, and print the table.
 
-    Returns 0, or 1 if a job failed. Raises UserError if our own exports fail.
+    Returns 0, or 1 if a job failed. Raises UserError if all of our own exports fail.
     """
     console = rich_console(stderr=True)
     model = open_model(arguments.model, weights=arguments.weights)
     folder = Path("build") / model.name
-    made = {target: _exported(arguments, model, folder, target) for target in OURS.values()}
+    made: dict[str, Path] = {}
     absent: dict[str, str] = {}
+    for name, target in OURS.items():
+        reason = _exported(arguments, model, folder, made, target)
+        if reason is not None:
+            absent[name] = reason
+    if not made:
+        raise UserError(f"{model.name} could not be exported, see above")
     for peer in PEERS:
         reason = _absent(peer, arguments, model) or _built(peer, model, arguments, folder, made)
         if reason is not None:
@@ -74,14 +81,21 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _exported(arguments: argparse.Namespace, model: Model, folder: Path, target: str) -> Path:
-    """Return the folder of our artifact for a target, exported if it is missing.
+def _exported(
+    arguments: argparse.Namespace,
+    model: Model,
+    folder: Path,
+    made: dict[str, Path],
+    target: str,
+) -> str | None:
+    """Export the model to a target unless that is done; return why it cannot be exported.
 
-    Raises UserError if the export fails.
+    Adds the folder to `made`, by the target.
     """
     out = folder / folder_name(target, arguments.recipe, "native")
     if is_of(out, model):
-        return out
+        made[target] = out
+        return None
     words = [arguments.model, "--target", target, "--recipe", arguments.recipe]
     words += ["--layout", "native", "--out", str(out), "--no-verify"]
     words += ["--weights", arguments.weights] if arguments.weights else []
@@ -89,8 +103,9 @@ def _exported(arguments: argparse.Namespace, model: Model, folder: Path, target:
         [sys.executable, "-m", "export", *words], stdout=subprocess.DEVNULL, check=False
     )
     if done.returncode:
-        raise UserError(f"{model.name} could not be exported as {target}, see above")
-    return out
+        return NOT_EXPORTED
+    made[target] = out
+    return None
 
 
 def _absent(peer: Peer, arguments: argparse.Namespace, model: Model) -> str | None:
@@ -111,6 +126,8 @@ def _built(
     """
     if peer.target in made:
         return None
+    if peer.target not in BUILDERS:
+        return NOT_EXPORTED
     out = folder / folder_name(peer.target, arguments.recipe, "native")
     if not is_of(out, model):
         spec = ExportSpec(peer.target, RECIPES[arguments.recipe], "native")
@@ -165,7 +182,7 @@ def _lines(prompt: str, absent: dict[str, str]) -> list[Line]:
         Line(peer.title, peer.runtime, peer.beside, _takes(peer), absent.get(peer.runtime))
         for peer in PEERS
     ]
-    return [*ours, *theirs]
+    return [*ours, *theirs, *(Line(name, "", None, "", why) for name, why in UNMEASURED.items())]
 
 
 def _takes(peer: Peer) -> str:

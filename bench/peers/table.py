@@ -62,3 +62,10 @@ PEERS = (
         prompts=("text",),
     ),
 )
+# Exporters that `bench peers` has no program for -> why, as tried in November 2026.
+UNMEASURED: Mapping[str, str] = {
+    "transformers 5.24, its own ONNX exporter": "it writes float32 alone, of SmolVLM and Gemma 3 "
+    "not the image encoder, and a graph for prompts beside one for steps, for which there is no "
+    "program",
+    "mobius-onnx 0.1.0": "it writes no 4 bits without Olive, and fails on SmolVLM",
+}

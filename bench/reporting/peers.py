@@ -13,14 +13,16 @@ from bench.reporting.document import Block, Bullets, Table, Text
 from bench.reporting.speed import times
 
 HEADER = (
-    *("program", "beside", "takes", "load", "prompt to first token", "×", "decode, tokens/s", "×"),
+    *("program", "beside", "takes", "load", "prompt", "first token", "×", "decode, tokens/s", "×"),
     *("peak memory", "×", "processes"),
 )
 EXPLAINED = (
     "Medians, and under each × the ratio to our runtime in the column `beside`, with its 95 % "
     "interval: over 1 is more time, more tokens a second, more memory. Each process computed with "
     "{threads} and answered the same request ({request}); rounds took turns, so ratios are of "
-    "pairs. llama.cpp's programs run our GGUF file."
+    "pairs. `prompt` counts its tokens as the program made them of the request: where they differ, "
+    "so does the work. Peaks are of whole processes, Python included where there is one. "
+    "llama.cpp's programs run our GGUF file."
 )
 
 
@@ -92,6 +94,7 @@ def _row(line: Line, groups: Mapping[str, LatencyRecords]) -> list[str]:
         line.beside or fmt.ABSENT,
         line.takes,
         fmt.milliseconds(own.load_s()),
+        _whole(own.middle(_positions)),
         fmt.milliseconds(own.middle(_first_token)),
         beside(_first_token),
         fmt.significant(own.middle(_rate)),
@@ -100,6 +103,14 @@ def _row(line: Line, groups: Mapping[str, LatencyRecords]) -> list[str]:
         memory(),
         str(len(own.records)),
     ]
+
+
+def _whole(value: float | None) -> str:
+    return fmt.ABSENT if value is None else f"{value:,.0f}"
+
+
+def _positions(timing: Timing) -> float | None:
+    return timing.prompt_positions
 
 
 def _first_token(timing: Timing) -> float | None:

@@ -43,8 +43,7 @@ def build_llama_cpp(folder: Path) -> None:
         run(fetch, own, f"pip could not fetch the archive of {LLAMA}")
         (archive,) = Path(scratch).glob("*.tar.gz")
         _unpack(archive, source)
-        ninja = f"-DCMAKE_MAKE_PROGRAM={_program(bin_folder, 'ninja')}"
-        cmake = _program(bin_folder, "cmake")
+        cmake, ninja = str(bin_folder / "cmake"), f"-DCMAKE_MAKE_PROGRAM={bin_folder / 'ninja'}"
         configure = [cmake, "-S", str(source), "-B", str(built), ninja, *CMAKE]
         run(configure, own, "CMake cannot configure llama.cpp; it needs a C++ compiler")
         jobs = ["--parallel", str(os.cpu_count() or 1)]
@@ -61,12 +60,6 @@ def _unpack(archive: Path, place: Path) -> None:
             if vendored:
                 member.name = name
                 content.extract(member, place, filter="data")
-
-
-def _program(folder: Path, name: str) -> str:
-    """Returns the path of a program that pip has installed as a binary, not as a script."""
-    found = sorted(folder.parent.glob(f"lib/python*/site-packages/{name}/data/bin/{name}"))
-    return str(found[0] if found else folder / name)
 
 
 def _environment(name: str) -> Environment:

@@ -46,6 +46,7 @@ def test_a_table_has_ratios_to_ours_and_reasons_for_what_is_missing() -> None:
     found = {name.strip(): cell.strip() for name, cell in cells.items()}
     assert found["beside"] == "onnxruntime"
     assert found["processes"] == "2"
+    assert found["prompt"].isdigit()
     assert [cell.strip() for cell in second.split("|") if "2.00 [" in cell]
     assert "3.00 [3.00, 3.00]" in second
     assert "- **openvino 2.0**: it is not made (make peers)" in text
@@ -82,22 +83,34 @@ def test_a_decoder_that_is_no_llama_is_refused(tmp_path: Path) -> None:
         write_decoder_checkpoint(open_model("tiny-gemma3", weights="synthetic"), tmp_path / "made")
 
 
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("tiny-smolvlm", ["onnxruntime", "llama_cpp"]), ("tiny-moondream", ["onnxruntime"])],
+)
 def test_without_peers_ours_are_measured_and_the_remedies_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    ours: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("llama_cpp")
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    model = Path("models/tiny-smolvlm").resolve()
+    model = Path("models", name).resolve()
     monkeypatch.chdir(tmp_path)
     words = ["--rounds", "1", "--repeats", "1", "--threads", "1", "-o", "run.jsonl"]
     sizes = ["--prefill-tokens", "4", "--decode-tokens", "2"]
     assert cli.main(["peers", str(model), "--weights", "synthetic", *sizes, *words]) == 0
-    told = capsys.readouterr().out
-    for name in ("onnxruntime", "llama_cpp"):
-        assert f"| ours: {name}" in told
+    told, noted = capfd.readouterr()
+    for runtime in OURS:
+        assert (f"| ours: {runtime}" in told) == (runtime in ours)
+    if "llama_cpp" not in ours:
+        assert "- **ours: llama_cpp**: we cannot export the model for it, see above" in told
+        assert "llama.cpp does not; export with --layout onnx-vision" in noted
     assert "its environment genai is not made (make peers ARGS=genai)" in told
     assert "llama-mtmd-cli of llama_cpp_python 0.3.36**: it takes images alone" in told
+    assert "- **mobius-onnx 0.1.0**: it writes no 4 bits without Olive" in told
     records = [json.loads(line) for line in Path("run.jsonl").read_text().splitlines()]
-    assert [one["case"]["runtime"] for one in records] == ["onnxruntime", "llama_cpp"]
+    assert [one["case"]["runtime"] for one in records] == ours
     assert {one["outcome"]["threads"]["reason"] for one in records} == {"asked"}
