@@ -373,8 +373,8 @@ RUNTIMES: Mapping[str, Runtime] = {
         ours=False,
         lacks=partial(LACK, "genai"),
     ),
-    "openvino": Runtime(
-        "runtimes.peers.openvino",
+    "openvino_genai": Runtime(
+        "runtimes.peers.openvino_genai",
         targets=("openvino",),
         devices=("cpu",),
         hidden=True,

@@ -58,7 +58,7 @@ PEERS = (
     ),
     Peer(
         "OpenVINO GenAI",
-        *("openvino-genai", "openvino", "openvino", "openvino", "onnxruntime"),
+        *("openvino-genai", "openvino", "openvino_genai", "openvino", "onnxruntime"),
         prompts=("text",),
     ),
 )
