@@ -29,7 +29,11 @@ PROJECTION_ACTIVATIONS = 2.1
 """Arena memory of a projector that has a graph of its own, as a multiple of a float32 matrix
 [patches, inner]."""
 DECODER_ACTIVATIONS = 4.9
-"""Arena memory for a prompt, as a multiple of a float32 matrix [positions, 2 intermediate]."""
+"""Arena memory while a prompt runs, as a multiple of a float32 matrix [positions that run at once,
+2 intermediate]."""
+PROMPT_STEP = 512
+"""How many positions of a prompt run at once, unless more must: with fewer, matrix products are
+slower than those of a whole prompt."""
 LOOK_UP = 16 * 1024
 """Bytes of the mapped embedding table that one text position brings into memory: pages of codes and
 of scales, and the pages around them that the kernel maps too."""
@@ -65,6 +69,15 @@ def peak_bytes(vlm: Vlm, recipe: Recipe, files: Files, request: RequestSize) -> 
     return int(max(loading, loaded + largest + scales, loaded + answering))
 
 
+def prompt_step(vlm: Vlm) -> int:
+    """Returns the most positions of a prompt that run at once.
+
+    These are more than PROMPT_STEP where positions of an image that attend to each other are.
+    """
+    image = vlm.image_positions(1) if vlm.text.bidirectional_images else 0
+    return max(PROMPT_STEP, vlm.text.prefix, image)
+
+
 def held_bytes(vlm: Vlm, recipe: Recipe) -> Mapping[str, float]:
     """Predicts the memory in bytes that each component's weights take once they are loaded.
 
@@ -94,8 +107,9 @@ def _activations(vlm: Vlm, request: RequestSize) -> float:
     """
     tower = tower_bytes(vlm) + PREPARING * pixels_bytes(vlm, request) if request.tiles else 0
     cache = request.positions * cache_bytes_per_token(vlm, FLOAT_BYTES)
-    prompt = DECODER_ACTIVATIONS * request.positions * 2 * vlm.text.intermediate * FLOAT_BYTES
-    return tower + cache + prompt + _scores(vlm.text, request)
+    step = min(request.positions, prompt_step(vlm))
+    prompt = DECODER_ACTIVATIONS * step * 2 * vlm.text.intermediate * FLOAT_BYTES
+    return tower + cache + prompt + _scores(vlm.text, step, request.positions)
 
 
 def tower_bytes(vlm: Vlm) -> float:
@@ -105,15 +119,17 @@ def tower_bytes(vlm: Vlm) -> float:
     return TOWER_ACTIVATIONS * tower_matrix_bytes(vlm) + PROJECTION_ACTIVATIONS * joined
 
 
-def _scores(text: Decoder, request: RequestSize) -> int:
+def _scores(text: Decoder, step: int, positions: int) -> int:
     """Predicts the bytes of one layer's attention scores and of a bias for each sliding window.
+
+    The last `step` of `positions` attend to all of them.
 
     0 for causal decoders: scores are held only where tokens of an image see later ones, because
     attention then takes a bias.
     """
     windows = {text.window(layer) for layer in range(text.layers)}
     kept = text.heads + len(windows) if text.sees_later_positions else 0
-    return kept * request.positions**2 * FLOAT_BYTES
+    return kept * step * positions * FLOAT_BYTES
 
 
 def _in_tower(vlm: Vlm, name: str) -> bool:

@@ -9,6 +9,7 @@ from export.arrays import FloatArray
 from export.artifact import Artifact
 from export.errors import UserError
 from export.modeling.rotary import STORED_POSITIONS
+from export.onnx.memory import prompt_step
 from runtimes.base import Logits
 from runtimes.graphs.decoder import GraphDecoder
 from runtimes.graphs.embedding import Embedding
@@ -34,11 +35,14 @@ class GraphBackend:
         embedding: Embedding,
         decoder: GraphDecoder,
         open_heads: Callable[[], GraphRegionHeads],
+        most: int | None = None,
     ) -> None:
-        """`tower` None: images cannot be encoded. `open_heads` loads the region heads."""
+        """`tower` None: images cannot be encoded. `open_heads` loads the region heads. `most`: how
+        many positions of a prompt run at once (default: prompt_step)."""
         vlm = artifact.manifest.vlm
+        self._most = most or prompt_step(vlm)
         self.context = context
-        self._image_token_id, self._prefix = vlm.image_token_id, vlm.text.prefix
+        self._image_token_id, self._text = vlm.image_token_id, vlm.text
         self._tower, self._embedding, self._decoder = tower, embedding, decoder
         self._open_heads = open_heads
         self._image_ids = np.zeros(context, np.int64)
@@ -49,9 +53,24 @@ class GraphBackend:
         return self._tower.encode(images)
 
     def extend(self, step: Extend) -> Logits:
-        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
+        """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend).
+
+        A long prompt runs in parts, which bounds the memory of activations.
+        """
+        parts = step.parts(
+            self._most,
+            self._image_token_id,
+            whole_images=self._text.sees_later_positions,
+            prefix=self._text.prefix,
+        )
+        *_, last = map(self._extended, parts)
+        return last
+
+    def _extended(self, step: Extend) -> Logits:
         ids, features, past, positions = step
-        images = image_ids(self._image_ids, ids, features, past, self._image_token_id, self._prefix)
+        images = image_ids(
+            self._image_ids, ids, features, past, self._image_token_id, self._text.prefix
+        )
         embeds = self._embedding.rows(ids, features)
         return self._decoder.extend(embeds, past, images, positions)
 

@@ -16,6 +16,7 @@ from transformers_answers import greedy_of, logits_of
 
 from export.arrays import FloatArray
 from export.model import Model
+from export.onnx import memory
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
 from runtimes.prepare.request import preparer_of
@@ -94,12 +95,17 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     model = change(tiny_model(hf))
     folder: Path = tmp_path_factory.mktemp("artifact")
     artifact = tiny_artifact(model, "onnx", "fp32", folder)
+    onnx = RUNTIMES["onnxruntime"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(memory, "PROMPT_STEP", 7)
+        in_steps = onnx.open_session(artifact, threads=1)
     return Opened(
         hf,
         model,
         {
             "torch": RUNTIMES["reference"].open_session(model, threads=1),
-            "onnx": RUNTIMES["onnxruntime"].open_session(artifact, threads=1),
+            "onnx": onnx.open_session(artifact, threads=1),
+            "onnx, prompts in steps": in_steps,
         },
     )
 

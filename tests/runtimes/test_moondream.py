@@ -22,6 +22,7 @@ from export.errors import UserError
 from export.families.moondream import MOONDREAM
 from export.families.section import Section
 from export.model import Model
+from export.onnx import memory
 from runtimes import reference
 from runtimes.base import Event, Region, Request, Session
 from runtimes.onnxruntime.session import open_session as open_onnxruntime
@@ -49,7 +50,17 @@ def in_onnx(model: Model, artifact: Artifact, most: int) -> Session:
     return open_onnxruntime(replace(artifact, manifest=manifest), threads=1)
 
 
-SESSIONS: Mapping[str, Open] = {"torch": in_torch, "onnx": in_onnx}
+def in_steps(model: Model, artifact: Artifact, most: int) -> Session:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(memory, "PROMPT_STEP", 5)
+        return in_onnx(model, artifact, most)
+
+
+SESSIONS: Mapping[str, Open] = {
+    "torch": in_torch,
+    "onnx": in_onnx,
+    "onnx, prompts in steps": in_steps,
+}
 
 
 class Golden:
