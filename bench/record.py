@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -215,6 +215,8 @@ class Outcome:
     """The browser that it ran in; None: it ran in none."""
     threads: Threads | None = None
     """The threads that the session computed with at the end, and why; None: older records."""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """What the session chose by the machine: part of the model -> words (ChoosingSession)."""
 
 
 @dataclass(frozen=True)

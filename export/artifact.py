@@ -21,7 +21,7 @@ from export.digests import remembered
 from export.errors import DISK_FULL, UserError
 from export.families import FAMILIES
 from export.files import few, inside, parse_json, read_file, short
-from export.manifest import MANIFEST, SCHEMA, FileFacts, Manifest
+from export.manifest import MANIFEST, SCHEMA, FileFacts, Manifest, signed_name
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,19 @@ class Artifact:
     path: Path
     manifest: Manifest
 
-    def file(self, component: str) -> Path:
-        """Returns the first file of a component. Raises UserError if artifact.json names none."""
+    def file(self, component: str, *, signed: bool = False) -> Path:
+        """Returns the first file of a component; `signed`: the graph for CPUs on which products of
+        signed weights are better (signed_name), where there is one.
+
+        Raises UserError if artifact.json names none.
+        """
         files = self.manifest.components.get(component)
         if not files:
             raise UserError(
                 f"{self.path / MANIFEST}: components names no file for {component}; export it again"
             )
-        return self.path / files[0]
+        other = signed_name(files[0])
+        return self.path / (other if signed and other in files else files[0])
 
 
 PARTIAL, REPLACED = "partial", "replaced"

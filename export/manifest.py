@@ -161,6 +161,12 @@ class Details:
         )
 
 
+def signed_name(graph: str) -> str:
+    """Returns the name of the file beside an .onnx file whose products take signed weights
+    (export.onnx.signed)."""
+    return f"{graph.removesuffix('.onnx')}_signed.onnx"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The content of one artifact.json: which model was exported, how, and the proof's result.

@@ -124,6 +124,15 @@ class BatchSession(Session, Protocol):
 
 
 @runtime_checkable
+class ChoosingSession(Session, Protocol):
+    """A session that chooses by the machine how it computes some parts of the model."""
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """Returns what was chosen, for a record: part of the model -> words for its choice."""
+
+
+@runtime_checkable
 class ThreadedSession(Session, Protocol):
     """A session that can go on with fewer CPU threads."""
 

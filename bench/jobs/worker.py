@@ -30,7 +30,7 @@ from export.errors import UserError
 from export.model import Model
 from export.origin import difference
 from runtimes import RUNTIMES, Runtime
-from runtimes.base import RemoteSession, Session
+from runtimes.base import ChoosingSession, RemoteSession, Session
 from runtimes.devices import device_of
 from runtimes.nvidia import GpuState, state
 from runtimes.threads import ThreadWatch
@@ -69,10 +69,12 @@ def perform(job: Job, notify: Notify = lambda phase: None) -> Outcome:
     after = _gpu(case.device)
     journal.close()
     phases.end("answers")
+    choices = session.choices if isinstance(session, ChoosingSession) else {}
     browser = session.surroundings() if isinstance(session, RemoteSession) else None
     session.close()
     outcome = replace(outcome, memory=tuple(phases.done), cpus=_cpus(), browser=browser)
     outcome = replace(outcome, gpu_before=before, gpu_after=after, threads=watch.threads)
+    outcome = replace(outcome, choices=choices)
     if not outcome.timings:
         return replace(outcome, load_s=first_s)
     del session, context

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from export.checkpoint.synthetic import Synthetic
-from export.manifest import Details, OnnxDetails
+from export.manifest import Details, OnnxDetails, signed_name
 from export.model import Model
 from export.modeling.vlm import Vlm
 from export.onnx import client_files as clients
@@ -29,6 +30,7 @@ from export.onnx.ort_plan import (
     operators_of,
 )
 from export.onnx.parameters import Parameters
+from export.onnx.signed import signed
 from export.quantize.recipe import Recipe
 from export.quantize.rounding import Rounding
 from export.target import Written
@@ -78,10 +80,14 @@ def write_graphs(
             half = _half(layout, component)
             parameters = Parameters(model.weights, recipe, data, ledger, rounding, half, layout.ort)
             graph = GRAPHS[component](model.vlm, parameters, layout)
-        path.write_bytes(ir.to_proto(graph).SerializeToString())
+        proto = ir.to_proto(graph)
+        path.write_bytes(proto.SerializeToString())
         domains |= graph.opset_imports
         operators |= operators_of(graph)
         names = [convert(path, data.sizes)] if layout.ort else [path.name, *data.sizes]
+        if other := _signed(proto, layout):
+            names.append(signed_name(path.name))
+            path.with_name(names[-1]).write_bytes(other.SerializeToString())
         written[component] = tuple(f"{layout.folder}{name}" for name in names)
     if layout.ort:
         (folder / OPERATORS).write_bytes(operator_list(operators))
@@ -139,7 +145,10 @@ def _planned(vlm: Vlm, recipe: Recipe, components: tuple[str, ...], layout: Layo
         if layout.ort:
             found[f"{stem}{SUFFIX}"] = estimated_bytes(graph)
             continue
-        found[f"{stem}.onnx"] = ir.to_proto(graph).ByteSize()
+        proto = ir.to_proto(graph)
+        found[f"{stem}.onnx"] = proto.ByteSize()
+        if other := _signed(proto, layout):
+            found[signed_name(f"{stem}.onnx")] = other.ByteSize()
         found |= {f"{layout.folder}{name}": nbytes for name, nbytes in data.sizes.items()}
     return _Plan(found, frozenset(operators))
 
@@ -152,6 +161,14 @@ def client_files(model: Model, recipe: Recipe, layout: str) -> Mapping[str, byte
     if layout_of(model.vlm, layout).client == NATIVE.client:
         return model.files
     return clients.client_files(model, layout, sizes(model, recipe, layout))
+
+
+def _signed(graph: onnx.ModelProto, layout: Layout) -> onnx.ModelProto | None:
+    """Returns the graph for CPUs on which products of signed weights are exact, if it differs.
+
+    Only PocketVLM's own runtime chooses between the two.
+    """
+    return signed(graph) if layout == NATIVE else None
 
 
 def _data_path(graph: Path) -> Path:

@@ -81,7 +81,10 @@ class OnnxBackend(GraphBackend):
             embedding=OnnxEmbedding(embed, artifact.manifest.vlm, artifact.path),
             decoder=self._opened_decoder(threads, context, device, capture),
             open_heads=partial(OnnxRegionHeads, artifact, threads, device, kleidiai=kleidiai),
+            most=None if device == CPU else context,
         )
+        self.choices = {} if tower is None else tower.choices
+        """The sign of the weights in the tower's integer products (ChoosingBackend)."""
 
     def _opened_decoder(
         self, threads: int, context: int, device: Device, capture: bool

@@ -4,6 +4,7 @@ from export.artifact import Artifact
 from runtimes.devices import CPU, Device
 from runtimes.graphs.tower import GraphTower
 from runtimes.onnxruntime.graph import OnnxGraph, open_graph
+from runtimes.onnxruntime.products import SIGNED, UNSIGNED, signed_is_better
 
 
 class OnnxTower(GraphTower):
@@ -12,8 +13,14 @@ class OnnxTower(GraphTower):
     def __init__(
         self, artifact: Artifact, threads: int, device: Device = CPU, *, kleidiai: bool = True
     ) -> None:
+        signed = device == CPU and signed_is_better()
+        self.choices: dict[str, str] = {}
+        """The sign of the weights in each part's integer products, where there are any."""
+
         def open_part(part: str) -> OnnxGraph:
-            path = artifact.file(part)
+            path = artifact.file(part, signed=signed)
+            if artifact.file(part) != artifact.file(part, signed=True):
+                self.choices[part] = SIGNED if signed else UNSIGNED
             return OnnxGraph(open_graph(path, threads, device, kleidiai=kleidiai), artifact.path)
 
         super().__init__(artifact.manifest.vlm, open_part)

@@ -3,7 +3,7 @@
 A backend holds one loaded model and does its arithmetic. NOT aware of requests, prompts or clocks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -142,6 +142,15 @@ class ThreadedBackend(Backend, Protocol):
 
     def use_threads(self, threads: int) -> None:
         """Computes with so many threads from the next step on; the cache stays."""
+
+
+@runtime_checkable
+class ChoosingBackend(Backend, Protocol):
+    """A backend that chooses by the machine how it computes some parts of the model."""
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """Returns what was chosen: part of the model -> words for its choice."""
 
 
 class BatchBackend(Backend, Protocol):

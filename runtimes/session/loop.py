@@ -4,7 +4,7 @@ NOT aware of ONNX Runtime, llama.cpp or torch: they are backends (runtimes.sessi
 """
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,14 @@ from export.errors import UserError
 from runtimes.base import Event, Logits, Region, Request
 from runtimes.nvidia import raise_if_out_of_memory
 from runtimes.prepare.request import Prepared, Preparer
-from runtimes.session.backend import Backend, BatchBackend, Encode, Extend, ThreadedBackend
+from runtimes.session.backend import (
+    Backend,
+    BatchBackend,
+    ChoosingBackend,
+    Encode,
+    Extend,
+    ThreadedBackend,
+)
 from runtimes.session.batch import Steps, generate_batch
 from runtimes.session.positions import answer_positions, prompt_positions
 from runtimes.session.prefix import PrefixCache
@@ -49,6 +56,11 @@ class GreedySession:
     def adapt(self, watch: ThreadWatch) -> None:
         """Gives threads up as `watch` says, if the backend can (ThreadedSession)."""
         self._watch = watch if isinstance(self._backend, ThreadedBackend) else None
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """Returns what the backend chose by the machine (ChoosingSession)."""
+        return self._backend.choices if isinstance(self._backend, ChoosingBackend) else {}
 
     def generate(self, request: Request) -> Iterator[Event]:
         """Answers one request; yields an Event for each finished step, in order (Session)."""

@@ -12,6 +12,7 @@ from tiny_configs import CONFIGS, PREPROCESSORS
 
 from export.__main__ import main
 from export.checkpoint.registry import open_model
+from export.manifest import signed_name
 from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
 
@@ -19,9 +20,12 @@ from export.targets import TARGETS
 HALF = "float16 weight to float"  # stored in 16 bits, computed with in 32; a tied head's scales
 PACKED = "uint4 weight to uint8"  # these two are folded once, when a session loads
 FACTORS = "int8 weight to float"
+SIGNED = {"uint4 weight to int8", "BitwiseXor to int8"}
 CASTS = {
     "vision_encoder": {HALF, PACKED, FACTORS},
     "vision_projection": {HALF, PACKED, FACTORS},
+    "vision_encoder_signed": {HALF, FACTORS, *SIGNED},
+    "vision_projection_signed": {HALF, FACTORS, *SIGNED},
     # The rows of 16 bits that were asked for.
     "embed_tokens": {"Gather to float", "GatherBlockQuantized to float"},
     # GroupQueryAttention wants its lengths in 32 bits, RotaryEmbedding (heads of 8) in 64.
@@ -37,6 +41,7 @@ ONLY = {
     "GatherBlockQuantized to float": QUANTIZED,
     "Gather to float": {"fp16"},
     PACKED: {"int4"},
+    **dict.fromkeys(SIGNED, QUANTIZED),
 }
 # Constants kept in the graph itself: shapes and scalars.
 INLINE_BYTES = 2048
@@ -66,7 +71,7 @@ def test_graphs_have_no_litter(exported: tuple[Path, dict]) -> None:
     for name, model in graphs(folder):
         nodes = model.graph.node
         assert not {"Identity", "Dropout", "Constant"} & {node.op_type for node in nodes}, name
-        allowed = CASTS[name] | (ROTARY_CASTS if rotary and name == "vision_encoder" else set())
+        allowed = CASTS[name] | (ROTARY_CASTS if rotary and "vision_encoder" in name else set())
         found = set(casts(model))
         assert found <= allowed, name
         assert all(manifest["recipe"] in ONLY.get(cast, RECIPES) for cast in found), name
@@ -131,7 +136,8 @@ def test_a_component_is_a_small_graph_and_one_data_file(exported: tuple[Path, di
     folder, manifest = exported
     tied = {"decoder"} if manifest["vlm"]["text"]["tied"] else set()
     for component, names in manifest["components"].items():
-        graph_file, data_file = names
+        graph_file, data_file, *others = names
+        assert others in ([], [signed_name(graph_file)])
         model = onnx.load(folder / graph_file, load_external_data=False)
         inline = 0
         spans = []

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 
 from export.arrays import FloatArray
 from export.manifest import Quantization
@@ -22,6 +24,7 @@ from export.onnx.graph import IR_VERSION, OPSETS
 from export.onnx.ledger import Ledger
 from export.onnx.nodes import Nodes
 from export.onnx.parameters import Parameters
+from export.onnx.signed import signed
 from export.quantize.recipe import RECIPES
 
 ROWS, COLUMNS = 32, 96
@@ -51,6 +54,47 @@ def test_large_products_do_not_saturate(recipe: str, tmp_path: Path) -> None:
 def test_an_odd_number_of_outputs_keeps_8_bits_and_is_listed(tmp_path: Path) -> None:
     (found,) = products_are_right(Large(ROWS + 1), "int4", tmp_path).fallbacks
     assert (found.tensor, found.asked, found.got) == ("v.a.weight", "int4", "int8")
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+@pytest.mark.parametrize("rows", [ROWS, ROWS + 1])
+def test_signed_weights_are_the_unsigned_ones_less_128(
+    recipe: str, rows: int, tmp_path: Path
+) -> None:
+    products_are_right(Large(rows), recipe, tmp_path)
+    unsigned = onnx.load(tmp_path / "a.onnx", load_external_data=False)
+    other = signed(unsigned)
+    assert other is not None
+    found = [_weights(model, tmp_path) for model in (unsigned, other)]
+    assert [codes.dtype for codes in found] == [np.uint8, np.int8]
+    np.testing.assert_array_equal(found[0].astype(int) - 128, found[1])
+    read = {name for node in other.graph.node for name in node.input}
+    assert {tensor.name for tensor in other.graph.initializer} <= read
+
+
+def test_a_graph_without_integer_products_has_no_signed_one() -> None:
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+    assert signed(onnx.helper.make_model(graph)) is None
+
+
+def _weights(model: onnx.ModelProto, folder: Path) -> NDArray[Any]:
+    """The weights that a graph's product reads, as ONNX Runtime makes them of stored ones."""
+    (product,) = (node for node in model.graph.node if node.op_type == "DynamicQuantizeMatMul")
+    alone = onnx.ModelProto()
+    alone.CopyFrom(model)
+    alone.graph.node.remove(product)
+    name = product.input[1]
+    del alone.graph.output[:], alone.graph.input[:]
+    if all(name not in node.output for node in alone.graph.node):
+        alone.graph.node.append(onnx.helper.make_node("Identity", [name], ["codes"]))
+        name = "codes"
+    alone.graph.output.append(onnx.ValueInfoProto(name=name))
+    (folder / "alone.onnx").write_bytes(alone.SerializeToString())
+    session = ort.InferenceSession(folder / "alone.onnx", providers=["CPUExecutionProvider"])
+    codes: NDArray[Any] = session.run(None, {})[0]
+    return codes
 
 
 def products_are_right(weights: Large, recipe: str, tmp_path: Path) -> Quantization:
