@@ -26,7 +26,11 @@ INSTALL = $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 # GCC leaves out stores to the settings of AMX's tiles, so on CPUs with AMX the first prompt would end
 # llama.cpp with SIGILL (its pull request 26954). Compilers for other CPUs do not know the option.
 NO_AMX := $(shell $(CXX) -mno-amx-int8 -E -x c++ /dev/null >/dev/null 2>&1 && echo -mno-amx-int8)
-LLAMA_FLAGS = CFLAGS="$$CFLAGS $(NO_AMX)" CXXFLAGS="$$CXXFLAGS $(NO_AMX)"
+# Only the libraries that are loaded, with a job for each core where CMake finds no ninja, too.
+LLAMA_CMAKE = -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/runtimes/llama_cpp/build.cmake
+LLAMA_FLAGS = CFLAGS="$$CFLAGS $(NO_AMX)" CXXFLAGS="$$CXXFLAGS $(NO_AMX)" \
+  CMAKE_ARGS="$(LLAMA_CMAKE) $$CMAKE_ARGS" \
+  CMAKE_BUILD_PARALLEL_LEVEL=$${CMAKE_BUILD_PARALLEL_LEVEL:-$$(getconf _NPROCESSORS_ONLN)}
 NAME = $(notdir $(patsubst %/,%,$(MODEL)))
 
 DEMO := results/demo
@@ -79,7 +83,7 @@ setup-cuda: $(READY) ## replace the CPU builds by CUDA ones (needs nvcc and a C+
 	@$(INSTALL) torch
 	@$(INSTALL) -e '.[cuda]'
 	@$(INSTALL) --force-reinstall --no-deps onnxruntime-gpu
-	@$(LLAMA_FLAGS) CMAKE_ARGS="-DGGML_CUDA=on $$CMAKE_ARGS" \
+	@export CMAKE_ARGS="-DGGML_CUDA=on $$CMAKE_ARGS"; $(LLAMA_FLAGS) \
 	  $(INSTALL) --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 	@$(BENCH) list
 
