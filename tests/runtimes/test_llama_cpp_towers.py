@@ -80,7 +80,11 @@ def test_written_files_are_listed_by_component(tmp_path: Path) -> None:
     assert limit.endswith("export with --layout native for llama.cpp's own mmproj file")
     assert written.components == {
         "decoder": ("tiny-Q4_0.gguf",),
-        "vision": ("vision_encoder.onnx", "vision_encoder.onnx_data"),
+        "vision": (
+            "vision_encoder.onnx",
+            "vision_encoder.onnx_data",
+            "vision_encoder_signed.onnx",
+        ),
     }
     parts = written.quantization.components
     assert set(parts) == set(COMPONENTS) - {"region"}
