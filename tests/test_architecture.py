@@ -34,7 +34,7 @@ WRAPPERS = {
     "onnx_ir": {"export/onnx/"},
     "onnxruntime": {"runtimes/onnxruntime/", "runtimes/peers/"},
     "onnxruntime_genai": {"runtimes/peers/"},
-    "openvino": {"runtimes/openvino/"},
+    "openvino": {"runtimes/openvino/", "runtimes/peers/programs/"},
     "optimum": {"export/optimum_"},
     "gguf": {"export/gguf/", "runtimes/llama_cpp/"},
     "llama_cpp": {"runtimes/llama_cpp/", "runtimes/peers/"},
