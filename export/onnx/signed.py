@@ -10,22 +10,23 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import TensorProto, helper
 
+PRODUCT = "DynamicQuantizeMatMul"
 SHAPES = ("Reshape", "Slice")
 """What may stand between unpacked weights and their product."""
 
 
 def signed(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """Returns the graph with signed weights; None if it has no product of 8-bit weights."""
+    if all(node.op_type != PRODUCT for node in model.graph.node):
+        return None
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     graph = _Graph(changed.graph)
     nodes: list[onnx.NodeProto] = []
     for node in changed.graph.node:
-        if node.op_type == "DynamicQuantizeMatMul":
+        if node.op_type == PRODUCT:
             nodes += graph.sign(node)
         nodes.append(node)
-    if not graph.signs:
-        return None
     del changed.graph.node[:]
     changed.graph.node.extend(nodes)
     graph.prune()
@@ -37,14 +38,11 @@ class _Graph:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
-        self.signs = 0
-        """How many products were changed."""
         self._nodes = {name: node for node in graph.node for name in node.output}
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
 
     def sign(self, product: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
         """Makes the weights of a product signed; returns nodes to insert before it."""
-        self.signs += 1
         middle, product.input[3] = product.input[3], self._byte(0)
         value = product.input[1]
         while value in self._nodes and self._nodes[value].op_type in SHAPES:
