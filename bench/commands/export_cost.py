@@ -22,6 +22,7 @@ from bench.reporting.fmt import in_bytes, megabytes, significant, table
 from export.decode import decode
 from export.errors import UserError
 from export.files import json_lines, json_value, short
+from export.manifest import MANIFEST
 from export.proof import Proof
 
 PACKAGES = ("numpy", "onnx-ir", "onnxruntime", "torch", "gguf")
@@ -75,7 +76,8 @@ def export(arguments: Sequence[str]) -> tuple[int, ExportCost | None]:
     """Run `python -m export` with the arguments; return its exit code and its cost.
 
     The cost is None if the export fails. Call it from a small process: Linux starts the child's
-    largest resident set at the caller's current one.
+    largest resident set at the caller's current one. Raises UserError if the export ends well but
+    writes nothing.
     """
     with tempfile.TemporaryDirectory() as scratch:
         out, printed = Path(scratch) / "artifact", Path(scratch) / "facts.json"
@@ -88,6 +90,11 @@ def export(arguments: Sequence[str]) -> tuple[int, ExportCost | None]:
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             return process.returncode, None
+        if not (out / MANIFEST).exists():
+            raise UserError(
+                "the export wrote nothing with these options; leave out those that only print, "
+                "such as --help"
+            )
         facts = json.loads(printed.read_text())
     unit = 1 if sys.platform == "darwin" else 1024
     cpu_s = usage.ru_utime + usage.ru_stime

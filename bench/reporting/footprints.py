@@ -50,7 +50,7 @@ def _kilobytes(count: int | None) -> str:
 
 
 def _change(d: Difference) -> str:
-    if d.before is None or d.after is None:
+    if not d.before or d.after is None:  # nothing has no share
         return ABSENT
     share = d.after / d.before - 1
     return change(share) if abs(share) >= 0.0005 else f"{significant(1e6 * share)} ppm"

@@ -70,6 +70,11 @@ def test_one_byte_of_a_gigabyte_is_shown() -> None:
     assert "0.00100 ppm" in differing(differences(before, after))
 
 
+def test_growth_from_nothing_has_no_share() -> None:
+    before, after = (changed(kv_bytes_per_token=n) for n in (0, 8))
+    assert "grew" in differing(differences(before, after))
+
+
 def test_a_baseline_is_read_as_it_was_written(tmp_path: Path) -> None:
     save(tmp_path / "deep" / "baseline.json", ROWS)
     assert load(tmp_path / "deep" / "baseline.json") == ROWS

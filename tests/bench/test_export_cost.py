@@ -50,6 +50,15 @@ def test_help_exports_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not any(tmp_path.iterdir())
 
 
+def test_options_that_only_print_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export-cost", "-o", str(tmp_path / "exports.jsonl"), "tiny-smolvlm", "--help"]
+    assert main(words) == 2
+    assert "wrote nothing with these options" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 def test_without_lines_the_table_is_empty() -> None:
     assert "| model" in document([])
 
