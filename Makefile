@@ -193,7 +193,7 @@ $(READY): pyproject.toml constraints.txt
 	$(MAKE_VENV)
 	@command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
 	  echo "There is no C++ compiler here; llama.cpp needs one, unless pip has kept its wheel." >&2
-	@echo "Installing into $(VENV). The first time compiles llama.cpp: some ten minutes on two cores."
+	@echo "Installing into $(VENV). The first time compiles llama.cpp: some six minutes on two cores."
 	@$(LLAMA_FLAGS) $(INSTALL) -e '.[all,dev]' || \
 	  { echo "set-up failed, see above (llama-cpp-python needs a C++ compiler to build)" >&2; exit 2; }
 	@touch $@
