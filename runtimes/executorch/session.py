@@ -59,13 +59,7 @@ class ExecutorchBackend:
 
     def extend(self, step: Extend) -> FloatArray:
         """Runs the decoder on a step's tokens; returns the last one's logits [vocab] (Backend)."""
-        parts = step.parts(
-            self._details.new_positions,
-            self._vlm.image_token_id,
-            whole_images=self._text.sees_later_positions,
-            prefix=self._text.prefix,
-        )
-        *_, last = map(self._extended, parts)
+        *_, last = map(self._extended, step.parts_for(self._vlm, self._details.new_positions))
         return last
 
     def _extended(self, step: Extend) -> FloatArray:

@@ -42,7 +42,7 @@ class GraphBackend:
         vlm = artifact.manifest.vlm
         self._most = most or prompt_step(vlm)
         self.context = context
-        self._image_token_id, self._text = vlm.image_token_id, vlm.text
+        self._vlm = vlm
         self._tower, self._embedding, self._decoder = tower, embedding, decoder
         self._open_heads = open_heads
         self._image_ids = np.zeros(context, np.int64)
@@ -57,20 +57,13 @@ class GraphBackend:
 
         A long prompt runs in parts, which bounds the memory of activations.
         """
-        parts = step.parts(
-            self._most,
-            self._image_token_id,
-            whole_images=self._text.sees_later_positions,
-            prefix=self._text.prefix,
-        )
-        *_, last = map(self._extended, parts)
+        *_, last = map(self._extended, step.parts_for(self._vlm, self._most))
         return last
 
     def _extended(self, step: Extend) -> Logits:
         ids, features, past, positions = step
-        images = image_ids(
-            self._image_ids, ids, features, past, self._image_token_id, self._text.prefix
-        )
+        token, prefix = self._vlm.image_token_id, self._vlm.text.prefix
+        images = image_ids(self._image_ids, ids, features, past, token, prefix)
         embeds = self._embedding.rows(ids, features)
         return self._decoder.extend(embeds, past, images, positions)
 

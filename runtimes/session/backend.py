@@ -68,6 +68,15 @@ class Extend(NamedTuple):
             features = features if len(features) else None
         return Extend(self.ids[length:], features, length, self.positions[:, length:])
 
+    def parts_for(self, vlm: Vlm, most: int) -> Iterator["Extend"]:
+        """Yields steps of at most `most` tokens each that the decoder of `vlm` may take (parts)."""
+        if len(self.ids) == 1:  # as each step of an answer
+            return iter((self,))
+        text = vlm.text
+        return self.parts(
+            most, vlm.image_token_id, whole_images=text.sees_later_positions, prefix=text.prefix
+        )
+
     def parts(
         self, most: int, image_token_id: int | None, *, whole_images: bool, prefix: int = 0
     ) -> Iterator["Extend"]:
