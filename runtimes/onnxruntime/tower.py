@@ -18,9 +18,10 @@ class OnnxTower(GraphTower):
         """The sign of the weights in each part's integer products, where there are any."""
 
         def open_part(part: str) -> OnnxGraph:
-            path = artifact.file(part, signed=signed)
-            if artifact.file(part) != artifact.file(part, signed=True):
+            plain, exact = artifact.file(part), artifact.file(part, signed=True)
+            if plain != exact:
                 self.choices[part] = SIGNED if signed else UNSIGNED
-            return OnnxGraph(open_graph(path, threads, device, kleidiai=kleidiai), artifact.path)
+            graph = open_graph(exact if signed else plain, threads, device, kleidiai=kleidiai)
+            return OnnxGraph(graph, artifact.path)
 
         super().__init__(artifact.manifest.vlm, open_part)
