@@ -158,9 +158,9 @@ class GreedySession:
         if request.features is not None:
             found = Encoded(request.features, 0)
         else:
-            tiles, shown = (cache.tiles, key) if request.reuse else (TileFeatures(), "")
+            tiles, kept = (cache.tiles, key) if request.reuse else (TileFeatures(), "")
             apart = self._preparer.tiles_apart
-            found = yield from tiles.encode(prepared.images, shown, apart=apart)
+            found = yield from tiles.encode(prepared.images, kept, apart=apart)
         cache.features = (key, found.features)
         return found
 
