@@ -5,7 +5,6 @@ import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -21,6 +20,7 @@ from bench.tasks.latency import image
 from export.artifact import Artifact, load_artifact, verify_digests
 from export.console import rich_console
 from export.errors import UserError
+from runtimes.png import png
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -64,9 +64,7 @@ class Visit:
         self.artifacts, self.output = artifacts, Path(arguments.output)
         self.options = Options(repeats=arguments.repeats, decode_tokens=arguments.decode_tokens)
         self.done, self.failed = threading.Event(), 0
-        written = BytesIO()
-        image().save(written, "PNG")
-        self.picture = written.getvalue()
+        self.picture = png(image())
         self._console: Console = rich_console(stderr=True)
         self._here = environment(())
         self._started = datetime.now(UTC)

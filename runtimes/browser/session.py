@@ -5,7 +5,6 @@ of npm come from a server in this process; nothing else can be reached by the pa
 """
 
 import base64
-import io
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from export.artifact import Artifact, load_artifact
 from export.errors import UserError
 from runtimes.base import Browser, Event, Request
 from runtimes.browser.chromium import SWIFTSHADER, Page, opened
+from runtimes.png import png_text
 from runtimes.web import pages
 from runtimes.web.server import Site, serving
 
@@ -140,6 +140,4 @@ def floats(text: str) -> FloatArray:
 
 def _address(image: Image.Image) -> str:
     """Returns an image as a data URL, without loss."""
-    written = io.BytesIO()
-    image.save(written, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+    return f"data:image/png;base64,{png_text(image)}"

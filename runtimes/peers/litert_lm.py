@@ -3,8 +3,6 @@
 It opens the same bundle with its own prompt template, image preparation, tokenizer and loop.
 """
 
-import base64
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +13,7 @@ from export.errors import UserError
 from export.files import short
 from export.library_log import kept
 from runtimes.base import Event, Request, Session
+from runtimes.png import png_text
 from runtimes.prepare.request import preparer_of
 
 
@@ -78,6 +77,4 @@ class EngineSession:
 
 
 def _image(image: Image.Image) -> dict[str, str]:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return {"type": "image", "blob": base64.b64encode(file.getvalue()).decode()}
+    return {"type": "image", "blob": png_text(image)}

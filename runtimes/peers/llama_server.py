@@ -1,7 +1,5 @@
 """Baseline: the program `llama-server`, asked over HTTP. It takes text and images."""
 
-import base64
-import io
 import json
 import socket
 import subprocess
@@ -12,8 +10,6 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import Image
-
 from export.artifact import Artifact
 from export.errors import UserError
 from export.files import short
@@ -21,6 +17,7 @@ from export.prompts import Prompt, PromptRecipe
 from runtimes.base import Browser, Event, Request
 from runtimes.peers.llama_programs import CONTEXT, decoder_file, program, tokens, tower_file
 from runtimes.peers.program import last, length_of, variables
+from runtimes.png import png_text
 
 MARK = "<__media__>"
 POLL_S = 0.005
@@ -129,13 +126,7 @@ def _prompt(request: Request, recipe: PromptRecipe) -> Any:
     if not isinstance(recipe, Prompt):
         raise UserError("llama_server builds prompts of text; this model's consist of token ids")
     text = recipe.text(MARK * len(request.images), request.question)
-    return {"prompt_string": text, "multimodal_data": [_png(image) for image in request.images]}
-
-
-def _png(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return {"prompt_string": text, "multimodal_data": [png_text(image) for image in request.images]}
 
 
 def _free_port() -> int:
