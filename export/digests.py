@@ -6,7 +6,6 @@ folder; where it cannot be read or written, files are read again.
 
 import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from export.cache import cache_folder
 from export.files import sha256_of
 
 MOST = 1000
@@ -71,9 +71,9 @@ def remembered() -> Digests:
 
 
 def cache_file() -> Path | None:
-    """Returns pocket-vlm/digests.json in XDG_CACHE_HOME or ~/.cache; None: there is no home."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    return folder / "pocket-vlm" / "digests.json" if folder.is_absolute() else None
+    """Returns digests.json in the cache folder; None: there is no such folder."""
+    folder = cache_folder()
+    return folder / "digests.json" if folder is not None else None
 
 
 def _state(path: Path) -> str:

@@ -6,7 +6,6 @@ long as that is the same.
 """
 
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.cache import cache_folder
 from export.errors import UserError
 from export.files import short
 
@@ -62,10 +62,11 @@ class Environment:
 
 
 def default_cache() -> Path:
-    """Returns the folder of all environments: in XDG_CACHE_HOME, or the user's cache folder."""
-    caches = "Library/Caches" if sys.platform == "darwin" else ".cache"
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / caches
-    return Path(root) / "pocket-vlm" / "environments"
+    """Returns the folder of all environments. Raises UserError where there is no cache folder."""
+    folder = cache_folder()
+    if folder is None:
+        raise UserError("there is no folder for environments; name one with XDG_CACHE_HOME")
+    return folder / "environments"
 
 
 def python_of(environment: Environment, cache: Path | None = None) -> Path | None:

@@ -106,3 +106,9 @@ def test_a_folder_that_cannot_be_written_is_an_error(index: Path, tmp_path: Path
 def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "pocket-vlm" / "environments"
+
+
+def test_without_a_cache_folder_it_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    with pytest.raises(UserError, match="XDG_CACHE_HOME"):
+        default_cache()
