@@ -4,7 +4,7 @@ A layer's cached keys (or values) are input and output of the graph in the same 
 long as the context. So GroupQueryAttention appends in place and no step copies the cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,18 +16,14 @@ from runtimes.base import Logits
 from runtimes.graphs.decoder import CACHE, step_inputs
 from runtimes.onnxruntime.graph import inputs_of
 
+OpenGraph = Callable[[int], ort.InferenceSession]
+"""Loads the decoder graph for a number of threads."""
+
 
 class HostDecoder:
     """Runs the decoder graph on the CPU, with its key-value cache in host memory (GraphDecoder)."""
 
-    def __init__(
-        self,
-        open_with: Callable[[int], ort.InferenceSession],
-        threads: int,
-        text: Decoder,
-        context: int,
-    ) -> None:
-        """`open_with` loads the graph for a number of threads."""
+    def __init__(self, open_with: OpenGraph, threads: int, text: Decoder, context: int) -> None:
         self._open_with, self._threads = open_with, threads
         self._mask = np.ones((1, context), np.int64)
         # Not cleared: the system allocates a page only when a position is written to it.
@@ -39,10 +35,10 @@ class HostDecoder:
             for kind in ("key", "value")
         }
         # Bound once: IOBinding.get_outputs would wrap every output, the cache too, at each step.
-        self._logits = np.zeros((1, 1, text.vocab), np.float32)
+        self._last = np.zeros(text.vocab, np.float32)
         self.state = np.zeros(text.hidden, np.float32)
         self._outputs = {
-            "logits": ort.OrtValue.ortvalue_from_numpy(self._logits),
+            "logits": ort.OrtValue.ortvalue_from_numpy(self._last[None, None]),
             "state": ort.OrtValue.ortvalue_from_numpy(self.state[None, None]),
         }
         self._loaded: _Loaded | None = self._load()
@@ -60,8 +56,7 @@ class HostDecoder:
         for name, values in step_inputs(takes, embeds, mask, image_ids, positions).items():
             binding.bind_cpu_input(name, values)
         graph.run_with_iobinding(binding)
-        last: FloatArray = self._logits[0, 0]
-        return last
+        return self._last
 
     def use_threads(self, threads: int) -> None:
         """Frees the graph; the next step loads it again, for another number of threads.
@@ -69,6 +64,11 @@ class HostDecoder:
         ONNX Runtime cannot change the threads of a loaded graph. The cache stays.
         """
         self._threads, self._loaded = threads, None
+
+    def _cached(self) -> Iterator[tuple[str, FloatArray]]:
+        """Yields each layer's keys, then its values, by name: views [1, heads, context, size]."""
+        for name, buffer in self._cache.items():
+            yield name, buffer.numpy()  # on the CPU no copy
 
     def _load(self) -> "_Loaded":
         """Loads the graph and binds what does not change between steps."""

@@ -18,7 +18,7 @@ from runtimes.onnxruntime.graph import inputs_of, open_graph, running
 from runtimes.onnxruntime.regions import OnnxRegionHeads
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import preparer_of
-from runtimes.session.backend import Extend, context_length
+from runtimes.session.backend import Extend, VisionTower, context_length
 from runtimes.session.loop import GreedySession
 
 CUDA = "cuda"
@@ -71,7 +71,9 @@ class OnnxBackend(GraphBackend):
         `kleidiai`: on Arm, use KleidiAI's kernels (open_graph)."""
         _check(artifact, device, context)
         self._artifact, self._kleidiai = artifact, kleidiai
-        tower = OnnxTower(artifact, threads, device, kleidiai=kleidiai) if load_tower else None
+        self.choices: dict[str, str] = {}
+        """How the machine's kind decided that parts of the model are computed (ChoosingBackend)."""
+        tower = self._opened_tower(threads, device) if load_tower else None
         # On the CPU: a step reads one row, so the table would only take memory on a GPU.
         embed = open_graph(artifact.file("embedding"), 1)
         super().__init__(
@@ -83,8 +85,12 @@ class OnnxBackend(GraphBackend):
             open_heads=partial(OnnxRegionHeads, artifact, threads, device, kleidiai=kleidiai),
             most=None if device == CPU else context,
         )
-        self.choices = {} if tower is None else tower.choices
-        """The sign of the weights in the tower's integer products (ChoosingBackend)."""
+
+    def _opened_tower(self, threads: int, device: Device) -> VisionTower:
+        """Loads the tower's graphs; chooses the sign of the weights in its integer products."""
+        tower = OnnxTower(self._artifact, threads, device, kleidiai=self._kleidiai)
+        self.choices |= tower.choices
+        return tower
 
     def _opened_decoder(
         self, threads: int, context: int, device: Device, capture: bool
@@ -92,7 +98,7 @@ class OnnxBackend(GraphBackend):
         """Loads the decoder graph; returns a DeviceDecoder for layout cuda, else a HostDecoder."""
         artifact, text = self._artifact, self._artifact.manifest.vlm.text
         if artifact.manifest.layout != CUDA:
-            open_with = partial(_host_graph, artifact, self._kleidiai)
+            open_with = partial(host_graph, artifact, self._kleidiai)
             return HostDecoder(open_with, threads, text, context)
         path, captured = artifact.file("decoder"), capture and device.kind == "cuda"
         graph = open_graph(path, threads, device, capture=captured)
@@ -116,8 +122,8 @@ class OnnxBackend(GraphBackend):
             self._decoder.use_threads(threads)
 
 
-def _host_graph(artifact: Artifact, kleidiai: bool, threads: int) -> ort.InferenceSession:
-    """Loads the decoder graph of a CPU layout."""
+def host_graph(artifact: Artifact, kleidiai: bool, threads: int) -> ort.InferenceSession:
+    """Loads the decoder graph of a CPU layout. `kleidiai`: see open_graph."""
     path = artifact.file("decoder")
     graph = open_graph(path, threads, steps=True, kleidiai=kleidiai)
     expect_cache(inputs_of(graph), artifact.manifest.vlm.text, path)

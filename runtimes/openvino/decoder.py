@@ -1,12 +1,11 @@
-"""Runs the decoder graph in OpenVINO, which copies the key-value cache in every step.
+"""Runs prompts in OpenVINO and the steps of an answer in ONNX Runtime, on one key-value cache.
 
-A step concatenates the cached positions and the new ones into outputs of their own. Two requests
-take turns, so that what one returned is what the other one reads. Blocks that grow with every step
-leave holes in the C library's heap, which are given back from time to time.
+A prompt of 512 tokens takes OpenVINO a quarter to a half of ONNX Runtime's time on CPUs with VNNI,
+but a step takes it three to five times as long (docs/notes/2026-11-openvino.md). The cache is that
+of ONNX Runtime; OpenVINO gets a copy of what is cached, and what it adds is copied back.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
@@ -14,69 +13,63 @@ import openvino
 from export.arrays import FloatArray, IntArray
 from export.modeling.decoder import Decoder
 from runtimes.base import Logits
-from runtimes.graphs.decoder import CACHE, cache_names, expect_cache, step_inputs
+from runtimes.graphs.decoder import CACHE, expect_cache, step_inputs
 from runtimes.graphs.memory import give_back
+from runtimes.onnxruntime.decoder import HostDecoder, OpenGraph
 from runtimes.openvino.graph import inputs_of, running
 
-HELD = 4
-"""Steps after which holes are given back. Behind 512 positions of smolvlm-256m they grow by 36 MB a
-step at first; giving back takes 9 % of the CPU time (docs/notes/2026-11-openvino.md)."""
+PROMPT = 48
+"""Tokens from which on OpenVINO runs them. With AMX, smolvlm-256m int4 is as fast in both libraries
+at 32 tokens behind nothing, and at 48 behind 900 positions."""
 
 
-class OpenvinoDecoder:
-    """A decoder graph that OpenVINO has compiled, with its key-value cache (GraphDecoder)."""
+class OpenvinoDecoder(HostDecoder):
+    """A decoder graph, loaded into both libraries, with its key-value cache (GraphDecoder)."""
 
     def __init__(
-        self, model: openvino.CompiledModel, text: Decoder, context: int, path: Path
+        self,
+        model: openvino.CompiledModel,
+        open_with: OpenGraph,
+        threads: int,
+        text: Decoder,
+        context: int,
+        path: Path,
     ) -> None:
-        """`path` names the graph. Raises UserError if it has another cache than `text`."""
-        self._takes, self._path = inputs_of(model), path
-        expect_cache(self._takes, text, path)
-        self._names = cache_names(text)
-        self._request, self._other = (model.create_infer_request() for _ in range(2))
-        self._mask = np.ones((1, context), np.int64)
-        self._cached = self._steps = 0
-        self._cache: dict[str, Any] = {
-            name: np.zeros(state.shape(0), np.float32)
-            for i, state in enumerate(text.states)
-            for name in (f"{i}.key", f"{i}.value")
-        }
+        """`path` names the graph, which `open_with` loads into ONNX Runtime.
 
-    @property
-    def state(self) -> FloatArray:
-        """Returns the decoder's state before the output norm at the last position: [hidden]."""
-        return self._last("state")
+        Raises UserError if it has another cache than `text`.
+        """
+        self._model, self._takes, self._path = model, inputs_of(model), path
+        self._computes_state = any("state" in output.names for output in model.outputs)
+        expect_cache(self._takes, text, path)
+        super().__init__(open_with, threads, text, context)
 
     def extend(
         self, embeds: FloatArray, past: int, image_ids: IntArray, positions: IntArray
     ) -> Logits:
         """Runs the decoder on new embeddings; returns the last logits [vocab] (GraphDecoder).
 
-        The call after the next one overwrites the logits that this one returned.
+        The next call overwrites the logits that this one returned.
         """
-        total = past + embeds.shape[1]
-        fed = step_inputs(self._takes, embeds, self._mask[:, :total], image_ids, positions)
+        new = embeds.shape[1]
+        if new < PROMPT:
+            return super().extend(embeds, past, image_ids, positions)
+        mask = self._mask[:, : past + new]
+        fed = step_inputs(self._takes, embeds, mask, image_ids, positions)
+        for name, values in self._cached():
+            fed[f"{CACHE}{name}"] = np.ascontiguousarray(values[:, :, :past])
         if "num_logits_to_keep" in self._takes:
             fed["num_logits_to_keep"] = np.array(1, np.int64)
         with running(self._path):
-            if past < self._cached:
-                self._discard(past)
-            cache = {f"{CACHE}{name}": values for name, values in self._cache.items()}
-            self._request, self._other = self._other, self._request
-            self._request.infer({**fed, **cache}, share_inputs=True, share_outputs=True)
-            for name in self._names:
-                self._cache[name] = self._request.get_tensor(f"present.{name}")
-        self._cached, self._steps = total, self._steps + 1
-        if self._steps % HELD == 0:
-            give_back()
-        return self._last("logits")
-
-    def _discard(self, past: int) -> None:
-        """Keeps the first `past` cached positions."""
-        for name, values in self._cache.items():
-            self._cache[name] = np.ascontiguousarray(values.data[:, :, :past])
-
-    def _last(self, output: str) -> FloatArray:
-        """Returns an output of the last step, at its last position."""
-        row: FloatArray = self._request.get_tensor(output).data[0, -1]
-        return row
+            # Not kept, because it holds its outputs: all keys and values once more.
+            request = self._model.create_infer_request()
+            request.infer(fed, share_inputs=True, share_outputs=True)
+            for name, values in self._cached():
+                added = request.get_tensor(f"present.{name}").data[:, :, past:]
+                values[:, :, past : past + new] = added
+            self._last[:] = request.get_tensor("logits").data[0, -1]
+            if self._computes_state:
+                self.state[:] = request.get_tensor("state").data[0, -1]
+        del request
+        give_back()
+        return self._last

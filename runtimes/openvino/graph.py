@@ -5,19 +5,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 from numpy.typing import NDArray
+from openvino import opset15 as ops
 from openvino.frontend import FrontEndManager
 
 from export.arrays import FloatArray
+from export.artifact import Artifact
 from export.errors import UserError
 from export.files import short
 from runtimes.graphs.memory import give_back
 from runtimes.openvino.operators import extensions
 
+FLOAT, BFLOAT16 = "f32", "bf16"
 SETTINGS = {
-    # The default is bfloat16 on CPUs that have it.
-    "INFERENCE_PRECISION_HINT": "f32",
     # The caller chooses the CPUs; a thread that is bound to one waits for whatever else runs there.
     "ENABLE_CPU_PINNING": False,
 }
@@ -46,10 +48,13 @@ class OpenvinoGraph:
 class Loader:
     """Loads graphs of an artifact for a number of threads."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        """`path` names the artifact."""
-        self._path, self._threads = path, threads
+    def __init__(self, artifact: Artifact, threads: int) -> None:
+        self._path, self._threads = artifact.path, threads
         self._core = openvino.Core()
+        exact = artifact.manifest.recipe_used.base in ("fp32", "fp16")
+        able = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = BFLOAT16 if able and not exact else FLOAT
+        """The type of the activations. A recipe that rounds weights is as exact in bfloat16."""
         # By its name: the core would try all formats that OpenVINO reads.
         self._reader = FrontEndManager().load_by_framework("onnx")
         for extension in extensions():
@@ -57,12 +62,11 @@ class Loader:
 
     def compiled(self, path: Path) -> openvino.CompiledModel:
         """Returns a compiled ONNX file. Raises UserError if OpenVINO refuses it."""
-        settings = {**SETTINGS, "INFERENCE_NUM_THREADS": self._threads}
         try:
             model = self._reader.convert(self._reader.load(path))
             if not model.outputs:
                 raise ValueError("it has no outputs")
-            compiled = self._core.compile_model(model, "CPU", settings)
+            compiled = self._compiled(model)
         except Exception as error:  # OpenVINO's exceptions have no narrower base class
             raise UserError(
                 f"{path}: openvino cannot use it ({_line(error)}); export it again, or choose "
@@ -70,6 +74,20 @@ class Loader:
             ) from error
         give_back()
         return compiled
+
+    def has_matrix_units(self) -> bool:
+        """Whether products run on matrix units of the CPU (AMX), in the artifact's precision."""
+        x = ops.parameter([64, 64], np.float32)
+        product = ops.matmul(x, ops.constant(np.ones((64, 64), np.float32)), False, False)
+        nodes = self._compiled(openvino.Model([product], [x])).get_runtime_model().get_ops()
+        return any("_amx_" in node.get_rt_info()["primitiveType"].astype(str) for node in nodes)
+
+    def _compiled(self, model: openvino.Model) -> openvino.CompiledModel:
+        chosen = {
+            "INFERENCE_NUM_THREADS": self._threads,
+            "INFERENCE_PRECISION_HINT": self.precision,
+        }
+        return self._core.compile_model(model, "CPU", {**SETTINGS, **chosen})
 
     def graph(self, path: Path) -> OpenvinoGraph:
         """Returns the graph of an ONNX file. Raises UserError if OpenVINO refuses it."""
