@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     made: dict[str, Path] = {}
     absent: dict[str, str] = {}
     for name, target in OURS.items():
-        reason = _exported(arguments, model, folder, made, target)
+        reason = RUNTIMES[name].unavailable("native")
+        reason = reason or _exported(arguments, model, folder, made, target)
         if reason is not None:
             absent[name] = reason
     if not made:
@@ -177,7 +178,17 @@ def _jobs(made: dict[str, Path], absent: dict[str, str], choices: Choices) -> li
 
 
 def _lines(prompt: str, absent: dict[str, str]) -> list[Line]:
-    ours = [Line(f"ours: {name}", name, None, "text, images", absent.get(name)) for name in OURS]
+    first = next(iter(OURS))
+    ours = [
+        Line(
+            f"ours: {name}",
+            name,
+            None if name == first else first,
+            "text, images",
+            absent.get(name),
+        )
+        for name in OURS
+    ]
     theirs = [
         Line(peer.title, peer.runtime, peer.beside, _takes(peer), absent.get(peer.runtime))
         for peer in PEERS

@@ -7,8 +7,9 @@ from typing import Literal
 from runtimes.peers.environments import ENVIRONMENTS, LLAMA
 
 Prompt = Literal["text", "image"]
-OURS: Mapping[str, str] = {"onnxruntime": "onnx", "llama_cpp": "gguf"}
-"""Our runtimes -> the target of the artifact that each opens, in its layout `native`."""
+OURS: Mapping[str, str] = {"onnxruntime": "onnx", "openvino": "onnx", "llama_cpp": "gguf"}
+"""Our runtimes -> the target of the artifact that each opens, in its layout `native`. The others
+are compared with the first one."""
 
 
 @dataclass(frozen=True)

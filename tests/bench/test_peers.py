@@ -103,6 +103,10 @@ def test_without_peers_ours_are_measured_and_the_remedies_told(
     sizes = ["--prefill-tokens", "4", "--decode-tokens", "2"]
     assert cli.main(["peers", str(model), "--weights", "synthetic", *sizes, *words]) == 0
     told, noted = capfd.readouterr()
+    if RUNTIMES["openvino"].unavailable("native"):
+        assert "(pip install 'pocket-vlm[openvino]')" in told
+    else:
+        ours = [name for name in OURS if name in (*ours, "openvino")]
     for runtime in OURS:
         assert (f"| ours: {runtime}" in told) == (runtime in ours)
     if "llama_cpp" not in ours:
