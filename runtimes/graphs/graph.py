@@ -15,10 +15,6 @@ class Graph(Protocol):
     def inputs(self) -> Mapping[str, Sequence[Any]]:
         """Returns the shape of each input, by name; an axis of any length is not an int."""
 
-    @property
-    def width(self) -> int | None:
-        """Returns the length of the last axis of the first output; None: it is not fixed."""
-
     def run(self, fed: Mapping[str, NDArray[Any]], output: str | None = None) -> FloatArray:
         """Computes one output from all inputs; None: the first one.
 

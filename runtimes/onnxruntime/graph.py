@@ -46,8 +46,6 @@ class OnnxGraph:
         self.inputs: Mapping[str, Sequence[Any]] = {
             value.name: value.shape for value in session.get_inputs()
         }
-        last = session.get_outputs()[0].shape[-1]
-        self.width = last if isinstance(last, int) else None
 
     def run(self, fed: Mapping[str, NDArray[Any]], output: str | None = None) -> FloatArray:
         """Computes one output from all inputs; None: the first one (Graph)."""

@@ -10,7 +10,7 @@ from export.arrays import FloatArray
 from export.artifact import Artifact
 from runtimes.base import Logits, Session
 from runtimes.graphs.memory import give_back
-from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.onnxruntime.backend import OnnxBackend
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import Pixels, preparer_of
 from runtimes.session.backend import Extend, context_length

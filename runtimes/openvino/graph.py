@@ -34,8 +34,6 @@ class OpenvinoGraph:
         """`path` names the artifact."""
         self._request, self._path = model.create_infer_request(), path
         self.inputs = inputs_of(model)
-        last = model.output(0).get_partial_shape()[-1]
-        self.width = None if last.is_dynamic else int(last.get_length())
 
     def run(self, fed: Mapping[str, NDArray[Any]], output: str | None = None) -> FloatArray:
         """Computes one output from all inputs; None: the first one (Graph)."""

@@ -10,7 +10,7 @@ from export.artifact import Artifact
 from runtimes.base import Session
 from runtimes.devices import Device
 from runtimes.graphs.tower import GraphTower
-from runtimes.onnxruntime.session import OnnxBackend, host_graph
+from runtimes.onnxruntime.backend import OnnxBackend, host_graph
 from runtimes.openvino.decoder import OpenvinoDecoder
 from runtimes.openvino.graph import BFLOAT16, FLOAT, Loader
 from runtimes.prepare.request import preparer_of

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from export.arrays import FloatArray, IntArray
 from export.images.pixels import Pixels
 from export.model import Model
-from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.onnxruntime.backend import OnnxBackend
 from runtimes.prepare.image import pixels
 from runtimes.reference import TorchBackend, resident
 from runtimes.session.backend import Backend, Extend

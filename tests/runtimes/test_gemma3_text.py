@@ -23,7 +23,7 @@ from export.model import Model
 from export.proof import Skipped
 from runtimes import RUNTIMES
 from runtimes.base import Request, Session
-from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.onnxruntime.backend import OnnxBackend
 from runtimes.prepare.request import preparer_of
 from runtimes.reference import TorchBackend
 from runtimes.session.backend import Extend

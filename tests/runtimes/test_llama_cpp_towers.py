@@ -14,7 +14,7 @@ from export.quantize.recipe import RECIPES
 from export.targets import TARGETS
 from runtimes import RUNTIMES
 from runtimes.llama_cpp.session import LlamaBackend
-from runtimes.onnxruntime.session import OnnxBackend
+from runtimes.onnxruntime.backend import OnnxBackend
 from runtimes.prepare.image import pixels
 from runtimes.proof.ladder import prove
 

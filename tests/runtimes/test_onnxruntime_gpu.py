@@ -11,8 +11,8 @@ from export.artifact import Artifact
 from export.checkpoint.registry import open_model
 from export.errors import UserError
 from runtimes.devices import Device
+from runtimes.onnxruntime.backend import OnnxBackend
 from runtimes.onnxruntime.graph import CPU_PROVIDER, CUDA_PROVIDER, check_placement, open_graph
-from runtimes.onnxruntime.session import OnnxBackend
 
 GPU = Device("cuda", 1)
 FILE = Path("decoder.onnx")

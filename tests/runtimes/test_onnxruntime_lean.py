@@ -10,8 +10,8 @@ from tiny_models import tiny_artifact
 from export.artifact import Artifact
 from runtimes import RUNTIMES
 from runtimes.base import Event, Request, Session
+from runtimes.onnxruntime.backend import OnnxBackend
 from runtimes.onnxruntime.lean import LeanBackend
-from runtimes.onnxruntime.session import OnnxBackend
 from runtimes.onnxruntime.tower import OnnxTower
 from runtimes.prepare.request import preparer_of
 from runtimes.session.backend import Extend
