@@ -31,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="pocket-vlm-fuzz-") as name:
         folder = Path(os.path.realpath(name))
         cache = folder / "cache"
-        folders = {"HF_HOME": "hub", "MPLCONFIGDIR": "plots", "XDG_CACHE_HOME": "others"}
+        folders = {
+            "HF_HOME": "hub",
+            "MPLCONFIGDIR": "plots",
+            "TORCHINDUCTOR_CACHE_DIR": "inductor",  # torch keeps that of a process's first input
+            "XDG_CACHE_HOME": "others",
+        }
         os.environ |= SETTINGS | {name: f"{cache}/{part}" for name, part in folders.items()}
         sound = arguments.sound or _made(folder / "sound")
         preload()
