@@ -13,7 +13,7 @@ import openvino
 from export.arrays import FloatArray, IntArray
 from export.modeling.decoder import Decoder
 from runtimes.base import Logits
-from runtimes.graphs.decoder import CACHE, expect_cache, step_inputs
+from runtimes.graphs.decoder import CACHE, step_inputs
 from runtimes.graphs.memory import give_back
 from runtimes.onnxruntime.decoder import HostDecoder, OpenGraph
 from runtimes.openvino.graph import inputs_of, running
@@ -35,13 +35,9 @@ class OpenvinoDecoder(HostDecoder):
         context: int,
         path: Path,
     ) -> None:
-        """`path` names the graph, which `open_with` loads into ONNX Runtime.
-
-        Raises UserError if it has another cache than `text`.
-        """
+        """`path` names the graph, which `open_with` loads into ONNX Runtime and checks."""
         self._model, self._takes, self._path = model, inputs_of(model), path
         self._computes_state = any("state" in output.names for output in model.outputs)
-        expect_cache(self._takes, text, path)
         super().__init__(open_with, threads, text, context)
 
     def extend(

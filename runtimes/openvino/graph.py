@@ -19,6 +19,7 @@ from runtimes.graphs.memory import give_back
 from runtimes.openvino.operators import extensions
 
 FLOAT, BFLOAT16 = "f32", "bf16"
+NAMES = {FLOAT: "float32", BFLOAT16: "bfloat16"}
 SETTINGS = {
     # The caller chooses the CPUs; a thread that is bound to one waits for whatever else runs there.
     "ENABLE_CPU_PINNING": False,

@@ -12,12 +12,10 @@ from runtimes.devices import Device
 from runtimes.graphs.tower import GraphTower
 from runtimes.onnxruntime.backend import OnnxBackend, host_graph
 from runtimes.openvino.decoder import OpenvinoDecoder
-from runtimes.openvino.graph import BFLOAT16, FLOAT, Loader
+from runtimes.openvino.graph import NAMES, Loader
 from runtimes.prepare.request import preparer_of
 from runtimes.session.backend import VisionTower, context_length
 from runtimes.session.loop import GreedySession
-
-NAMES = {FLOAT: "float32", BFLOAT16: "bfloat16"}
 
 
 def open_session(
